@@ -1,0 +1,52 @@
+"""The same as the command line, for notebooks.
+
+from compress.api import choose, run
+
+results = run("recipes/distill_shufflenet.yaml", data="my_pictures")
+choice = choose(results, speedup=5, max_accuracy_drop=0.02)
+print(choice.picked.artifact.path, choice.why)
+"""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from compress.choose import Budget, Choice
+from compress.choose import choose as choose_row
+from compress.evaluate import evaluate_file as evaluate
+from compress.evaluate import predict_files as predict
+from compress.report.join import join as load_results
+from compress.results import Result
+
+__all__ = ["Choice", "Result", "choose", "evaluate", "load_results", "predict", "run"]
+
+
+def run(
+    recipe: str | Path,
+    *,
+    data: str | Path | None = None,
+    out: str | Path = ".",
+    assignments: Sequence[str] = (),
+    allow_builders: Sequence[str] = (),
+) -> list[Result]:
+    """Runs a recipe file; see `compress run --help`. One result per artifact."""
+    from rich.console import Console
+
+    from compress.progress import Progress
+    from compress.recipe import load_recipe
+    from compress.run import RUNS, run_recipe
+
+    loaded = load_recipe(
+        Path(recipe), None if data is None else Path(data), assignments, allow_builders
+    )
+    words = ["compress", "run", str(recipe)]
+    words += [] if data is None else ["--data", str(data)]
+    words += [word for a in assignments for word in ("--set", a)]
+    words += [word for a in allow_builders for word in ("--allow-builders", a)]
+    progress = Progress(Console(), Path(out) / RUNS / loaded.name / "run.log")
+    return run_recipe(loaded, Path(out), progress, shlex.join(words), allow_builders)
+
+
+def choose(results: Sequence[Result], speedup: float, max_accuracy_drop: float) -> Choice:
+    """The most accurate result that is fast enough; `choice.picked` is None where nothing fits."""
+    return choose_row(results, Budget(speedup, max_accuracy_drop))

@@ -1,0 +1,101 @@
+"""A model in memory, what it expects of a picture, and how it came to be."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from compress.builders import build
+from compress.checkpoint import load_into, load_tensors, save_tensors
+from compress.errors import UserError
+from compress.input_spec import InputSpec
+from compress.results import Training
+from compress.seeding import torch_seed
+
+FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network with its builder (so that it can be rebuilt), input spec and lineage."""
+
+    model: nn.Module
+    builder: str
+    settings: dict[str, Any]
+    spec: InputSpec
+    lineage: tuple[str, ...]
+    training: Training | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def create(
+        cls,
+        builder: str,
+        settings: dict[str, Any],
+        spec: InputSpec,
+        lineage: tuple[str, ...],
+        seed: int,
+        allowed: Sequence[str],
+    ) -> "Candidate":
+        """A new network with weights drawn from `seed`."""
+        with torch_seed(seed, "weights"):
+            model = build(builder, settings, len(spec.classes), allowed)
+        return cls(model, builder, settings, spec, lineage)
+
+    def with_training(self, training: Training) -> "Candidate":
+        return replace(self, training=training)
+
+    def save(self, folder: Path) -> None:
+        """Writes `model.safetensors`; everything but the weights is in its metadata."""
+        metadata = {
+            "builder": self.builder,
+            "settings": self.settings,
+            "spec": self.spec.model_dump(),
+            "lineage": self.lineage,
+            "training": self.training.model_dump() if self.training else None,
+            "notes": self.notes,
+        }
+        save_tensors(folder / FILE, self.model.state_dict(), metadata)
+
+    @classmethod
+    def load(cls, folder: Path, allowed: Sequence[str]) -> "Candidate":
+        """Reads what `save` wrote; the model is in evaluation mode on the CPU.
+
+        Raises:
+            UserError: missing, damaged, or not one of ours.
+        """
+        path = folder / FILE
+        tensors, metadata = load_tensors(path)
+        if "builder" not in metadata or "spec" not in metadata:
+            raise UserError(f"{path} does not say how its network is built; run the recipe again.")
+        spec = InputSpec.model_validate(metadata["spec"])
+        with torch.random.fork_rng(devices=[]):
+            model = build(metadata["builder"], metadata["settings"], len(spec.classes), allowed)
+        load_into(model, tensors, path)
+        training = metadata["training"]
+        return cls(
+            model.eval(),
+            metadata["builder"],
+            metadata["settings"],
+            spec,
+            tuple(metadata["lineage"]),
+            Training.model_validate(training) if training else None,
+            tuple(metadata["notes"]),
+        )
+
+    @staticmethod
+    def describe(folder: Path) -> tuple[tuple[str, ...], Training | None, tuple[str, ...]]:
+        """Lineage, training and notes of a saved candidate, without building its network."""
+        with safe_open(folder / FILE, "pt") as file:
+            metadata = {k: json.loads(v) for k, v in file.metadata().items()}
+        training = metadata["training"]
+        return (
+            tuple(metadata["lineage"]),
+            Training.model_validate(training) if training else None,
+            tuple(metadata["notes"]),
+        )

@@ -1,0 +1,38 @@
+"""The command line: one file per command. Nothing here imports torch before it is needed."""
+
+import sys
+
+import typer
+
+from compress.cli.check import check
+from compress.cli.choose import choose
+from compress.cli.eval import evaluate
+from compress.cli.predict import predict
+from compress.cli.report import report
+from compress.cli.run import run
+from compress.cli.schema import schema
+from compress.errors import UserError
+
+app = typer.Typer(
+    name="compress",
+    help="Makes image models faster and says, measured on the deployed file, what it cost.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(run)
+app.command()(choose)
+app.command()(report)
+app.command("eval")(evaluate)
+app.command()(predict)
+app.command()(check)
+app.command()(schema)
+
+
+def main() -> None:
+    """Entry point: user errors exit 2 (3: nothing fits the budget) without a traceback."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)

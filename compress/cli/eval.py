@@ -1,0 +1,35 @@
+"""`compress eval`: the accuracy of any ONNX file on labelled pictures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[Path, typer.Argument(help="An ONNX file that compress exported.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")]
+
+
+def evaluate(
+    artifact: Model,
+    data: Annotated[Path, typer.Option(help="Labelled pictures, in any layout `run` takes.")],
+    split: Annotated[
+        str, typer.Option(help="validation, train or all; all where the data has no split.")
+    ] = "validation",
+    threads: Threads = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Accuracy of a deployed file, computed in its runtime."""
+    from compress.evaluate import evaluate_file
+    from compress.report.units import percent
+
+    accuracy = evaluate_file(artifact, data, split, threads)
+    if as_json:
+        typer.echo(accuracy.model_dump_json(indent=2))
+        return
+    top1 = accuracy.top1
+    typer.echo(f"{accuracy.pictures} pictures of {data}, {split}")
+    typer.echo(
+        f"top-1 {percent(top1.value)} (95 %: {percent(top1.low)} to {percent(top1.high)}), "
+        f"top-5 {percent(accuracy.top5)}, macro recall {percent(accuracy.macro_recall)}, "
+        f"log loss {accuracy.log_loss:.3f}"
+    )

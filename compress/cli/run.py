@@ -1,0 +1,71 @@
+"""`compress run`: everything a recipe asks for."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Recipe = Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/distill_shufflenet.yaml.")]
+Data = Annotated[
+    Path | None, typer.Option(help="Your pictures: class folders, or a folder with a train.csv.")
+]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", help="key.path=value, over the recipe; repeatable.")
+]
+Allowed = Annotated[
+    list[str] | None,
+    typer.Option(help="Further package that the recipe's builders may come from; repeatable."),
+]
+
+
+def run(
+    recipe: Recipe,
+    data: Data = None,
+    out: Annotated[Path, typer.Option(help="Gets runs/ and reports/.")] = Path(),
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda, over the recipe.")] = None,
+    assignments: Assignments = None,
+    allow_builders: Allowed = None,
+    dry_run: Annotated[bool, typer.Option(help="Show the stages and stop.")] = False,
+) -> None:
+    """Train, compress, export, measure, report. Run again, it re-uses all that is done."""
+    from compress.recipe import load_recipe
+
+    changes = list(assignments or []) + ([f"device={device}"] if device else [])
+    loaded = load_recipe(recipe, data, changes, allow_builders or [])
+
+    from rich.console import Console
+
+    from compress.choose import Budget
+    from compress.choose import choose as choose_row
+    from compress.plan import make_plan
+    from compress.progress import Progress
+    from compress.report.terminal import plain, show
+    from compress.run import REPORTS, RUNS, run_recipe
+
+    console = Console()
+    if dry_run:
+        from compress.measure.machine import machine, usable_threads
+        from compress.stage import Store
+
+        plan = make_plan(loaded, machine(), loaded.measure.threads or usable_threads())
+        store = Store(out / RUNS / "stages")
+        for stage in plan.stages:
+            mark = "done" if store.is_done(stage) else "to do"
+            typer.echo(f"{mark:>5}  {stage.title}  [{stage.folder_name}]")
+        return
+    progress = Progress(console, out / RUNS / loaded.name / "run.log")
+    command = shlex.join(["compress", *sys.argv[1:]])
+    results = run_recipe(loaded, out, progress, command, allow_builders or [])
+
+    budget = loaded.budget and Budget(loaded.budget.speedup, loaded.budget.max_accuracy_drop)
+    console.print()
+    show(results, budget)
+    if budget:
+        choice = choose_row(results, budget)
+        if choice.picked:
+            typer.echo(f"Chosen: {choice.picked.artifact.path}\n{plain(choice.why)}")
+        else:
+            typer.echo(plain(" ".join(["Nothing meets the budget.", *choice.hints()])))
+    typer.echo(f"Report: {out / REPORTS / loaded.name / 'report.html'} (and report.md)")

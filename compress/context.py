@@ -1,0 +1,62 @@
+"""What stages and steps are given besides their settings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compress.data.pictures import DataSet
+from compress.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from compress.candidate import Candidate
+
+BUILT = "pictures"  # below the data stage's folder: what a data builder made
+
+
+@dataclass(frozen=True)
+class Context:
+    """One per run: seed, device, threads and what the user allowed are decided once."""
+
+    seed: int
+    fit: str  # how other aspect ratios are brought to the input
+    device: "torch.device"
+    threads: int
+    allowed: tuple[str, ...]
+    progress: Progress
+    data_path: Path | None  # where the pictures lie; None where a builder makes them
+    weights_path: Path | None  # of the teacher
+
+    def data(self, folder: Path) -> DataSet:
+        """The data set of a data stage's folder."""
+        path = self.data_path or folder / BUILT
+        return DataSet.load(folder, path.parent if path.is_file() else path)
+
+    def pixels(self, data: DataSet, folder: Path) -> "Callable[[int], np.ndarray]":
+        """Decoded pictures by size, cached in the data stage's folder."""
+        from compress.data.pixels import pixels
+
+        return lambda size: pixels(data, size, self.fit, folder)
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """What a step works on; `folder` is its own to write to."""
+
+    data: DataSet
+    pixels: Callable[[int], "np.ndarray"]  # picture size -> uint8 (n, size, size, 3)
+    previous: Path  # the candidate the step starts from
+    teacher_folder: Path
+    teacher_outputs: Path | None
+    folder: Path
+    allowed: tuple[str, ...]
+
+    @cached_property
+    def teacher(self) -> "Candidate":
+        from compress.candidate import Candidate
+
+        return Candidate.load(self.teacher_folder, self.allowed)

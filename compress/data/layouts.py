@@ -1,0 +1,195 @@
+"""Finds out how a folder of pictures is laid out and reads it. Three layouts:
+
+- class folders: `root/<class>/*.jpg`, or `root/train/<class>/…` with `root/validation/<class>/…`
+  (`val` is fine too); a folder named `unlabelled` holds pictures without label
+- a table: `root/train.csv` (or the CSV that is given) with a column of paths and one of labels,
+  pictures beside it or in `imgs/` or `images/`; pictures there that the table does not name are
+  unlabelled; `split.csv` (Image,split) beside it is honoured; further CSVs with the same picture
+  column annotate the pictures with their numeric columns. This is the layout of many competitions.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from compress.data.pictures import DataSet, Picture, Split, read_csv
+from compress.errors import UserError
+from compress.files import inside
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+PICTURE_COLUMNS = ("image", "path", "file", "filename", "picture", "img")
+LABEL_COLUMNS = ("label", "class", "target", "category", "id")
+UNLABELLED_FOLDERS = ("unlabelled", "unlabeled")
+SPLITS: dict[str, Split] = {"train": "train", "validation": "validation", "val": "validation"}
+MAX_FAULTS = 10  # shown; the rest is counted
+
+
+def read_folder(
+    path: Path, picture_column: str | None = None, label_column: str | None = None
+) -> DataSet:
+    """Reads the data set at `path` (a folder, or a CSV file); splits may still be missing.
+
+    Raises:
+        UserError: no such folder, or everything that is wrong with it, in one message.
+    """
+    if not path.exists():
+        raise UserError(f"No data at {path}: give a folder of pictures or a CSV file with --data.")
+    if path.is_file():
+        table = path
+    elif (path / "train.csv").is_file():
+        table = path / "train.csv"
+    else:
+        data = _read_class_folders(path)
+        return _checked(data, path)
+    return _checked(_read_table(table, picture_column, label_column), path)
+
+
+def _checked(data: DataSet, path: Path) -> DataSet:
+    if len(data.classes) < 2:
+        what = f"only the class {data.classes[0]!r}" if data.classes else "no labelled pictures"
+        raise UserError(f"{path} holds {what}: a classifier needs at least two classes.")
+    return data
+
+
+def _pictures_below(folder: Path) -> Iterator[Path]:
+    return (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file())
+
+
+def _read_class_folders(root: Path) -> DataSet:
+    splits: dict[Path, Split | None] = {
+        root / k: v for k, v in SPLITS.items() if (root / k).is_dir()
+    }
+    if set(splits.values()) != {"train", "validation"}:
+        splits = {root: None}
+    pictures: list[Picture] = []
+    empty: list[str] = []
+    for folder, split in splits.items():
+        for class_folder in sorted(p for p in folder.iterdir() if p.is_dir()):
+            found = [str(p.relative_to(root)) for p in _pictures_below(class_folder)]
+            if not found and not class_folder.name.startswith("."):
+                empty.append(str(class_folder.relative_to(root)))
+            unlabelled = class_folder.name.lower() in UNLABELLED_FOLDERS
+            label = None if unlabelled else class_folder.name
+            pictures += [Picture(p, label, "unlabelled" if unlabelled else split) for p in found]
+    if not pictures:
+        raise UserError(
+            f"{root} is in no layout that is understood: expected a folder of pictures for each "
+            f"class ({root.name}/<class>/*.jpg), or a train.csv with a picture and a label column."
+        )
+    if empty:
+        raise UserError(
+            f"{root} has class folders without pictures: {', '.join(empty[:MAX_FAULTS])}. "
+            "Remove them or add pictures."
+        )
+    return DataSet(root, tuple(pictures))
+
+
+def _column(header: list[str], wanted: str | None, known: tuple[str, ...], table: Path) -> str:
+    kind = "picture" if known is PICTURE_COLUMNS else "label"
+    if wanted is not None:
+        if wanted in header:
+            return wanted
+        raise UserError(f"{table} has no column {wanted!r}; it has {', '.join(header)}.")
+    for name in header:
+        if name.lower() in known:
+            return name
+    raise UserError(
+        f"{table}: which column holds the {kind}s? It has {', '.join(header)}; "
+        f"set data.{kind}_column in the recipe."
+    )
+
+
+def _read_table(table: Path, picture_column: str | None, label_column: str | None) -> DataSet:
+    root = table.parent
+    header, rows = read_csv(table)
+    picture_column = _column(header, picture_column, PICTURE_COLUMNS, table)
+    others = [name for name in header if name != picture_column]
+    if label_column is None and len(others) == 1:
+        label_column = others[0]
+    label_column = _column(header, label_column, LABEL_COLUMNS, table)
+
+    folders = [root / f for f in ("imgs", "images") if (root / f).is_dir()] or [root]
+    faults: list[str] = []
+    pictures: dict[str, Picture] = {}
+    for number, row in enumerate(rows, 2):
+        name, label = row[picture_column].strip(), row[label_column].strip()
+        where = f"{table.name}:{number}: {name!r}"
+        path = _find(name, folders, root)
+        if path is None:
+            faults.append(f"{where} lies outside {root}, which is refused")
+        elif not path.is_file():
+            faults.append(f"{where} does not exist in {' or '.join(map(str, folders))}")
+        elif not label:
+            faults.append(
+                f"{where} has an empty label (leave unlabelled pictures out of the table)"
+            )
+        elif name in pictures:
+            faults.append(f"{where} is there twice")
+        else:
+            pictures[name] = Picture(str(path.relative_to(root.resolve())), label)
+    if faults:
+        raise UserError(_listed(f"{table} has {len(faults)} faults:", faults))
+
+    _annotate(pictures, root, table, picture_column)
+    _split(pictures, root / "split.csv")
+    labelled = {p.path for p in pictures.values()}
+    if folders != [root]:
+        found = (str(p.relative_to(root)) for folder in folders for p in _pictures_below(folder))
+        unlabelled = [Picture(p, None, "unlabelled") for p in found if p not in labelled]
+    else:
+        unlabelled = []
+    return DataSet(root, (*pictures.values(), *unlabelled))
+
+
+def _find(name: str, folders: list[Path], root: Path) -> Path | None:
+    """The picture's path, None when the name leads out of the data set's root."""
+    candidates = [folder / name for folder in (*folders, root)]
+    allowed = [p for c in candidates if (p := inside(root, str(c.relative_to(root)))) is not None]
+    return next((p for p in allowed if p.is_file()), allowed[0] if allowed else None)
+
+
+def _annotate(pictures: dict[str, Picture], root: Path, table: Path, picture_column: str) -> None:
+    for path in sorted(root.glob("*.csv")):
+        if path == table or path.name == "split.csv":
+            continue
+        header, rows = read_csv(path)
+        if picture_column not in header:
+            continue
+        for row in rows:
+            name = row[picture_column].strip()
+            if name in pictures:
+                numbers = {k: v for k in header if (v := _number(row[k])) is not None}
+                merged = pictures[name].annotations | numbers
+                pictures[name] = replace(pictures[name], annotations=merged)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _split(pictures: dict[str, Picture], path: Path) -> None:
+    if not path.is_file():
+        return
+    header, rows = read_csv(path)
+    if "split" not in header:
+        raise UserError(f"{path} needs the columns Image,split; it has {', '.join(header)}.")
+    name_column = _column(header, None, PICTURE_COLUMNS, path)
+    faults = []
+    for number, row in enumerate(rows, 2):
+        name, split = row[name_column].strip(), row["split"].strip().lower()
+        if split not in SPLITS:
+            faults.append(f"{path.name}:{number}: {split!r} is neither train nor validation")
+        elif name in pictures:
+            pictures[name] = replace(pictures[name], split=SPLITS[split])
+    faults += [f"{p.path} is not in {path.name}" for p in pictures.values() if p.split is None]
+    if faults:
+        raise UserError(_listed(f"{path} has {len(faults)} faults:", faults))
+
+
+def _listed(title: str, faults: list[str]) -> str:
+    more = len(faults) - MAX_FAULTS
+    shown = [f"  {fault}" for fault in faults[:MAX_FAULTS]]
+    return "\n".join([title, *shown] + ([f"  … and {more} more"] if more > 0 else []))

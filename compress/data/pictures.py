@@ -1,0 +1,112 @@
+"""A data set: pictures on disk with label, split and annotations, and where they are stored."""
+
+import csv
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from compress.errors import UserError
+from compress.files import write_text
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Split = Literal["train", "validation", "unlabelled"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture; `annotations` are numbers by name, e.g. a box's x, y, width, height in pixels."""
+
+    path: str  # relative to the data set's root
+    label: str | None = None
+    split: Split | None = None
+    annotations: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Pictures below `root`, in a fixed order; classes are sorted by name."""
+
+    root: Path
+    pictures: tuple[Picture, ...]
+    skipped: tuple[str, ...] = ()  # unreadable files, with the reason
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(sorted({p.label for p in self.pictures if p.label is not None}))
+
+    @cached_property
+    def labels(self) -> "np.ndarray":
+        """Class indices, int64 (n,); -1 where unlabelled."""
+        import numpy as np
+
+        index = {name: i for i, name in enumerate(self.classes)}
+        return np.array([-1 if p.label is None else index[p.label] for p in self.pictures])
+
+    def indices(self, *splits: Split) -> "np.ndarray":
+        """Positions of the pictures in any of the splits, int64, in order."""
+        import numpy as np
+
+        return np.flatnonzero([p.split in splits for p in self.pictures])
+
+    def paths(self, indices: "np.ndarray") -> list[Path]:
+        return [self.root / self.pictures[i].path for i in indices]
+
+    @cached_property
+    def single_picture_indices(self) -> "np.ndarray":
+        """The pictures of classes that have exactly one labelled picture."""
+        import numpy as np
+
+        counts = Counter(p.label for p in self.pictures if p.label is not None)
+        return np.flatnonzero([p.label is not None and counts[p.label] == 1 for p in self.pictures])
+
+    def describe(self) -> str:
+        counts = Counter(p.split for p in self.pictures)
+        text = (
+            f"{counts['train']} training and {counts['validation']} validation pictures of "
+            f"{len(self.classes)} classes, {counts['unlabelled']} unlabelled"
+        )
+        return text + (f", {len(self.skipped)} unreadable skipped" if self.skipped else "")
+
+    def save(self, folder: Path) -> None:
+        """Writes `pictures.json`, and `split.csv` for people (Image,split).
+
+        The root is not written: the same pictures elsewhere are the same data set.
+        """
+        rows = [[p.path, p.label, p.split, p.annotations] for p in self.pictures]
+        record = {"skipped": self.skipped, "pictures": rows}
+        lines = ["Image,split"]
+        lines += [f'"{p.path}",{p.split}' for p in self.pictures if p.label is not None]
+        write_text(folder / "split.csv", "\n".join(lines) + "\n")
+        write_text(folder / "pictures.json", json.dumps(record))
+
+    @classmethod
+    def load(cls, folder: Path, root: Path) -> "DataSet":
+        record = json.loads((folder / "pictures.json").read_text("utf-8"))
+        pictures = tuple(Picture(p, lab, split, a) for p, lab, split, a in record["pictures"])
+        return cls(root, pictures, tuple(record["skipped"]))
+
+
+def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Header and rows of a CSV with a header line.
+
+    Raises:
+        UserError: not UTF-8 text, no header, or a row that is longer or shorter than the header.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+            header = list(reader.fieldnames or [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    if not header:
+        raise UserError(f"{path} is empty: it needs a header line and one line a picture.")
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise UserError(f"{path}:{number}: expected {len(header)} columns ({','.join(header)})")
+    return header, rows

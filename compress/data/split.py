@@ -1,0 +1,42 @@
+"""Draws a stratified split once; it is stored with the run and used from then on."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from compress.data.pictures import DataSet
+from compress.errors import UserError
+from compress.seeding import generator
+
+
+def draw_split(data: DataSet, validation_fraction: float, seed: int) -> DataSet:
+    """Gives every labelled picture without a split one, class by class.
+
+    A class of n pictures sends n x `validation_fraction` of them to validation, rounded up or down
+    at random so that the whole meets the fraction, and always keeps one for training: a class with
+    a single picture is never validated on.
+
+    Args:
+        validation_fraction: in (0, 1).
+
+    Raises:
+        UserError: no picture ends up in validation.
+    """
+    if all(p.split is not None for p in data.pictures):
+        return data
+    rng = generator(seed, "split")
+    pictures = list(data.pictures)
+    for label in range(len(data.classes)):
+        members = np.flatnonzero(data.labels == label)
+        expected = len(members) * validation_fraction
+        count = int(expected) + int(rng.random() < expected - int(expected))
+        chosen = set(rng.permutation(members)[: min(count, len(members) - 1)].tolist())
+        for i in members.tolist():
+            split = "validation" if i in chosen else "train"
+            pictures[i] = replace(pictures[i], split=split)
+    if not any(p.split == "validation" for p in pictures):
+        raise UserError(
+            f"{data.root}: no class has enough pictures to validate on; add pictures, raise "
+            "data.validation_fraction, or give a split.csv (Image,split)."
+        )
+    return replace(data, pictures=tuple(pictures))

@@ -1,0 +1,13 @@
+"""The one exception that a user is meant to read."""
+
+
+class UserError(Exception):
+    """Something the user can mend. The message names the cause and the fix; the exit code is 2."""
+
+    exit_code = 2
+
+
+class NothingFits(UserError):
+    """No candidate meets the budget; the message says what to relax. The exit code is 3."""
+
+    exit_code = 3

@@ -1,0 +1,70 @@
+"""Writing so that a kill or a full disk never leaves half a file, and paths that stay inside."""
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from compress.errors import UserError
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`; on success it is synced and renamed onto `path`.
+
+    Raises:
+        UserError: the disk is full; what stood at `path` before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except Exception as error:
+        if out_of_space(error):
+            free = shutil.disk_usage(path.parent).free / 1e6
+            raise UserError(
+                f"The disk is full: {path} could not be written ({free:.0f} MB free). Free some "
+                "space, or choose another folder with --out, and run the same command again: "
+                "it goes on where it stopped."
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def out_of_space(error: BaseException) -> bool:
+    """Whether the error, or what caused it, says that nothing more can be written.
+
+    Libraries written in Rust or C++ (safetensors, torch) wrap the system's error in their own and
+    keep only its text.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _NO_SPACE:
+            return True
+        text = str(seen)
+        if any(os.strerror(code) in text for code in _NO_SPACE):
+            return True
+        seen = seen.__cause__
+    return False
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """`folder / name`, or None when that leaves the folder (`../../etc/passwd`, a symlink out)."""
+    root = folder.resolve()
+    path = (root / name).resolve()
+    return path if path.is_relative_to(root) else None

@@ -1,0 +1,91 @@
+"""What a model expects of a picture, and the one function that makes it so.
+
+Training, evaluation, export and `predict` all go through `load_picture`, so that what is measured
+is what is deployed. The spec travels in the metadata of every exported file.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from compress.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+METADATA_KEY = "compress.input"
+
+
+class InputSpec(BaseModel):
+    """Preprocessing: RGB, fitted to height x width pixels, /255, minus mean, over std, NCHW.
+
+    `mean` and `std` are in units of [0, 1] pixels, one number a channel. `fit` says how another
+    aspect ratio is brought to the input: "crop" scales the shorter side and cuts the centre,
+    "stretch" scales both sides. Scaling is Pillow's antialiased bilinear.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    height: int
+    width: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    fit: Literal["crop", "stretch"] = "crop"
+    classes: tuple[str, ...]
+
+    def at(self, size: int) -> "InputSpec":
+        """The same spec for square inputs of `size` pixels."""
+        return self.model_copy(update={"height": size, "width": size})
+
+
+def load_picture(path: Path, height: int, width: int, fit: str) -> "np.ndarray":
+    """A picture file as uint8 (height, width, 3) RGB, its EXIF orientation applied.
+
+    Raises:
+        OSError: not a picture, truncated, or empty.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as file:
+            # JPEG can be decoded at 1/2, 1/4, 1/8 of its size: 20-megapixel photographs in no time.
+            file.draft("RGB", (2 * width, 2 * height))
+            turned = ImageOps.exif_transpose(file)
+            picture = turned.convert("RGB")
+    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise OSError(str(error)) from error
+    if picture.size != (width, height):
+        if fit == "crop":
+            picture = ImageOps.fit(picture, (width, height), Image.Resampling.BILINEAR)
+        else:
+            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def normalise(pictures: "np.ndarray", spec: InputSpec) -> "np.ndarray":
+    """uint8 (n, height, width, 3) to the float32 (n, 3, height, width) that the network takes."""
+    import numpy as np
+
+    mean = np.asarray(spec.mean, dtype=np.float32)
+    std = np.asarray(spec.std, dtype=np.float32)
+    scaled = (pictures.astype(np.float32) / 255 - mean) / std
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def preprocess(paths: list[Path], spec: InputSpec) -> "np.ndarray":
+    """Picture files to one float32 (n, 3, height, width) array, as deployed.
+
+    Raises:
+        UserError: a file that cannot be read as a picture.
+    """
+    import numpy as np
+
+    pictures = []
+    for path in paths:
+        try:
+            pictures.append(load_picture(path, spec.height, spec.width, spec.fit))
+        except OSError as error:
+            raise UserError(f"{path} cannot be read as a picture: {error}") from error
+    return normalise(np.stack(pictures), spec)

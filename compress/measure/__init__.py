@@ -1,0 +1,1 @@
+"""Numbers with units, measured on artifacts: accuracy, latency, size, memory, machine."""

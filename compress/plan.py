@@ -1,0 +1,145 @@
+"""The recipe resolved into stages with content keys; nothing here computes anything."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compress import steps
+from compress.recipe import Recipe, chosen
+from compress.results import Role
+from compress.stage import Stage
+from compress.training.settings import TRAINING_VERSION
+
+if TYPE_CHECKING:
+    from compress.results import Machine
+
+STEP_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One future row of the table: a candidate's artifact in one runtime."""
+
+    candidate: str
+    role: Role
+    control_of: str | None
+    model: Stage  # the stage that made the candidate
+    artifact: Stage
+    accuracy: Stage
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All stages of a recipe, each after those it builds on."""
+
+    recipe: Recipe
+    data: Stage
+    entries: list[Entry]
+    latency: Stage
+    stages: list[Stage] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        return self.latency.key
+
+
+def make_plan(recipe: Recipe, machine: "Machine", threads: int) -> Plan:
+    """Resolves a recipe on this machine; reads the data's and the weights' fingerprints.
+
+    Raises:
+        UserError: data or weights that are not there.
+    """
+    from compress.stages import data, export, latency, teacher, teacher_outputs
+
+    seed = recipe.seed
+    data_stage = data.plan(recipe.data, seed)
+    teacher_stage = teacher.plan(recipe.teacher, recipe.data.fit, seed, data_stage)
+
+    models: list[tuple[str, Role, str | None, Stage]] = []
+    for name, chain in recipe.candidates.items():
+        for suffix, steps_ in _with_controls([chosen(step) for step in chain]):
+            stage = teacher_stage
+            for kind, settings in steps_:
+                inputs = {"data": data_stage, "teacher": teacher_stage, "previous": stage}
+                module = steps.discover()[kind]
+                views = getattr(module, "view_settings", lambda _: None)(settings)
+                if views is not None:
+                    inputs["teacher_outputs"] = teacher_outputs.plan(
+                        views, seed, data_stage, teacher_stage
+                    )
+                shown = f"{name} ({suffix})" if suffix else name
+                stage = _step(kind, module.VERSION, settings, seed, shown, inputs)
+            shown = f"{name} ({suffix})" if suffix else name
+            models.append(
+                (shown, "control" if suffix else "candidate", name if suffix else None, stage)
+            )
+
+    entries = []
+    for name, role, control_of, model in [("teacher", "teacher", None, teacher_stage), *models]:
+        runtimes = ("onnxruntime", "torch") if role == "teacher" else ("onnxruntime",)
+        for runtime in runtimes:
+            artifact = export.plan(name, runtime, data_stage, model)
+            accuracy = _accuracy(name, runtime, data_stage, artifact)
+            entries.append(Entry(name, role, control_of, model, artifact, accuracy))
+    latency_stage = latency.plan(recipe.measure, machine, threads, entries)
+    ends = [entry.accuracy for entry in entries]
+    ordered = list(_in_order([*ends, latency_stage]))
+    return Plan(recipe, data_stage, entries, latency_stage, ordered)
+
+
+def _with_controls(
+    chain: list[tuple[str, Any]],
+) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
+    """The chain itself, and for each control of a step the chain up to it with that step changed."""
+    yield "", chain
+    for i, (kind, settings) in enumerate(chain):
+        controls = getattr(steps.discover()[kind], "controls", lambda _: {})(settings)
+        for suffix, changed in controls.items():
+            yield suffix, [*chain[:i], (kind, changed), *chain[i + 1 :]]
+
+
+def _step(
+    kind: str, version: int, settings: Any, seed: int, name: str, inputs: dict[str, Stage]
+) -> Stage:
+    described = {
+        "step": kind,
+        "step_version": version,
+        "training_version": TRAINING_VERSION,
+        "settings": settings.model_dump(),
+        "seed": seed,
+    }
+    return Stage("step", f"{name}: {kind}", STEP_VERSION, described, inputs)
+
+
+def _accuracy(name: str, runtime: str, data: Stage, artifact: Stage) -> Stage:
+    from compress.stages import accuracy
+
+    return Stage(
+        "accuracy",
+        f"{name}: accuracy in {runtime}",
+        accuracy.VERSION,
+        {},
+        {"data": data, "artifact": artifact},
+    )
+
+
+def _in_order(ends: list[Stage]) -> Iterator[Stage]:
+    """Each stage once, after its inputs, in the order of the candidates."""
+    seen: set[str] = set()
+
+    def visit(stage: Stage) -> Iterator[Stage]:
+        for input_ in stage.inputs.values():
+            yield from visit(input_)
+        if stage.key not in seen:
+            seen.add(stage.key)
+            yield stage
+
+    for end in ends:
+        yield from visit(end)
+
+
+def weights_path(recipe: Recipe) -> Path | None:
+    """Where the teacher's weights lie, unless they are to be downloaded."""
+    weights = recipe.teacher.weights
+    return None if weights is None or weights.startswith("torchvision:") else Path(weights)

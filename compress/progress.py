@@ -1,0 +1,130 @@
+"""What a run says while it works: a tree of stages, and within training how it goes.
+
+On a terminal it is live; elsewhere (a log file, CI) it is one line per event.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+from rich.tree import Tree
+
+from compress.results import Epoch
+
+_MARKS = {"waiting": "[dim]○[/]", "running": "[yellow]▶[/]", "done": "[green]✔[/]", "reused": "↻"}
+
+
+class Progress:
+    """Receives events from stages; shows them and appends them to a log."""
+
+    def __init__(self, console: Console, log: Path | None = None) -> None:
+        self.console = console
+        self.live: Live | None = None
+        self.titles: dict[str, str] = {}
+        self.states: dict[str, tuple[str, str]] = {}
+        self.line = ""
+        self._started = time.perf_counter()
+        self._log: TextIO | None = None
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            self._log = log.open("a", encoding="utf-8", buffering=1)
+
+    @contextmanager
+    def tree(self, titles: dict[str, str]) -> Iterator[None]:
+        """Shows the stages (key to title, in order) until the block ends."""
+        self.titles = titles
+        self.states = dict.fromkeys(titles, ("waiting", ""))
+        try:
+            if not self.console.is_terminal:
+                yield
+                return
+            with Live(self._render(), console=self.console, refresh_per_second=4) as self.live:
+                yield
+                self.line = ""
+                self.live.update(self._render())
+        finally:
+            self.live = None
+
+    def stage(self, key: str, state: str, detail: str = "") -> None:
+        """A stage changes to running, done or reused."""
+        self.states[key] = (state, detail)
+        self._started = time.perf_counter()
+        self._say(f"{self.titles[key]}: {state}{' ' + detail if detail else ''}")
+        self._refresh("")
+
+    def note(self, text: str) -> None:
+        """Something worth keeping: shown above the tree and logged."""
+        self._say(text)
+        if self.live is not None:
+            self.console.print(f"  {text}", markup=False, highlight=False)
+
+    def training(self, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None:
+        """One training step."""
+        if self.live is not None and (step == steps or step % 5 == 0):
+            seconds = time.perf_counter() - self._started
+            done = epoch + step / steps
+            first = getattr(self, "_first", None)
+            if first is None or first[0] > done:
+                first = self._first = (done, time.perf_counter())
+            rate = (time.perf_counter() - first[1]) / max(done - first[0], 1e-9)
+            left = f", {_duration(rate * (epochs - done))} left" if done > first[0] else ""
+            self._refresh(
+                f"epoch {epoch + 1}/{epochs} {step}/{steps}, loss {loss:.3f}, "
+                f"{_duration(seconds)} so far{left}"
+            )
+
+    def epoch(self, record: Epoch, epochs: int) -> None:
+        """An epoch is finished and saved."""
+        top1 = record.validation_top1
+        shown = "" if top1 is None else f", validation top-1 {top1:.1%}"
+        left = _duration(record.seconds * (epochs - record.epoch))
+        self._say(
+            f"  epoch {record.epoch}/{epochs}: loss {record.loss:.3f}{shown}, "
+            f"{record.pictures_per_s:.0f} pictures/s, {left} left"
+        )
+        self._refresh(
+            f"epoch {record.epoch}/{epochs}: loss {record.loss:.3f}{shown}, "
+            f"{record.pictures_per_s:.0f} pictures/s"
+        )
+
+    def advance(self, done: int, total: int) -> None:
+        """So many of a stage's pictures are done."""
+        if self.live is not None:
+            seconds = time.perf_counter() - self._started
+            left = seconds / max(done, 1) * (total - done)
+            self._refresh(f"{done}/{total} pictures, {_duration(left)} left")
+
+    def _say(self, text: str) -> None:
+        if self._log is not None:
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        if self.live is None:
+            self.console.print(text, markup=False, highlight=False)
+
+    def _refresh(self, line: str) -> None:
+        self.line = line
+        if self.live is not None:
+            self.live.update(self._render())
+
+    def _render(self) -> RenderableType:
+        tree = Tree("stages", guide_style="dim", hide_root=True)
+        for key, title in self.titles.items():
+            state, detail = self.states[key]
+            text = Text.from_markup(f"{_MARKS[state]} ")
+            text.append(title)
+            text.append(f"  {'re-used' if state == 'reused' else detail}", style="dim")
+            branch = tree.add(text)
+            if state == "running" and self.line:
+                branch.add(Text(self.line))
+        return Group(tree)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,292 @@
+"""What a recipe may say, typed; every fault reported at once with its line and key path."""
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, create_model, field_validator, model_validator
+
+from compress import steps
+from compress.builders import split_name
+from compress.errors import UserError
+from compress.recipe_file import KeyPath, RecipeFile, read_recipe_file, set_value
+from compress.training.settings import Fraction, RecipeModel, TrainSettings
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+NAME = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$"
+
+Channel = tuple[float, float, float]
+
+
+class DataSettings(RecipeModel):
+    """Where the pictures are: a `path`, or a `builder` that makes them."""
+
+    path: str | None = None  # a folder or a CSV file; relative to the recipe
+    builder: str | None = None  # package.module:function(folder, **settings)
+    settings: dict[str, Any] = {}  # of the builder
+    picture_column: str | None = None
+    label_column: str | None = None
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2  # where no split is given
+    fit: Literal["crop", "stretch"] = "crop"  # how other aspect ratios are brought to the input
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DataSettings":
+        if (self.path is None) == (self.builder is None):
+            raise ValueError("give either path (or --data) or builder")
+        return self
+
+
+class TeacherSettings(RecipeModel):
+    """The network to compress: how it is built, its weights, its input, and whether it is trained.
+
+    `weights` is a safetensors file (or a torch file that holds tensors only), relative to the
+    recipe, or `torchvision:VGG16_Weights.IMAGENET1K_FEATURES`, which downloads.
+    """
+
+    builder: str
+    settings: dict[str, Any] = {}
+    weights: str | None = None
+    image_size: Annotated[int, Field(ge=8, le=2048)] = 224
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)] = list(IMAGENET_MEAN)
+    std: Annotated[list[float], Field(min_length=3, max_length=3)] = list(IMAGENET_STD)
+    only: str | None = None  # train this last part anew (e.g. classifier), the rest as in weights
+    views: Annotated[int, Field(ge=1, le=100)] = 4  # of each picture that `only` is trained on
+    train: TrainSettings | None = None  # none: the weights are taken as they are
+
+    @model_validator(mode="after")
+    def _weights_or_training(self) -> "TeacherSettings":
+        if self.weights is None and self.train is None:
+            raise ValueError("give weights, or train, or both: a teacher must know something")
+        if self.only is not None and (self.train is None or self.weights is None):
+            raise ValueError("only needs weights to take the rest from, and train")
+        return self
+
+
+class MeasureSettings(RecipeModel):
+    """How the deployed files are timed."""
+
+    threads: Annotated[int, Field(ge=1)] | None = None  # none: all cores the process may use
+    rounds: Annotated[int, Field(ge=5, le=10_000)] = 60  # samples at batch 1, interleaved
+    throughput_batch: Annotated[int, Field(ge=1)] = 32
+    throughput_rounds: Annotated[int, Field(ge=3, le=1000)] = 7
+
+
+class BudgetSettings(RecipeModel):
+    """What is asked for; the report names the model that meets it."""
+
+    speedup: Annotated[float, Field(gt=0)]
+    max_accuracy_drop: Fraction  # of top-1, as a fraction: 0.02 is two points
+
+
+@cache
+def step_model() -> type[RecipeModel]:
+    """A mapping with exactly one step: `distill: {…}`; made from the files in compress/steps."""
+
+    def one_step(self: Any) -> Any:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one step in each list item, of: {', '.join(steps.discover())}")
+        return self
+
+    fields: dict[str, Any] = {
+        name: (module.Settings | None, None) for name, module in steps.discover().items()
+    }
+    validators: dict[str, Any] = {"one_step": model_validator(mode="after")(one_step)}
+    return create_model("Step", __base__=RecipeModel, __validators__=validators, **fields)
+
+
+class Recipe(RecipeModel):
+    """One question a user has: a teacher, data, candidates, and the budget to choose by."""
+
+    version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=NAME)]
+    description: str = ""
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    data: DataSettings
+    teacher: TeacherSettings
+    candidates: Annotated[dict[str, list[step_model()]], Field(min_length=1)]  # type: ignore[valid-type]
+    measure: MeasureSettings = MeasureSettings()
+    budget: BudgetSettings | None = None
+
+    @field_validator("candidates")
+    @classmethod
+    def _names_and_steps(cls, value: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for name, chain in value.items():
+            if not re.match(NAME, name) or name == "teacher":
+                raise ValueError(f"{name!r}: use letters, digits, _ . - for a candidate's name")
+            if not chain:
+                raise ValueError(f"{name} has no steps")
+            for position, (kind, _) in enumerate(map(chosen, chain)):
+                if position > 0 and getattr(steps.discover()[kind], "REPLACES_MODEL", False):
+                    raise ValueError(
+                        f"{name}: {kind} must come first: it starts from a new network, "
+                        "so what the steps before it did would be lost"
+                    )
+        return value
+
+
+def chosen(step: Any) -> tuple[str, Any]:
+    """Name and settings of the one step that a list item holds."""
+    return next((k, v) for k in type(step).model_fields if (v := getattr(step, k)) is not None)
+
+
+def builders_of(recipe: Recipe) -> list[tuple[KeyPath, str]]:
+    """Every builder that the recipe names, with its key path."""
+    found: list[tuple[KeyPath, str]] = [(("teacher", "builder"), recipe.teacher.builder)]
+    if recipe.data.builder is not None:
+        found.append((("data", "builder"), recipe.data.builder))
+    for name, chain in recipe.candidates.items():
+        for i, step in enumerate(chain):
+            kind, settings = chosen(step)
+            if student := getattr(settings, "student", None):
+                found.append((("candidates", name, i, kind, "student"), student))
+    return found
+
+
+def load_recipe(
+    path: Path,
+    data: Path | None = None,
+    assignments: Sequence[str] = (),
+    allowed: Sequence[str] = (),
+) -> Recipe:
+    """Reads and checks a recipe; paths in it become absolute.
+
+    Args:
+        data: takes the place of the recipe's data source (`--data`).
+        assignments: `key.path=value` (`--set`).
+        allowed: further packages that builders may come from (`--allow-builders`).
+
+    Raises:
+        UserError: everything that is wrong, one line each with line and key path.
+    """
+    file = read_recipe_file(path)
+    for assignment in assignments:
+        set_value(file, assignment)
+    file.data.setdefault("name", path.stem)
+    if data is not None:
+        section = file.data.get("data")
+        section = dict(section) if isinstance(section, dict) else {}
+        section.pop("builder", None)
+        section.pop("settings", None)
+        file.data["data"] = section | {"path": str(data.resolve())}
+
+    faults = list(file.faults)
+    recipe: Recipe | None = None
+    try:
+        recipe = Recipe.model_validate(file.data)
+    except ValidationError as error:
+        faults += [_fault(file, detail) for detail in error.errors()]
+    faults += _refused_builders(file, recipe, allowed)
+    if faults or recipe is None:
+        # A union reports a fault once for each of its members.
+        unique = list(dict.fromkeys(sorted(faults)))
+        lines = [f"  {path}:{line}: {where}: {what}" for line, where, what in unique]
+        title = f"{path} has {len(unique)} fault{'s' if len(unique) > 1 else ''}:"
+        raise UserError("\n".join([title, *lines]))
+    return _absolute(recipe, path.resolve().parent)
+
+
+def _refused_builders(
+    file: RecipeFile, recipe: Recipe | None, allowed: Sequence[str]
+) -> list[tuple[int, str, str]]:
+    # With other faults there is no Recipe; what can be found in the plain data is reported too.
+    names = builders_of(recipe) if recipe is not None else _plain_builders(file.data, ())
+    faults = []
+    for at, name in names:
+        try:
+            split_name(name, allowed)
+        except UserError as error:
+            faults.append((_line(file, at), ".".join(map(str, at)), str(error)))
+    return faults
+
+
+def _plain_builders(value: Any, at: KeyPath) -> list[tuple[KeyPath, str]]:
+    found: list[tuple[KeyPath, str]] = []
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, child in items:
+        if isinstance(child, dict | list):
+            found += _plain_builders(child, (*at, key))
+        elif key in ("builder", "student") and isinstance(child, str):
+            found.append(((*at, key), child))
+    return found
+
+
+def _line(file: RecipeFile, at: KeyPath) -> int:
+    while at and at not in file.lines:
+        at = at[:-1]
+    return file.lines.get(at, 1)
+
+
+def _fault(file: RecipeFile, detail: Any) -> tuple[int, str, str]:
+    """Line, key path and a sentence for one of pydantic's error records."""
+    at: KeyPath = tuple(detail["loc"])
+    # pydantic names the member of a union in the path; the recipe's author never wrote that.
+    at = tuple(k for i, k in enumerate(at) if not (i and at[i - 1] == "loss" and k in _LOSSES))
+    kind, value = detail["type"], detail["input"]
+    if kind == "extra_forbidden":
+        near = get_close_matches(str(at[-1]), _known_keys(at[:-1]), 1, 0.5)
+        what = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+    elif kind in ("float_type", "int_type") and isinstance(value, str) and _is_number(value):
+        what = f"{value!r} is text: write the number without quotes"
+    elif kind == "missing":
+        what = "is missing"
+    else:
+        what = str(detail["msg"]).removeprefix("Value error, ")
+        what = what[0].lower() + what[1:]
+        if (kind.endswith(("_type", "_error")) and kind != "value_error") or "literal" in kind:
+            what += f", not {value!r}"
+    return _line(file, at), ".".join(map(str, at)) or "recipe", what
+
+
+_LOSSES = ("kd", "dkd", "dist")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _known_keys(at: KeyPath) -> list[str]:
+    """The keys that the schema allows at a key path."""
+    schema = Recipe.model_json_schema()
+    definitions = schema.get("$defs", {})
+
+    def options(node: dict[str, Any]) -> list[dict[str, Any]]:
+        if "$ref" in node:
+            return options(definitions[node["$ref"].rpartition("/")[2]])
+        inner = [
+            o for k in ("anyOf", "oneOf", "allOf") for n in node.get(k, []) for o in options(n)
+        ]
+        return inner or [node]
+
+    nodes = options(schema)
+    for key in at:
+        following: list[dict[str, Any]] = []
+        for node in nodes:
+            if isinstance(key, int):
+                following += options(node.get("items", {}))
+            elif key in node.get("properties", {}):
+                following += options(node["properties"][key])
+            elif isinstance(node.get("additionalProperties"), dict):
+                following += options(node["additionalProperties"])
+        nodes = following
+    return [key for node in nodes for key in node.get("properties", {})]
+
+
+def _absolute(recipe: Recipe, folder: Path) -> Recipe:
+    """Resolves the recipe's paths against its own folder."""
+    data, teacher = recipe.data, recipe.teacher
+    if data.path is not None:
+        data = data.model_copy(update={"path": str((folder / data.path).resolve())})
+    if teacher.weights is not None and not teacher.weights.startswith("torchvision:"):
+        weights = str((folder / teacher.weights).resolve())
+        teacher = teacher.model_copy(update={"weights": weights})
+    return recipe.model_copy(update={"data": data, "teacher": teacher})

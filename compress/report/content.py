@@ -1,0 +1,208 @@
+"""What a report says, in plain sentences: Markdown and HTML print the same content."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from compress.choose import Budget, Choice, choose
+from compress.pareto import front_rows
+from compress.report import units
+from compress.report.say import name
+from compress.report.table import Column, columns, more_columns, role
+from compress.results import Machine, Result, SinglePictureClasses, Training
+
+# What decides which kernels a runtime can use, on x86 and on ARM.
+FLAGS = (
+    *("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_vpopcntdq"),
+    *("amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve"),
+)
+X86 = ("avx2", "avx512f", "avx512_vnni")
+
+DEFINITIONS = (
+    (
+        "speedup, same runtime",
+        "the teacher's time divided by this candidate's, both in the same runtime with the same "
+        "threads: what compression alone gave.",
+    ),
+    (
+        "speedup, as served",
+        "the same against the teacher in torch eager: what somebody who serves the teacher from "
+        "PyTorch today gains in all, the runtime's part included.",
+    ),
+    (
+        "both",
+        "are medians of paired ratios: teacher and candidate take turns in one process, so a "
+        "busy machine slows both.",
+    ),
+    (
+        "drop",
+        "top-1 of the teacher minus top-1 of the candidate in percentage points, paired on the "
+        "same pictures; positive is a loss.",
+    ),
+    (
+        "front",
+        "no other deployed row is at least as fast and as accurate, and better at one. Torch rows "
+        "are references and not in it.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings and, a row each, whether it is in the front and the cells."""
+
+    columns: list[Column]
+    rows: list[tuple[bool, list[str]]]
+
+
+@dataclass(frozen=True)
+class Detail:
+    """One candidate: its role, how it came to be and what to know about it."""
+
+    name: str
+    role: str
+    lineage: list[str]
+    facts: list[str]
+
+
+@dataclass(frozen=True)
+class Content:
+    """The whole report as text; nothing in it is escaped."""
+
+    title: str
+    asked: str
+    choice: Choice | None
+    table: Table
+    more: Table
+    details: list[Detail]
+    machine: list[tuple[str, str]]
+    commands: list[tuple[str, list[str]]]  # a command and the rows it reproduces
+    notes: list[str]
+    damaged: list[str]
+
+
+def content(
+    rows: Sequence[Result], budget: Budget | None, title: str, damaged: Iterable[str] = ()
+) -> Content:
+    """Arranges comparable rows, fastest first."""
+    rows = sorted(rows, key=lambda row: row.latency_s)
+    commands = defaultdict(list)
+    for row in rows:
+        commands[row.command].append(name(row))
+    return Content(
+        title=title,
+        asked=f"{budget}." if budget else "No budget was given: the front shows what can be had.",
+        choice=choose(rows, budget) if budget else None,
+        table=_table(rows, columns(rows)),
+        more=_table(rows, more_columns(rows)),
+        details=_details(rows),
+        machine=_machine(rows),
+        commands=list(commands.items()),
+        notes=[f"{name(row)}: {note}" for row in rows for note in row.notes],
+        damaged=list(damaged),
+    )
+
+
+def _table(rows: Sequence[Result], shown: list[Column]) -> Table:
+    front = front_rows(rows)
+    return Table(shown, [(row in front, [column.cell(row) for column in shown]) for row in rows])
+
+
+def _details(rows: Sequence[Result]) -> list[Detail]:
+    """One a candidate; its runtimes share lineage and training."""
+    groups: dict[str, list[Result]] = defaultdict(list)
+    for row in rows:
+        groups[row.candidate].append(row)
+    return [
+        Detail(
+            name=candidate,
+            role=role(group[0])
+            + (f"; control of {group[0].control_of}" if group[0].control_of else ""),
+            lineage=next((row.lineage for row in group if row.lineage), []),
+            facts=[*_training(group), *_single(group), *map(_file, group)],
+        )
+        for candidate, group in groups.items()
+    ]
+
+
+def _training(group: Sequence[Result]) -> list[str]:
+    training = next((row.training for row in group if row.training), None)
+    if training is None:
+        return []
+    said = [
+        f"{training.description}: {units.whole(training.labelled_pictures)} labelled and "
+        f"{units.whole(training.unlabelled_pictures)} unlabelled pictures, "
+        f"{_epochs(training)}{units.duration(training.seconds)}."
+    ]
+    if training.unlabelled_pictures:
+        said.append(
+            "Distilled on unlabelled pictures; if these are the pictures it will be judged on, "
+            "that is transductive."
+        )
+    return said
+
+
+def _epochs(training: Training) -> str:
+    return f"{len(training.epochs)} epochs, " if training.epochs else ""
+
+
+def _single(group: Sequence[Result]) -> list[str]:
+    return [
+        f"{row.artifact.runtime}: {_single_sentence(row.accuracy.single_picture_classes)}"
+        for row in group
+        if row.accuracy.single_picture_classes
+    ]
+
+
+def _single_sentence(single: SinglePictureClasses) -> str:
+    trained = (
+        f"{single.in_training} of these were trained on, so this is memory and no test"
+        if single.in_training
+        else "none was trained on"
+    )
+    return (
+        f"top-1 {units.percent(single.top1)} % on the {single.pictures} pictures of classes with "
+        f"a single picture; {trained}."
+    )
+
+
+def _file(row: Result) -> str:
+    uncounted = row.artifact.uncounted_operations
+    missing = f"; not counted in its MACs: {', '.join(uncounted)}" if uncounted else ""
+    file = row.artifact
+    return (
+        f"{file.runtime}: {file.path}, {units.megabytes(file.size_bytes)} MB, "
+        f"sha256 {file.sha256[:12]}{missing}."
+    )
+
+
+def _machine(rows: Sequence[Result]) -> list[tuple[str, str]]:
+    facts: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        batches = sorted({x.batch for x in row.latency})
+        threads = sorted({x.threads for x in row.latency})
+        described = [
+            *_describe(row.machine),
+            ("threads", ", ".join(map(str, threads))),
+            ("batches", ", ".join(map(str, batches))),
+            ("validation pictures", units.whole(row.accuracy.pictures)),
+            ("recipe and run", f"{row.recipe} {row.run}"),
+        ]
+        for key, value in described:
+            if value not in facts[key]:
+                facts[key].append(value)
+    times = sorted(row.measured_at for row in rows)
+    facts["measured"] = [times[0]] if times[0] == times[-1] else [f"{times[0]} to {times[-1]}"]
+    return [(key, "; ".join(values)) for key, values in facts.items()]
+
+
+def _describe(machine: Machine) -> list[tuple[str, str]]:
+    present = [flag for flag in FLAGS if flag in machine.cpu_flags]
+    absent = [flag for flag in X86 if flag not in machine.cpu_flags] if "avx2" in present else []
+    flags = ", ".join(present) or "none of interest"
+    return [
+        ("CPU", f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB"),
+        ("CPU flags of interest", flags + (f" (without {', '.join(absent)})" if absent else "")),
+        ("system", f"{machine.system}, Python {machine.python}"),
+        ("versions", ", ".join(f"{k} {v}" for k, v in sorted(machine.versions.items()))),
+    ]

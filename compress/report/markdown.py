@@ -1,0 +1,108 @@
+"""The report as Markdown that code-hosting sites render. Names and notes are somebody's text."""
+
+import re
+from collections.abc import Iterable
+
+from compress.report.content import DEFINITIONS, Content, Detail, Table
+from compress.report.say import name
+from compress.report.table import MARK
+
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+def escape(text: str) -> str:
+    """One line that renders as itself: no tag, link, emphasis or new table cell."""
+    text = re.sub(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+", " ", text)
+    text = re.sub(r"[\\`*\[\]|~$#]", r"\\\g<0>", text)
+    # An underscore between letters is literal anyway, and names are full of them.
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
+    return re.sub("[&<>]", lambda match: _ENTITIES[match[0]], text)
+
+
+def code(text: str) -> str:
+    """A code block whose fence the text cannot close."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
+
+
+def markdown(report: Content) -> str:
+    """The whole file; it shows `pareto.svg`, which stands beside it."""
+    parts = [
+        f"# {escape(report.title)}",
+        f"**Asked:** {escape(report.asked)}",
+        *_choice(report),
+        "## Front",
+        "![top-1 against latency of every row, with the Pareto front](pareto.svg)",
+        f"{MARK} marks the front; bars are intervals. The same picture with every number on its "
+        "points is in [report.html](report.html), the numbers are in [pareto.csv](pareto.csv).",
+        "## Measurements",
+        _table(report.table),
+        _bullets(f"**{term}**: {meaning}" for term, meaning in DEFINITIONS),
+        "## More measurements",
+        _table(report.more),
+        "## Candidates",
+        *(part for detail in report.details for part in _detail(detail)),
+        *_section("## Notes", report.notes),
+        *_section("## Lines that could not be read, and were left out", report.damaged),
+        "## Machine",
+        _machine(report.machine),
+        "## How to get each row again",
+        *(part for command, rows in report.commands for part in _command(command, rows)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _choice(report: Content) -> list[str]:
+    choice = report.choice
+    if choice is None:
+        return []
+    if choice.picked is None:
+        return [
+            "## Nothing fits",
+            _bullets(map(escape, choice.misses)),
+            *_section("What would let something in:", choice.hints()),
+        ]
+    lost = [f"Runner-up: {escape(choice.runner_up_lost)}"] if choice.runner_up else []
+    return [
+        f"## Chosen: {escape(name(choice.picked))}",
+        escape(choice.why),
+        *lost,
+        *(f"> {escape(warning)}" for warning in choice.warnings),
+        *_section("What did not fit:", choice.misses),
+    ]
+
+
+def _table(table: Table) -> str:
+    lines = [
+        ["", *(column.heading for column in table.columns)],
+        [":-:", *("--:" if column.numeric else ":--" for column in table.columns)],
+        *([MARK if front else "", *map(escape, cells)] for front, cells in table.rows),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _detail(detail: Detail) -> list[str]:
+    title = f"{detail.name} ({detail.role})" if detail.role else detail.name
+    steps = [f"1. {escape(step)}" for step in detail.lineage]
+    return [
+        f"### {escape(title)}",
+        *(["\n".join(steps)] if steps else []),
+        _bullets(map(escape, detail.facts)),
+    ]
+
+
+def _machine(facts: list[tuple[str, str]]) -> str:
+    return "\n".join(["| | |", "| :-- | :-- |", *(f"| {k} | {escape(v)} |" for k, v in facts)])
+
+
+def _command(command: str, rows: list[str]) -> list[str]:
+    return [f"For {escape(', '.join(rows))}:", code(command)]
+
+
+def _section(heading: str, lines: list[str]) -> list[str]:
+    return [heading, _bullets(map(escape, lines))] if lines else []
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

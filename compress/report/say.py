@@ -1,0 +1,119 @@
+"""The sentences of a choice: why this one, what the others lack, what is not certain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from compress.report import units
+from compress.results import Interval, Result
+
+if TYPE_CHECKING:
+    from compress.choose import Budget
+
+
+def name(row: Result) -> str:
+    """Candidate and runtime: what tells a row from the others."""
+    return f"{row.candidate} in {row.artifact.runtime}"
+
+
+def why(row: Result) -> str:
+    """What the pick gives, with every interval; its role when it is the teacher itself."""
+    size = f"{units.megabytes(row.artifact.size_bytes)} MB"
+    if row.speedup is None or row.accuracy.top1_drop is None:
+        return (
+            f"{name(row)} is the teacher itself: the most accurate row that meets the budget, "
+            f"{units.ms(row.latency_s)} ms a picture, {size}."
+        )
+    speedup, drop = row.speedup, row.accuracy.top1_drop
+    named = "" if speedup.against == "teacher" else f" {speedup.against}"
+    threads = f"{speedup.threads} thread{'s' if speedup.threads != 1 else ''}"
+    return (
+        f"{name(row)} is {units.significant(speedup.ratio.value)} times faster than the "
+        f"teacher{named} "
+        f"({_confidence(speedup.ratio)} {units.significant(speedup.ratio.low)} to "
+        f"{units.significant(speedup.ratio.high)}; same runtime, {threads}, batch "
+        f"{speedup.batch}) and {_change(drop.value)} ({_confidence(drop)} of the drop "
+        f"{units.points(drop.low)} to {units.points(drop.high)}, paired on "
+        f"{row.accuracy.pictures} pictures): {units.percent(row.accuracy.top1.value)} % top-1, "
+        f"{units.ms(row.latency_s)} ms a picture, {size}. "
+        "It is the most accurate row that meets the budget."
+    )
+
+
+def lost(best: Result, other: Result) -> str:
+    """Why `other`, which meets the budget too, comes after `best`."""
+    behind = best.accuracy.top1.value - other.accuracy.top1.value
+    if behind > 0:
+        return (
+            f"{name(other)} meets the budget too, at {units.ms(other.latency_s)} ms a picture, but "
+            f"has {_points(behind)} less top-1."
+        )
+    return (
+        f"{name(other)} has the same top-1 and takes {units.ms(other.latency_s)} ms a picture, "
+        f"the pick {units.ms(best.latency_s)} ms."
+    )
+
+
+def warnings(row: Result, others: list[Result], budget: Budget) -> list[str]:
+    """What the pick's numbers do not settle; `others` are the other rows that fit."""
+    found = []
+    drop = row.accuracy.top1_drop
+    if drop and drop.high > budget.max_accuracy_drop:
+        found.append(
+            f"Not certain: the {_confidence(drop)} of the drop reaches "
+            f"{_points(drop.high)}, the budget is {units.points_typed(budget.max_accuracy_drop)}. "
+            "More validation pictures narrow it."
+        )
+    if row.speedup and row.speedup.ratio.low < budget.speedup:
+        found.append(
+            f"Not certain: the {_confidence(row.speedup.ratio)} of the speedup begins at "
+            f"{units.significant(row.speedup.ratio.low)}, the budget is {budget.speedup:g}."
+        )
+    if row.role == "control":
+        of = f" ({row.control_of})" if row.control_of else ""
+        found.append(
+            f"The pick is a control, trained without the teacher{of}: here the teacher did not pay."
+        )
+    alike = [other for other in others if _alike(row, other)]
+    if alike:
+        quicker = [name(x) for x in alike if x.latency_s < row.latency_s]
+        also = f" Faster than the pick: {', '.join(quicker)}." if quicker else ""
+        found.append(
+            "By these pictures the pick cannot be told apart in accuracy from "
+            f"{', '.join(name(x) for x in alike)}: the intervals of the drop overlap.{also}"
+        )
+    return found
+
+
+def _alike(a: Result, b: Result) -> bool:
+    """Whether the intervals of the drop overlap; the teacher's drop is 0 by definition."""
+    x, y = (r.accuracy.top1_drop or Interval(value=0, low=0, high=0) for r in (a, b))
+    return x.low <= y.high and y.low <= x.high
+
+
+def miss(row: Result, speedup: float, drop: float, budget: Budget) -> str:
+    """By how much the row misses each bound that it misses."""
+    said = []
+    if speedup < budget.speedup:
+        said.append(
+            f"{units.significant(speedup)} times faster where {budget.speedup:g} are asked for, "
+            f"{units.significant(budget.speedup / speedup)} times too slow"
+        )
+    if drop > budget.max_accuracy_drop:
+        over = units.significant(100 * (drop - budget.max_accuracy_drop), 2)
+        said.append(f"{_points(drop)} of top-1 lost, {over} points too many")
+    return f"{name(row)}: {'; '.join(said)}"
+
+
+def _change(drop: float) -> str:
+    if units.points(drop) == units.points(0):
+        return "loses no top-1"
+    return f"{'loses' if drop > 0 else 'gains'} {_points(abs(drop))} of top-1"
+
+
+def _points(fraction: float) -> str:
+    return f"{units.points(fraction)} points"
+
+
+def _confidence(interval: Interval) -> str:
+    return f"{100 * interval.confidence:g} % interval"

@@ -1,0 +1,178 @@
+"""The columns that every format shows, as text, and the plain numbers for the CSV."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from compress.report import units
+from compress.results import Interval, Result, Speedup
+
+MARK = "\u2605"  # a star, readable without colour
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading with its unit, how to fill it, and what it means."""
+
+    heading: str
+    cell: Callable[[Result], str]
+    meaning: str
+    numeric: bool = True
+
+
+def role(row: Result) -> str:
+    """The role in words; empty for a plain candidate."""
+    if row.role == "control":
+        return "no teacher"
+    return "teacher" if row.role == "teacher" else ""
+
+
+def labelled(row: Result) -> str:
+    """The candidate's name with its role."""
+    return f"{row.candidate}, {role(row)}" if role(row) else row.candidate
+
+
+def ratio(speedup: Speedup | None) -> Interval | None:
+    """The ratio, where one was measured."""
+    return None if speedup is None else speedup.ratio
+
+
+def largest_batch(rows: Sequence[Result]) -> str:
+    """`batch 32`, or `largest batch` where rows differ."""
+    batches = {max(x.batch for x in row.latency) for row in rows}
+    return f"batch {batches.pop()}" if len(batches) == 1 else "largest batch"
+
+
+def smallest_batch(rows: Sequence[Result]) -> str:
+    """`batch 1`, or `smallest batch` where rows differ."""
+    batches = {min(x.batch for x in row.latency) for row in rows}
+    return f"batch {batches.pop()}" if len(batches) == 1 else "smallest batch"
+
+
+def columns(rows: Sequence[Result]) -> list[Column]:
+    """The main table."""
+    small, large = smallest_batch(rows), largest_batch(rows)
+    return [
+        Column("candidate", labelled, "the model, and its role", numeric=False),
+        Column("runtime", lambda r: r.artifact.runtime, "what loads the file", numeric=False),
+        Column(
+            "top-1 %",
+            lambda r: units.percent_half(r.accuracy.top1),
+            "right answers on the validation split, with half the interval",
+        ),
+        Column(
+            "drop, points",
+            lambda r: units.points_interval(r.accuracy.top1_drop),
+            "top-1 of the teacher minus this, paired on the same pictures, with its interval",
+        ),
+        Column(f"ms, {small}", lambda r: units.ms(r.latency_s), "median time of one call"),
+        Column(
+            f"pictures per s, {large}",
+            lambda r: units.significant(r.throughput),
+            "throughput of one process",
+        ),
+        Column(
+            "speedup, same runtime",
+            lambda r: units.times(ratio(r.speedup)),
+            "against the teacher in the same runtime: what compression alone gave",
+        ),
+        Column(
+            "speedup, as served",
+            lambda r: units.times(ratio(r.speedup_as_served)),
+            "against the teacher in torch eager: what a user of the teacher gains in all",
+        ),
+        Column("MB", lambda r: units.megabytes(r.artifact.size_bytes), "the deployed file"),
+        Column("MACs", lambda r: units.count(r.artifact.macs), "multiply-accumulates a picture"),
+    ]
+
+
+def more_columns(rows: Sequence[Result]) -> list[Column]:
+    """The second table: what the first has no room for."""
+    small, large = smallest_batch(rows), largest_batch(rows)
+    return [
+        Column("candidate", labelled, "the model, and its role", numeric=False),
+        Column("runtime", lambda r: r.artifact.runtime, "what loads the file", numeric=False),
+        Column("top-5 %", lambda r: units.percent(r.accuracy.top5), "right within five answers"),
+        Column("log loss, nats", lambda r: units.significant(r.accuracy.log_loss), "lower: better"),
+        Column(
+            "macro recall %",
+            lambda r: units.percent(r.accuracy.macro_recall),
+            "mean recall of the classes in the validation split",
+        ),
+        Column(
+            f"p95 ms, {small}",
+            lambda r: units.ms(min(r.latency, key=lambda x: x.batch).p95_s),
+            "19 of 20 calls take less",
+        ),
+        Column(
+            "speedup with interval",
+            lambda r: units.times_interval(ratio(r.speedup)),
+            "same runtime, median of paired ratios",
+        ),
+        Column(
+            f"speedup, {large}",
+            lambda r: units.times(ratio(r.throughput_speedup)),
+            "same runtime, in throughput",
+        ),
+        Column(
+            "memory MB",
+            lambda r: units.megabytes(r.peak_memory_bytes),
+            "peak of a fresh process that loads the file and runs it once",
+        ),
+        Column("parameters", lambda r: units.count(r.artifact.parameters), "in the file"),
+        Column(
+            "input",
+            lambda r: f"{r.artifact.input_height} x {r.artifact.input_width}",
+            "height x width in pixels",
+        ),
+    ]
+
+
+def csv_text(rows: Sequence[Result], front: Sequence[Result]) -> str:
+    """One line a row, SI units and fractions, unrounded; empty where not measured."""
+    out = io.StringIO()
+    lines = [_plain(row, row in front) for row in rows]
+    writer = csv.DictWriter(out, list(lines[0]) if lines else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue()
+
+
+def _plain(row: Result, in_front: bool) -> dict[str, object]:
+    drop = row.accuracy.top1_drop
+    speedup, served = ratio(row.speedup), ratio(row.speedup_as_served)
+    small = min(row.latency, key=lambda x: x.batch)
+    large = max(row.latency, key=lambda x: x.batch)
+    return {
+        "recipe": row.recipe,
+        "candidate": row.candidate,
+        "role": row.role,
+        "runtime": row.artifact.runtime,
+        "front": int(in_front),
+        "top1": row.accuracy.top1.value,
+        "top1_low": row.accuracy.top1.low,
+        "top1_high": row.accuracy.top1.high,
+        "top1_drop": drop and drop.value,
+        "top1_drop_low": drop and drop.low,
+        "top1_drop_high": drop and drop.high,
+        "top5": row.accuracy.top5,
+        "log_loss_nats": row.accuracy.log_loss,
+        "macro_recall": row.accuracy.macro_recall,
+        "pictures": row.accuracy.pictures,
+        "threads": small.threads,
+        "batch": small.batch,
+        "latency_s": small.median_s,
+        "latency_p95_s": small.p95_s,
+        "largest_batch": large.batch,
+        "pictures_per_s": large.pictures_per_s,
+        "speedup": speedup and speedup.value,
+        "speedup_low": speedup and speedup.low,
+        "speedup_high": speedup and speedup.high,
+        "speedup_as_served": served and served.value,
+        "size_bytes": row.artifact.size_bytes,
+        "parameters": row.artifact.parameters,
+        "macs": row.artifact.macs,
+        "peak_memory_bytes": row.peak_memory_bytes,
+        "sha256": row.artifact.sha256,
+    }

@@ -1,0 +1,73 @@
+"""The table in a terminal: 100 columns, readable without colour."""
+
+import re
+from collections.abc import Sequence
+from textwrap import wrap
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from compress.choose import Budget
+from compress.pareto import front_rows
+from compress.report.table import MARK, columns, role
+from compress.results import Result
+
+LEGEND = (
+    f"{MARK} on the Pareto front: no other deployed row is both faster and more accurate.\n"
+    "drop: top-1 of the teacher minus this, paired on the same pictures, with its interval.\n"
+    "speedup: against the teacher in the same runtime, and in torch eager (as served).\n"
+    "no teacher: the control, trained or pruned alike but without the teacher."
+)
+
+
+def plain(text: str) -> str:
+    """One line without control characters: a name must not be able to move the cursor."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+", " ", text)
+
+
+def results_table(rows: Sequence[Result], budget: Budget | None = None) -> RenderableType:
+    """All rows, fastest first, the budget and every note below.
+
+    A row takes two lines: the numbers, and below them what limits them.
+    """
+    rows = sorted(rows, key=lambda row: row.latency_s)
+    front = front_rows(rows)
+    shown = [column for column in columns(rows) if column.numeric]
+    table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    table.add_column("")
+    table.add_column("candidate\nruntime, role", overflow="fold")
+    for column in shown:
+        heading = [line for part in column.heading.split(", ") for line in wrap(part, 8)]
+        table.add_column("\n".join(heading), justify="right", no_wrap=True)
+    for row in rows:
+        mark, style = (MARK, "bold") if row in front else ("", "")
+        cells = [_two_lines(*column.cell(row).split(" ", 1)) for column in shown]
+        table.add_row(Text(mark, style), _name(row, style), *cells)
+    below = [Text(LEGEND, style="dim")]
+    if budget:
+        below.append(Text(f"Budget: {budget}."))
+    below += [Text(f"{plain(row.candidate)}: {plain(n)}") for row in rows for n in row.notes]
+    return Group(table, *below)
+
+
+def _two_lines(value: str, rest: str = "") -> Text:
+    if len(rest) <= 1:  # a prefix such as the G of 15.5 G stays on the line
+        return Text(f"{value} {rest}".strip())
+    return Text(value).append("\n" + rest.strip("()"), style="dim")
+
+
+def _name(row: Result, style: str) -> Text:
+    below = f"{row.artifact.runtime}, {role(row)}" if role(row) else row.artifact.runtime
+    lines = wrap(plain(row.candidate), 34) or ["?"]
+    return Text("\n".join(lines), style).append(f"\n{below}", style="dim not bold")
+
+
+def show(
+    rows: Sequence[Result], budget: Budget | None = None, console: Console | None = None
+) -> None:
+    """Prints the table; 100 columns wide where there is no terminal, as in a log."""
+    console = console or Console()
+    width = None if console.is_terminal else 100
+    console.print(results_table(rows, budget), width=width)

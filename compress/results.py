@@ -1,0 +1,213 @@
+"""What was measured: one `Result` per artifact and runtime, one line each in `results.jsonl`.
+
+Units are in the names; everything is SI (seconds, bytes) and fractions in [0, 1]. Readers of this
+file (report, choose) need neither torch nor a runtime.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from compress.errors import UserError
+
+SCHEMA_VERSION = 1
+RESULTS_FILE = "results.jsonl"
+
+Role = Literal["teacher", "candidate", "control"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Interval(_Record):
+    """A value with its confidence interval (percentile bootstrap unless said otherwise)."""
+
+    value: float
+    low: float
+    high: float
+    confidence: float = 0.95
+
+
+class Machine(_Record):
+    """Where it was measured. Results of different machines never share a table."""
+
+    cpu: str
+    cpu_flags: list[str]
+    cores: int
+    memory_bytes: int
+    system: str
+    python: str
+    versions: dict[str, str]
+
+    def comparable(self) -> tuple[object, ...]:
+        """What must agree for two latencies to be compared."""
+        runtimes = {k: v for k, v in self.versions.items() if k in ("onnxruntime", "openvino")}
+        return (self.cpu, self.cores, tuple(sorted(runtimes.items())))
+
+
+class ArtifactFacts(_Record):
+    """The deployed file, and what can be counted in it without running it."""
+
+    path: str  # relative to the folder `compress run` was given with --out
+    sha256: str
+    runtime: Literal["onnxruntime", "openvino", "torch"]
+    size_bytes: int
+    parameters: int
+    macs: int | None  # multiply-accumulates of one picture
+    uncounted_operations: list[str] = []
+    input_height: int
+    input_width: int
+
+
+class SinglePictureClasses(_Record):
+    """Classes with exactly one labelled picture; `in_training` of these pictures were trained on."""
+
+    pictures: int
+    in_training: int
+    top1: float
+
+
+class Accuracy(_Record):
+    """Computed from the artifact in its runtime, on the validation split."""
+
+    pictures: int
+    top1: Interval
+    top5: float
+    log_loss: float  # nats
+    macro_recall: float  # mean over the classes present in the validation split
+    single_picture_classes: SinglePictureClasses | None = None
+    correct: str  # one '1' or '0' per validation picture, in the data set's order
+    top1_drop: Interval | None = None  # teacher minus this, paired; None for the teacher
+
+
+class Latency(_Record):
+    """Wall time of one call with `batch` pictures, inputs in memory, after warm-up."""
+
+    batch: int
+    threads: int
+    median_s: float
+    p95_s: float
+    pictures_per_s: float
+    samples_s: list[float]  # raw; the i-th samples of one run's artifacts are one interleaved round
+
+
+class Speedup(_Record):
+    """How many times faster than `against`, as the median of paired ratios of one process."""
+
+    against: str
+    runtime: str  # of the reference
+    threads: int
+    batch: int
+    ratio: Interval
+
+
+class Epoch(_Record):
+    epoch: int
+    loss: float
+    validation_top1: float | None = None  # torch model, while training; never what is reported
+    seconds: float
+    pictures_per_s: float
+
+
+class Training(_Record):
+    """How the candidate was trained."""
+
+    description: str
+    labelled_pictures: int
+    unlabelled_pictures: int = 0  # > 0: transductive when these are the test pictures
+    seconds: float
+    epochs: list[Epoch] = []
+
+
+class Result(_Record):
+    """One artifact in one runtime, everything that was measured about it."""
+
+    schema_version: Literal[1] = 1
+    recipe: str
+    run: str  # content key of the plan
+    command: str  # reproduces this row
+    measured_at: str  # ISO 8601, UTC
+    candidate: str
+    role: Role
+    control_of: str | None = None
+    lineage: list[str] = []  # from the teacher to this candidate, one entry a step
+    artifact: ArtifactFacts
+    accuracy: Accuracy
+    latency: list[Latency]
+    peak_memory_bytes: int | None = None  # of a fresh process that loads the file and runs it once
+    speedup: Speedup | None = None  # against the teacher in the same runtime, same threads, batch 1
+    throughput_speedup: Speedup | None = None  # the same at the largest batch measured
+    speedup_as_served: Speedup | None = None  # against the teacher in torch eager, batch 1
+    training: Training | None = None
+    notes: list[str] = []
+    machine: Machine
+
+    @property
+    def latency_s(self) -> float:
+        """Median seconds of one picture at the smallest batch measured (1 unless chosen)."""
+        return min(self.latency, key=lambda x: x.batch).median_s
+
+    @property
+    def throughput(self) -> float:
+        """Pictures per second at the largest batch measured."""
+        return max(self.latency, key=lambda x: x.batch).pictures_per_s
+
+
+class Results(_Record):
+    """What one `results.jsonl` holds; `damaged` names the lines that could not be read."""
+
+    path: Path
+    rows: list[Result]
+    damaged: list[str] = Field(default=[])
+
+
+def append(path: Path, results: list[Result]) -> None:
+    """Adds one line per result and flushes them to disk."""
+    import os
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        for result in results:
+            file.write(result.model_dump_json() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(path: Path) -> Results:
+    """Reads a `results.jsonl`, or the one in a report or run folder.
+
+    The newest line of each (run, candidate, runtime) of the newest run counts: the file is
+    append-only. A damaged line is named and the rest is used.
+
+    Raises:
+        UserError: no results there, or none that can be read.
+    """
+    file = path / RESULTS_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(
+            f"{path} holds no {RESULTS_FILE}: give a folder that `compress run` wrote "
+            "(runs/<recipe> or reports/<recipe>)."
+        )
+    rows: list[Result] = []
+    damaged: list[str] = []
+    for number, line in enumerate(file.read_text("utf-8", errors="replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(Result.model_validate_json(line))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(x) for x in first["loc"])
+            damaged.append(f"{file}:{number}: {where + ': ' if where else ''}{first['msg']}")
+    if not rows:
+        reason = f" (first damaged line: {damaged[0]})" if damaged else ""
+        raise UserError(f"{file} holds no results{reason}: run the recipe again.")
+    newest = {row.recipe: row.run for row in rows}
+    kept = {
+        (row.recipe, row.candidate, row.artifact.runtime): row
+        for row in rows
+        if newest[row.recipe] == row.run
+    }
+    return Results(path=file, rows=list(kept.values()), damaged=damaged)

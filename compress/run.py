@@ -1,0 +1,178 @@
+"""Runs a recipe: plan, stages, results, report. This file reads as the pipeline."""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from compress.artifact import Artifact
+from compress.choose import Budget
+from compress.context import Context
+from compress.errors import UserError
+from compress.measure.accuracy import paired_drop
+from compress.measure.latency import speedup
+from compress.measure.machine import machine, usable_threads
+from compress.plan import Entry, Plan, make_plan, weights_path
+from compress.progress import Progress
+from compress.recipe import Recipe
+from compress.report.write import write_report
+from compress.results import RESULTS_FILE, Latency, Machine, Result, append
+from compress.seeding import derive
+from compress.stage import Stage, Store
+
+RUNS, REPORTS, STAGES = "runs", "reports", "stages"
+
+
+def run_recipe(
+    recipe: Recipe,
+    out: Path,
+    progress: Progress,
+    command: str,
+    allowed: Sequence[str] = (),
+) -> list[Result]:
+    """Does everything a recipe asks for that was not done before, and writes the report.
+
+    Args:
+        out: gets `runs/` (stages, results) and `reports/<recipe>/`.
+        command: the command line that does the same, kept in every result.
+
+    Returns:
+        One result per artifact, the teacher's first.
+
+    Raises:
+        UserError: another run works in the same folder, or a stage fails for a reason that the
+            user can mend. What was finished stays finished.
+    """
+    runs = out / RUNS
+    runs.mkdir(parents=True, exist_ok=True)
+    try:
+        # One at a time: two runs on one machine would also spoil each other's timings.
+        with FileLock(runs / ".lock", timeout=0):
+            return _run(recipe, out, progress, command, tuple(allowed))
+    except Timeout as error:
+        raise UserError(
+            f"Another run is working in {runs}. Wait for it, or choose another folder with --out."
+        ) from error
+
+
+def _run(
+    recipe: Recipe, out: Path, progress: Progress, command: str, allowed: tuple[str, ...]
+) -> list[Result]:
+    here = machine()
+    threads = recipe.measure.threads or usable_threads()
+    plan = make_plan(recipe, here, threads)
+    store = Store(out / RUNS / STAGES)
+    context = Context(
+        seed=derive(recipe.seed, "run"),
+        fit=recipe.data.fit,
+        device=_device(recipe.device),
+        threads=threads,
+        allowed=allowed,
+        progress=progress,
+        data_path=None if recipe.data.path is None else Path(recipe.data.path),
+        weights_path=weights_path(recipe),
+    )
+    with progress.tree({stage.key: stage.title for stage in plan.stages}):
+        for stage in plan.stages:
+            run_stage(stage, store, context)
+
+    results = [_result(entry, plan, store, out, command, here) for entry in plan.entries]
+    results = _with_comparisons(results)
+    folder = out / RUNS / recipe.name
+    _append_new(folder / RESULTS_FILE, results)
+    budget = recipe.budget and Budget(recipe.budget.speedup, recipe.budget.max_accuracy_drop)
+    write_report(results, out / REPORTS / recipe.name, budget, recipe.description or recipe.name)
+    return results
+
+
+def run_stage(stage: Stage, store: Store, context: Context) -> None:
+    """Runs one stage unless it is done; its inputs are."""
+    if store.is_done(stage):
+        context.progress.stage(stage.key, "reused", stage.folder_name)
+        return
+    module = importlib.import_module(f"compress.stages.{_MODULES.get(stage.kind, stage.kind)}")
+    context.progress.stage(stage.key, "running")
+    seconds = store.compute(
+        stage, lambda folder: module.run(stage, store.folders(stage), folder, context)
+    )
+    context.progress.stage(stage.key, "done", f"in {seconds:.0f} s")
+
+
+_MODULES = {"outputs": "teacher_outputs"}
+
+
+def _device(wanted: str) -> "torch.device":  # type: ignore[name-defined]  # noqa: F821
+    import torch
+
+    cuda = torch.cuda.is_available()
+    if wanted == "cuda" and not cuda:
+        raise UserError("device: cuda was asked for, but torch finds no CUDA device: use auto.")
+    return torch.device("cuda" if cuda and wanted != "cpu" else "cpu")
+
+
+def _result(
+    entry: Entry, plan: Plan, store: Store, out: Path, command: str, here: Machine
+) -> Result:
+    from compress.candidate import Candidate
+    from compress.stages import accuracy, latency
+
+    artifact = Artifact.load(store.folder(entry.artifact))
+    timed = latency.load(store.folder(plan.latency))
+    row = latency.row_name(entry.candidate, artifact.runtime)
+    lineage, training, notes = Candidate.describe(store.folder(entry.model))
+    return Result(
+        recipe=plan.recipe.name,
+        run=plan.key,
+        command=command,
+        measured_at=timed["measured_at"],
+        candidate=entry.candidate,
+        role=entry.role,
+        control_of=entry.control_of,
+        lineage=list(lineage),
+        artifact=artifact.facts(out),
+        accuracy=accuracy.load(store.folder(entry.accuracy)),
+        latency=[Latency.model_validate(x) for x in timed["latency"][row]],
+        peak_memory_bytes=timed["peak_memory_bytes"][row],
+        training=training,
+        notes=list(notes),
+        machine=here,
+    )
+
+
+def _with_comparisons(results: list[Result]) -> list[Result]:
+    """Adds what every candidate loses and gains against the teacher, paired."""
+    teachers = {r.artifact.runtime: r for r in results if r.role == "teacher"}
+    compared = []
+    for result in results:
+        reference = teachers[result.artifact.runtime]
+        served = teachers.get("torch")
+        update: dict[str, object] = {}
+        if result.role != "teacher":
+            update["accuracy"] = result.accuracy.model_copy(
+                update={
+                    "top1_drop": paired_drop(reference.accuracy.correct, result.accuracy.correct)
+                }
+            )
+        if result is not reference:
+            update["speedup"] = _against(reference, result, 0)
+            update["throughput_speedup"] = _against(reference, result, -1)
+        if served is not None and result is not served:
+            update["speedup_as_served"] = _against(served, result, 0)
+        compared.append(result.model_copy(update=update))
+    return compared
+
+
+def _against(reference: Result, result: Result, which: int) -> object:
+    return speedup(
+        reference.candidate,
+        reference.artifact.runtime,
+        reference.latency[which],
+        result.latency[which],
+    )
+
+
+def _append_new(path: Path, results: list[Result]) -> None:
+    """Appends what is not there yet: a run that re-used everything adds nothing."""
+    known = set(path.read_text("utf-8").splitlines()) if path.is_file() else set()
+    append(path, [r for r in results if r.model_dump_json() not in known])

@@ -1,0 +1,52 @@
+"""onnxruntime on the CPU."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from compress.errors import UserError
+
+
+class OnnxSession:
+    """An ONNX file with one picture input and logits as its first output."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        """Loads the file.
+
+        Raises:
+            UserError: missing, or nothing that onnxruntime can load.
+        """
+        if not path.is_file():
+            raise UserError(f"No model at {path}.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Denormals make float layers many times slower on some pictures; all peers set this.
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
+        try:
+            self.session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise UserError(f"{path} cannot be loaded by onnxruntime: {error}") from error
+        inputs = self.session.get_inputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != 4:
+            shapes = ", ".join(f"{i.name} {i.shape}" for i in inputs)
+            raise UserError(
+                f"{path} takes {shapes}; expected one input (batch, channels, height, width)."
+            )
+        self.input = inputs[0].name
+        height, width = inputs[0].shape[2:]
+        if not isinstance(height, int) or not isinstance(width, int):
+            raise UserError(f"{path} leaves its input's height and width free; export fixed ones.")
+        self.picture_size = (height, width)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return dict(self.session.get_modelmeta().custom_metadata_map)
+
+    def run(self, pictures: np.ndarray) -> np.ndarray:
+        outputs = self.session.run(None, {self.input: pictures})
+        return np.asarray(outputs[0], dtype=np.float32)

@@ -1,0 +1,43 @@
+"""Accuracy of an artifact on the validation split, computed in its runtime from picture files."""
+
+from pathlib import Path
+
+import numpy as np
+
+from compress.artifact import Artifact
+from compress.context import Context
+from compress.files import write_text
+from compress.measure.accuracy import run_on_pictures, score
+from compress.results import Accuracy, SinglePictureClasses
+from compress.runtimes import open_session
+from compress.stage import Stage
+
+VERSION = 1
+FILE = "accuracy.json"
+
+
+def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    artifact = Artifact.load(inputs["artifact"])
+    data = context.data(inputs["data"])
+    session = open_session(artifact.path, artifact.runtime, context.threads, context.allowed)
+
+    singles = data.single_picture_indices
+    single_picture = None
+    if len(singles):
+        logits = run_on_pictures(session, data, singles, artifact.spec)
+        single_picture = SinglePictureClasses(
+            pictures=len(singles),
+            in_training=int(np.isin(singles, data.indices("train")).sum()),
+            top1=float((logits.argmax(1) == data.labels[singles]).mean()),
+        )
+    validation = data.indices("validation")
+    logits = run_on_pictures(session, data, validation, artifact.spec)
+    accuracy = score(logits, data.labels[validation], single_picture)
+    context.progress.note(
+        f"top-1 {accuracy.top1.value:.1%} of {accuracy.pictures} validation pictures"
+    )
+    write_text(folder / FILE, accuracy.model_dump_json())
+
+
+def load(folder: Path) -> Accuracy:
+    return Accuracy.model_validate_json((folder / FILE).read_text("utf-8"))

@@ -1,0 +1,66 @@
+"""Reads (or makes) the data set, leaves out unreadable pictures, draws the split once."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from compress.builders import resolve
+from compress.context import BUILT, Context
+from compress.data.layouts import SUFFIXES, read_folder
+from compress.data.pixels import drop_unreadable
+from compress.data.split import draw_split
+from compress.errors import UserError
+from compress.recipe import DataSettings
+from compress.stage import Stage
+
+VERSION = 1
+
+
+def plan(settings: DataSettings, seed: int) -> Stage:
+    """The data stage; pictures on disk are known by their contents, not by their place."""
+    described: dict[str, Any] = settings.model_dump(exclude={"path", "fit"}) | {"seed": seed}
+    if settings.path is not None:
+        described["fingerprint"] = fingerprint(Path(settings.path))
+        title = f"data {Path(settings.path).name}"
+    else:
+        title = f"data {settings.builder}"
+    return Stage("data", title, VERSION, described)
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 over names and contents of all pictures and tables at `path`.
+
+    Raises:
+        UserError: nothing there.
+    """
+    folder = path.parent if path.is_file() else path
+    if not path.exists():
+        raise UserError(f"No data at {path}: give a folder of pictures or a CSV file with --data.")
+    digest = hashlib.sha256(path.name.encode() if path.is_file() else b"")
+    for file in sorted(folder.rglob("*")):
+        if file.suffix.lower() in SUFFIXES | {".csv"} and file.is_file():
+            digest.update(str(file.relative_to(folder)).encode() + b"\0")
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    settings = stage.settings
+    if settings["builder"] is not None:
+        root = folder / BUILT
+        root.mkdir(exist_ok=True)
+        try:
+            resolve(settings["builder"], context.allowed)(root, **settings["settings"])
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{settings['builder']} cannot make the data: {error}") from error
+        source = root
+    else:
+        assert context.data_path is not None
+        source = context.data_path
+    data = read_folder(source, settings["picture_column"], settings["label_column"])
+    data = drop_unreadable(data, context.progress.advance)
+    data = draw_split(data, settings["validation_fraction"], settings["seed"])
+    for skipped in data.skipped:
+        context.progress.note(f"skipped unreadable picture {skipped}")
+    context.progress.note(data.describe())
+    data.save(folder)

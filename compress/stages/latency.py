@@ -1,0 +1,74 @@
+"""Times all artifacts of a recipe together, interleaved, with explicit threads."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compress.artifact import Artifact
+from compress.context import Context
+from compress.files import write_text
+from compress.measure.latency import time_interleaved
+from compress.measure.memory import peak_memory_bytes
+from compress.recipe import MeasureSettings
+from compress.results import Latency, Machine
+from compress.runtimes import open_session
+from compress.stage import Stage
+
+if TYPE_CHECKING:
+    from compress.plan import Entry
+
+VERSION = 1
+FILE = "latency.json"
+
+
+def row_name(candidate: str, runtime: str) -> str:
+    return f"{candidate} in {runtime}"
+
+
+def plan(
+    settings: MeasureSettings, machine: Machine, threads: int, entries: "list[Entry]"
+) -> Stage:
+    """Latency belongs to a machine and its runtimes: both are part of the key."""
+    described = settings.model_dump() | {"threads": threads, "machine": machine.model_dump()}
+    artifacts = {row_name(e.candidate, e.artifact.settings["runtime"]): e.artifact for e in entries}
+    title = f"latency and memory of {len(entries)} artifacts, {threads} threads"
+    return Stage("latency", title, VERSION, described, artifacts)
+
+
+def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    settings, threads = stage.settings, stage.settings["threads"]
+    artifacts = {name: Artifact.load(path) for name, path in inputs.items()}
+    memory = {
+        name: peak_memory_bytes(a.path, a.runtime, threads, context.allowed)
+        for name, a in artifacts.items()
+    }
+    sessions = {
+        name: open_session(a.path, a.runtime, threads, context.allowed)
+        for name, a in artifacts.items()
+    }
+    latency: dict[str, list[Latency]] = {name: [] for name in artifacts}
+    rng = np.random.default_rng(0)
+    schedule = {1: settings["rounds"], settings["throughput_batch"]: settings["throughput_rounds"]}
+    for batch, rounds in schedule.items():
+        pictures = {
+            name: rng.standard_normal((batch, 3, *session.picture_size)).astype(np.float32)
+            for name, session in sessions.items()
+        }
+        timed = time_interleaved(sessions, pictures, rounds, threads, context.progress.advance)
+        for name, summary in timed.items():
+            latency[name].append(summary)
+    record = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "latency": {name: [x.model_dump() for x in found] for name, found in latency.items()},
+        "peak_memory_bytes": memory,
+    }
+    write_text(folder / FILE, json.dumps(record))
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """What `run` wrote: measured_at, latency and peak_memory_bytes by row name."""
+    record: dict[str, Any] = json.loads((folder / FILE).read_text("utf-8"))
+    return record

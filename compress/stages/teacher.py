@@ -1,0 +1,186 @@
+"""Builds the teacher, gives it its weights, trains it where the recipe says so."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compress.builders import load_module
+from compress.candidate import Candidate
+from compress.checkpoint import load_into, load_tensors
+from compress.context import Context
+from compress.data.pictures import DataSet
+from compress.errors import UserError
+from compress.input_spec import InputSpec, normalise
+from compress.recipe import TeacherSettings
+from compress.results import Training
+from compress.stage import Stage
+from compress.training.features import module_inputs
+from compress.training.feed import FeatureFeed, Feed, PictureFeed, Pixels, draw_bank
+from compress.training.loop import finish, train
+from compress.training.objectives import Labels
+from compress.training.settings import TRAINING_VERSION
+
+VERSION = 1
+STATISTICS_PICTURES = 64
+
+
+def plan(settings: TeacherSettings, fit: str, seed: int, data: Stage) -> Stage:
+    """The teacher stage; a weights file is known by its contents."""
+    described: dict[str, Any] = settings.model_dump() | {"fit": fit, "seed": seed}
+    described["training_version"] = TRAINING_VERSION
+    if settings.weights is not None and not settings.weights.startswith("torchvision:"):
+        path = Path(settings.weights)
+        if not path.is_file():
+            raise UserError(
+                f"teacher.weights: no file at {path}. Give the path of a safetensors file relative "
+                "to the recipe, or remove the line and add teacher.train to train from scratch."
+            )
+        described["weights"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    how = f"train {settings.train.epochs} epochs" if settings.train else "weights as given"
+    return Stage(
+        "teacher", f"teacher {settings.builder.rpartition(':')[2]}: {how}", VERSION, described,
+        {"data": data},
+    )  # fmt: skip
+
+
+def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    described = {k: v for k, v in stage.settings.items() if k in TeacherSettings.model_fields}
+    settings = TeacherSettings.model_validate(described)
+    data = context.data(inputs["data"])
+    pixels = context.pixels(data, inputs["data"])
+    spec = InputSpec(
+        height=settings.image_size,
+        width=settings.image_size,
+        mean=tuple(settings.mean),
+        std=tuple(settings.std),
+        fit=stage.settings["fit"],
+        classes=data.classes,
+    )
+    name = settings.builder.rpartition(":")[2]
+    teacher = Candidate.create(
+        settings.builder, settings.settings, spec, (name,), context.seed, context.allowed
+    )
+    if settings.weights is not None:
+        _load_weights(teacher, settings, data, pixels, context)
+    if settings.train is not None:
+        labelled = data.indices("train")
+        if settings.only is not None:
+            model, feed = _last_part(teacher, settings, data, pixels, folder, context)
+        else:
+            model = teacher.model
+            feed = PictureFeed(
+                data=data,
+                pixels=pixels,
+                spec=spec,
+                settings=settings.train,
+                pool=labelled,
+                pictures_per_epoch=len(labelled),
+                seed=context.seed,
+                device=context.device,
+            )
+        objective = Labels(settings.train.label_smoothing)
+        history = train(model, feed, objective, settings.train, folder, context.progress)
+        how = "from scratch" if settings.weights is None else "fine-tuned"
+        teacher = teacher.with_training(
+            Training(
+                description=f"labels, {f'only {settings.only}' if settings.only else how}",
+                labelled_pictures=len(labelled),
+                seconds=sum(epoch.seconds for epoch in history),
+                epochs=history,
+            )
+        )
+    teacher.save(folder)
+    finish(folder)
+
+
+def _last_part(
+    teacher: Candidate,
+    settings: TeacherSettings,
+    data: DataSet,
+    pixels: Pixels,
+    folder: Path,
+    context: Context,
+) -> tuple[nn.Module, Feed]:
+    """The module that `only` names, and its inputs for stored views of every labelled picture."""
+    assert settings.only is not None and settings.train is not None
+    labelled = data.indices("train", "validation")
+    views = draw_bank(settings.views, len(data.pictures), settings.train.augmentation, context.seed)
+    features = module_inputs(
+        teacher, settings.only, settings.train, data, labelled, views, pixels, folder, context
+    )
+    feed = FeatureFeed(
+        features=features,
+        labels=data.labels[labelled],
+        pool=np.flatnonzero(np.isin(labelled, data.indices("train"))),
+        validation_indices=np.flatnonzero(np.isin(labelled, data.indices("validation"))),
+        seed=context.seed,
+        device=context.device,
+        max_batch_size=settings.train.batch_size,
+    )
+    return teacher.model.get_submodule(settings.only), feed
+
+
+def _load_weights(
+    teacher: Candidate, settings: TeacherSettings, data: DataSet, pixels: Pixels, context: Context
+) -> None:
+    assert settings.weights is not None
+    if settings.weights.startswith("torchvision:"):
+        tensors, metadata = _download(settings.weights), {}
+    else:
+        # The stage's settings hold the file's hash; where the file lies is not part of them.
+        assert context.weights_path is not None
+        tensors, metadata = load_tensors(context.weights_path)
+    _check_classes(metadata.get("classes"), data)
+    prepare = getattr(load_module(settings.builder, context.allowed), "prepare_weights", None)
+    if prepare is not None:
+        train_indices = data.indices("train")[:STATISTICS_PICTURES]
+        pictures = normalise(pixels(teacher.spec.height)[train_indices], teacher.spec)
+        tensors = prepare(teacher.model, tensors, torch.from_numpy(pictures))
+    if settings.only is not None:
+        fresh = teacher.model.state_dict()
+        own = f"{settings.only}."
+        tensors = {k: v for k, v in tensors.items() if not k.startswith(own)}
+        tensors |= {k: v for k, v in fresh.items() if k.startswith(own)}
+    load_into(teacher.model, tensors, context.weights_path or Path(settings.weights))
+
+
+def _check_classes(classes: list[str] | None, data: DataSet) -> None:
+    if classes is None or tuple(classes) == data.classes:
+        return
+    unknown = sorted(set(data.classes) - set(classes))
+    missing = sorted(set(classes) - set(data.classes))
+    text = []
+    if unknown:
+        text.append(f"{len(unknown)} only in the data ({', '.join(unknown[:3])})")
+    if missing:
+        text.append(f"{len(missing)} only in the weights ({', '.join(missing[:3])})")
+    raise UserError(
+        "The teacher's weights name other classes than the data: "
+        f"{'; '.join(text) or 'the same names in another order'}. Use the data it was trained on, "
+        "or train a teacher on yours (teacher.train, without these weights' last layer)."
+    )
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    """Weights that torchvision offers online; asked for by name in the recipe.
+
+    Raises:
+        UserError: no such weights, or no way to reach them.
+    """
+    from torchvision.models import get_weight
+
+    try:
+        weights = get_weight(name.removeprefix("torchvision:"))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"teacher.weights: torchvision has no {name!r}: {error}") from error
+    try:
+        return dict(weights.get_state_dict(progress=True, check_hash=True))
+    except OSError as error:
+        raise UserError(
+            f"{name} could not be downloaded from {weights.url} ({error}). Download that file "
+            "elsewhere and give its path as teacher.weights."
+        ) from error

@@ -1,0 +1,35 @@
+"""Caches what the teacher says of every augmented view, once for all students."""
+
+from pathlib import Path
+
+from compress.candidate import Candidate
+from compress.context import Context
+from compress.stage import Stage
+from compress.steps.distill import ViewSettings
+from compress.training.feed import draw_bank
+from compress.training.teacher_outputs import compute, make_online
+
+VERSION = 1
+
+
+def plan(settings: ViewSettings, seed: int, data: Stage, teacher: Stage) -> Stage:
+    title = f"teacher outputs: {settings.count} views of each picture"
+    described = settings.model_dump() | {"seed": seed}
+    return Stage("outputs", title, VERSION, described, {"data": data, "teacher": teacher})
+
+
+def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    described = {k: v for k, v in stage.settings.items() if k in ViewSettings.model_fields}
+    settings = ViewSettings.model_validate(described)
+    data = context.data(inputs["data"])
+    splits = ("train", "unlabelled") if settings.unlabelled else ("train",)
+    online = make_online(
+        Candidate.load(inputs["teacher"], context.allowed),
+        context.pixels(data, inputs["data"]),
+        settings.augmentation,
+        context.device,
+        settings.precision,
+    )
+    bank = draw_bank(settings.count, len(data.pictures), settings.augmentation, context.seed)
+    pool = data.indices(*splits)
+    compute(online, data, bank, pool, settings.top_k, folder, context.progress)

@@ -1,0 +1,20 @@
+"""Compression methods, one file each. A file here is its registration; it holds
+
+- `VERSION`: raised when the step computes something else from the same settings
+- `Settings`: what a recipe may say, typed
+- `apply(inputs, settings, context) -> Candidate`
+- optionally `controls(settings)`: the settings of control rows, by their suffix, and
+  `view_settings(settings)`: the teacher outputs that the step wants cached
+
+Importing a step never imports torch, so that a recipe is checked in no time.
+"""
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+
+def discover() -> dict[str, ModuleType]:
+    """The steps by name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return {name: importlib.import_module(f"{__name__}.{name}") for name in names}

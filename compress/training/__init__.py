@@ -1,0 +1,1 @@
+"""One plain training loop, augmentation as stored views, losses, cached teacher outputs."""

@@ -1,0 +1,86 @@
+"""What reaches one module of a network, computed once for stored views.
+
+Training only the last part of a network on these costs minutes where the whole would take hours.
+"""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compress.candidate import Candidate
+from compress.context import Context
+from compress.data.pictures import DataSet
+from compress.errors import UserError
+from compress.files import atomic
+from compress.training.feed import Pixels
+from compress.training.loop import autocast
+from compress.training.settings import TrainSettings
+from compress.training.views import apply_views, normalise_pixels, to_pixels
+
+
+class _Reached(Exception):
+    pass
+
+
+@torch.inference_mode()
+def module_inputs(
+    teacher: Candidate,
+    name: str,
+    settings: TrainSettings,
+    data: DataSet,
+    indices: np.ndarray,
+    views: np.ndarray,
+    pixels: Pixels,
+    folder: Path,
+    context: Context,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """float16 (1 + views, len(indices), ...): the inputs of module `name`.
+
+    View 0 is the picture as it is. Each view is stored in `folder` when finished, so that a killed
+    run loses one at most.
+
+    Raises:
+        UserError: the network has no such module.
+    """
+    modules = dict(teacher.model.named_modules())
+    if name not in modules or not name:
+        near = get_close_matches(name, modules, 3, 0.3) or list(modules)[1:4]
+        raise UserError(f"teacher.only: no module {name!r}. Did you mean {', '.join(near)}?")
+    caught: list[Tensor] = []
+
+    def catch(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        caught.append(inputs[0].half().cpu())
+        raise _Reached
+
+    model = teacher.model.eval().to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    hook = modules[name].register_forward_pre_hook(catch)
+    source, spec = pixels(teacher.spec.height), teacher.spec
+    stored = []
+    for number in range(len(views) + 1):
+        file = folder / f"features-{number}.npy"
+        if not file.is_file():
+            caught.clear()
+            for start in range(0, len(indices), batch_size):
+                chunk = indices[start : start + batch_size]
+                if number == 0:
+                    x = normalise_pixels(to_pixels(source[chunk], context.device), spec)
+                else:
+                    view = views[number - 1, chunk]
+                    erase = settings.augmentation.erase
+                    x = apply_views(source[chunk], view, spec, context.device, erase)
+                try:
+                    with autocast(context.device, settings.precision):
+                        model(x)
+                except _Reached:
+                    pass
+                done = number * len(indices) + start + len(chunk)
+                context.progress.advance(done, (len(views) + 1) * len(indices))
+            with atomic(file) as temporary, temporary.open("wb") as out:
+                np.save(out, torch.cat(caught).numpy())
+        stored.append(np.load(file))
+    hook.remove()
+    return np.stack(stored)

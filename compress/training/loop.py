@@ -1,0 +1,192 @@
+"""The training loop: every network of every recipe is trained here.
+
+After each epoch everything needed to go on is saved; a run killed at any moment goes on from its
+last finished epoch and ends with the same weights as an undisturbed one (same machine, same
+threads), since order, views and dropout are functions of the seed and the epoch.
+"""
+
+import math
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compress.checkpoint import load_tensors, save_tensors
+from compress.errors import UserError
+from compress.progress import Progress
+from compress.results import Epoch
+from compress.seeding import generator, torch_seed
+from compress.training.feed import Batch, Feed
+from compress.training.settings import TrainSettings
+
+CHECKPOINT = "training.safetensors"
+
+
+class Objective(Protocol):
+    """A scalar loss of the network's outputs (n, classes) for a batch."""
+
+    def __call__(self, outputs: Tensor, batch: Batch) -> Tensor: ...
+
+
+def train(
+    model: nn.Module,
+    feed: Feed,
+    objective: Objective,
+    settings: TrainSettings,
+    folder: Path,
+    progress: Progress,
+) -> list[Epoch]:
+    """Trains `model` in place, resuming from `folder` if it holds a checkpoint.
+
+    Returns:
+        One record an epoch. The weights are those of the last epoch: choosing the best epoch on
+        the validation split would flatter what is reported there.
+
+    Raises:
+        UserError: the loss became infinite or not a number; the checkpoint of the last good epoch
+            stays in `folder`.
+    """
+    device = feed.device
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = make_optimizer(model, settings)
+    history = _resume(folder / CHECKPOINT, model, optimizer)
+    if history:
+        progress.note(f"resumed after epoch {len(history)} of {settings.epochs}")
+
+    for epoch in range(len(history), settings.epochs):
+        model.train()
+        started = time.perf_counter()
+        mix_rng = generator(feed.seed, "mixup", epoch)
+        total_loss = 0.0
+        with torch_seed(feed.seed, "dropout", epoch):
+            for step, batch in enumerate(feed.batches(epoch)):
+                lr = learning_rate(settings, epoch + step / feed.steps)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                loss = _step(model, batch, objective, settings, optimizer, mix_rng)
+                if not math.isfinite(loss):
+                    raise UserError(
+                        f"The loss became {loss} at epoch {epoch + 1}, step {step + 1} of "
+                        f"{feed.steps} (learning rate {lr:.2g}). Lower lr, lengthen warmup_epochs, "
+                        f"or use precision: float32. The last good checkpoint, after epoch "
+                        f"{epoch}, is kept in {folder}."
+                    )
+                total_loss += loss
+                progress.training(epoch, settings.epochs, step + 1, feed.steps, loss)
+        seconds = time.perf_counter() - started
+        history.append(
+            Epoch(
+                epoch=epoch + 1,
+                loss=total_loss / feed.steps,
+                validation_top1=top1(model, feed, epoch, settings.precision),
+                seconds=seconds,
+                pictures_per_s=feed.steps * feed.batch_size / seconds,
+            )
+        )
+        _save(folder / CHECKPOINT, model, optimizer, history)
+        progress.epoch(history[-1], settings.epochs)
+    return history
+
+
+def finish(folder: Path) -> None:
+    """Removes what only a resumed training would need, once its result is stored."""
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _step(
+    model: nn.Module,
+    batch: Batch,
+    objective: Objective,
+    settings: TrainSettings,
+    optimizer: torch.optim.Optimizer,
+    mix_rng: np.random.Generator,
+) -> float:
+    with autocast(batch.inputs.device, settings.precision):
+        if settings.mixup > 0:
+            # Zhang et al. 2018, arXiv:1710.09412: one weight and one permutation a batch.
+            weight = float(mix_rng.beta(settings.mixup, settings.mixup))
+            partner = torch.from_numpy(mix_rng.permutation(len(batch.indices)))
+            partner = partner.to(batch.inputs.device)
+            mixed = weight * batch.inputs + (1 - weight) * batch.inputs[partner]
+            outputs = model(mixed).float()
+            other = Batch(
+                batch.inputs,
+                batch.labels[partner],
+                batch.indices[partner.cpu().numpy()],
+                batch.view_numbers,
+                batch.views,
+            )
+            loss = weight * objective(outputs, batch) + (1 - weight) * objective(outputs, other)
+        else:
+            loss = objective(model(batch.inputs).float(), batch)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 5.0)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def learning_rate(settings: TrainSettings, epoch: float) -> float:
+    """Linear warm-up, then a cosine to zero; `epoch` is fractional."""
+    if epoch < settings.warmup_epochs:
+        return settings.lr * (epoch + 1e-3) / settings.warmup_epochs
+    rest = max(settings.epochs - settings.warmup_epochs, 1e-9)
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * (epoch - settings.warmup_epochs) / rest))
+
+
+def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """AdamW, or SGD with Nesterov momentum; no weight decay on biases and norms."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, settings.lr, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, settings.lr)
+
+
+@torch.inference_mode()
+def top1(model: nn.Module, feed: Feed, epoch: int, precision: str) -> float:
+    """Validation top-1 of the network in training: progress, not what is reported."""
+    model.eval()
+    correct = []
+    for inputs, labels in feed.validation(epoch):
+        with autocast(feed.device, precision):
+            correct.append(model(inputs).argmax(1) == labels)
+    return float(torch.cat(correct).float().mean())
+
+
+def _save(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Epoch]
+) -> None:
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{k}": torch.as_tensor(v) for k, v in state.items()}
+    save_tensors(path, tensors, {"history": [epoch.model_dump() for epoch in history]})
+
+
+def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Epoch]:
+    if not path.is_file():
+        return []
+    tensors, metadata = load_tensors(path)
+    model.load_state_dict(
+        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    )
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, key = name.split(".", 2)
+            state.setdefault(int(number), {})[key] = tensor
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
+    return [Epoch.model_validate(epoch) for epoch in metadata["history"]]

@@ -1,0 +1,40 @@
+"""What a network is trained to do: match labels, or a teacher."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from compress.training.feed import Batch
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Cross entropy with the labels; unlabelled pictures do not count."""
+
+    smoothing: float = 0.0
+
+    def __call__(self, outputs: Tensor, batch: Batch) -> Tensor:
+        labelled = batch.labels >= 0
+        if not bool(labelled.any()):
+            return outputs.sum() * 0.0
+        return F.cross_entropy(
+            outputs[labelled], batch.labels[labelled], label_smoothing=self.smoothing
+        )
+
+
+@dataclass(frozen=True)
+class MatchTeacher:
+    """(1 - hard_weight) x distillation loss + hard_weight x cross entropy with the labels."""
+
+    teacher: Callable[[Batch], Tensor]  # the teacher's logits for the same views
+    soft: Callable[[Tensor, Tensor, Tensor], Tensor]  # (student, teacher, labels) -> scalar
+    hard_weight: float
+    hard: Labels
+
+    def __call__(self, outputs: Tensor, batch: Batch) -> Tensor:
+        loss = self.soft(outputs, self.teacher(batch), batch.labels)
+        if self.hard_weight == 0:
+            return loss
+        return (1 - self.hard_weight) * loss + self.hard_weight * self.hard(outputs, batch)

@@ -1,0 +1,56 @@
+"""Settings of training that recipes hold. Importing this never imports torch."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+TRAINING_VERSION = 1  # of the loop and the augmentation: part of every trained stage's key
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class RecipeModel(BaseModel):
+    """Base of everything in a recipe: no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Augmentation(RecipeModel):
+    """Light augmentation; each number is the largest change, drawn uniformly. There are no flips:
+    for many things (a whale's head, a text) the mirror image is another thing.
+    """
+
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.1  # zoom by 1 / (1 ± scale)
+    shift: Fraction = 0.05  # of the picture's width and height
+    brightness: Annotated[float, Field(ge=0, lt=1)] = 0.2  # factor 1 ± brightness
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.2  # factor 1 ± contrast around the mean
+    erase: Fraction = 0.0  # side of a square set to the picture's mean, of the picture's side
+
+
+class Phase(RecipeModel):
+    """So many first epochs at a smaller picture size (progressive resizing)."""
+
+    epochs: Annotated[int, Field(gt=0)]
+    image_size: Annotated[int, Field(ge=8, le=2048)]
+
+
+class TrainSettings(RecipeModel):
+    """How a network is trained: cosine schedule with linear warm-up, one seed, one loop."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd: momentum 0.9, Nesterov
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05  # not on biases and norms
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mixup: Annotated[float, Field(ge=0)] = 0.0  # alpha of the Beta distribution; 0 is off
+    precision: Literal["float32", "bfloat16"] = "float32"
+    progressive: list[Phase] = []
+    augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _phases_leave_an_epoch(self) -> "TrainSettings":
+        if sum(phase.epochs for phase in self.progressive) >= self.epochs:
+            raise ValueError("progressive phases must leave at least one epoch at the full size")
+        return self

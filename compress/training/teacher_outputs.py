@@ -1,0 +1,133 @@
+"""What the teacher says of a view: computed once and cached, or asked each time.
+
+Cached, a view is its parameters (the bank, drawn from the seed) and the top-k logits; a second
+student of the same teacher then runs no teacher at all (as FKD does, Shen & Xing 2021,
+arXiv:2112.01528). Logits beyond the top k are replaced by the one value that keeps their sum of
+exponentials, so the probabilities of the k are exact.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compress.candidate import Candidate
+from compress.checkpoint import load_tensors, save_tensors
+from compress.data.pictures import DataSet
+from compress.progress import Progress
+from compress.training.feed import Batch, Pixels
+from compress.training.loop import autocast
+from compress.training.settings import Augmentation
+from compress.training.views import apply_views
+
+FILE = "outputs.safetensors"
+
+
+@dataclass(frozen=True)
+class CachedTeacher:
+    """Looks a batch's logits up by picture and view."""
+
+    values: Tensor  # float16 (views, pictures, k), best first
+    classes: Tensor  # int32 (views, pictures, k)
+    rest: Tensor  # float32 (views, pictures): the logit that stands for every other class
+    num_classes: int
+
+    @classmethod
+    def load(cls, folder: Path) -> "CachedTeacher":
+        tensors, metadata = load_tensors(folder / FILE)
+        return cls(tensors["values"], tensors["classes"], tensors["rest"], metadata["num_classes"])
+
+    def __call__(self, batch: Batch) -> Tensor:
+        at = (torch.from_numpy(batch.view_numbers), torch.from_numpy(batch.indices))
+        full = self.rest[at][:, None].repeat(1, self.num_classes)
+        full.scatter_(1, self.classes[at].long(), self.values[at].float())
+        return full.to(batch.inputs.device)
+
+
+@dataclass(frozen=True)
+class OnlineTeacher:
+    """Runs the teacher on the batch's views at its own resolution."""
+
+    teacher: Candidate
+    pixels: np.ndarray
+    augmentation: Augmentation
+    device: torch.device
+    precision: str
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Tensor:
+        return self.logits(batch.indices, batch.views)
+
+    def logits(self, indices: np.ndarray, views: np.ndarray) -> Tensor:
+        inputs = apply_views(
+            self.pixels[indices], views, self.teacher.spec, self.device, self.augmentation.erase
+        )
+        # The call comes from inside the student's training step, whose precision is its own.
+        with autocast(self.device, self.precision):
+            return self.teacher.model(inputs).float()
+
+
+def make_online(
+    teacher: Candidate,
+    pixels: Pixels,
+    augmentation: Augmentation,
+    device: torch.device,
+    precision: str,
+) -> OnlineTeacher:
+    teacher.model.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return OnlineTeacher(teacher, pixels(teacher.spec.height), augmentation, device, precision)
+
+
+@torch.inference_mode()
+def compute(
+    online: OnlineTeacher,
+    data: DataSet,
+    bank: np.ndarray,
+    pool: np.ndarray,
+    top_k: int,
+    folder: Path,
+    progress: Progress,
+    batch_size: int = 64,
+) -> None:
+    """Caches the teacher's outputs for every view in `bank` of every picture in `pool`.
+
+    Each finished view is kept in `folder`, so that a killed run loses one view at most.
+    """
+    classes = len(data.classes)
+    k = min(top_k, classes)
+    views: list[dict[str, Tensor]] = []
+    for number, view in enumerate(bank):
+        part = folder / f"view-{number}.safetensors"
+        if not part.is_file():
+            tensors = {
+                "values": torch.zeros(len(data.pictures), k, dtype=torch.float16),
+                "classes": torch.zeros(len(data.pictures), k, dtype=torch.int32),
+                "rest": torch.zeros(len(data.pictures)),
+            }
+            for start in range(0, len(pool), batch_size):
+                indices = pool[start : start + batch_size]
+                values, order, rest = _compact(online.logits(indices, view[indices]).cpu(), k)
+                at = torch.from_numpy(indices)
+                tensors["values"][at] = values.half()
+                tensors["classes"][at] = order.int()
+                tensors["rest"][at] = rest
+                done = number * len(pool) + start + len(indices)
+                progress.advance(done, len(bank) * len(pool))
+            save_tensors(part, tensors, {})
+        views.append(load_tensors(part)[0])
+    stacked = {name: torch.stack([view[name] for view in views]) for name in views[0]}
+    save_tensors(folder / FILE, stacked, {"num_classes": classes})
+    for number in range(len(bank)):
+        (folder / f"view-{number}.safetensors").unlink()
+
+
+def _compact(outputs: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The k largest logits, their classes, and the logit that stands for each of the others."""
+    values, order = outputs.topk(k, 1)
+    others = outputs.shape[1] - k
+    if others == 0:
+        return values, order, values[:, -1]
+    rest = outputs.scatter(1, order, -torch.inf).logsumexp(1) - float(np.log(others))
+    return values, order, rest

@@ -1,0 +1,1 @@
+"""The full-size models of the reference job, right whales: networks and data."""

@@ -1,0 +1,272 @@
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+import typer
+from PIL import Image
+from result_factory import machine, result
+from rich.console import Console
+from typer.testing import CliRunner
+
+from compress.choose import Budget
+from compress.cli.report import report as command
+from compress.errors import UserError
+from compress.report import units
+from compress.report.join import join, merge
+from compress.report.markdown import escape
+from compress.report.terminal import show
+from compress.report.write import write_report
+from compress.results import Epoch, Interval, SinglePictureClasses, Training, append, read
+
+EVIL = "<script>alert(1)</script>|x` [a](http://e.example) \x1b[31m"
+X = units.TIMES
+TRAINED = Training(
+    description="distilled",
+    labelled_pictures=4000,
+    unlabelled_pictures=6925,
+    seconds=5400,
+    epochs=[Epoch(epoch=i, loss=1 / i, seconds=9, pictures_per_s=9) for i in (1, 2)],
+)
+ROWS = [
+    result("teacher", role="teacher", runtime="torch", latency_s=0.2, top1=0.9),
+    result("teacher", role="teacher", latency_s=0.15, top1=0.9, macs=15_500_000_000),
+    result("small", latency_s=0.00412, top1=0.889, drop=0.011, training=TRAINED, lineage=["step"]),
+    result("alone", role="control", top1=0.7, drop=0.2, macs=None, control_of="small"),
+    result(
+        EVIL,
+        top1=0.6,
+        drop=0.3,
+        latency_s=0.05,
+        notes=[EVIL],
+        lineage=[EVIL],
+        single=SinglePictureClasses(pictures=24, in_training=24, top1=0.5),
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report")
+    write_report(ROWS, path, Budget(5, 0.02), f"Whales {EVIL}", damaged=["results.jsonl:3: cut"])
+    return path
+
+
+class Page(HTMLParser):
+    """Collects what a browser would fetch or run, and the text of the cells."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.targets, self.scripts, self.cells, self.text = [], [], [], []
+        self._tag = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self._tag = tag
+        named = dict(attrs)
+        self.targets += [
+            named[x] for x in ("src", "href", "srcset", "data", "action") if x in named
+        ]
+        assert not [x for x in named if x.startswith("on")]
+        if tag == "link" or (tag == "meta" and named.get("http-equiv") == "refresh"):
+            self.targets.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+        if tag == "td":
+            self.cells.append("")
+
+    def handle_data(self, data):
+        if self._tag == "script":
+            self.scripts[-1] += data
+        elif self._tag == "td":
+            self.cells[-1] += data.strip()
+        if self._tag not in ("script", "style"):
+            self.text.append(data)
+
+    def handle_endtag(self, tag):
+        self._tag = ""
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return Page((folder / "report.html").read_text())
+
+
+def test_all_files_are_there_and_nothing_else(folder):
+    names = {"report.md", "report.html", "pareto.csv", "pareto.svg", "pareto.png", "results.jsonl"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert read(folder).rows == ROWS
+    Image.open(folder / "pareto.png").load()
+
+
+def test_page_fetches_nothing(folder, page):
+    assert page.targets == []
+    style = re.search(r"<style>(.*?)</style>", (folder / "report.html").read_text(), re.S)
+    assert style and "url(" not in style[1] and "@import" not in style[1]
+    assert "default-src 'none'" in (folder / "report.html").read_text()
+    ours = [text for text in page.scripts if len(text) < 100_000]
+    assert not [text for text in ours if re.search(r"fetch\(|XMLHttpRequest|import\(", text)]
+
+
+def test_names_are_text_in_the_page(folder, page):
+    front, curves, library, ours = page.scripts  # a name that broke out would add or split one
+    assert json.loads(front)["config"] and json.loads(curves)["config"]
+    assert "vegaEmbed" in library and "vegaEmbed" in ours
+    assert "<script>alert" not in (folder / "report.html").read_text()
+    assert "<script>" not in (folder / "pareto.svg").read_text()
+    assert any("<script>alert(1)</script>|x` [a]" in cell for cell in page.cells)
+
+
+def cells(line: str) -> list[str]:
+    return [x.strip() for x in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def test_names_are_text_in_markdown(folder):
+    text = (folder / "report.md").read_text()
+    assert "<script" not in text and "\x1b" not in text and "[a](" not in text
+    tables = [line for line in text.splitlines() if line.startswith("| ")]
+    evil = [line for line in tables if "alert" in line]
+    assert evil and {len(cells(x)) for x in evil} <= {len(cells(x)) for x in tables}
+    assert escape("shufflenet_v2_x1_0") == "shufflenet_v2_x1_0"
+    assert escape("_a_ __b__ #1") == r"\_a\_ \_\_b\_\_ \#1"
+
+
+def test_tables_hold_the_formatted_numbers(folder, page):
+    text = (folder / "report.md").read_text()
+    row = cells(next(x for x in text.splitlines() if x.startswith("| ★ | small")))
+    assert row[2:8] == ["onnxruntime", "88.9 ± 4.0", "1.1 (0.1 to 2.1)", "4.12", "343", f"10.0{X}"]
+    assert row[8:] == [f"20.0{X}", "5.00", "146 M"]
+    alone = cells(next(x for x in text.splitlines() if "| alone, no teacher" in x))
+    assert alone[0] == "" and alone[-1] == units.NONE
+    for cell in row[3:]:
+        assert cell in page.cells
+
+
+def test_report_says_what_a_reader_must_know(folder, page):
+    markdown = (folder / "report.md").read_text()
+    for text in (markdown, "".join(page.text)):
+        assert "Chosen: small in onnxruntime" in text
+        assert "10.0 times faster than the teacher" in text
+        assert "that is transductive" in text
+        assert "24 of these were trained on" in text
+        assert "results.jsonl:3: cut" in text
+        assert "compress run recipes/whales.yaml" in text
+        assert "avx512_vnni" in text and "numpy 2.0.0" in text
+        assert "torch eager" in text and "same runtime with the same threads" in text
+    assert "![" in markdown and "(pareto.svg)" in markdown
+
+
+def test_chart_holds_every_number_of_a_row(page):
+    spec = json.loads(page.scripts[0])
+    points = [x for data in spec["datasets"].values() for x in data] if "datasets" in spec else []
+    points += [x for layer in spec["layer"] for x in layer.get("data", {}).get("values", [])]
+    points += spec.get("data", {}).get("values", [])
+    small = next(x for x in points if x.get("label") == "small" and "top1_low" in x)
+    assert small["fits_the_budget"] == "yes" and small["front"] is True
+    assert "146 M" in small.values() and f"10.0{X} (9.60 to 10.5)" in small.values()
+    eager = next(x for x in points if x.get("label") == "torch")
+    assert eager["front"] is False and eager["ms"] == pytest.approx(200)
+
+
+def test_csv_parses_back_to_the_same_numbers(folder):
+    lines = list(csv.DictReader((folder / "pareto.csv").open(newline="")))
+    assert [line["candidate"] for line in lines] == [row.candidate for row in ROWS]
+    for line, row in zip(lines, ROWS, strict=True):
+        assert float(line["latency_s"]) == row.latency_s
+        assert float(line["top1"]) == row.accuracy.top1.value
+        assert int(line["size_bytes"]) == row.artifact.size_bytes
+        assert line["macs"] == ("" if row.artifact.macs is None else str(row.artifact.macs))
+        speedup = row.speedup and row.speedup.ratio.value
+        assert line["speedup"] == ("" if speedup is None else repr(speedup))
+    assert [line["candidate"] for line in lines if line["front"] == "1"] == ["teacher", "small"]
+
+
+def test_report_without_budget_training_or_fit(tmp_path):
+    write_report(ROWS[:2], tmp_path / "a", None, "Plain")
+    assert "No budget was given" in (tmp_path / "a/report.md").read_text()
+    write_report(ROWS[:3], tmp_path / "b", Budget(50, 0.001), "None")
+    text = (tmp_path / "b/report.md").read_text()
+    assert "## Nothing fits" in text and "0.90 points" not in text
+    assert "--speedup 1 alone would let in teacher in onnxruntime, the teacher itself" in text
+
+
+def test_terminal_table_fits_100_columns():
+    out = io.StringIO()
+    show(ROWS, Budget(5, 0.02), Console(file=out, width=100, color_system=None))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 100 and "\x1b" not in out.getvalue()
+    small = next(line for line in lines if line.startswith("★ small"))
+    numbers = ["88.9", "1.1", "4.12", "343", f"10.0{X}", f"20.0{X}", "5.00", "146", "M"]
+    assert small.split()[2:] == numbers
+    names = [x for x in ("small", "alone", "teacher") if any(x in line for line in lines)]
+    assert names == ["small", "alone", "teacher"]
+    assert any("no teacher" in line for line in lines)
+    assert any(line.startswith("Budget: at least 5 times faster") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *((204.4, "204"), (44.61, "44.6"), (1.7549, "1.75"), (0.01234, "0.0123"), (0, "0.00")),
+        *((9.999, "10.0"), (99.96, "100"), (123456, "123456"), (-3.14159, "-3.14")),
+        (None, units.NONE),
+    ],
+)
+def test_three_significant_digits(value, text):
+    assert units.significant(value) == text
+
+
+def test_units():
+    assert units.count(15_500_000_000) == "15.5 G" and units.count(999) == "999"
+    assert units.points(-0.0001) == "0.0" and units.points(0.004) == "0.4"
+    assert units.points_typed(0.01) == "1 point" and units.points_typed(0.0025) == "0.25 points"
+    assert units.times_interval(Interval(value=2, low=1.5, high=2.5)) == f"2.00{X} (1.50 to 2.50)"
+    assert [units.duration(x) for x in (42, 720, 12240)] == ["42 s", "12 min", "3.4 h"]
+
+
+def test_join_refuses_what_cannot_be_compared():
+    here = result("a")
+    for other, said in (
+        (result("b", recipe="r2", on=machine(cpu="Other CPU")), "Other CPU"),
+        (result("b", recipe="r2", on=machine(onnxruntime="1.9")), "onnxruntime 1.9"),
+        (result("b", recipe="r2", threads=2), "2 at batch 1"),
+        (result("b", recipe="r2", pictures=100), "100 pictures"),
+    ):
+        with pytest.raises(UserError, match=r"not comparable.*r2.*separately") as refused:
+            merge([here, other])
+        assert said in str(refused.value)
+
+
+def test_join_shows_a_shared_teacher_once_and_prefixes_clashes(tmp_path):
+    def recipe(name: str, day: int):
+        time = f"2026-01-0{day}T00:00:00Z"
+        return [
+            result("vgg", role="teacher", sha256="5" * 64, recipe=name, measured_at=time),
+            result("student", recipe=name, measured_at=time, against="vgg"),
+            result(f"only-{name}", recipe=name, measured_at=time, control_of="student"),
+        ]
+
+    for day, name in enumerate("ab", 1):
+        append(tmp_path / name / "results.jsonl", recipe(name, day))
+    rows = join([tmp_path / "a", tmp_path / "b"])
+    names = {row.candidate for row in rows}
+    assert names == {"vgg", "a/student", "b/student", "only-a", "only-b"} and len(rows) == 5
+    assert next(row for row in rows if row.role == "teacher").recipe == "b"
+    assert {row.control_of for row in rows} == {None, "a/student", "b/student"}
+    assert {row.speedup.against for row in rows if row.candidate == "a/student"} == {"vgg"}
+    append(tmp_path / "joined/results.jsonl", rows)
+    again = join([tmp_path / "a", tmp_path / "b", tmp_path / "joined"])
+    assert {row.candidate for row in again} == names and len(again) == 5
+
+
+def test_command_writes_a_joined_report(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    app = typer.Typer()
+    app.command()(command)
+    append(tmp_path / "runs/a/results.jsonl", ROWS[:3])
+    out = CliRunner().invoke(app, ["runs/a", "--speedup", "5", "--max-accuracy-drop", "0.02"])
+    assert out.exit_code == 0 and (tmp_path / "reports/joined/report.html").is_file()
+    half = CliRunner().invoke(app, ["runs/a", "--speedup", "5"])
+    assert isinstance(half.exception, UserError) and "both" in str(half.exception)

@@ -1,0 +1,57 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from result_factory import result
+
+from compress.errors import UserError
+from compress.results import append, read
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+def test_rows_come_back_as_they_were(tmp_path):
+    rows = [result("teacher", role="teacher"), result("student", macs=None, notes=["a\nb"])]
+    append(tmp_path / "results.jsonl", rows)
+    assert read(tmp_path).rows == rows
+    assert read(tmp_path / "results.jsonl").rows == rows
+
+
+@given(TEXT, st.floats(1e-9, 1e3), st.floats(-1, 1))
+def test_any_name_and_number_survives(tmp_path_factory, name, latency_s, drop):
+    row = result(name, notes=[name], latency_s=latency_s, drop=drop)
+    path = tmp_path_factory.mktemp("rows")
+    append(path / "results.jsonl", [row])
+    assert read(path).rows == [row]
+
+
+def test_a_damaged_line_is_named_and_the_rest_is_used(tmp_path):
+    file = tmp_path / "results.jsonl"
+    append(file, [result("a")])
+    with file.open("a") as lines:
+        lines.write('{"recipe": 3}\n{"cut o\n\n')
+    append(file, [result("b")])
+    found = read(tmp_path)
+    assert [row.candidate for row in found.rows] == ["a", "b"]
+    assert [line.split(": ")[0] for line in found.damaged] == [f"{file}:2", f"{file}:3"]
+
+
+def test_the_newest_line_of_the_newest_run_counts(tmp_path):
+    old, again = result("a", run="old"), result("a", run="new", latency_s=0.005)
+    other = result("z", recipe="other", run="old")
+    file = tmp_path / "results.jsonl"
+    append(file, [old, result("gone", run="old"), other])
+    append(file, [result("a", run="new"), again])
+    assert read(tmp_path).rows == [other, again] or read(tmp_path).rows == [again, other]
+
+
+def test_two_runtimes_are_two_rows(tmp_path):
+    append(tmp_path / "results.jsonl", [result("a"), result("a", runtime="openvino")])
+    assert len(read(tmp_path).rows) == 2
+
+
+@pytest.mark.parametrize("content", [None, "", "\n", "{}\n"])
+def test_no_results_is_a_sentence(tmp_path, content):
+    if content is not None:
+        (tmp_path / "results.jsonl").write_text(content)
+    with pytest.raises(UserError, match=r"holds no results"):
+        read(tmp_path)

@@ -64,7 +64,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def inside(folder: Path, name: str) -> Path | None:
-    """`folder / name`, or None when that leaves the folder (`../../etc/passwd`, a symlink out)."""
-    root = folder.resolve()
-    path = (root / name).resolve()
-    return path if path.is_relative_to(root) else None
+    """`folder / name` without `..`, or None when the name leads out (`../../etc/passwd`).
+
+    Links that the user made are followed: big data sets often lie on another disk.
+    """
+    path = Path(os.path.normpath(folder / name))
+    return path if path.is_relative_to(os.path.normpath(folder)) else None

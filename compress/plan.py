@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress import steps
+from compress.artifact import Runtime
 from compress.recipe import Recipe, chosen
 from compress.results import Role
 from compress.stage import Stage
@@ -77,7 +78,8 @@ def make_plan(recipe: Recipe, machine: "Machine", threads: int) -> Plan:
 
     entries = []
     for name, role, control_of, model in [("teacher", "teacher", None, teacher_stage), *models]:
-        runtimes = ("onnxruntime", "torch") if role == "teacher" else ("onnxruntime",)
+        # The teacher is measured as it is served today, too.
+        runtimes: list[Runtime] = ["onnxruntime", "torch"] if role == "teacher" else ["onnxruntime"]
         for runtime in runtimes:
             artifact = export.plan(name, runtime, data_stage, model)
             accuracy = _accuracy(name, runtime, data_stage, artifact)
@@ -91,10 +93,12 @@ def make_plan(recipe: Recipe, machine: "Machine", threads: int) -> Plan:
 def _with_controls(
     chain: list[tuple[str, Any]],
 ) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
-    """The chain itself, and for each control of a step the chain up to it with that step changed."""
+    """The chain itself, and once more for each control of a step, with that step changed."""
     yield "", chain
     for i, (kind, settings) in enumerate(chain):
-        controls = getattr(steps.discover()[kind], "controls", lambda _: {})(settings)
+        controls: dict[str, Any] = getattr(steps.discover()[kind], "controls", lambda _: {})(
+            settings
+        )
         for suffix, changed in controls.items():
             yield suffix, [*chain[:i], (kind, changed), *chain[i + 1 :]]
 

@@ -57,6 +57,16 @@ class TeacherSettings(RecipeModel):
     views: Annotated[int, Field(ge=1, le=100)] = 4  # of each picture that `only` is trained on
     train: TrainSettings | None = None  # none: the weights are taken as they are
 
+    @property
+    def channel_mean(self) -> Channel:
+        red, green, blue = self.mean
+        return red, green, blue
+
+    @property
+    def channel_std(self) -> Channel:
+        red, green, blue = self.std
+        return red, green, blue
+
     @model_validator(mode="after")
     def _weights_or_training(self) -> "TeacherSettings":
         if self.weights is None and self.train is None:

@@ -62,7 +62,7 @@ class ArtifactFacts(_Record):
 
 
 class SinglePictureClasses(_Record):
-    """Classes with exactly one labelled picture; `in_training` of these pictures were trained on."""
+    """Classes with exactly one labelled picture; `in_training` of them were trained on."""
 
     pictures: int
     in_training: int
@@ -192,7 +192,7 @@ def read(path: Path) -> Results:
         )
     rows: list[Result] = []
     damaged: list[str] = []
-    for number, line in enumerate(file.read_text("utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(file.read_text("utf-8", errors="replace").split("\n"), 1):
         if not line.strip():
             continue
         try:

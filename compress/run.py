@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from filelock import FileLock, Timeout
 
 from compress.artifact import Artifact
@@ -81,9 +82,16 @@ def _run(
     results = _with_comparisons(results)
     folder = out / RUNS / recipe.name
     _append_new(folder / RESULTS_FILE, results)
-    budget = recipe.budget and Budget(recipe.budget.speedup, recipe.budget.max_accuracy_drop)
-    write_report(results, out / REPORTS / recipe.name, budget, recipe.description or recipe.name)
+    write_report(
+        results, out / REPORTS / recipe.name, budget_of(recipe), recipe.description or recipe.name
+    )
     return results
+
+
+def budget_of(recipe: Recipe) -> Budget | None:
+    """What the recipe asks for."""
+    asked = recipe.budget
+    return Budget(asked.speedup, asked.max_accuracy_drop) if asked else None
 
 
 def run_stage(stage: Stage, store: Store, context: Context) -> None:
@@ -102,9 +110,7 @@ def run_stage(stage: Stage, store: Store, context: Context) -> None:
 _MODULES = {"outputs": "teacher_outputs"}
 
 
-def _device(wanted: str) -> "torch.device":  # type: ignore[name-defined]  # noqa: F821
-    import torch
-
+def _device(wanted: str) -> torch.device:
     cuda = torch.cuda.is_available()
     if wanted == "cuda" and not cuda:
         raise UserError("device: cuda was asked for, but torch finds no CUDA device: use auto.")
@@ -174,5 +180,5 @@ def _against(reference: Result, result: Result, which: int) -> object:
 
 def _append_new(path: Path, results: list[Result]) -> None:
     """Appends what is not there yet: a run that re-used everything adds nothing."""
-    known = set(path.read_text("utf-8").splitlines()) if path.is_file() else set()
+    known = set(path.read_text("utf-8").split("\n")) if path.is_file() else set()
     append(path, [r for r in results if r.model_dump_json() not in known])

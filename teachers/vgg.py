@@ -55,7 +55,8 @@ def _narrow(width: float) -> nn.Sequential:
     narrow: list[str | int] = [
         c if isinstance(c, str) else max(8, round(c * width)) for c in cfgs["D"]
     ]
-    return make_layers(narrow, batch_norm=True)
+    layers: nn.Sequential = make_layers(narrow, batch_norm=True)
+    return layers
 
 
 def prepare_weights(model: VGG, tensors: dict[str, Tensor], pictures: Tensor) -> dict[str, Tensor]:

@@ -12,14 +12,14 @@ from compress.choose import choose as choose_row
 from compress.errors import NothingFits, UserError
 from compress.report.join import load
 from compress.report.say import name
-from compress.report.terminal import plain
+from compress.report.text import plain
 from compress.results import RESULTS_FILE, Result
 
 
 def choose(
     reports: Annotated[
         list[Path] | None,
-        typer.Argument(help="Report or run folders [default: every report below ./reports]."),
+        typer.Argument(help="Report or run folders; without any, every report below ./reports."),
     ] = None,
     *,
     speedup: Annotated[

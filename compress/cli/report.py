@@ -8,7 +8,8 @@ import typer
 from compress.choose import Budget
 from compress.errors import UserError
 from compress.report.join import load
-from compress.report.terminal import plain, show
+from compress.report.terminal import show
+from compress.report.text import plain
 
 
 def report(

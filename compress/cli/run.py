@@ -37,14 +37,15 @@ def run(
 
     from rich.console import Console
 
-    from compress.choose import Budget
     from compress.choose import choose as choose_row
     from compress.plan import make_plan
     from compress.progress import Progress
     from compress.report.terminal import plain, show
-    from compress.run import REPORTS, RUNS, run_recipe
+    from compress.run import REPORTS, RUNS, budget_of, run_recipe
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=100)  # a log file has no width of its own
     if dry_run:
         from compress.measure.machine import machine, usable_threads
         from compress.stage import Store
@@ -59,7 +60,7 @@ def run(
     command = shlex.join(["compress", *sys.argv[1:]])
     results = run_recipe(loaded, out, progress, command, allow_builders or [])
 
-    budget = loaded.budget and Budget(loaded.budget.speedup, loaded.budget.max_accuracy_drop)
+    budget = budget_of(loaded)
     console.print()
     show(results, budget)
     if budget:

@@ -8,6 +8,7 @@
   column annotate the pictures with their numeric columns. This is the layout of many competitions.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -126,7 +127,7 @@ def _read_table(table: Path, picture_column: str | None, label_column: str | Non
         elif name in pictures:
             faults.append(f"{where} is there twice")
         else:
-            pictures[name] = Picture(str(path.relative_to(root.resolve())), label)
+            pictures[name] = Picture(str(path.relative_to(os.path.normpath(root))), label)
     if faults:
         raise UserError(_listed(f"{table} has {len(faults)} faults:", faults))
 
@@ -142,10 +143,9 @@ def _read_table(table: Path, picture_column: str | None, label_column: str | Non
 
 
 def _find(name: str, folders: list[Path], root: Path) -> Path | None:
-    """The picture's path, None when the name leads out of the data set's root."""
-    candidates = [folder / name for folder in (*folders, root)]
-    allowed = [p for c in candidates if (p := inside(root, str(c.relative_to(root)))) is not None]
-    return next((p for p in allowed if p.is_file()), allowed[0] if allowed else None)
+    """The picture's path below the root, None when the name leads out of it."""
+    places = [p for f in (*folders, root) if (p := inside(root, str(f / name))) is not None]
+    return next((p for p in places if p.is_file()), places[0] if places else None)
 
 
 def _annotate(pictures: dict[str, Picture], root: Path, table: Path, picture_column: str) -> None:

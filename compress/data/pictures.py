@@ -19,7 +19,7 @@ Split = Literal["train", "validation", "unlabelled"]
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture; `annotations` are numbers by name, e.g. a box's x, y, width, height in pixels."""
+    """One picture; `annotations` are numbers by name, e.g. a box's x, y, width, height (pixels)."""
 
     path: str  # relative to the data set's root
     label: str | None = None

@@ -66,4 +66,4 @@ def pixels(data: DataSet, size: int, fit: str, cache: Path) -> np.ndarray:
                     array[i] = picture
             array.flush()
             del array
-    return np.load(file, mmap_mode="r")
+    return np.asanyarray(np.load(file, mmap_mode="r"))

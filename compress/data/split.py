@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from compress.data.pictures import DataSet
+from compress.data.pictures import DataSet, Split
 from compress.errors import UserError
 from compress.seeding import generator
 
@@ -32,7 +32,7 @@ def draw_split(data: DataSet, validation_fraction: float, seed: int) -> DataSet:
         count = int(expected) + int(rng.random() < expected - int(expected))
         chosen = set(rng.permutation(members)[: min(count, len(members) - 1)].tolist())
         for i in members.tolist():
-            split = "validation" if i in chosen else "train"
+            split: Split = "validation" if i in chosen else "train"
             pictures[i] = replace(pictures[i], split=split)
     if not any(p.split == "validation" for p in pictures):
         raise UserError(

@@ -55,7 +55,7 @@ def summarise(samples_s: list[float], batch: int, threads: int) -> Latency:
 
 
 def speedup(against: str, runtime: str, reference: Latency, candidate: Latency) -> Speedup:
-    """The median of the rounds' ratios reference / candidate, with a bootstrap interval of rounds."""
+    """The median of the rounds' ratios reference / candidate, bootstrapped over rounds."""
     ratios = np.asarray(reference.samples_s) / np.asarray(candidate.samples_s)
     rng = generator(0, "speedup bootstrap", len(ratios))
     chosen = rng.integers(len(ratios), size=(RESAMPLES, len(ratios)))

@@ -19,7 +19,7 @@ _FREE = {
 
 
 def count_macs(path: Path) -> tuple[int | None, list[str]]:
-    """Multiply-accumulates of convolutions and matrix products at batch 1, and what was not counted.
+    """Multiply-accumulates of convolutions and matrix products at batch 1, and what else there is.
 
     Returns:
         (macs, operations whose work could not be counted); macs is None where shapes are unknown.

@@ -9,6 +9,7 @@ import altair as alt
 from compress.choose import Budget, fits
 from compress.pareto import deployed, front_rows
 from compress.report.table import columns, more_columns, role
+from compress.report.text import plain
 from compress.report.units import TIMES, points_typed
 from compress.results import Result
 
@@ -62,7 +63,7 @@ def training_chart(rows: Sequence[Result], measure: str) -> Spec | None:
     """`loss` or `validation_top1` (as %) by epoch, one line a candidate; None without epochs."""
     factor, title = (1, "training loss") if measure == "loss" else (100, "validation top-1 %")
     values = {
-        (row.candidate, epoch.epoch): factor * value
+        (plain(row.candidate), epoch.epoch): factor * value
         for row in rows
         if row.training
         for epoch in row.training.epochs
@@ -141,14 +142,14 @@ def _key(heading: str) -> str:
 def _point(
     row: Result, front: bool, rows: Sequence[Result], budget: Budget | None
 ) -> dict[str, Any]:
-    cells = {_key(c.heading): c.cell(row) for c in (*columns(rows), *more_columns(rows))}
+    cells = {_key(c.heading): plain(c.cell(row)) for c in (*columns(rows), *more_columns(rows))}
     time = 1e3 * row.latency_s
     # The paired ratio is known better than the time: its interval, turned into a time.
     ratio = row.speedup.ratio if row.speedup else None
     return {
         **cells,
         _key(FITS): "yes" if budget and fits(row, budget) else "no",
-        "label": row.candidate,
+        "label": plain(row.candidate),
         "role": role(row) or "candidate",
         "runtime": row.artifact.runtime,
         "front": front,

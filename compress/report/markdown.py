@@ -1,29 +1,12 @@
 """The report as Markdown that code-hosting sites render. Names and notes are somebody's text."""
 
-import re
 from collections.abc import Iterable
 
 from compress.report.content import DEFINITIONS, Content, Detail, Table
 from compress.report.say import name
 from compress.report.table import MARK
-
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-
-
-def escape(text: str) -> str:
-    """One line that renders as itself: no tag, link, emphasis or new table cell."""
-    text = re.sub(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+", " ", text)
-    text = re.sub(r"[\\`*\[\]|~$#]", r"\\\g<0>", text)
-    # An underscore between letters is literal anyway, and names are full of them.
-    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
-    return re.sub("[&<>]", lambda match: _ENTITIES[match[0]], text)
-
-
-def code(text: str) -> str:
-    """A code block whose fence the text cannot close."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}\n{text}\n{fence}"
+from compress.report.text import markdown_code as code
+from compress.report.text import markdown_escape as escape
 
 
 def markdown(report: Content) -> str:

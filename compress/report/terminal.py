@@ -1,6 +1,5 @@
 """The table in a terminal: 100 columns, readable without colour."""
 
-import re
 from collections.abc import Sequence
 from textwrap import wrap
 
@@ -12,6 +11,7 @@ from rich.text import Text
 from compress.choose import Budget
 from compress.pareto import front_rows
 from compress.report.table import MARK, columns, role
+from compress.report.text import plain as plain
 from compress.results import Result
 
 LEGEND = (
@@ -20,11 +20,6 @@ LEGEND = (
     "speedup: against the teacher in the same runtime, and in torch eager (as served).\n"
     "no teacher: the control, trained or pruned alike but without the teacher."
 )
-
-
-def plain(text: str) -> str:
-    """One line without control characters: a name must not be able to move the cursor."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+", " ", text)
 
 
 def results_table(rows: Sequence[Result], budget: Budget | None = None) -> RenderableType:

@@ -22,7 +22,9 @@ def plan(name: str, runtime: Runtime, data: Stage, model: Stage) -> Stage:
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
     candidate = Candidate.load(inputs["model"], context.allowed)
     runtime: Runtime = stage.settings["runtime"]
-    macs, uncounted, parameters = None, [], sum(p.numel() for p in candidate.model.parameters())
+    macs: int | None = None
+    uncounted: list[str] = []
+    parameters = sum(p.numel() for p in candidate.model.parameters())
     if runtime == "onnxruntime":
         path = folder / "model.onnx"
         export_onnx(candidate, path)

@@ -55,8 +55,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     spec = InputSpec(
         height=settings.image_size,
         width=settings.image_size,
-        mean=tuple(settings.mean),
-        std=tuple(settings.std),
+        mean=settings.channel_mean,
+        std=settings.channel_std,
         fit=stage.settings["fit"],
         classes=data.classes,
     )
@@ -129,12 +129,12 @@ def _load_weights(
 ) -> None:
     assert settings.weights is not None
     if settings.weights.startswith("torchvision:"):
-        tensors, metadata = _download(settings.weights), {}
+        tensors = _download(settings.weights)
     else:
         # The stage's settings hold the file's hash; where the file lies is not part of them.
         assert context.weights_path is not None
         tensors, metadata = load_tensors(context.weights_path)
-    _check_classes(metadata.get("classes"), data)
+        _check_classes(metadata.get("classes"), data)
     prepare = getattr(load_module(settings.builder, context.allowed), "prepare_weights", None)
     if prepare is not None:
         train_indices = data.indices("train")[:STATISTICS_PICTURES]

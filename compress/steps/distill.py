@@ -74,9 +74,8 @@ class Settings(RecipeModel):
     def _labels_need_no_control(self) -> "Settings":
         if self.learn_from == "labels" and self.control:
             raise ValueError("learn_from: labels is the control itself: set control: false")
-        if self.train.mixup > 0 and self.teacher_outputs == "cached":
-            if self.learn_from == "teacher":
-                raise ValueError("mixup makes pictures that no cached teacher output knows")
+        if self.train.mixup > 0 and self.learn_from == "teacher":
+            raise ValueError("mixup makes pictures that the teacher was not asked about")
         return self
 
 

@@ -124,7 +124,7 @@ def _step(
         else:
             loss = objective(model(batch.inputs).float(), batch)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 5.0)
     optimizer.step()
     return float(loss.detach())

@@ -66,7 +66,8 @@ class OnlineTeacher:
         )
         # The call comes from inside the student's training step, whose precision is its own.
         with autocast(self.device, self.precision):
-            return self.teacher.model(inputs).float()
+            outputs: Tensor = self.teacher.model(inputs)
+        return outputs.float()
 
 
 def make_online(

@@ -88,7 +88,7 @@ def _squares(corner: Tensor, side: float, height: int, width: int) -> Tensor:
 
 def to_pixels(pictures: np.ndarray, device: torch.device) -> Tensor:
     """uint8 (n, height, width, 3) to float32 (n, 3, height, width) in [0, 255], channels_last."""
-    x = torch.from_numpy(np.ascontiguousarray(pictures)).to(device)
+    x = torch.from_numpy(np.array(pictures)).to(device)  # a copy: the store is read-only
     return x.permute(0, 3, 1, 2).float()
 
 

@@ -1,5 +1,7 @@
 """Made-up results: only what a test names differs from a plausible row."""
 
+import hashlib
+
 from compress.results import (
     Accuracy,
     ArtifactFacts,
@@ -81,7 +83,8 @@ def result(
         artifact=ArtifactFacts.model_validate(
             {
                 "path": f"{recipe}/{run}/{candidate}.onnx",
-                "sha256": sha256 or f"{abs(hash((recipe, candidate, runtime))):064x}",
+                "sha256": sha256
+                or hashlib.sha256(repr((recipe, candidate, runtime)).encode()).hexdigest(),
                 "runtime": runtime,
                 "size_bytes": size_bytes,
                 "parameters": size_bytes,

@@ -6,13 +6,13 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from result_factory import result
 from typer.testing import CliRunner
 
 from compress.choose import Budget, choose, fits
 from compress.cli.choose import choose as command
 from compress.errors import NothingFits, UserError
 from compress.results import append
+from tests.compress.result_factory import result
 
 SPEEDUPS = st.sampled_from([0.5, 1.0, 2.0, 9.99, 10.0, 3.8, 123.456789]) | st.floats(0.01, 500)
 DROPS = st.sampled_from([-0.01, 0.0, 0.01, 0.02, 0.0123456]) | st.floats(-0.2, 0.9)

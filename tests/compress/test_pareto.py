@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
-from result_factory import result
 
 from compress.pareto import deployed, front_rows, pareto_front
+from tests.compress.result_factory import result
 
 # Few distinct values, so that ties and equal points are common.
 POINTS = st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.3, 0.5]), st.sampled_from([0, 0.5, 0.9])))

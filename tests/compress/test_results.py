@@ -1,11 +1,13 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from result_factory import result
 
 from compress.errors import UserError
 from compress.results import append, read
+from tests.compress.result_factory import result
 
+# str.splitlines ends a line at these too, though JSON leaves them as they are.
+SEPARATORS = "\x85\u2028\u2029"
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
@@ -22,6 +24,12 @@ def test_any_name_and_number_survives(tmp_path_factory, name, latency_s, drop):
     path = tmp_path_factory.mktemp("rows")
     append(path / "results.jsonl", [row])
     assert read(path).rows == [row]
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_a_line_separator_in_a_note_does_not_split_the_row(tmp_path, separator):
+    append(tmp_path / "results.jsonl", [result(notes=[f"a{separator}b"])])
+    assert len(read(tmp_path).rows) == 1
 
 
 def test_a_damaged_line_is_named_and_the_rest_is_used(tmp_path):

@@ -110,8 +110,8 @@ def test_boxes_hold_the_points_and_lie_in_the_frame(frames: Path) -> None:
     for box, point in zip(boxes, points, strict=True):
         left, top = float(box["x"]), float(box["y"])
         right, bottom = left + float(box["width"]), top + float(box["height"])
-        assert -0.02 <= left and right <= FRAME[0] + 0.02
-        assert -0.02 <= top and bottom <= FRAME[1] + 0.02
+        assert left >= -0.02 and right <= FRAME[0] + 0.02
+        assert top >= -0.02 and bottom <= FRAME[1] + 0.02
         for name in ("bonnet_tip", "blowhead"):
             assert left < float(point[f"{name}_x"]) < right
             assert top < float(point[f"{name}_y"]) < bottom

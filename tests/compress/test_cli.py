@@ -1,0 +1,78 @@
+"""Exit codes, sentences without tracebacks, and a start that never imports torch."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import tiny_recipe
+
+Write = Callable[..., Path]
+
+
+def compress(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "compress", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import compress.cli",
+        "from compress.results import read; from compress.choose import choose",
+        "from compress.recipe import load_recipe; from pathlib import Path; import compress.cli;"
+        "load_recipe(Path('recipes/distill_shufflenet.yaml'))",
+    ],
+)
+def test_torch_is_not_imported(code: str) -> None:
+    check = f"{code}; import sys; heavy = {{'torch', 'onnxruntime', 'scipy', 'altair'}};"
+    check += "sys.exit(', '.join(heavy & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", check],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_user_error_is_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
+    done = compress("run", tmp_path / "missing.yaml")
+    assert done.returncode == 2
+    assert done.stderr == f"Error: No recipe at {tmp_path / 'missing.yaml'}.\n"
+    done = compress("choose", "--speedup", 5, "--max-accuracy-drop", 0.01, cwd=tmp_path)
+    assert done.returncode == 2 and "run a recipe first" in done.stderr
+
+
+def test_check_says_what_is_wrong(write_recipe: Write, shapes: Path) -> None:
+    done = compress("check", write_recipe(tiny_recipe(shapes)))
+    assert done.returncode == 0 and "is right: 14 stages, 4 rows" in done.stdout
+    recipe = tiny_recipe(shapes)
+    recipe["teacher"]["builder"] = "teachers.vgg:vgg17"
+    recipe["data"]["path"] = "/nowhere"
+    done = compress("check", write_recipe(recipe))
+    assert done.returncode == 2
+    assert "teachers.vgg has no function 'vgg17'" in done.stderr
+    assert "No data at /nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_dry_run_computes_nothing(write_recipe: Write, shapes: Path, tmp_path: Path) -> None:
+    done = compress("run", write_recipe(tiny_recipe(shapes)), "--dry-run", "--out", tmp_path / "o")
+    assert done.returncode == 0
+    assert done.stdout.count("to do") == 14
+    assert not (tmp_path / "o").exists()
+
+
+def test_schema_is_json_schema() -> None:
+    schema = json.loads(compress("schema").stdout)
+    assert set(schema["required"]) >= {"data", "teacher", "candidates"}

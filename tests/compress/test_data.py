@@ -1,0 +1,180 @@
+"""Layouts, splits and unreadable pictures."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from compress.data.layouts import read_folder
+from compress.data.pictures import DataSet, Picture
+from compress.data.pixels import drop_unreadable, pixels
+from compress.data.split import draw_split
+from compress.errors import UserError
+from compress.input_spec import InputSpec, load_picture, normalise, preprocess
+from tests.conftest import class_folders
+
+
+def quiet(done: int, total: int) -> None:
+    pass
+
+
+def table(root: Path, rows: list[str], header: str = "Image,whaleID") -> Path:
+    (root / "imgs").mkdir(parents=True, exist_ok=True)
+    for name in ("a.jpg", "b.jpg", "c.jpg", "d.jpg"):
+        Image.new("RGB", (20, 10), "navy").save(root / "imgs" / name)
+    (root / "train.csv").write_text("\n".join([header, *rows]) + "\n")
+    return root
+
+
+def fault(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        read_folder(path)
+    return str(caught.value)
+
+
+def test_class_folders(shapes: Path) -> None:
+    data = read_folder(shapes)
+    assert data.classes == ("bar", "cross", "dot")
+    assert Counter(p.label for p in data.pictures) == {"bar": 12, "cross": 12, "dot": 12, None: 6}
+    assert len(data.indices("unlabelled")) == 6
+
+
+def test_class_folders_with_a_split(tmp_path: Path, shapes: Path) -> None:
+    for split in ("train", "val"):
+        for name in ("bar", "dot"):
+            shutil.copytree(shapes / name, tmp_path / split / name)
+    data = read_folder(tmp_path)
+    assert data.classes == ("bar", "dot")
+    assert len(data.indices("train")) == len(data.indices("validation")) == 24
+
+
+def test_competition_layout_with_annotations_and_unlabelled(tmp_path: Path) -> None:
+    root = table(tmp_path, ["a.jpg,w1", "b.jpg,w2", "c.jpg,w2"])
+    (root / "split.csv").write_text(
+        "Image,split\na.jpg,train\nb.jpg,train\nc.jpg,validation\nx.jpg,train\n"
+    )
+    (root / "boxes.csv").write_text("Image,whaleID,x,y,width\nb.jpg,w2,1.5,2,3\n")
+    data = read_folder(root)
+    assert [p.path for p in data.pictures] == [f"imgs/{n}.jpg" for n in "abcd"]
+    assert [p.split for p in data.pictures] == ["train", "train", "validation", "unlabelled"]
+    assert data.pictures[1].annotations == {"x": 1.5, "y": 2.0, "width": 3.0}
+    assert data.labels.tolist() == [0, 1, 1, -1]
+    assert data.single_picture_indices.tolist() == [0]
+
+
+def test_a_csv_with_path_and_label_columns(tmp_path: Path) -> None:
+    root = table(tmp_path, ["imgs/a.jpg,9,cat", "imgs/b.jpg,9,dog"], "path,age,label")
+    (root / "train.csv").rename(root / "mine.csv")
+    assert read_folder(root / "mine.csv").classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (["a.jpg,x", "nope.jpg,y"], "train.csv:3: 'nope.jpg' does not exist"),
+        (["a.jpg,x", "../../etc/passwd,y"], "outside"),
+        (["a.jpg,x", "/etc/passwd,y"], "outside"),
+        (["a.jpg,x", "b.jpg,x"], "only the class 'x'"),
+        (["a.jpg,x", "b.jpg,"], "empty label"),
+        (["a.jpg,x", "a.jpg,y"], "twice"),
+        (["a.jpg,x,7"], "expected 2 columns"),
+        ([], "no labelled pictures"),
+    ],
+)
+def test_faults_of_a_table(rows: list[str], expected: str, tmp_path: Path) -> None:
+    assert expected in fault(table(tmp_path, rows))
+
+
+def test_all_faults_of_a_table_are_listed(tmp_path: Path) -> None:
+    text = fault(table(tmp_path, [f"no{i}.jpg,x" for i in range(14)]))
+    assert "14 faults" in text and "… and 4 more" in text
+
+
+def test_faults_of_folders(tmp_path: Path) -> None:
+    assert "No data at" in fault(tmp_path / "missing")
+    (tmp_path / "empty").mkdir()
+    assert "no layout that is understood" in fault(tmp_path / "empty")
+    root = class_folders(tmp_path / "shapes", each=2)
+    (root / "square").mkdir()
+    assert "class folders without pictures: square" in fault(root)
+
+
+def test_a_split_file_must_name_every_picture(tmp_path: Path) -> None:
+    root = table(tmp_path, ["a.jpg,x", "b.jpg,y"])
+    (root / "split.csv").write_text("Image,split\na.jpg,test\n")
+    text = fault(root)
+    assert "'test' is neither train nor validation" in text and "b.jpg is not in split.csv" in text
+
+
+@given(
+    st.lists(st.integers(1, 30), min_size=2, max_size=20),
+    st.floats(0.05, 0.5),
+    st.integers(0, 5),
+)
+def test_drawn_splits_are_stratified(counts: list[int], fraction: float, seed: int) -> None:
+    pictures = [Picture(f"{c}/{i}", f"{c:03d}") for c, n in enumerate(counts) for i in range(n)]
+    data = DataSet(Path(), tuple(pictures))
+    try:
+        drawn = draw_split(data, fraction, seed)
+    except UserError:
+        assert sum(n * fraction for n in counts) < len(counts)
+        return
+    for c, n in enumerate(counts):
+        held_out = sum(p.split == "validation" for p in drawn.pictures if p.label == f"{c:03d}")
+        assert held_out in {int(n * fraction), int(n * fraction) + 1} | {n - 1}
+        assert held_out < n
+    assert draw_split(data, fraction, seed) == drawn
+
+
+def test_unreadable_pictures_are_skipped_with_a_list(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "shapes", each=70)
+    (root / "dot" / "00.png").write_bytes(b"")
+    whole = (root / "bar" / "01.png").read_bytes()
+    (root / "bar" / "01.png").write_bytes(whole[: len(whole) // 2])
+    data = drop_unreadable(read_folder(root), quiet)
+    assert len(data.skipped) == 2
+    assert data.skipped[0].startswith("bar/01.png: ")
+    assert len(data.pictures) == 3 * 70 + 6 - 2
+
+    for i in range(3):
+        (root / "dot" / f"0{i}.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"4 of 216 pictures .* more than 1%"):
+        drop_unreadable(read_folder(root), quiet)
+
+
+def test_a_data_set_survives_storage(tmp_path: Path, shapes: Path) -> None:
+    data = draw_split(read_folder(shapes), 0.25, 0)
+    data.save(tmp_path)
+    assert DataSet.load(tmp_path, shapes) == data
+    assert (tmp_path / "split.csv").read_text().count("validation") == 9
+
+
+def test_pixels_are_what_deployment_sees(tmp_path: Path, shapes: Path) -> None:
+    data = read_folder(shapes)
+    spec = InputSpec(
+        height=24, width=24, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), classes=data.classes
+    )
+    stored = pixels(data, 24, "crop", tmp_path)
+    assert stored.shape == (len(data.pictures), 24, 24, 3) and stored.dtype == np.uint8
+    chosen = np.array([0, 5, 20])
+    deployed = preprocess(data.paths(chosen), spec)
+    np.testing.assert_array_equal(normalise(stored[chosen], spec), deployed)
+    by_hand = (stored[5, 3, 7, 1] / 255 - 0.5) / 0.3
+    assert deployed[1, 1, 3, 7] == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_exif_orientation_and_aspect_ratio(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (60, 20), "black")
+    picture.paste("white", (0, 0, 30, 20))  # left half
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    picture.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    upright = load_picture(tmp_path / "a.jpg", 60, 20, "stretch")
+    assert upright[5].mean() > 240 and upright[55].mean() < 15
+    cropped = load_picture(tmp_path / "a.jpg", 20, 20, "crop")  # the centre of 20 x 60
+    assert cropped[2].mean() > 240 and cropped[17].mean() < 15

@@ -1,0 +1,129 @@
+"""The exported file computes what the network computes, and what is counted in it is right."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.utils.flop_counter import FlopCounterMode
+
+from compress.artifact import spec_of
+from compress.candidate import Candidate
+from compress.errors import UserError
+from compress.export import check_export, count_parameters, export_onnx
+from compress.input_spec import InputSpec
+from compress.measure.macs import count_macs
+from compress.runtimes.onnxruntime import OnnxSession
+
+SPEC = InputSpec(
+    height=32, width=32, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), classes=tuple("abcdefg")
+)
+NETWORKS = {
+    "vgg": ("teachers.vgg:vgg16_bn", {"pool": 1, "classifier_width": 16, "width": 0.1}),
+    "shufflenet": ("students.shufflenet:shufflenet_v2_x0_5", {}),
+    "mobilenet_v2": ("students.mobilenet:mobilenet_v2", {"width_mult": 0.35}),
+    "mobilenet_v3": ("students.mobilenet:mobilenet_v3_small", {}),
+    "resnet": ("torchvision.models:resnet18", {}),
+}
+
+
+def make(name: str) -> Candidate:
+    builder, settings = NETWORKS[name]
+    candidate = Candidate.create(builder, settings, SPEC, (name,), 0, ())
+    # Batch norms that do something: statistics of fresh networks are 0 and 1.
+    torch.manual_seed(0)
+    candidate.model.train()
+    for module in candidate.model.modules():
+        if isinstance(module, BatchNorm):
+            module.momentum = 0.9
+    with torch.no_grad():
+        for _ in range(3):
+            candidate.model(torch.randn(16, 3, 32, 32) * 2 + 1)
+    return candidate
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def exported(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Candidate, Path]:
+    candidate = make(request.param)
+    path = tmp_path_factory.mktemp("export") / "model.onnx"
+    export_onnx(candidate, path)
+    return candidate, path
+
+
+def pictures(count: int) -> np.ndarray:
+    return np.random.default_rng(count).normal(size=(count, 3, 32, 32)).astype(np.float32)
+
+
+def test_the_file_equals_the_network_at_any_batch(exported: tuple[Candidate, Path]) -> None:
+    candidate, path = exported
+    for count in (1, 2, 5):
+        assert check_export(candidate, path, pictures(count)) < 1e-4
+
+
+def test_batch_norms_are_folded_and_the_input_is_documented(
+    exported: tuple[Candidate, Path],
+) -> None:
+    _, path = exported
+    assert "BatchNormalization" not in {n.op_type for n in onnx.load(path).graph.node}
+    assert spec_of(path) == SPEC
+
+
+def test_macs_and_parameters_against_torchs_own_count(exported: tuple[Candidate, Path]) -> None:
+    candidate, path = exported
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        candidate.model.eval()(torch.zeros(1, 3, 32, 32))
+    macs, uncounted = count_macs(path)
+    assert macs == counter.get_total_flops() // 2
+    assert not uncounted
+    parameters = sum(p.numel() for p in candidate.model.parameters())
+    # Folding a batch norm removes its scale, and gives a convolution without bias one.
+    norms = [m for m in candidate.model.modules() if isinstance(m, BatchNorm)]
+    assert (
+        parameters - sum(n.num_features * 2 for n in norms) <= count_parameters(path) <= parameters
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"), [("vgg", "features.15"), ("shufflenet", "stage3.1.branch2.4")]
+)
+def test_a_mismatch_names_the_layer_where_it_starts(name: str, layer: str, tmp_path: Path) -> None:
+    candidate, path = make(name), tmp_path / "model.onnx"
+    export_onnx(candidate, path)
+    proto = onnx.load(path)
+    node = next(
+        n for n in proto.graph.node
+        if any(p.key.endswith("name_scopes") and f"'{layer}'" in p.value for p in n.metadata_props)
+    )  # fmt: skip
+    assert node.op_type == "Conv"
+    for tensor in proto.graph.initializer:
+        if tensor.name == node.input[1]:
+            tensor.CopyFrom(
+                numpy_helper.from_array(numpy_helper.to_array(tensor) * 1.5, tensor.name)
+            )
+    onnx.save(proto, path)
+    with pytest.raises(UserError, match="does not compute what the network does") as caught:
+        check_export(candidate, path, pictures(4))
+    assert f"{layer!r}" in str(caught.value)
+
+
+def test_files_that_are_no_model(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"not a model")
+    with pytest.raises(UserError, match="cannot be loaded by onnxruntime"):
+        OnnxSession(tmp_path / "x.onnx", 1)
+    with pytest.raises(UserError, match="No model at"):
+        spec_of(tmp_path / "missing.onnx")
+
+
+def test_a_foreign_model_says_what_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    export_onnx(make("vgg"), path)
+    proto = onnx.load(path)
+    del proto.metadata_props[:]
+    onnx.save(proto, path)
+    with pytest.raises(UserError, match=r"compress\.input"):
+        spec_of(path)

@@ -1,0 +1,138 @@
+"""A recipe's faults are all reported at once, with line, key path and a hint."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.errors import UserError
+from compress.recipe import Recipe, load_recipe
+from tests.conftest import tiny_recipe
+
+Write = Callable[..., Path]
+
+
+def fault(path: Path, **arguments: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        load_recipe(path, **arguments)
+    return str(caught.value)
+
+
+def test_two_faults_are_reported_at_once_with_line_and_key_path(write_recipe: Write) -> None:
+    text = fault(
+        write_recipe(
+            "name: x\n"
+            "sed: 1\n"
+            "data: {path: .}\n"
+            "teacher:\n"
+            "  builder: os:system\n"
+            "  train: {epochs: 2, lr: '1e-3'}\n"
+            "candidates:\n"
+            "  a:\n"
+            "    - distill: {student: students.x:y, image_size: 32, train: {epoch: 2}}\n"
+        )
+    )
+    assert "5 faults" in text
+    assert "tiny.yaml:2: sed: unknown key; did you mean 'seed'?" in text
+    assert "tiny.yaml:5: teacher.builder: 'os:system' is refused" in text
+    assert "tiny.yaml:6: teacher.train.lr: '1e-3' is text: write the number without quotes" in text
+    assert "candidates.a.0.distill.train.epoch: unknown key; did you mean 'epochs'?" in text
+    assert "tiny.yaml:9: candidates.a.0.distill.train.epochs: is missing" in text
+
+
+def test_yaml_1_2_numbers_are_numbers(write_recipe: Write, tmp_path: Path) -> None:
+    path = write_recipe(tiny_recipe(tmp_path))
+    path.write_text(path.read_text().replace("batch_size: 8", "lr: 1e-3", 1))
+    assert 1e-3 in {
+        load_recipe(path).candidates["shufflenet_v2_x0_5"][0].distill.train.lr,
+        load_recipe(path).teacher.train.lr,
+    }
+
+
+def test_duplicate_keys_are_a_fault(write_recipe: Write) -> None:
+    text = fault(write_recipe("name: a\nseed: 1\nseed: 2\n"))
+    assert "tiny.yaml:3: seed: is given twice (first on line 2)" in text
+
+
+@pytest.mark.parametrize(
+    "builder", ["os:system", "subprocess.run", "teachersx:f", "../evil:f", "teachers.vgg:a.b", ""]
+)
+def test_builders_outside_the_allowed_packages_are_refused(
+    builder: str, write_recipe: Write, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(tmp_path)
+    recipe["teacher"]["builder"] = builder
+    assert "builder" in fault(write_recipe(recipe))
+
+
+def test_user_packages_are_allowed_on_request(write_recipe: Write, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    recipe["teacher"]["builder"] = "mine.nets:small"
+    path = write_recipe(recipe)
+    assert "--allow-builders mine" in fault(path)
+    assert load_recipe(path, allowed=["mine"]).teacher.builder == "mine.nets:small"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("- a\n- b\n", "expected keys and values"),
+        ("a: [1\n", "not valid YAML"),
+        ("a: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
+        ("", "expected keys and values"),
+    ],
+)
+def test_files_that_are_no_recipe(text: str, expected: str, write_recipe: Write) -> None:
+    assert expected in fault(write_recipe(text))
+
+
+def test_aliases_of_aliases_are_refused(write_recipe: Write) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    assert "aliases" in fault(write_recipe("\n".join(lines)))
+
+
+def test_set_and_data_take_the_recipes_place(write_recipe: Write, tmp_path: Path) -> None:
+    recipe = tiny_recipe(Path("elsewhere"))
+    recipe["data"] = {"builder": "teachers.synthetic_whales:heads", "validation_fraction": 0.3}
+    path = write_recipe(recipe)
+    step = "candidates.shufflenet_v2_x0_5.0.distill"
+    loaded = load_recipe(path, tmp_path, ["seed=7", f"{step}.loss={{name: dkd, beta: 2}}"])
+    assert loaded.seed == 7
+    assert loaded.data.path == str(tmp_path.resolve())
+    assert loaded.data.builder is None
+    assert loaded.data.validation_fraction == 0.3
+    assert loaded.candidates["shufflenet_v2_x0_5"][0].distill.loss.beta == 2
+    assert "is not there" in fault(path, assignments=["candidates.shufflenet_v2_x0_5.4.x=1"])
+    assert "key.path=value" in fault(path, assignments=["seed"])
+    assert "unknown key" in fault(path, assignments=["data.pth=3"])
+
+
+def test_steps_that_would_throw_work_away_are_refused(write_recipe: Write, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    recipe["candidates"]["shufflenet_v2_x0_5"] *= 2
+    assert "distill must come first" in fault(write_recipe(recipe))
+
+
+def test_contradictions_are_named(write_recipe: Write, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    recipe["teacher"].pop("train")
+    assert "a teacher must know something" in fault(write_recipe(recipe))
+    recipe = tiny_recipe(tmp_path)
+    recipe["candidates"]["shufflenet_v2_x0_5"][0]["distill"]["train"]["mixup"] = 0.2
+    assert "mixup" in fault(write_recipe(recipe))
+    recipe = tiny_recipe(tmp_path)
+    recipe["name"] = "../../outside"
+    assert "name" in fault(write_recipe(recipe))
+
+
+def test_recipes_of_the_project_are_right() -> None:
+    recipes = sorted(Path(__file__).parents[2].glob("recipes/**/*.yaml"))
+    assert len(recipes) >= 3
+    for path in recipes:
+        assert load_recipe(path).candidates
+
+
+def test_schema_knows_the_steps() -> None:
+    assert "distill" in Recipe.model_json_schema()["$defs"]["Step"]["properties"]

@@ -1,0 +1,308 @@
+"""The road end to end on a tiny network: what is made, re-used, refused, resumed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from filelock import FileLock
+from rich.console import Console
+from safetensors.torch import load_file
+
+import compress.stages.teacher_outputs
+from compress.errors import UserError
+from compress.evaluate import evaluate_file, predict_files
+from compress.progress import Progress
+from compress.recipe import load_recipe
+from compress.results import Result, read
+from compress.run import run_recipe
+from tests.conftest import tiny_recipe
+
+Write = Callable[..., Path]
+
+
+class Events(Progress):
+    """Remembers what was said of each stage."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(quiet=True))
+        self.seen: list[tuple[str, str]] = []
+
+    def stage(self, key: str, state: str, detail: str = "") -> None:
+        self.seen.append((self.titles[key], state))
+        super().stage(key, state, detail)
+
+
+def run(path: Path, out: Path, **arguments: Any) -> tuple[list[Result], list[tuple[str, str]]]:
+    events = Events()
+    recipe = load_recipe(path, **arguments)
+    return run_recipe(recipe, out, events, "compress run tiny.yaml"), events.seen
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> tuple[Path, list[Result]]:
+    out = tmp_path_factory.mktemp("out")
+    path = out / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tiny_recipe(shapes)))
+    return out, run(path, out)[0]
+
+
+def test_rows(finished: tuple[Path, list[Result]]) -> None:
+    out, results = finished
+    rows = {(r.candidate, r.artifact.runtime): r for r in results}
+    assert list(rows) == [
+        ("teacher", "onnxruntime"),
+        ("teacher", "torch"),
+        ("shufflenet_v2_x0_5", "onnxruntime"),
+        ("shufflenet_v2_x0_5 (no teacher)", "onnxruntime"),
+    ]
+    teacher, served, student, control = results
+    assert (control.role, control.control_of) == ("control", "shufflenet_v2_x0_5")
+    assert student.training and control.training
+    assert student.training.unlabelled_pictures == 6
+    assert control.training.unlabelled_pictures == 0
+    assert len(student.training.epochs) == len(control.training.epochs) == 3
+    assert teacher.accuracy.correct == served.accuracy.correct
+    assert teacher.accuracy.top1_drop is None and student.accuracy.top1_drop is not None
+    for row in results:
+        assert (out / row.artifact.path).is_file()
+        assert (out / row.artifact.path).stat().st_size == row.artifact.size_bytes
+        assert row.accuracy.pictures == 9
+        assert [x.batch for x in row.latency] == [1, 2]
+        assert row.peak_memory_bytes and row.peak_memory_bytes > 10**7
+    assert student.speedup and student.speedup.runtime == "onnxruntime"
+    assert student.speedup_as_served and student.speedup_as_served.runtime == "torch"
+    assert teacher.speedup is None and teacher.speedup_as_served is not None
+    assert read(out / "runs" / "tiny").rows == results == read(out / "reports" / "tiny").rows
+
+
+def test_no_result_names_a_place_of_this_machine(finished: tuple[Path, list[Result]]) -> None:
+    out, _ = finished
+    for file in (out / "reports" / "tiny").iterdir():
+        assert str(out).encode() not in file.read_bytes(), file
+
+
+def test_a_second_run_does_nothing_twice(
+    finished: tuple[Path, list[Result]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, results = finished
+    again, seen = run(out / "tiny.yaml", out)
+    assert {state for _, state in seen} == {"reused"}
+    assert again == results
+    assert len((out / "runs/tiny/results.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_second_student_runs_no_teacher(
+    finished: tuple[Path, list[Result]],
+    write_recipe: Write,
+    shapes: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, _ = finished
+    recipe = tiny_recipe(shapes)
+    distill = recipe["candidates"].pop("shufflenet_v2_x0_5")[0]["distill"]
+    distill |= {"student": "students.mobilenet:mobilenet_v3_small", "control": False}
+    recipe["candidates"]["mobilenet_v3_small"] = [{"distill": distill}]
+    recipe["name"] = "second"
+
+    def no_teacher(*_: Any, **__: Any) -> None:
+        raise AssertionError("the teacher was run")
+
+    monkeypatch.setattr(compress.stages.teacher_outputs, "make_online", no_teacher)
+    _, seen = run(write_recipe(recipe), out)
+    states = dict(seen)
+    assert states["teacher outputs: 2 views of each picture"] == "reused"
+    assert states["teacher vgg16_bn: train 3 epochs"] == "reused"
+    assert states["mobilenet_v3_small: distill"] == "done"
+
+
+def test_moved_data_is_the_same_data(
+    finished: tuple[Path, list[Result]], write_recipe: Write, shapes: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    out, _ = finished
+    shutil.copytree(shapes, tmp_path / "moved")
+    _, seen = run(write_recipe(tiny_recipe(tmp_path / "moved")), out)
+    assert {state for _, state in seen} == {"reused"}
+    (tmp_path / "moved" / "bar" / "00.png").unlink()
+    recipe = load_recipe(write_recipe(tiny_recipe(tmp_path / "moved")))
+    from compress.stages.data import plan
+
+    assert plan(recipe.data, 1).key != plan(load_recipe(out / "tiny.yaml").data, 1).key
+
+
+def test_a_second_process_says_so_and_stops(
+    finished: tuple[Path, list[Result]],
+) -> None:
+    out, _ = finished
+    with FileLock(out / "runs" / ".lock"), pytest.raises(UserError, match="Another run is working"):
+        run(out / "tiny.yaml", out)
+
+
+def test_eval_and_predict_agree_with_the_report(
+    finished: tuple[Path, list[Result]], shapes: Path
+) -> None:
+    out, results = finished
+    model = out / results[2].artifact.path
+    data = json.loads(next((out / "runs/stages").glob("data-*/pictures.json")).read_text())
+    table = [
+        (shapes / p, label) for p, label, split, _ in data["pictures"] if split == "validation"
+    ]
+    right = "".join(
+        "1" if names[0][0] == label else "0"
+        for (_, label), names in zip(
+            table, predict_files(model, [p for p, _ in table]), strict=True
+        )
+    )
+    assert right == results[2].accuracy.correct
+    assert evaluate_file(model, shapes).pictures == 36  # no split of its own: all labelled
+    for names in predict_files(model, [table[0][0]]):
+        assert sum(p for _, p in names) == pytest.approx(1)
+
+
+def test_labels_that_the_model_does_not_know(
+    finished: tuple[Path, list[Result]], tmp_path: Path, shapes: Path
+) -> None:
+    import shutil
+
+    out, results = finished
+    shutil.copytree(shapes, tmp_path / "other")
+    (tmp_path / "other" / "dot").rename(tmp_path / "other" / "ring")
+    with pytest.raises(UserError, match=r"1 classes that .* does not know \(ring\)"):
+        evaluate_file(out / results[2].artifact.path, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"weights": "missing.safetensors"}, "no file at"),
+        ({"weights": "pickle.pt"}, "is refused"),
+        ({"weights": "damaged.safetensors"}, "damaged"),
+        ({"weights": "shape.safetensors"}, "do not fit the model"),
+        ({"weights": "labels.safetensors"}, "other classes than the data"),
+        ({"settings": {"depth": 3}}, "cannot be built"),
+        ({"builder": "teachers.vgg:vgg16bn"}, "Did you mean vgg16_bn"),
+        ({"builder": "teachers.vgg:cfgs"}, "has no function"),
+    ],
+)
+def test_teachers_that_cannot_be(
+    change: dict[str, Any], expected: str, write_recipe: Write, shapes: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    from compress.checkpoint import save_tensors
+
+    (tmp_path / "damaged.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
+    torch.save(UserError("code"), tmp_path / "pickle.pt")
+    save_tensors(tmp_path / "shape.safetensors", {"features.0.weight": torch.ones(2, 3, 3, 3)}, {})
+    save_tensors(tmp_path / "labels.safetensors", {}, {"classes": ["a", "b"]})
+    recipe = tiny_recipe(shapes)
+    recipe["teacher"] |= change
+    with pytest.raises(UserError, match=expected):
+        run(write_recipe(recipe), tmp_path)
+
+
+def test_only_the_last_part_is_trained(
+    finished: tuple[Path, list[Result]], write_recipe: Write, shapes: Path
+) -> None:
+    out, _ = finished
+    first = next((out / "runs/stages").glob("teacher-*/model.safetensors"))
+    recipe = tiny_recipe(shapes)
+    recipe["name"] = "only"
+    recipe["teacher"] |= {"weights": str(first), "only": "classifier", "views": 2}
+    run(write_recipe(recipe), out)
+    second = next(
+        p for p in (out / "runs/stages").glob("teacher-*/model.safetensors") if p != first
+    )
+    before, after = load_file(first), load_file(second)
+    same = {name for name in before if bool((before[name] == after[name]).all())}
+    assert {n for n in before if n.startswith("features")} <= same
+    assert "classifier.1.weight" not in same and "classifier.5.weight" not in same
+    with pytest.raises(UserError, match="Did you mean classifier"):
+        recipe["teacher"]["only"] = "clasifier"
+        run(write_recipe(recipe), out)
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+from rich.console import Console
+import compress.run
+from compress.progress import Progress
+from compress.recipe import load_recipe
+# The trained stages alone: exporting and timing take longer and train nothing.
+work = compress.run.run_stage
+def only_training(stage, store, context):
+    if stage.kind in ("data", "teacher", "outputs", "step"):
+        work(stage, store, context)
+compress.run.run_stage = only_training
+compress.run._result = lambda *_: None
+compress.run._with_comparisons = lambda results: sys.exit(0)
+recipe = load_recipe(Path(sys.argv[1]))
+print("started", flush=True)
+compress.run.run_recipe(recipe, Path(sys.argv[2]), Progress(Console(quiet=True)), "")
+"""
+
+
+def start(path: Path, out: Path) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-c", TRAIN, str(path), str(out)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    return process
+
+
+def weights(out: Path) -> dict[str, bytes]:
+    files = sorted(out.glob("runs/stages/*/*.safetensors"))
+    return {str(f.relative_to(out)): f.read_bytes() for f in files}
+
+
+def test_killed_at_random_points_it_ends_with_the_same_weights(
+    write_recipe: Write, shapes: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(shapes)
+    recipe["teacher"]["train"] |= {"epochs": 6, "mixup": 0.3}
+    recipe["candidates"]["shufflenet_v2_x0_5"][0]["distill"]["train"]["epochs"] = 6
+    path = write_recipe(recipe)
+    started = time.monotonic()
+    assert start(path, tmp_path / "whole").wait() == 0
+    seconds = time.monotonic() - started
+
+    rng = random.Random(time.time_ns())
+    kills = 0
+    for _ in range(30):
+        process = start(path, tmp_path / "killed")
+        try:
+            process.wait(rng.uniform(0.05, 0.35) * seconds if kills < 4 else None)
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills > 0
+    assert process.returncode == 0
+    whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert len(whole) == 4  # teacher, its outputs, student, control
+    stripped = {k: _tensors(v) for k, v in whole.items()}
+    assert {k: _tensors(v) for k, v in killed.items()} == stripped
+
+
+def _tensors(file: bytes) -> bytes:
+    """A safetensors file without its metadata, which holds how long training took."""
+    length = int.from_bytes(file[:8], "little")
+    header = json.loads(file[8 : 8 + length])
+    header.pop("__metadata__", None)
+    return json.dumps(header, sort_keys=True).encode() + file[8 + length :]

@@ -1,0 +1,97 @@
+"""Tiny real things that the tests share: pictures, recipes, one finished run."""
+
+import os
+
+# Several test processes on few cores would spin against each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+CLASSES = ("bar", "cross", "dot")
+
+
+def draw(kind: str, rng: np.random.Generator, size: int = 32) -> Image.Image:
+    """A bright shape on noise: easy to learn, different every time."""
+    picture = rng.integers(0, 90, (size, size, 3), dtype=np.uint8)
+    y, x = rng.integers(size // 3, 2 * size // 3, 2)
+    half = size // 6
+    if kind in ("bar", "cross"):
+        picture[y - 2 : y + 2, x - half : x + half] = 230
+    if kind == "cross":
+        picture[y - half : y + half, x - 2 : x + 2] = 230
+    if kind == "dot":
+        picture[y - 3 : y + 3, x - 3 : x + 3] = 230
+    return Image.fromarray(picture)
+
+
+def class_folders(root: Path, each: int = 12, unlabelled: int = 6) -> Path:
+    """`root/<class>/*.png` and `root/unlabelled/*.png`."""
+    rng = np.random.default_rng(0)
+    for kind in CLASSES:
+        (root / kind).mkdir(parents=True)
+        for i in range(each):
+            draw(kind, rng).save(root / kind / f"{i:02d}.png")
+    (root / "unlabelled").mkdir()
+    for i in range(unlabelled):
+        draw(CLASSES[i % 3], rng).save(root / "unlabelled" / f"{i:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of class folders, 36 labelled and 6 unlabelled pictures."""
+    return class_folders(tmp_path_factory.mktemp("data") / "shapes")
+
+
+def tiny_recipe(data: Path) -> dict[str, Any]:
+    """A recipe that runs in seconds: a narrow VGG and the smallest ShuffleNet at 32 px."""
+    return {
+        "name": "tiny",
+        "seed": 1,
+        "data": {"path": str(data), "validation_fraction": 0.25},
+        "teacher": {
+            "builder": "teachers.vgg:vgg16_bn",
+            "settings": {"pool": 1, "classifier_width": 16, "width": 0.1},
+            "image_size": 32,
+            "train": {"epochs": 3, "batch_size": 8},
+        },
+        "candidates": {
+            "shufflenet_v2_x0_5": [
+                {
+                    "distill": {
+                        "student": "students.shufflenet:shufflenet_v2_x0_5",
+                        "image_size": 32,
+                        "views": 2,
+                        "train": {"epochs": 3, "batch_size": 8},
+                    }
+                }
+            ]
+        },
+        "measure": {
+            "threads": 1,
+            "rounds": 5,
+            "throughput_batch": 2,
+            "throughput_rounds": 3,
+        },
+        "budget": {"speedup": 1, "max_accuracy_drop": 1.0},
+    }
+
+
+@pytest.fixture
+def write_recipe(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a recipe (a dict, or YAML text) and gives its path."""
+
+    def write(recipe: dict[str, Any] | str, name: str = "tiny.yaml") -> Path:
+        path = tmp_path / name
+        text = recipe if isinstance(recipe, str) else yaml.safe_dump(recipe)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write

@@ -95,6 +95,8 @@ def _plain_convolutions(tensors: dict[str, Tensor]) -> list[tuple[Tensor, Tensor
         (n for n in names if tensors[f"{n}.weight"].ndim == 4),
         key=lambda n: int(n.rpartition(".")[2]),
     )
+    if any(f"{n}.bias" not in tensors for n in layers):
+        return None
     return [(tensors[f"{n}.weight"], tensors[f"{n}.bias"]) for n in layers]
 
 

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compress.errors import UserError
 from compress.files import write_text
@@ -68,10 +68,22 @@ def spec_of(path: Path) -> InputSpec:
     """
     from compress.runtimes.onnxruntime import OnnxSession
 
-    metadata = OnnxSession(path, threads=1).metadata
+    session = OnnxSession(path, threads=1)
+    metadata = session.metadata
     if METADATA_KEY not in metadata:
         raise UserError(
             f"{path} does not say how pictures are prepared for it (metadata {METADATA_KEY!r}: "
             "size, mean, std, classes). Export it with `compress run`, or add that key."
         )
-    return InputSpec.model_validate_json(metadata[METADATA_KEY])
+    try:
+        spec = InputSpec.model_validate_json(metadata[METADATA_KEY])
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(map(str, detail["loc"]))
+        raise UserError(f"{path}: metadata {METADATA_KEY}: {where}: {detail['msg']}") from error
+    if (spec.height, spec.width) != session.picture_size:
+        raise UserError(
+            f"{path} takes pictures of {session.picture_size}, but its metadata {METADATA_KEY} "
+            f"says {(spec.height, spec.width)}."
+        )
+    return spec

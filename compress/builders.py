@@ -4,10 +4,13 @@ A builder is a function `builder(num_classes=..., **settings) -> nn.Module`, nam
 `package.module:function`, or `package.function`. `timm:resnet18` goes through `timm.create_model`.
 """
 
+import functools
+import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -55,7 +58,7 @@ def resolve(name: str, allowed: Sequence[str] = ()) -> Callable[..., Any]:
     module_name, function = split_name(name, allowed)
     module = load_module(name, allowed)
     if module_name == "timm":
-        return lambda **settings: module.create_model(function, **settings)
+        return functools.partial(module.create_model, function)
     found = getattr(module, function, None)
     if not callable(found):
         known = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
@@ -82,6 +85,27 @@ def load_module(name: str, allowed: Sequence[str] = ()) -> ModuleType:
         ) from error
 
 
+def identity(name: str, allowed: Sequence[str] = ()) -> str:
+    """What changes when the builder's code does: its file's hash, or its library's version.
+
+    Raises:
+        UserError: no such module.
+    """
+    module_name, _ = split_name(name, allowed)
+    library = module_name.split(".")[0]
+    if library in ("torchvision", "timm"):
+        return f"{library} {_version(library)}"
+    origin = load_module(name, allowed).__file__
+    return hashlib.sha256(Path(origin).read_bytes()).hexdigest() if origin else module_name
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
+
+
 def build(name: str, settings: dict[str, Any], classes: int, allowed: Sequence[str]) -> "nn.Module":
     """Calls a builder.
 
@@ -90,9 +114,15 @@ def build(name: str, settings: dict[str, Any], classes: int, allowed: Sequence[s
     """
     from torch import nn
 
+    builder = resolve(name, allowed)
+    if refused := settings.keys() & {"num_classes", "pretrained", "checkpoint_path"}:
+        raise UserError(
+            f"{name}: {', '.join(sorted(refused))} cannot be set: the data gives the classes, and "
+            "weights come from teacher.weights."
+        )
     try:
-        model = resolve(name, allowed)(num_classes=classes, **settings)
-    except (TypeError, ValueError, RuntimeError) as error:
+        model = builder(num_classes=classes, **settings)
+    except Exception as error:  # whatever somebody's builder raises
         raise UserError(f"{name} cannot be built with {settings}: {error}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"{name} returned {type(model).__name__}, not a torch.nn.Module.")

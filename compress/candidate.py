@@ -1,5 +1,6 @@
 """A model in memory, what it expects of a picture, and how it came to be."""
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,6 @@ class Candidate:
     spec: InputSpec
     lineage: tuple[str, ...]
     training: Training | None = None
-    notes: tuple[str, ...] = ()
 
     @classmethod
     def create(
@@ -45,6 +45,7 @@ class Candidate:
         """A new network with weights drawn from `seed`."""
         with torch_seed(seed, "weights"):
             model = build(builder, settings, len(spec.classes), allowed)
+        check_forward(model, spec, builder)
         return cls(model, builder, settings, spec, lineage)
 
     def with_training(self, training: Training) -> "Candidate":
@@ -58,7 +59,6 @@ class Candidate:
             "spec": self.spec.model_dump(),
             "lineage": self.lineage,
             "training": self.training.model_dump() if self.training else None,
-            "notes": self.notes,
         }
         save_tensors(folder / FILE, self.model.state_dict(), metadata)
 
@@ -85,17 +85,36 @@ class Candidate:
             spec,
             tuple(metadata["lineage"]),
             Training.model_validate(training) if training else None,
-            tuple(metadata["notes"]),
         )
 
     @staticmethod
-    def describe(folder: Path) -> tuple[tuple[str, ...], Training | None, tuple[str, ...]]:
-        """Lineage, training and notes of a saved candidate, without building its network."""
+    def describe(folder: Path) -> tuple[tuple[str, ...], Training | None]:
+        """Lineage and training of a saved candidate, without building its network."""
         with safe_open(folder / FILE, "pt") as file:
             metadata = {k: json.loads(v) for k, v in file.metadata().items()}
         training = metadata["training"]
         return (
             tuple(metadata["lineage"]),
             Training.model_validate(training) if training else None,
-            tuple(metadata["notes"]),
+        )
+
+
+def check_forward(model: nn.Module, spec: InputSpec, builder: str) -> None:
+    """Runs two empty pictures in training mode: better now than after hours of a teacher's.
+
+    Raises:
+        UserError: the network does not take such pictures, or gives anything but logits.
+    """
+    trial = copy.deepcopy(model).train()  # a copy: batch norms take notice of what they see
+    with torch.no_grad():
+        try:
+            outputs = trial(torch.zeros(2, 3, spec.height, spec.width))
+        except Exception as error:
+            raise UserError(
+                f"{builder} does not take pictures of {spec.height} x {spec.width}: {error}"
+            ) from error
+    if not isinstance(outputs, torch.Tensor) or outputs.shape != (2, len(spec.classes)):
+        got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        raise UserError(
+            f"{builder} gives {got} for two pictures; expected logits {(2, len(spec.classes))}."
         )

@@ -38,6 +38,8 @@ def evaluate_file(
             f"({', '.join(unknown[:3])}): it was trained on other labels."
         )
     indices = _chosen(data, split)
+    if not len(indices):
+        raise UserError(f"{data_path} has no labelled pictures.")
     labels = np.array([spec.classes.index(data.pictures[i].label or "") for i in indices])
     session = OnnxSession(model, threads or usable_threads())
     return score(run_on_pictures(session, data, indices, spec), labels)

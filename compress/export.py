@@ -33,7 +33,9 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
     model, spec = candidate.model.eval().float().cpu(), candidate.spec
     example = torch.zeros(2, 3, spec.height, spec.width)
     batch = torch.export.Dim("batch", min=1, max=65536)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -48,8 +50,10 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
                 verbose=False,
             )
     except Exception as error:  # the exporter's exceptions share no base class
-        reason = str(error).strip().splitlines()[-1]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise UserError(f"{candidate.lineage[-1]} cannot be exported to ONNX: {reason}") from error
+    finally:
+        logger.setLevel(level)
     assert program is not None
     proto = program.model_proto
     entry = proto.metadata_props.add()
@@ -72,6 +76,11 @@ def check_export(candidate: Candidate, path: Path, pictures: np.ndarray) -> floa
     """
     with torch.inference_mode():
         expected = candidate.model.eval()(torch.from_numpy(pictures)).numpy()
+    if not np.isfinite(expected).all():
+        raise UserError(
+            f"{candidate.lineage[-1]} answers real pictures with numbers that are not finite: its "
+            "training diverged. Lower lr, or use precision: float32."
+        )
     difference = _difference(expected, OnnxSession(path, threads=1).run(pictures))
     if difference > TOLERANCE:
         layer = first_difference(candidate.model, path, pictures)

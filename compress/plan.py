@@ -1,12 +1,13 @@
 """The recipe resolved into stages with content keys; nothing here computes anything."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress import steps
 from compress.artifact import Runtime
+from compress.builders import identity
 from compress.recipe import Recipe, chosen
 from compress.results import Role
 from compress.stage import Stage
@@ -45,17 +46,19 @@ class Plan:
         return self.latency.key
 
 
-def make_plan(recipe: Recipe, machine: "Machine", threads: int) -> Plan:
+def make_plan(
+    recipe: Recipe, machine: "Machine", threads: int, allowed: Sequence[str] = ()
+) -> Plan:
     """Resolves a recipe on this machine; reads the data's and the weights' fingerprints.
 
     Raises:
         UserError: data or weights that are not there.
     """
-    from compress.stages import data, export, latency, teacher, teacher_outputs
+    from compress.stages import accuracy, data, export, latency, teacher, teacher_outputs
 
     seed = recipe.seed
-    data_stage = data.plan(recipe.data, seed)
-    teacher_stage = teacher.plan(recipe.teacher, recipe.data.fit, seed, data_stage)
+    data_stage = data.plan(recipe.data, seed, allowed)
+    teacher_stage = teacher.plan(recipe.teacher, recipe.data.fit, seed, data_stage, allowed)
 
     models: list[tuple[str, Role, str | None, Stage]] = []
     for name, chain in recipe.candidates.items():
@@ -70,7 +73,7 @@ def make_plan(recipe: Recipe, machine: "Machine", threads: int) -> Plan:
                         views, seed, data_stage, teacher_stage
                     )
                 shown = f"{name} ({suffix})" if suffix else name
-                stage = _step(kind, module.VERSION, settings, seed, shown, inputs)
+                stage = _step(kind, module.VERSION, settings, seed, allowed, shown, inputs)
             shown = f"{name} ({suffix})" if suffix else name
             models.append(
                 (shown, "control" if suffix else "candidate", name if suffix else None, stage)
@@ -82,8 +85,8 @@ def make_plan(recipe: Recipe, machine: "Machine", threads: int) -> Plan:
         runtimes: list[Runtime] = ["onnxruntime", "torch"] if role == "teacher" else ["onnxruntime"]
         for runtime in runtimes:
             artifact = export.plan(name, runtime, data_stage, model)
-            accuracy = _accuracy(name, runtime, data_stage, artifact)
-            entries.append(Entry(name, role, control_of, model, artifact, accuracy))
+            judged = accuracy.plan(name, runtime, machine, data_stage, artifact)
+            entries.append(Entry(name, role, control_of, model, artifact, judged))
     latency_stage = latency.plan(recipe.measure, machine, threads, entries)
     ends = [entry.accuracy for entry in entries]
     ordered = list(_in_order([*ends, latency_stage]))
@@ -104,7 +107,13 @@ def _with_controls(
 
 
 def _step(
-    kind: str, version: int, settings: Any, seed: int, name: str, inputs: dict[str, Stage]
+    kind: str,
+    version: int,
+    settings: Any,
+    seed: int,
+    allowed: Sequence[str],
+    name: str,
+    inputs: dict[str, Stage],
 ) -> Stage:
     described = {
         "step": kind,
@@ -113,19 +122,9 @@ def _step(
         "settings": settings.model_dump(),
         "seed": seed,
     }
+    if student := getattr(settings, "student", None):
+        described["code"] = identity(student, allowed)
     return Stage("step", f"{name}: {kind}", STEP_VERSION, described, inputs)
-
-
-def _accuracy(name: str, runtime: str, data: Stage, artifact: Stage) -> Stage:
-    from compress.stages import accuracy
-
-    return Stage(
-        "accuracy",
-        f"{name}: accuracy in {runtime}",
-        accuracy.VERSION,
-        {},
-        {"data": data, "artifact": artifact},
-    )
 
 
 def _in_order(ends: list[Stage]) -> Iterator[Stage]:

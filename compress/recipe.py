@@ -20,6 +20,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 NAME = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$"
 
 Channel = tuple[float, float, float]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class DataSettings(RecipeModel):
@@ -52,7 +53,7 @@ class TeacherSettings(RecipeModel):
     weights: str | None = None
     image_size: Annotated[int, Field(ge=8, le=2048)] = 224
     mean: Annotated[list[float], Field(min_length=3, max_length=3)] = list(IMAGENET_MEAN)
-    std: Annotated[list[float], Field(min_length=3, max_length=3)] = list(IMAGENET_STD)
+    std: Annotated[list[Positive], Field(min_length=3, max_length=3)] = list(IMAGENET_STD)
     only: str | None = None  # train this last part anew (e.g. classifier), the rest as in weights
     views: Annotated[int, Field(ge=1, le=100)] = 4  # of each picture that `only` is trained on
     train: TrainSettings | None = None  # none: the weights are taken as they are
@@ -73,6 +74,8 @@ class TeacherSettings(RecipeModel):
             raise ValueError("give weights, or train, or both: a teacher must know something")
         if self.only is not None and (self.train is None or self.weights is None):
             raise ValueError("only needs weights to take the rest from, and train")
+        if self.only is not None and self.train is not None and self.train.progressive:
+            raise ValueError("only trains on features of one image_size: remove train.progressive")
         return self
 
 
@@ -81,7 +84,7 @@ class MeasureSettings(RecipeModel):
 
     threads: Annotated[int, Field(ge=1)] | None = None  # none: all cores the process may use
     rounds: Annotated[int, Field(ge=5, le=10_000)] = 60  # samples at batch 1, interleaved
-    throughput_batch: Annotated[int, Field(ge=1)] = 32
+    throughput_batch: Annotated[int, Field(ge=2)] = 32
     throughput_rounds: Annotated[int, Field(ge=3, le=1000)] = 7
 
 
@@ -177,7 +180,7 @@ def load_recipe(
     file = read_recipe_file(path)
     for assignment in assignments:
         set_value(file, assignment)
-    file.data.setdefault("name", path.stem)
+    file.data.setdefault("name", re.sub(r"[^\w.-]+", "_", path.stem).lstrip("._-") or "recipe")
     if data is not None:
         section = file.data.get("data")
         section = dict(section) if isinstance(section, dict) else {}

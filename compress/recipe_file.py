@@ -54,8 +54,8 @@ def read_recipe_file(path: Path) -> RecipeFile:
     """
     if not path.is_file():
         raise UserError(f"No recipe at {path}.")
-    loader = _Loader(path.read_text("utf-8", errors="replace"))
     try:
+        loader = _Loader(path.read_text("utf-8", errors="replace"))
         node = loader.get_single_node()
         found = RecipeFile({})
         if isinstance(node, yaml.MappingNode):
@@ -67,8 +67,8 @@ def read_recipe_file(path: Path) -> RecipeFile:
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         what = getattr(error, "problem", None) or str(error)
         raise UserError(f"{where}: not valid YAML: {what}") from error
-    finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+    except RecursionError as error:
+        raise UserError(f"{path}: nested too deeply, or an alias within itself.") from error
     raise UserError(f"{path} holds no recipe: expected keys and values (name: …, data: …).")
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from compress.errors import UserError
+from compress.files import write_text
 
 SCHEMA_VERSION = 1
 RESULTS_FILE = "results.jsonl"
@@ -164,15 +165,10 @@ class Results(_Record):
 
 
 def append(path: Path, results: list[Result]) -> None:
-    """Adds one line per result and flushes them to disk."""
-    import os
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        for result in results:
-            file.write(result.model_dump_json() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Adds one line per result; what was there stays whole even on a full disk."""
+    before = path.read_text("utf-8") if path.is_file() else ""
+    lines = [result.model_dump_json() + "\n" for result in results]
+    write_text(path, before + "".join(lines))
 
 
 def read(path: Path) -> Results:

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from compress.artifact import Artifact
 from compress.choose import Budget
 from compress.context import Context
+from compress.data.pictures import DataSet
 from compress.errors import UserError
 from compress.measure.accuracy import paired_drop
 from compress.measure.latency import speedup
@@ -18,7 +19,7 @@ from compress.plan import Entry, Plan, make_plan, weights_path
 from compress.progress import Progress
 from compress.recipe import Recipe
 from compress.report.write import write_report
-from compress.results import RESULTS_FILE, Latency, Machine, Result, append
+from compress.results import RESULTS_FILE, Latency, Machine, Result, append, read
 from compress.seeding import derive
 from compress.stage import Stage, Store
 
@@ -50,6 +51,8 @@ def run_recipe(
     try:
         # One at a time: two runs on one machine would also spoil each other's timings.
         with FileLock(runs / ".lock", timeout=0):
+            for left_behind in runs.glob("*/*/.*.tmp"):  # by a run that was killed while writing
+                left_behind.unlink()
             return _run(recipe, out, progress, command, tuple(allowed))
     except Timeout as error:
         raise UserError(
@@ -62,7 +65,7 @@ def _run(
 ) -> list[Result]:
     here = machine()
     threads = recipe.measure.threads or usable_threads()
-    plan = make_plan(recipe, here, threads)
+    plan = make_plan(recipe, here, threads, allowed)
     store = Store(out / RUNS / STAGES)
     context = Context(
         seed=derive(recipe.seed, "run"),
@@ -99,7 +102,7 @@ def run_stage(stage: Stage, store: Store, context: Context) -> None:
     if store.is_done(stage):
         context.progress.stage(stage.key, "reused", stage.folder_name)
         return
-    module = importlib.import_module(f"compress.stages.{_MODULES.get(stage.kind, stage.kind)}")
+    module = importlib.import_module(f"compress.stages.{stage.kind}")
     context.progress.stage(stage.key, "running")
     seconds = store.compute(
         stage, lambda folder: module.run(stage, store.folders(stage), folder, context)
@@ -107,13 +110,12 @@ def run_stage(stage: Stage, store: Store, context: Context) -> None:
     context.progress.stage(stage.key, "done", f"in {seconds:.0f} s")
 
 
-_MODULES = {"outputs": "teacher_outputs"}
-
-
 def _device(wanted: str) -> torch.device:
     cuda = torch.cuda.is_available()
     if wanted == "cuda" and not cuda:
         raise UserError("device: cuda was asked for, but torch finds no CUDA device: use auto.")
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda" if cuda and wanted != "cpu" else "cpu")
 
 
@@ -126,7 +128,7 @@ def _result(
     artifact = Artifact.load(store.folder(entry.artifact))
     timed = latency.load(store.folder(plan.latency))
     row = latency.row_name(entry.candidate, artifact.runtime)
-    lineage, training, notes = Candidate.describe(store.folder(entry.model))
+    lineage, training = Candidate.describe(store.folder(entry.model))
     return Result(
         recipe=plan.recipe.name,
         run=plan.key,
@@ -141,9 +143,20 @@ def _result(
         latency=[Latency.model_validate(x) for x in timed["latency"][row]],
         peak_memory_bytes=timed["peak_memory_bytes"][row],
         training=training,
-        notes=list(notes),
+        notes=_notes(artifact, store.folder(plan.data)),
         machine=here,
     )
+
+
+def _notes(artifact: Artifact, data: Path) -> list[str]:
+    notes = []
+    if artifact.uncounted_operations:
+        notes.append(f"MACs leave out {', '.join(artifact.uncounted_operations)}.")
+    if artifact.macs is None and artifact.runtime == "onnxruntime":
+        notes.append("MACs could not be counted: shapes are unknown.")
+    if skipped := DataSet.load(data, data).skipped:
+        notes.append(f"{len(skipped)} unreadable pictures were left out (see the run's log).")
+    return notes
 
 
 def _with_comparisons(results: list[Result]) -> list[Result]:
@@ -179,6 +192,6 @@ def _against(reference: Result, result: Result, which: int) -> object:
 
 
 def _append_new(path: Path, results: list[Result]) -> None:
-    """Appends what is not there yet: a run that re-used everything adds nothing."""
-    known = set(path.read_text("utf-8").split("\n")) if path.is_file() else set()
-    append(path, [r for r in results if r.model_dump_json() not in known])
+    """Appends unless these are the newest there: a run that re-used everything adds nothing."""
+    if not path.is_file() or read(path).rows != results:
+        append(path, results)

@@ -1,5 +1,6 @@
 """VGG16 with batch norm at full width, the teacher. Simonyan & Zisserman 2014, arXiv:1409.1556."""
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -90,14 +91,12 @@ def _plain_convolutions(tensors: dict[str, Tensor]) -> list[tuple[Tensor, Tensor
     """Weights and biases of `features` in order; None if there are batch norms among them."""
     if any("running_mean" in name for name in tensors):
         return None
-    names = [n.removesuffix(".weight") for n, t in tensors.items() if n.endswith("weight")]
-    layers = sorted(
-        (n for n in names if tensors[f"{n}.weight"].ndim == 4),
-        key=lambda n: int(n.rpartition(".")[2]),
+    numbers = sorted(
+        int(m[1]) for n in tensors if (m := re.fullmatch(r"features\.(\d+)\.weight", n))
     )
-    if any(f"{n}.bias" not in tensors for n in layers):
+    if any(f"features.{n}.bias" not in tensors for n in numbers):
         return None
-    return [(tensors[f"{n}.weight"], tensors[f"{n}.bias"]) for n in layers]
+    return [(tensors[f"features.{n}.weight"], tensors[f"features.{n}.bias"]) for n in numbers]
 
 
 @torch.no_grad()

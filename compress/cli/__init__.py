@@ -36,3 +36,6 @@ def main() -> None:
     except UserError as error:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # no permission, no space for a log: the system's own sentence
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(UserError.exit_code)

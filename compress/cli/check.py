@@ -30,7 +30,7 @@ def check(
         except UserError as error:
             faults.append(f"  {'.'.join(map(str, path))}: {error}")
     try:
-        plan = make_plan(loaded, machine(), loaded.measure.threads or usable_threads())
+        plan = make_plan(loaded, machine(), loaded.measure.threads or usable_threads(), allowed)
     except UserError as error:
         faults.append(f"  {error}")
     if faults:

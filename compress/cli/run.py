@@ -33,7 +33,8 @@ def run(
     from compress.recipe import load_recipe
 
     changes = list(assignments or []) + ([f"device={device}"] if device else [])
-    loaded = load_recipe(recipe, data, changes, allow_builders or [])
+    allowed = allow_builders or []
+    loaded = load_recipe(recipe, data, changes, allowed)
 
     from rich.console import Console
 
@@ -50,7 +51,7 @@ def run(
         from compress.measure.machine import machine, usable_threads
         from compress.stage import Store
 
-        plan = make_plan(loaded, machine(), loaded.measure.threads or usable_threads())
+        plan = make_plan(loaded, machine(), loaded.measure.threads or usable_threads(), allowed)
         store = Store(out / RUNS / "stages")
         for stage in plan.stages:
             mark = "done" if store.is_done(stage) else "to do"
@@ -58,7 +59,7 @@ def run(
         return
     progress = Progress(console, out / RUNS / loaded.name / "run.log")
     command = shlex.join(["compress", *sys.argv[1:]])
-    results = run_recipe(loaded, out, progress, command, allow_builders or [])
+    results = run_recipe(loaded, out, progress, command, allowed)
 
     budget = budget_of(loaded)
     console.print()

@@ -40,34 +40,66 @@ def read_folder(
     elif (path / "train.csv").is_file():
         table = path / "train.csv"
     else:
-        data = _read_class_folders(path)
-        return _checked(data, path)
-    return _checked(_read_table(table, picture_column, label_column), path)
+        return _read_class_folders(path)
+    return _read_table(table, picture_column, label_column)
 
 
-def _checked(data: DataSet, path: Path) -> DataSet:
+def check_classes(data: DataSet) -> None:
+    """A classifier needs at least two classes.
+
+    Raises:
+        UserError: fewer.
+    """
     if len(data.classes) < 2:
         what = f"only the class {data.classes[0]!r}" if data.classes else "no labelled pictures"
-        raise UserError(f"{path} holds {what}: a classifier needs at least two classes.")
-    return data
+        raise UserError(f"{data.root} holds {what}: a classifier needs at least two classes.")
+
+
+def _is_data(path: Path) -> bool:
+    """Not what notebooks, editors and archivers leave behind."""
+    return not path.name.startswith((".", "__MACOSX"))
 
 
 def _pictures_below(folder: Path) -> Iterator[Path]:
-    return (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file())
+    for path in sorted(folder.iterdir()):
+        if not _is_data(path):
+            continue
+        if path.is_dir():
+            yield from _pictures_below(path)
+        elif path.suffix.lower() in SUFFIXES:
+            yield path
+
+
+def _split_folders(root: Path) -> dict[Path, Split | None]:
+    """`train` and `validation` folders of class folders, or the root itself.
+
+    Raises:
+        UserError: one without the other, which would make the classes "train" and "test".
+    """
+    found: dict[Path, Split | None] = {
+        root / k: v for k, v in SPLITS.items() if any((root / k).glob("*/"))
+    }
+    if not found:
+        return {root: None}
+    if set(found.values()) != {"train", "validation"}:
+        raise UserError(
+            f"{root} has {', '.join(p.name + '/' for p in found)} with class folders, but not both "
+            "train/ and validation/: rename the folders, or give the one with all class folders."
+        )
+    unlabelled = {root: None} if any((root / u).is_dir() for u in UNLABELLED_FOLDERS) else {}
+    return found | unlabelled
 
 
 def _read_class_folders(root: Path) -> DataSet:
-    splits: dict[Path, Split | None] = {
-        root / k: v for k, v in SPLITS.items() if (root / k).is_dir()
-    }
-    if set(splits.values()) != {"train", "validation"}:
-        splits = {root: None}
+    splits = _split_folders(root)
     pictures: list[Picture] = []
     empty: list[str] = []
     for folder, split in splits.items():
-        for class_folder in sorted(p for p in folder.iterdir() if p.is_dir()):
-            found = [str(p.relative_to(root)) for p in _pictures_below(class_folder)]
-            if not found and not class_folder.name.startswith("."):
+        for class_folder in sorted(p for p in folder.iterdir() if p.is_dir() and _is_data(p)):
+            if class_folder in splits:
+                continue
+            found = [p.relative_to(root).as_posix() for p in _pictures_below(class_folder)]
+            if not found:
                 empty.append(str(class_folder.relative_to(root)))
             unlabelled = class_folder.name.lower() in UNLABELLED_FOLDERS
             label = None if unlabelled else class_folder.name
@@ -77,6 +109,9 @@ def _read_class_folders(root: Path) -> DataSet:
             f"{root} is in no layout that is understood: expected a folder of pictures for each "
             f"class ({root.name}/<class>/*.jpg), or a train.csv with a picture and a label column."
         )
+    named = {p.path: p for p in pictures if p.label is not None}
+    _split(named, root / "split.csv")
+    pictures = [named.get(p.path, p) for p in pictures]
     if empty:
         raise UserError(
             f"{root} has class folders without pictures: {', '.join(empty[:MAX_FAULTS])}. "
@@ -112,6 +147,7 @@ def _read_table(table: Path, picture_column: str | None, label_column: str | Non
     folders = [root / f for f in ("imgs", "images") if (root / f).is_dir()] or [root]
     faults: list[str] = []
     pictures: dict[str, Picture] = {}
+    seen: set[Path] = set()
     for number, row in enumerate(rows, 2):
         name, label = row[picture_column].strip(), row[label_column].strip()
         where = f"{table.name}:{number}: {name!r}"
@@ -124,10 +160,12 @@ def _read_table(table: Path, picture_column: str | None, label_column: str | Non
             faults.append(
                 f"{where} has an empty label (leave unlabelled pictures out of the table)"
             )
-        elif name in pictures:
+        elif path in seen:
             faults.append(f"{where} is there twice")
         else:
-            pictures[name] = Picture(str(path.relative_to(os.path.normpath(root))), label)
+            seen.add(path)
+            relative = path.relative_to(os.path.normpath(root)).as_posix()
+            pictures[name] = Picture(relative, label)
     if faults:
         raise UserError(_listed(f"{table} has {len(faults)} faults:", faults))
 
@@ -135,7 +173,9 @@ def _read_table(table: Path, picture_column: str | None, label_column: str | Non
     _split(pictures, root / "split.csv")
     labelled = {p.path for p in pictures.values()}
     if folders != [root]:
-        found = (str(p.relative_to(root)) for folder in folders for p in _pictures_below(folder))
+        found = (
+            p.relative_to(root).as_posix() for folder in folders for p in _pictures_below(folder)
+        )
         unlabelled = [Picture(p, None, "unlabelled") for p in found if p not in labelled]
     else:
         unlabelled = []
@@ -144,7 +184,11 @@ def _read_table(table: Path, picture_column: str | None, label_column: str | Non
 
 def _find(name: str, folders: list[Path], root: Path) -> Path | None:
     """The picture's path below the root, None when the name leads out of it."""
-    places = [p for f in (*folders, root) if (p := inside(root, str(f / name))) is not None]
+    places = [
+        p
+        for f in (*folders, root)
+        if (p := inside(root, str(f.relative_to(root) / name))) is not None
+    ]
     return next((p for p in places if p.is_file()), places[0] if places else None)
 
 
@@ -178,8 +222,10 @@ def _split(pictures: dict[str, Picture], path: Path) -> None:
         raise UserError(f"{path} needs the columns Image,split; it has {', '.join(header)}.")
     name_column = _column(header, None, PICTURE_COLUMNS, path)
     faults = []
+    by_path = {p.path: name for name, p in pictures.items()}
     for number, row in enumerate(rows, 2):
         name, split = row[name_column].strip(), row["split"].strip().lower()
+        name = by_path.get(name, name)
         if split not in SPLITS:
             faults.append(f"{path.name}:{number}: {split!r} is neither train nor validation")
         elif name in pictures:

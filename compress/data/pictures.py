@@ -1,6 +1,7 @@
 """A data set: pictures on disk with label, split and annotations, and where they are stored."""
 
 import csv
+import io
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -79,9 +80,11 @@ class DataSet:
         """
         rows = [[p.path, p.label, p.split, p.annotations] for p in self.pictures]
         record = {"skipped": self.skipped, "pictures": rows}
-        lines = ["Image,split"]
-        lines += [f'"{p.path}",{p.split}' for p in self.pictures if p.label is not None]
-        write_text(folder / "split.csv", "\n".join(lines) + "\n")
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["Image", "split"])
+        writer.writerows([p.path, p.split] for p in self.pictures if p.label is not None)
+        write_text(folder / "split.csv", table.getvalue())
         write_text(folder / "pictures.json", json.dumps(record))
 
     @classmethod

@@ -15,6 +15,7 @@ from compress.input_spec import load_picture
 
 MAX_UNREADABLE = 0.01  # fraction of a data set that may be skipped
 VERSION = 1
+CHUNK = 256  # pictures that may wait in memory to be written
 
 
 def drop_unreadable(data: DataSet, progress: Callable[[int, int], None]) -> DataSet:
@@ -58,12 +59,16 @@ def pixels(data: DataSet, size: int, fit: str, cache: Path) -> np.ndarray:
     if not file.is_file():
         shape = (len(data.pictures), size, size, 3)
         paths = [data.root / p.path for p in data.pictures]
-        with atomic(file) as temporary:
-            array = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                decoded = pool.map(lambda path: load_picture(path, size, size, fit), paths)
-                for i, picture in enumerate(decoded):
-                    array[i] = picture
-            array.flush()
-            del array
+        # Plain writes: on a full disk a memory map would end the process without a word.
+        with (
+            atomic(file) as temporary,
+            temporary.open("wb") as out,
+            ThreadPoolExecutor(os.cpu_count()) as pool,
+        ):
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(out, header)
+            for start in range(0, len(paths), CHUNK):
+                chunk = paths[start : start + CHUNK]
+                for picture in pool.map(lambda p: load_picture(p, size, size, fit), chunk):
+                    out.write(picture.tobytes())
     return np.asanyarray(np.load(file, mmap_mode="r"))

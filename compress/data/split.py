@@ -23,7 +23,7 @@ def draw_split(data: DataSet, validation_fraction: float, seed: int) -> DataSet:
         UserError: no picture ends up in validation.
     """
     if all(p.split is not None for p in data.pictures):
-        return data
+        return _checked(data)
     rng = generator(seed, "split")
     pictures = list(data.pictures)
     for label in range(len(data.classes)):
@@ -34,9 +34,19 @@ def draw_split(data: DataSet, validation_fraction: float, seed: int) -> DataSet:
         for i in members.tolist():
             split: Split = "validation" if i in chosen else "train"
             pictures[i] = replace(pictures[i], split=split)
-    if not any(p.split == "validation" for p in pictures):
+    return _checked(replace(data, pictures=tuple(pictures)))
+
+
+def _checked(data: DataSet) -> DataSet:
+    if not len(data.indices("validation")):
         raise UserError(
-            f"{data.root}: no class has enough pictures to validate on; add pictures, raise "
+            f"{data.root}: there are no pictures to validate on; add pictures, raise "
             "data.validation_fraction, or give a split.csv (Image,split)."
         )
-    return replace(data, pictures=tuple(pictures))
+    trained = set(data.labels[data.indices("train")].tolist())
+    if missing := [name for i, name in enumerate(data.classes) if i not in trained]:
+        raise UserError(
+            f"{data.root}: {len(missing)} classes have no training picture "
+            f"({', '.join(missing[:3])}): correct the split, or leave these classes out."
+        )
+    return data

@@ -4,16 +4,23 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.artifact import Artifact
+from compress.artifact import Artifact, Runtime
 from compress.context import Context
 from compress.files import write_text
 from compress.measure.accuracy import run_on_pictures, score
-from compress.results import Accuracy, SinglePictureClasses
+from compress.results import Accuracy, Machine, SinglePictureClasses
 from compress.runtimes import open_session
 from compress.stage import Stage
 
 VERSION = 1
 FILE = "accuracy.json"
+
+
+def plan(name: str, runtime: Runtime, machine: Machine, data: Stage, artifact: Stage) -> Stage:
+    """Accuracy depends on the runtime's version, and int8's on the CPU's instructions."""
+    described = {"version": machine.versions.get(runtime), "cpu_flags": machine.cpu_flags}
+    title = f"{name}: accuracy in {runtime}"
+    return Stage("accuracy", title, VERSION, described, {"data": data, "artifact": artifact})
 
 
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:

@@ -1,12 +1,13 @@
 """Reads (or makes) the data set, leaves out unreadable pictures, draws the split once."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from compress.builders import resolve
+from compress.builders import identity, resolve
 from compress.context import BUILT, Context
-from compress.data.layouts import SUFFIXES, read_folder
+from compress.data.layouts import SUFFIXES, check_classes, read_folder
 from compress.data.pixels import drop_unreadable
 from compress.data.split import draw_split
 from compress.errors import UserError
@@ -16,13 +17,15 @@ from compress.stage import Stage
 VERSION = 1
 
 
-def plan(settings: DataSettings, seed: int) -> Stage:
+def plan(settings: DataSettings, seed: int, allowed: Sequence[str] = ()) -> Stage:
     """The data stage; pictures on disk are known by their contents, not by their place."""
     described: dict[str, Any] = settings.model_dump(exclude={"path", "fit"}) | {"seed": seed}
     if settings.path is not None:
         described["fingerprint"] = fingerprint(Path(settings.path))
         title = f"data {Path(settings.path).name}"
     else:
+        assert settings.builder is not None
+        described["code"] = identity(settings.builder, allowed)
         title = f"data {settings.builder}"
     return Stage("data", title, VERSION, described)
 
@@ -58,6 +61,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         assert context.data_path is not None
         source = context.data_path
     data = read_folder(source, settings["picture_column"], settings["label_column"])
+    check_classes(data)
     data = drop_unreadable(data, context.progress.advance)
     data = draw_split(data, settings["validation_fraction"], settings["seed"])
     for skipped in data.skipped:

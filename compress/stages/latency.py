@@ -32,7 +32,9 @@ def plan(
     settings: MeasureSettings, machine: Machine, threads: int, entries: "list[Entry]"
 ) -> Stage:
     """Latency belongs to a machine and its runtimes: both are part of the key."""
-    described = settings.model_dump() | {"threads": threads, "machine": machine.model_dump()}
+    described = settings.model_dump() | {"threads": threads}
+    # The memory that a virtual machine is given changes by a little; nothing here depends on it.
+    described["machine"] = machine.model_dump(exclude={"memory_bytes"})
     artifacts = {row_name(e.candidate, e.artifact.settings["runtime"]): e.artifact for e in entries}
     title = f"latency and memory of {len(entries)} artifacts, {threads} threads"
     return Stage("latency", title, VERSION, described, artifacts)

@@ -1,6 +1,7 @@
 """Builds the teacher, gives it its weights, trains it where the recipe says so."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.builders import load_module
+from compress.builders import identity, load_module
 from compress.candidate import Candidate
 from compress.checkpoint import load_into, load_tensors
 from compress.context import Context
@@ -28,9 +29,12 @@ VERSION = 1
 STATISTICS_PICTURES = 64
 
 
-def plan(settings: TeacherSettings, fit: str, seed: int, data: Stage) -> Stage:
+def plan(
+    settings: TeacherSettings, fit: str, seed: int, data: Stage, allowed: Sequence[str] = ()
+) -> Stage:
     """The teacher stage; a weights file is known by its contents."""
     described: dict[str, Any] = settings.model_dump() | {"fit": fit, "seed": seed}
+    described["code"] = identity(settings.builder, allowed)
     described["training_version"] = TRAINING_VERSION
     if settings.weights is not None and not settings.weights.startswith("torchvision:"):
         path = Path(settings.weights)
@@ -110,7 +114,7 @@ def _last_part(
     labelled = data.indices("train", "validation")
     views = draw_bank(settings.views, len(data.pictures), settings.train.augmentation, context.seed)
     features = module_inputs(
-        teacher, settings.only, settings.train, data, labelled, views, pixels, folder, context
+        teacher, settings.only, settings.train, labelled, views, pixels, folder, context
     )
     feed = FeatureFeed(
         features=features,
@@ -134,7 +138,8 @@ def _load_weights(
         # The stage's settings hold the file's hash; where the file lies is not part of them.
         assert context.weights_path is not None
         tensors, metadata = load_tensors(context.weights_path)
-        _check_classes(metadata.get("classes"), data)
+        if settings.only is None:  # with it, the last layer is made anew for this data
+            _check_classes(metadata, data)
     prepare = getattr(load_module(settings.builder, context.allowed), "prepare_weights", None)
     if prepare is not None:
         train_indices = data.indices("train")[:STATISTICS_PICTURES]
@@ -148,8 +153,9 @@ def _load_weights(
     load_into(teacher.model, tensors, context.weights_path or Path(settings.weights))
 
 
-def _check_classes(classes: list[str] | None, data: DataSet) -> None:
-    if classes is None or tuple(classes) == data.classes:
+def _check_classes(metadata: dict[str, Any], data: DataSet) -> None:
+    classes = metadata.get("classes") or (metadata.get("spec") or {}).get("classes")
+    if not isinstance(classes, list) or tuple(classes) == data.classes:
         return
     unknown = sorted(set(data.classes) - set(classes))
     missing = sorted(set(classes) - set(data.classes))
@@ -161,7 +167,7 @@ def _check_classes(classes: list[str] | None, data: DataSet) -> None:
     raise UserError(
         "The teacher's weights name other classes than the data: "
         f"{'; '.join(text) or 'the same names in another order'}. Use the data it was trained on, "
-        "or train a teacher on yours (teacher.train, without these weights' last layer)."
+        "or train the last part anew on yours (teacher.only: classifier, and teacher.train)."
     )
 
 

@@ -15,7 +15,7 @@ VERSION = 1
 def plan(settings: ViewSettings, seed: int, data: Stage, teacher: Stage) -> Stage:
     title = f"teacher outputs: {settings.count} views of each picture"
     described = settings.model_dump() | {"seed": seed}
-    return Stage("outputs", title, VERSION, described, {"data": data, "teacher": teacher})
+    return Stage("teacher_outputs", title, VERSION, described, {"data": data, "teacher": teacher})
 
 
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:

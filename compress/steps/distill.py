@@ -83,7 +83,11 @@ def controls(settings: Settings) -> dict[str, Settings]:
     """The same student on the same schedule, learning from the labels."""
     if not settings.control:
         return {}
-    return {CONTROL: settings.model_copy(update={"learn_from": "labels", "control": False})}
+    # What only a teacher's student depends on goes back to its default: one control serves all.
+    unused = ("loss", "hard_weight", "teacher_outputs", "views", "top_k", "teacher_precision")
+    update = {name: Settings.model_fields[name].default for name in unused}
+    update |= {"learn_from": "labels", "control": False}
+    return {CONTROL: settings.model_copy(update=update)}
 
 
 def view_settings(settings: Settings) -> ViewSettings | None:
@@ -103,7 +107,8 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
     """Trains the student on the teacher's logits, or as its control on the labels.
 
     An epoch has as many pictures for the control as for the distilled student, whose pool is
-    larger where unlabelled pictures join in: both take the same number of steps.
+    larger where unlabelled pictures join in: both take the same number of steps. The control sees
+    fresh views each epoch, as plain training would: it has no use for stored ones.
     """
     from compress.candidate import Candidate
     from compress.results import Training
@@ -116,7 +121,7 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
     labelled = data.indices("train")
     with_unlabelled = data.indices("train", "unlabelled") if settings.unlabelled else labelled
     from_teacher = settings.learn_from == "teacher"
-    cached = settings.teacher_outputs == "cached"
+    cached = from_teacher and settings.teacher_outputs == "cached"
 
     spec = inputs.teacher.spec.at(settings.image_size)
     how = f"distil {settings.loss.name}" if from_teacher else CONTROL
@@ -158,7 +163,9 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
     detail = ", ".join(f"{k} {v:g}" for k, v in loss.items())
     return student.with_training(
         Training(
-            description=f"{how} ({detail}), {views}" if from_teacher else f"labels only, {views}",
+            description=f"{how} ({detail}), {views}"
+            if from_teacher
+            else "labels only, fresh views",
             labelled_pictures=len(labelled),
             unlabelled_pictures=len(with_unlabelled) - len(labelled) if from_teacher else 0,
             seconds=sum(epoch.seconds for epoch in history),

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from compress.candidate import Candidate
 from compress.context import Context
-from compress.data.pictures import DataSet
 from compress.errors import UserError
 from compress.files import atomic
 from compress.training.feed import Pixels
@@ -30,7 +29,6 @@ def module_inputs(
     teacher: Candidate,
     name: str,
     settings: TrainSettings,
-    data: DataSet,
     indices: np.ndarray,
     views: np.ndarray,
     pixels: Pixels,
@@ -79,8 +77,11 @@ def module_inputs(
                     pass
                 done = number * len(indices) + start + len(chunk)
                 context.progress.advance(done, (len(views) + 1) * len(indices))
+            array = torch.cat(caught).numpy()
             with atomic(file) as temporary, temporary.open("wb") as out:
-                np.save(out, torch.cat(caught).numpy())
+                header = np.lib.format.header_data_from_array_1_0(array)
+                np.lib.format.write_array_header_1_0(out, header)
+                out.write(array.data.cast("B"))  # ndarray.tofile hides why it failed
         stored.append(np.load(file))
     hook.remove()
     return np.stack(stored)

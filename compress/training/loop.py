@@ -2,12 +2,14 @@
 
 After each epoch everything needed to go on is saved; a run killed at any moment goes on from its
 last finished epoch and ends with the same weights as an undisturbed one (same machine, same
-threads), since order, views and dropout are functions of the seed and the epoch.
+threads), since order, views and dropout are functions of the seed and the epoch. On CUDA some
+backward passes (pooling) add in no fixed order: there it ends as near as two runs do.
 """
 
 import math
 import time
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +26,7 @@ from compress.training.feed import Batch, Feed
 from compress.training.settings import TrainSettings
 
 CHECKPOINT = "training.safetensors"
+MAX_GRADIENT_NORM = 5.0
 
 
 class Objective(Protocol):
@@ -70,10 +73,9 @@ def train(
                 loss = _step(model, batch, objective, settings, optimizer, mix_rng)
                 if not math.isfinite(loss):
                     raise UserError(
-                        f"The loss became {loss} at epoch {epoch + 1}, step {step + 1} of "
-                        f"{feed.steps} (learning rate {lr:.2g}). Lower lr, lengthen warmup_epochs, "
-                        f"or use precision: float32. The last good checkpoint, after epoch "
-                        f"{epoch}, is kept in {folder}."
+                        f"The loss or its gradient became {loss} at epoch {epoch + 1}, step "
+                        f"{step + 1} of {feed.steps} (learning rate {lr:.2g}). Lower lr, lengthen "
+                        f"warmup_epochs, or use precision: float32. {_kept(epoch, folder)}"
                     )
                 total_loss += loss
                 progress.training(epoch, settings.epochs, step + 1, feed.steps, loss)
@@ -92,9 +94,16 @@ def train(
     return history
 
 
+def _kept(epoch: int, folder: Path) -> str:
+    if epoch == 0:
+        return "No epoch was finished."
+    return f"The last good checkpoint, after epoch {epoch}, is kept in {folder}."
+
+
 def finish(folder: Path) -> None:
     """Removes what only a resumed training would need, once its result is stored."""
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    for file in (folder / CHECKPOINT, *folder.glob("features-*.npy")):
+        file.unlink(missing_ok=True)
 
 
 def _step(
@@ -105,27 +114,27 @@ def _step(
     optimizer: torch.optim.Optimizer,
     mix_rng: np.random.Generator,
 ) -> float:
-    with autocast(batch.inputs.device, settings.precision):
-        if settings.mixup > 0:
-            # Zhang et al. 2018, arXiv:1710.09412: one weight and one permutation a batch.
-            weight = float(mix_rng.beta(settings.mixup, settings.mixup))
-            partner = torch.from_numpy(mix_rng.permutation(len(batch.indices)))
-            partner = partner.to(batch.inputs.device)
-            mixed = weight * batch.inputs + (1 - weight) * batch.inputs[partner]
-            outputs = model(mixed).float()
-            other = Batch(
-                batch.inputs,
-                batch.labels[partner],
-                batch.indices[partner.cpu().numpy()],
-                batch.view_numbers,
-                batch.views,
-            )
-            loss = weight * objective(outputs, batch) + (1 - weight) * objective(outputs, other)
-        else:
-            loss = objective(model(batch.inputs).float(), batch)
+    # Losses, and a teacher that is asked within one, are computed outside of the autocast.
+    if settings.mixup > 0:
+        # Zhang et al. 2018, arXiv:1710.09412: one weight and one permutation a batch.
+        weight = float(mix_rng.beta(settings.mixup, settings.mixup))
+        order = torch.from_numpy(mix_rng.permutation(len(batch.indices))).to(batch.inputs.device)
+        mixed = weight * batch.inputs + (1 - weight) * batch.inputs[order]
+        with autocast(batch.inputs.device, settings.precision):
+            outputs = model(mixed)
+        partner = replace(batch, labels=batch.labels[order])
+        loss = weight * objective(outputs.float(), batch)
+        loss = loss + (1 - weight) * objective(outputs.float(), partner)
+    else:
+        with autocast(batch.inputs.device, settings.precision):
+            outputs = model(batch.inputs)
+        loss = objective(outputs.float(), batch)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 5.0)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    norm = float(nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM))
+    if not math.isfinite(norm):
+        return norm  # a step with it would destroy the weights
     optimizer.step()
     return float(loss.detach())
 

@@ -11,7 +11,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class RecipeModel(BaseModel):
     """Base of everything in a recipe: no unknown keys, no silent conversions."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Augmentation(RecipeModel):

@@ -3,7 +3,8 @@
 Cached, a view is its parameters (the bank, drawn from the seed) and the top-k logits; a second
 student of the same teacher then runs no teacher at all (as FKD does, Shen & Xing 2021,
 arXiv:2112.01528). Logits beyond the top k are replaced by the one value that keeps their sum of
-exponentials, so the probabilities of the k are exact.
+exponentials: at temperature 1 the probabilities of the k are exact (to float16), above it the rest
+weighs a little more than it should. With at most top_k classes nothing is left out.
 """
 
 from dataclasses import dataclass

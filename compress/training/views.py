@@ -1,4 +1,4 @@
-"""Augmentation as data: a view is seven numbers, so a view can be stored and seen again.
+"""Augmentation as data: a view is eight numbers, so a view can be stored and seen again.
 
 A teacher's outputs are cached per view; student and teacher see the same view of the same picture
 at their own resolutions, since the numbers are relative to the picture's size.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from compress.data.layouts import read_folder
+from compress.data.layouts import check_classes, read_folder
 from compress.data.pictures import DataSet, Picture
 from compress.data.pixels import drop_unreadable, pixels
 from compress.data.split import draw_split
@@ -33,7 +33,7 @@ def table(root: Path, rows: list[str], header: str = "Image,whaleID") -> Path:
 
 def fault(path: Path) -> str:
     with pytest.raises(UserError) as caught:
-        read_folder(path)
+        check_classes(read_folder(path))
     return str(caught.value)
 
 
@@ -102,6 +102,47 @@ def test_faults_of_folders(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "shapes", each=2)
     (root / "square").mkdir()
     assert "class folders without pictures: square" in fault(root)
+
+
+def test_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = table(tmp_path / "d", ["a.jpg,x", "./b.jpg,y"])
+    monkeypatch.chdir(tmp_path)
+    assert [p.path for p in read_folder(Path("d")).pictures][:2] == ["imgs/a.jpg", "imgs/b.jpg"]
+    (root / "train.csv").write_text("Image,label\na.jpg,x\n./a.jpg,y\n")
+    assert "twice" in fault(Path("d"))
+
+
+def test_half_a_split_is_not_taken_for_classes(tmp_path: Path, shapes: Path) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(shapes / "bar", tmp_path / split / "bar")
+    assert "not both train/ and validation/" in fault(tmp_path)
+
+
+def test_what_editors_leave_behind_is_no_data(tmp_path: Path, shapes: Path) -> None:
+    root = tmp_path / "shapes"
+    shutil.copytree(shapes, root)
+    for place in (root / ".ipynb_checkpoints", root / "__MACOSX", root / "bar" / ".cache"):
+        shutil.copytree(shapes / "dot", place)
+    (root / "bar" / "._00.png").write_bytes(b"x")
+    assert read_folder(root).pictures == read_folder(shapes).pictures
+
+
+def test_a_stored_split_can_be_used_again(tmp_path: Path, shapes: Path) -> None:
+    root = tmp_path / "shapes"
+    shutil.copytree(shapes, root)
+    (root / "bar" / "00.png").rename(root / "bar" / 'a "quoted", name.png')
+    drawn = draw_split(read_folder(root), 0.25, 3)
+    drawn.save(root)
+    (root / "pictures.json").unlink()
+    assert read_folder(root) == drawn
+
+
+def test_splits_that_cannot_be_used(tmp_path: Path) -> None:
+    root = table(tmp_path, ["a.jpg,x", "b.jpg,y"])
+    for split, expected in (("train", "no pictures to validate"), ("validation", "no training")):
+        (root / "split.csv").write_text(f"Image,split\na.jpg,{split}\nb.jpg,{split}\n")
+        with pytest.raises(UserError, match=expected):
+            draw_split(read_folder(root), 0.2, 0)
 
 
 def test_a_split_file_must_name_every_picture(tmp_path: Path) -> None:

@@ -81,6 +81,9 @@ def test_user_packages_are_allowed_on_request(write_recipe: Write, tmp_path: Pat
         ("a: [1\n", "not valid YAML"),
         ("a: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
         ("", "expected keys and values"),
+        ("a: &a [*a]", "nested too deeply"),
+        ("a: " + "[" * 3000, "nested too deeply"),
+        ("a: \0", "not valid YAML"),
     ],
 )
 def test_files_that_are_no_recipe(text: str, expected: str, write_recipe: Write) -> None:
@@ -125,6 +128,15 @@ def test_contradictions_are_named(write_recipe: Write, tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
     recipe["name"] = "../../outside"
     assert "name" in fault(write_recipe(recipe))
+
+
+@pytest.mark.parametrize("value", [".inf", ".nan", "0", "-1"])
+def test_numbers_that_cannot_be_learned_with(
+    value: str, write_recipe: Write, tmp_path: Path
+) -> None:
+    path = write_recipe(tiny_recipe(tmp_path))
+    assert "teacher.train.lr" in fault(path, assignments=[f"teacher.train.lr={value}"])
+    assert "teacher.std" in fault(path, assignments=[f"teacher.std=[1.0, 1.0, {value}]"])
 
 
 def test_recipes_of_the_project_are_right() -> None:

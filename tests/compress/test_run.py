@@ -140,6 +140,31 @@ def test_moved_data_is_the_same_data(
     assert plan(recipe.data, 1).key != plan(load_recipe(out / "tiny.yaml").data, 1).key
 
 
+def test_back_at_an_earlier_variant_its_rows_count(
+    finished: tuple[Path, list[Result]], write_recipe: Write, shapes: Path
+) -> None:
+    out, results = finished
+    recipe = tiny_recipe(shapes)
+    recipe["measure"]["rounds"] = 6
+    other, _ = run(write_recipe(recipe), out)
+    assert read(out / "runs" / "tiny").rows == other != results
+    again, _ = run(out / "tiny.yaml", out)
+    assert read(out / "runs" / "tiny").rows == again == results
+
+
+def test_a_changed_builder_is_another_stage(
+    write_recipe: Write, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compress.builders import identity
+
+    (tmp_path / "mynets.py").write_text("def small(num_classes): ...\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = identity("mynets:small", ["mynets"])
+    (tmp_path / "mynets.py").write_text("def small(num_classes): return 3\n")
+    assert identity("mynets:small", ["mynets"]) != before
+    assert identity("torchvision.models:resnet18").startswith("torchvision 0.")
+
+
 def test_a_second_process_says_so_and_stops(
     finished: tuple[Path, list[Result]],
 ) -> None:
@@ -190,6 +215,10 @@ def test_labels_that_the_model_does_not_know(
         ({"weights": "shape.safetensors"}, "do not fit the model"),
         ({"weights": "labels.safetensors"}, "other classes than the data"),
         ({"settings": {"depth": 3}}, "cannot be built"),
+        ({"weights": "ours.safetensors"}, "other classes than the data"),
+        ({"settings": {"pool": 1}, "image_size": 16}, "does not take pictures of 16 x 16"),
+        ({"builder": "torchvision.models:googlenet", "settings": {}}, "expected logits"),
+        ({"settings": {"num_classes": 3}}, "cannot be set"),
         ({"builder": "teachers.vgg:vgg16bn"}, "Did you mean vgg16_bn"),
         ({"builder": "teachers.vgg:cfgs"}, "has no function"),
     ],
@@ -205,6 +234,8 @@ def test_teachers_that_cannot_be(
     torch.save(UserError("code"), tmp_path / "pickle.pt")
     save_tensors(tmp_path / "shape.safetensors", {"features.0.weight": torch.ones(2, 3, 3, 3)}, {})
     save_tensors(tmp_path / "labels.safetensors", {}, {"classes": ["a", "b"]})
+    spec = {"spec": {"classes": ["a", "b", "c"]}}
+    save_tensors(tmp_path / "ours.safetensors", {}, spec)
     recipe = tiny_recipe(shapes)
     recipe["teacher"] |= change
     with pytest.raises(UserError, match=expected):
@@ -242,7 +273,7 @@ from compress.recipe import load_recipe
 # The trained stages alone: exporting and timing take longer and train nothing.
 work = compress.run.run_stage
 def only_training(stage, store, context):
-    if stage.kind in ("data", "teacher", "outputs", "step"):
+    if stage.kind in ("data", "teacher", "teacher_outputs", "step"):
         work(stage, store, context)
 compress.run.run_stage = only_training
 compress.run._result = lambda *_: None

@@ -17,6 +17,7 @@ from rich.tree import Tree
 from compress.results import Epoch
 
 _MARKS = {"waiting": "[dim]○[/]", "running": "[yellow]▶[/]", "done": "[green]✔[/]", "reused": "↻"}
+LOG_INTERVAL_S = 60
 
 
 class Progress:
@@ -28,7 +29,8 @@ class Progress:
         self.titles: dict[str, str] = {}
         self.states: dict[str, tuple[str, str]] = {}
         self.line = ""
-        self._started = time.perf_counter()
+        self._started = self._shown = time.perf_counter()
+        self._first: tuple[float, float] | None = None  # epochs done and time, of this stage
         self._log: TextIO | None = None
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +55,8 @@ class Progress:
     def stage(self, key: str, state: str, detail: str = "") -> None:
         """A stage changes to running, done or reused."""
         self.states[key] = (state, detail)
-        self._started = time.perf_counter()
+        self._started = self._shown = time.perf_counter()
+        self._first = None
         self._say(f"{self.titles[key]}: {state}{' ' + detail if detail else ''}")
         self._refresh("")
 
@@ -65,18 +68,16 @@ class Progress:
 
     def training(self, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None:
         """One training step."""
-        if self.live is not None and (step == steps or step % 5 == 0):
-            seconds = time.perf_counter() - self._started
-            done = epoch + step / steps
-            first = getattr(self, "_first", None)
-            if first is None or first[0] > done:
-                first = self._first = (done, time.perf_counter())
-            rate = (time.perf_counter() - first[1]) / max(done - first[0], 1e-9)
-            left = f", {_duration(rate * (epochs - done))} left" if done > first[0] else ""
-            self._refresh(
-                f"epoch {epoch + 1}/{epochs} {step}/{steps}, loss {loss:.3f}, "
-                f"{_duration(seconds)} so far{left}"
-            )
+        done = epoch + step / steps
+        if self._first is None:
+            self._first = (done, time.perf_counter())
+            return
+        first, at = self._first
+        left = (time.perf_counter() - at) / max(done - first, 1e-9) * (epochs - done)
+        self._status(
+            f"epoch {epoch + 1}/{epochs}, step {step}/{steps}, loss {loss:.3f}, "
+            f"{_duration(left)} left"
+        )
 
     def epoch(self, record: Epoch, epochs: int) -> None:
         """An epoch is finished and saved."""
@@ -93,11 +94,20 @@ class Progress:
         )
 
     def advance(self, done: int, total: int) -> None:
-        """So many of a stage's pictures are done."""
+        """So much of a stage is done."""
+        left = (time.perf_counter() - self._started) / max(done, 1) * (total - done)
+        self._status(f"{done}/{total}, {_duration(left)} left")
+
+    def _status(self, line: str) -> None:
+        """A line that the next one replaces; in a log, one a minute."""
+        now = time.perf_counter()
         if self.live is not None:
-            seconds = time.perf_counter() - self._started
-            left = seconds / max(done, 1) * (total - done)
-            self._refresh(f"{done}/{total} pictures, {_duration(left)} left")
+            if now - self._shown > 0.2:
+                self._shown = now
+                self._refresh(line)
+        elif now - self._shown > LOG_INTERVAL_S:
+            self._shown = now
+            self._say(f"  {line}")
 
     def _say(self, text: str) -> None:
         if self._log is not None:

@@ -10,6 +10,7 @@ from compress.errors import UserError
 from compress.files import write_text
 from compress.input_spec import METADATA_KEY, InputSpec
 from compress.results import ArtifactFacts
+from compress.runtimes.onnxruntime import OnnxSession
 
 RECORD = "artifact.json"
 Runtime = Literal["onnxruntime", "torch"]
@@ -60,30 +61,33 @@ def sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def spec_of(path: Path) -> InputSpec:
-    """The input spec in an ONNX file's metadata, read by onnxruntime.
+def spec_of(path: Path, spec_file: Path | None = None) -> InputSpec:
+    """What an ONNX file expects of a picture: from its metadata, or from a JSON file.
 
     Raises:
-        UserError: not an ONNX model, or one without `compress.input`.
+        UserError: not an ONNX model, no spec in either place, or one that does not fit the file.
     """
-    from compress.runtimes.onnxruntime import OnnxSession
-
     session = OnnxSession(path, threads=1)
-    metadata = session.metadata
-    if METADATA_KEY not in metadata:
+    text, source = session.metadata.get(METADATA_KEY), f"metadata {METADATA_KEY} of {path}"
+    if spec_file is not None:
+        if not spec_file.is_file():
+            raise UserError(f"No input spec at {spec_file}.")
+        text, source = spec_file.read_text("utf-8", errors="replace"), str(spec_file)
+    if text is None:
         raise UserError(
-            f"{path} does not say how pictures are prepared for it (metadata {METADATA_KEY!r}: "
-            "size, mean, std, classes). Export it with `compress run`, or add that key."
+            f"{path} does not say how pictures are prepared for it (metadata {METADATA_KEY!r}). "
+            'Give a JSON file with --spec: {"height": 224, "width": 224, "mean": [0.485, 0.456, '
+            '0.406], "std": [0.229, 0.224, 0.225], "classes": ["cat", "dog"]}.'
         )
     try:
-        spec = InputSpec.model_validate_json(metadata[METADATA_KEY])
+        spec = InputSpec.model_validate_json(text)
     except ValidationError as error:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"]))
-        raise UserError(f"{path}: metadata {METADATA_KEY}: {where}: {detail['msg']}") from error
+        raise UserError(f"{source}: {where + ': ' if where else ''}{detail['msg']}.") from error
     if (spec.height, spec.width) != session.picture_size:
         raise UserError(
-            f"{path} takes pictures of {session.picture_size}, but its metadata {METADATA_KEY} "
-            f"says {(spec.height, spec.width)}."
+            f"{path} takes pictures of {session.picture_size} (height, width), but {source} says "
+            f"{(spec.height, spec.width)}."
         )
     return spec

@@ -16,12 +16,17 @@ from compress.runtimes.onnxruntime import OnnxSession
 
 
 def evaluate_file(
-    model: Path, data_path: Path, split: str = "validation", threads: int | None = None
+    model: Path,
+    data_path: Path,
+    split: str = "validation",
+    threads: int | None = None,
+    spec_file: Path | None = None,
 ) -> Accuracy:
     """Accuracy on labelled pictures; classes are matched by name.
 
     Args:
         split: "validation", "train" or "all". Data that knows no split is taken whole.
+        spec_file: JSON of an `InputSpec`, for files that were not exported by compress.
 
     Raises:
         UserError: pictures of classes that the model does not know, none of the split, or
@@ -29,7 +34,7 @@ def evaluate_file(
     """
     if split not in ("validation", "train", "all"):
         raise UserError(f"--split {split}: choose validation, train or all.")
-    spec = spec_of(model)
+    spec = spec_of(model, spec_file)
     data = read_folder(data_path)
     unknown = sorted(set(data.classes) - set(spec.classes))
     if unknown:
@@ -42,7 +47,13 @@ def evaluate_file(
         raise UserError(f"{data_path} has no labelled pictures.")
     labels = np.array([spec.classes.index(data.pictures[i].label or "") for i in indices])
     session = OnnxSession(model, threads or usable_threads())
-    return score(run_on_pictures(session, data, indices, spec), labels)
+    logits = run_on_pictures(session, data, indices, spec)
+    if logits.shape[1] != len(spec.classes):
+        raise UserError(
+            f"{model} gives {logits.shape[1]} numbers for a picture, but its input spec names "
+            f"{len(spec.classes)} classes."
+        )
+    return score(logits, labels)
 
 
 def _chosen(data: DataSet, split: str) -> np.ndarray:
@@ -56,10 +67,14 @@ def _chosen(data: DataSet, split: str) -> np.ndarray:
 
 
 def predict_files(
-    model: Path, pictures: list[Path], threads: int | None = None, top: int = 5
+    model: Path,
+    pictures: list[Path],
+    threads: int | None = None,
+    spec_file: Path | None = None,
+    top: int = 5,
 ) -> list[list[tuple[str, float]]]:
     """The `top` most probable class names of each picture, with softmax probabilities."""
-    spec = spec_of(model)
+    spec = spec_of(model, spec_file)
     session = OnnxSession(model, threads or usable_threads())
     found = []
     for picture in pictures:

@@ -9,7 +9,7 @@ from torchvision.models import vgg16_bn as torchvision_vgg16_bn
 
 
 class VGG(nn.Module):
-    """torchvision's 13 convolutions (`features`), average pooling, and a two-layer classifier."""
+    """torchvision's 13 convolutions (`features`), average pooling, and fully connected layers."""
 
     def __init__(self, features: nn.Sequential, classifier: nn.Sequential, pool: int) -> None:
         super().__init__()
@@ -25,6 +25,7 @@ def vgg16_bn(
     num_classes: int = 1000,
     pool: int = 7,
     classifier_width: int = 4096,
+    hidden_layers: int = 2,
     dropout: float = 0.5,
     input_dropout: float = 0.0,
     width: float = 1.0,
@@ -33,21 +34,23 @@ def vgg16_bn(
 
     Args:
         pool: side of the map that the classifier sees, in cells.
-        classifier_width: units of the hidden layer.
-        dropout: before the last layer; `input_dropout`: before the first.
+        classifier_width: units of each hidden layer of the classifier.
+        hidden_layers: of the classifier, at least 1; the paper's has two.
+        dropout: behind each hidden layer; `input_dropout`: before the first.
         width: factor on all channels of the convolutions; 1 is the full network.
     """
     features = torchvision_vgg16_bn(weights=None).features if width == 1 else _narrow(width)
     channels = [m.num_features for m in features if isinstance(m, nn.BatchNorm2d)][-1]
-    classifier = nn.Sequential(
-        nn.Sequential(nn.Flatten(), nn.Dropout(input_dropout)),
-        nn.Linear(channels * pool * pool, classifier_width),
-        nn.BatchNorm1d(classifier_width),
-        nn.ReLU(inplace=True),
-        nn.Dropout(dropout),
-        nn.Linear(classifier_width, num_classes),
-    )
-    return VGG(features, classifier, pool)
+    layers: list[nn.Module] = [nn.Sequential(nn.Flatten(), nn.Dropout(input_dropout))]
+    inputs = channels * pool * pool
+    for _ in range(hidden_layers):
+        layers.append(nn.Linear(inputs, classifier_width))
+        layers.append(nn.BatchNorm1d(classifier_width))
+        layers.append(nn.ReLU(inplace=True))
+        layers.append(nn.Dropout(dropout))
+        inputs = classifier_width
+    layers.append(nn.Linear(inputs, num_classes))
+    return VGG(features, nn.Sequential(*layers), pool)
 
 
 def _narrow(width: float) -> nn.Sequential:

@@ -5,7 +5,11 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[Path, typer.Argument(help="An ONNX file that compress exported.")]
+Model = Annotated[Path, typer.Argument(help="An ONNX file.")]
+Spec = Annotated[
+    Path | None,
+    typer.Option(help="JSON with height, width, mean, std, classes, for a file without them."),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")]
 
 
@@ -16,13 +20,14 @@ def evaluate(
         str, typer.Option(help="validation, train or all; all where the data has no split.")
     ] = "validation",
     threads: Threads = None,
+    spec: Spec = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
     """Accuracy of a deployed file, computed in its runtime."""
     from compress.evaluate import evaluate_file
     from compress.report.units import percent
 
-    accuracy = evaluate_file(artifact, data, split, threads)
+    accuracy = evaluate_file(artifact, data, split, threads, spec)
     if as_json:
         typer.echo(accuracy.model_dump_json(indent=2))
         return

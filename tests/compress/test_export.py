@@ -125,5 +125,16 @@ def test_a_foreign_model_says_what_is_missing(tmp_path: Path) -> None:
     proto = onnx.load(path)
     del proto.metadata_props[:]
     onnx.save(proto, path)
-    with pytest.raises(UserError, match=r"compress\.input"):
+    with pytest.raises(UserError, match=r"compress\.input.*--spec"):
         spec_of(path)
+    file = tmp_path / "spec.json"
+    file.write_text(SPEC.model_dump_json())
+    assert spec_of(path, file) == SPEC
+    for text, expected in (
+        (SPEC.at(64).model_dump_json(), r"takes pictures of \(32, 32\)"),
+        ('{"height": 32}', "width: Field required"),
+        ("height: 32", "Invalid JSON"),
+    ):
+        file.write_text(text)
+        with pytest.raises(UserError, match=expected):
+            spec_of(path, file)

@@ -337,3 +337,62 @@ def _tensors(file: bytes) -> bytes:
     header = json.loads(file[8 : 8 + length])
     header.pop("__metadata__", None)
     return json.dumps(header, sort_keys=True).encode() + file[8 + length :]
+
+
+def test_the_commands_on_a_finished_run(
+    finished: tuple[Path, list[Result]],
+    shapes: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from typer.testing import CliRunner
+
+    from compress.cli import app
+
+    out, results = finished
+    monkeypatch.chdir(out)
+    runner = CliRunner()
+    model = results[2].artifact.path
+
+    done = runner.invoke(app, ["eval", model, "--data", str(shapes), "--json"])
+    assert json.loads(done.stdout)["pictures"] == 36
+    done = runner.invoke(app, ["eval", model, "--data", str(shapes), "--split", "train"])
+    assert "36 pictures" in done.stdout and "top-1" in done.stdout
+
+    picture = shapes / "bar" / "00.png"
+    done = runner.invoke(app, ["predict", model, str(picture)])
+    assert len(done.stdout.splitlines()) == 4  # the picture and its three classes
+    (out / "no.jpg").write_text("no picture")
+    done = runner.invoke(app, ["predict", model, "no.jpg"])
+    assert isinstance(done.exception, UserError) and "cannot be read" in str(done.exception)
+
+    done = runner.invoke(app, ["choose", "--speedup", "0.001", "--max-accuracy-drop", "1"])
+    assert done.exit_code == 0 and ".onnx" in done.stdout
+    done = runner.invoke(app, ["choose", "--speedup", "1e6", "--max-accuracy-drop", "0"])
+    assert isinstance(done.exception, UserError) and done.exception.exit_code == 3
+
+    done = runner.invoke(app, ["report", "runs/tiny", "--out", "joined"])
+    assert done.exit_code == 0
+    assert {"report.md", "report.html", "pareto.csv", "pareto.svg", "pareto.png"} <= {
+        p.name for p in Path("joined").iterdir()
+    }
+
+
+def test_downloads_fail_with_what_to_do(
+    write_recipe: Write, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from urllib.error import URLError
+
+    import torch.hub
+
+    def offline(*_: Any, **__: Any) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    recipe = tiny_recipe(shapes)
+    recipe["teacher"]["weights"] = "torchvision:VGG16_Weights.IMAGENET1K_FEATURES"
+    with pytest.raises(UserError, match="Download that file elsewhere"):
+        run(write_recipe(recipe), tmp_path)
+    recipe["teacher"]["weights"] = "torchvision:VGG16_Weights.NONE"
+    with pytest.raises(UserError, match="torchvision has no"):
+        run(write_recipe(recipe), tmp_path)

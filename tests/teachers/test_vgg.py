@@ -19,6 +19,16 @@ def test_features_are_torchvisions() -> None:
     assert ours.eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
 
 
+def test_by_default_it_is_the_papers() -> None:
+    with torch.device("meta"):  # 138 million parameters that nobody needs to fill
+        ours, reference = vgg.vgg16_bn(), vgg16_bn()
+    linear = [
+        [m.weight.shape for m in model.modules() if isinstance(m, torch.nn.Linear)]
+        for model in (ours, reference)
+    ]
+    assert linear[0] == linear[1]
+
+
 def check_same_function(plain: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     torch.manual_seed(0)
     pictures = torch.randn(6, 3, 48, 48) * 60

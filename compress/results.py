@@ -128,6 +128,7 @@ class Result(_Record):
     schema_version: Literal[1] = 1
     recipe: str
     run: str  # content key of the plan
+    data: str  # content key of the data stage: pictures and split
     command: str  # reproduces this row
     measured_at: str  # ISO 8601, UTC
     candidate: str

@@ -132,6 +132,7 @@ def _result(
     return Result(
         recipe=plan.recipe.name,
         run=plan.key,
+        data=plan.data.key,
         command=command,
         measured_at=timed["measured_at"],
         candidate=entry.candidate,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from compress.errors import UserError
-from compress.results import Result, Speedup, read
+from compress.results import RESULTS_FILE, Result, Speedup, read
 
 
 def join(paths: Iterable[Path]) -> list[Result]:
@@ -19,9 +19,28 @@ def join(paths: Iterable[Path]) -> list[Result]:
 
 def load(paths: Iterable[Path]) -> tuple[list[Result], list[str]]:
     """`join`, and the lines that could not be read."""
-    found = [read(path) for path in paths]
+    found = [read(folder) for path in paths for folder in result_folders(path)]
     rows = merge(row for results in found for row in results.rows)
     return rows, [line for results in found for line in results.damaged]
+
+
+def result_folders(path: Path) -> list[Path]:
+    """The path itself if it holds results, else every folder below it that does."""
+    below = sorted(file.parent for file in path.rglob(RESULTS_FILE)) if path.is_dir() else []
+    return below if below and path not in below else [path]
+
+
+def newest_comparable(folders: Iterable[Path]) -> list[Path]:
+    """The folder that was measured last, and those whose rows can be compared with its."""
+    dated = sorted(folders, key=lambda f: max(row.measured_at for row in read(f).rows))
+    kept = dated[-1:]
+    for folder in reversed(dated[:-1]):
+        try:
+            load([*kept, folder])
+        except UserError:
+            continue
+        kept.append(folder)
+    return kept
 
 
 def merge(rows: Iterable[Result]) -> list[Result]:
@@ -59,7 +78,9 @@ def _refuse_incomparable(rows: list[Result]) -> None:
         conditions["machine"][f"{cpu}, {cores} cores, {versions}"].add(row.recipe)
         threads = min(row.latency, key=lambda x: x.batch).threads
         conditions["threads"][f"{threads} at batch 1"].add(row.recipe)
-        conditions["validation set"][f"{row.accuracy.pictures} pictures"].add(row.recipe)
+        conditions["validation set"][f"{row.accuracy.pictures} pictures of data {row.data}"].add(
+            row.recipe
+        )
     for what, found in conditions.items():
         if len(found) > 1:
             sides = "; ".join(f"{value} ({', '.join(sorted(x))})" for value, x in found.items())

@@ -49,6 +49,7 @@ def result(
     macs: int | None = 146_000_000,
     recipe: str = "whales",
     run: str = "r1",
+    data: str = "d1",
     measured_at: str = "2026-01-01T00:00:00Z",
     sha256: str | None = None,
     threads: int = 1,
@@ -74,6 +75,7 @@ def result(
     return Result(
         recipe=recipe,
         run=run,
+        data=data,
         command=f"compress run recipes/{recipe}.yaml",
         measured_at=measured_at,
         candidate=candidate,

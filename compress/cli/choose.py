@@ -10,7 +10,7 @@ import typer
 from compress.choose import Budget, Choice
 from compress.choose import choose as choose_row
 from compress.errors import NothingFits, UserError
-from compress.report.join import load
+from compress.report.join import load, newest_comparable
 from compress.report.say import name
 from compress.report.text import plain
 from compress.results import RESULTS_FILE, Result
@@ -19,7 +19,10 @@ from compress.results import RESULTS_FILE, Result
 def choose(
     reports: Annotated[
         list[Path] | None,
-        typer.Argument(help="Report or run folders; without any, every report below ./reports."),
+        typer.Argument(
+            help="Report folders, or one that holds some; without any, the newest report below "
+            "./reports and all that are comparable with it."
+        ),
     ] = None,
     *,
     speedup: Annotated[
@@ -36,7 +39,10 @@ def choose(
     When nothing fits, says what each candidate misses and what to relax, and exits with code 3.
     """
     budget = Budget(speedup, max_accuracy_drop)
-    rows, damaged = load(reports or default_reports())
+    chosen = reports or newest_comparable(default_reports())
+    if not reports and not as_json:
+        typer.echo(f"Reports: {', '.join(map(str, chosen))}")
+    rows, damaged = load(chosen)
     for line in damaged:
         typer.echo(f"Left out: {plain(line)}", err=True)
     choice = choose_row(rows, budget)

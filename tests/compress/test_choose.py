@@ -163,6 +163,18 @@ def test_command_prints_the_file_and_what_makes_it(run, tmp_path):
     assert "Model file: runs/whales/r1/small.onnx" in there and "compress run" not in there
 
 
+def test_command_takes_the_newest_reports_that_are_comparable(run, tmp_path):
+    later, other = {"measured_at": "2026-02-01T00:00:00Z"}, {"data": "d2", "recipe": "cats"}
+    rows = [result("vgg", role="teacher", **later, **other), result("tabby", **later, **other)]
+    append(tmp_path / "reports/deep/cats/results.jsonl", rows)
+    asked = ("--speedup", "5", "--max-accuracy-drop", "0.02")
+    assert "Chosen: tabby" in run(*asked).output
+    assert "Chosen: small" in run("reports/whales", *asked).output
+    assert "Chosen: tabby" in run("reports/deep", *asked).output
+    both = run("reports", *asked)
+    assert isinstance(both.exception, UserError) and "not comparable" in str(both.exception)
+
+
 def test_command_prints_json(run):
     out = run("--speedup", "5", "--max-accuracy-drop", "0.02", "--json")
     said = json.loads(out.output)

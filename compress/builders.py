@@ -75,7 +75,9 @@ def load_module(name: str, allowed: Sequence[str] = ()) -> ModuleType:
     """Imports the module of a builder's name."""
     module_name, _ = split_name(name, allowed)
     if any(_below(module_name, [a]) for a in allowed) and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # the user's own package lies where they stand
+        # The user's own package lies where they stand; last, or a folder of pictures called z3
+        # would hide the package of that name from everybody else.
+        sys.path.append(str(Path.cwd()))
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:

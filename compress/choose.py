@@ -147,6 +147,7 @@ def _misses(rows: Sequence[Result], offers: list[Offer], budget: Budget) -> list
 def _relaxations(offers: list[Offer], budget: Budget) -> list[Relaxation]:
     """Offers come most preferred first, and max and min keep the first of equals."""
     found = []
+    offers = [offer for offer in offers if offer.row.role != "teacher"]
     accurate = [offer for offer in offers if offer.meets_drop(budget)]
     if accurate:
         offer = max(accurate, key=lambda x: x.speedup)
@@ -161,6 +162,5 @@ def _relaxations(offers: list[Offer], budget: Budget) -> list[Relaxation]:
 def _relaxation(option: str, exact: float, rounding: str, row: Result) -> Relaxation:
     """Rounds to four digits away from the row, so that the printed number does let it in."""
     typed = Context(prec=4, rounding=rounding).create_decimal(repr(exact))
-    itself = ", the teacher itself" if row.role == "teacher" else ""
-    text = f"{option} {typed.normalize():f} alone would let in {say.name(row)}{itself}."
+    text = f"{option} {typed.normalize():f} alone would let in {say.name(row)}."
     return Relaxation(option, float(typed), row, text)

@@ -1,5 +1,7 @@
 """Accuracy and predictions of an ONNX file, outside any recipe; needs no torch."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -7,63 +9,72 @@ import numpy as np
 from compress.artifact import spec_of
 from compress.data.layouts import read_folder
 from compress.data.pictures import DataSet
+from compress.data.pixels import drop_unreadable
 from compress.errors import UserError
-from compress.input_spec import preprocess
 from compress.measure.accuracy import run_on_pictures, score
 from compress.measure.machine import usable_threads
 from compress.results import Accuracy
 from compress.runtimes.onnxruntime import OnnxSession
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What `compress eval` answers: the accuracy, on which pictures, and what was left out."""
+
+    accuracy: Accuracy
+    split: str  # "validation", "train", or "all" (also where the data has no split)
+    skipped: tuple[str, ...]
+
+
 def evaluate_file(
     model: Path,
     data_path: Path,
-    split: str = "validation",
+    split: str | None = None,
     threads: int | None = None,
     spec_file: Path | None = None,
-) -> Accuracy:
+) -> Evaluation:
     """Accuracy on labelled pictures; classes are matched by name.
 
     Args:
-        split: "validation", "train" or "all". Data that knows no split is taken whole.
+        split: "validation", "train" or "all"; None is validation where the data has a split of its
+            own (split.csv, or train and validation folders), else all.
         spec_file: JSON of an `InputSpec`, for files that were not exported by compress.
 
     Raises:
         UserError: pictures of classes that the model does not know, none of the split, or
             anything wrong with the file or the data.
     """
-    if split not in ("validation", "train", "all"):
-        raise UserError(f"--split {split}: choose validation, train or all.")
     spec = spec_of(model, spec_file)
-    data = read_folder(data_path)
+    data = drop_unreadable(read_folder(data_path), lambda done, total: None)
     unknown = sorted(set(data.classes) - set(spec.classes))
     if unknown:
         raise UserError(
             f"{data_path} has {len(unknown)} classes that {model} does not know "
             f"({', '.join(unknown[:3])}): it was trained on other labels."
         )
-    indices = _chosen(data, split)
-    if not len(indices):
-        raise UserError(f"{data_path} has no labelled pictures.")
+    used, indices = _chosen(data, split)
     labels = np.array([spec.classes.index(data.pictures[i].label or "") for i in indices])
     session = OnnxSession(model, threads or usable_threads())
-    logits = run_on_pictures(session, data, indices, spec)
-    if logits.shape[1] != len(spec.classes):
-        raise UserError(
-            f"{model} gives {logits.shape[1]} numbers for a picture, but its input spec names "
-            f"{len(spec.classes)} classes."
-        )
-    return score(logits, labels)
+    logits = run_on_pictures(session, data.paths(indices), spec)
+    return Evaluation(score(logits, labels), used, data.skipped)
 
 
-def _chosen(data: DataSet, split: str) -> np.ndarray:
+def _chosen(data: DataSet, split: str | None) -> tuple[str, np.ndarray]:
     labelled = np.flatnonzero([p.label is not None for p in data.pictures])
-    if split == "all" or all(data.pictures[i].split is None for i in labelled):
-        return labelled
-    chosen = data.indices("validation" if split == "validation" else "train")
+    if not len(labelled):
+        raise UserError(f"{data.root} has no labelled pictures.")
+    has_split = all(data.pictures[i].split is not None for i in labelled)
+    used = split or ("validation" if has_split else "all")
+    if used == "all":
+        return used, labelled
+    if used not in ("validation", "train"):
+        raise UserError(f"--split {used}: choose validation, train or all.")
+    if not has_split:
+        raise UserError(f"{data.root} has no split: use --split all, or add a split.csv.")
+    chosen = data.indices("validation" if used == "validation" else "train")
     if not len(chosen):
-        raise UserError(f"{data.root} has no pictures in its {split} split: use --split all.")
-    return chosen
+        raise UserError(f"{data.root} has no pictures in its {used} split: use --split all.")
+    return used, chosen
 
 
 def predict_files(
@@ -72,15 +83,20 @@ def predict_files(
     threads: int | None = None,
     spec_file: Path | None = None,
     top: int = 5,
-) -> list[list[tuple[str, float]]]:
-    """The `top` most probable class names of each picture, with softmax probabilities."""
+) -> Iterator[list[tuple[str, float]] | UserError]:
+    """For each picture the `top` most probable class names with softmax probabilities.
+
+    A picture that cannot be read gives its error, and the next one follows.
+    """
     spec = spec_of(model, spec_file)
     session = OnnxSession(model, threads or usable_threads())
-    found = []
     for picture in pictures:
-        logits = session.run(preprocess([picture], spec))[0]
+        try:
+            logits = run_on_pictures(session, [picture], spec)[0]
+        except UserError as error:
+            yield error
+            continue
         p = np.exp(logits - logits.max())
         p /= p.sum()
         best = np.argsort(-p, kind="stable")[:top]
-        found.append([(spec.classes[i], float(p[i])) for i in best.tolist()])
-    return found
+        yield [(spec.classes[i], float(p[i])) for i in best.tolist()]

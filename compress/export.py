@@ -50,7 +50,8 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
                 verbose=False,
             )
     except Exception as error:  # the exporter's exceptions share no base class
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        cause = error.__cause__ or error  # the exporter wraps what went wrong in its own advice
+        reason = f"{type(cause).__name__}: {(str(cause).strip().splitlines() or [''])[0]}"
         raise UserError(f"{candidate.lineage[-1]} cannot be exported to ONNX: {reason}") from error
     finally:
         logger.setLevel(level)

@@ -48,6 +48,8 @@ def load_picture(path: Path, height: int, width: int, fit: str) -> "np.ndarray":
     import numpy as np
     from PIL import Image, ImageOps
 
+    if path.is_file() and path.stat().st_size == 0:
+        raise OSError("the file is empty")
     try:
         with Image.open(path) as file:
             # JPEG can be decoded at 1/2, 1/4, 1/8 of its size: 20-megapixel photographs in no time.

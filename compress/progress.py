@@ -4,6 +4,7 @@ On a terminal it is live; elsewhere (a log file, CI) it is one line per event.
 """
 
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,11 @@ class Progress:
         self._say(text)
         if self.live is not None:
             self.console.print(f"  {text}", markup=False, highlight=False)
+
+    def failed(self, error: Exception) -> None:
+        """Keeps in the log why a run ended, with the traceback that users are spared."""
+        if self._log is not None:
+            self._log.write("".join(traceback.format_exception(error)))
 
     def training(self, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None:
         """One training step."""

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, create_model, field_validator, mode
 from compress import steps
 from compress.builders import split_name
 from compress.errors import UserError
-from compress.recipe_file import KeyPath, RecipeFile, read_recipe_file, set_value
+from compress.recipe_file import SET, KeyPath, RecipeFile, read_recipe_file, set_value
 from compress.training.settings import Fraction, RecipeModel, TrainSettings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -198,7 +198,10 @@ def load_recipe(
     if faults or recipe is None:
         # A union reports a fault once for each of its members.
         unique = list(dict.fromkeys(sorted(faults)))
-        lines = [f"  {path}:{line}: {where}: {what}" for line, where, what in unique]
+        lines = [
+            f"  {f'{path}:{line}' if line != SET else '--set'}: {where}: {what}"
+            for line, where, what in unique
+        ]
         title = f"{path} has {len(unique)} fault{'s' if len(unique) > 1 else ''}:"
         raise UserError("\n".join([title, *lines]))
     return _absolute(recipe, path.resolve().parent)
@@ -248,6 +251,12 @@ def _fault(file: RecipeFile, detail: Any) -> tuple[int, str, str]:
         what = f"{value!r} is text: write the number without quotes"
     elif kind == "missing":
         what = "is missing"
+    elif kind == "string_pattern_mismatch":
+        what = f"{value!r}: use letters, digits, _ . - and, between names, /"
+    elif kind in ("model_type", "model_attributes_type", "dict_type"):
+        what = f"expected keys and values, not {value!r}"
+    elif kind == "list_type":
+        what = "expected a list: put '- ' before each item"
     else:
         what = str(detail["msg"]).removeprefix("Value error, ")
         what = what[0].lower() + what[1:]

@@ -14,6 +14,7 @@ import yaml
 from compress.errors import UserError
 
 KeyPath = tuple[str | int, ...]
+SET = 0  # the "line" of what came from --set
 MAX_NODES = 20_000  # aliases of aliases can stand for billions of nodes
 
 
@@ -110,6 +111,13 @@ def set_value(file: RecipeFile, assignment: str) -> None:
         raise UserError(f"--set {assignment!r}: the value is not valid YAML.") from error
     here: Any = file.data
     keys = path.split(".")
+    names = here.get("candidates")
+    if keys[0] == "candidates" and len(keys) > 2 and names and keys[1] not in names:
+        known = ", ".join(names)
+        raise UserError(f"--set {assignment!r}: no candidate {keys[1]!r}; there is {known}.")
+    at: KeyPath = tuple(int(key) if key.isdigit() else key for key in keys)
+    file.lines = {k: v for k, v in file.lines.items() if k[: len(at)] != at}
+    file.lines[at] = SET
     for key in keys[:-1]:
         here = _enter(here, key, assignment)
     if isinstance(here, dict):

@@ -23,7 +23,7 @@ class _Record(BaseModel):
 
 
 class Interval(_Record):
-    """A value with its confidence interval (percentile bootstrap unless said otherwise)."""
+    """A value with its confidence interval; compress/measure says how each is computed."""
 
     value: float
     low: float
@@ -142,6 +142,7 @@ class Result(_Record):
     speedup: Speedup | None = None  # against the teacher in the same runtime, same threads, batch 1
     throughput_speedup: Speedup | None = None  # the same at the largest batch measured
     speedup_as_served: Speedup | None = None  # against the teacher in torch eager, batch 1
+    gain_over_control: Interval | None = None  # top-1, this minus its control, paired
     training: Training | None = None
     notes: list[str] = []
     machine: Machine

@@ -1,9 +1,11 @@
 """Runs a recipe: plan, stages, results, report. This file reads as the pipeline."""
 
 import importlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
@@ -19,10 +21,11 @@ from compress.plan import Entry, Plan, make_plan, weights_path
 from compress.progress import Progress
 from compress.recipe import Recipe
 from compress.report.write import write_report
-from compress.results import RESULTS_FILE, Latency, Machine, Result, append, read
+from compress.results import RESULTS_FILE, Accuracy, Latency, Machine, Result, append, read
 from compress.seeding import derive
 from compress.stage import Stage, Store
 
+FEW_PICTURES = 100  # validation pictures below which a report warns
 RUNS, REPORTS, STAGES = "runs", "reports", "stages"
 
 
@@ -53,7 +56,11 @@ def run_recipe(
         with FileLock(runs / ".lock", timeout=0):
             for left_behind in runs.glob("*/*/.*.tmp"):  # by a run that was killed while writing
                 left_behind.unlink()
-            return _run(recipe, out, progress, command, tuple(allowed))
+            try:
+                return _run(recipe, out, progress, command, tuple(allowed))
+            except Exception as error:
+                progress.failed(error)
+                raise
     except Timeout as error:
         raise UserError(
             f"Another run is working in {runs}. Wait for it, or choose another folder with --out."
@@ -84,7 +91,7 @@ def _run(
     results = [_result(entry, plan, store, out, command, here) for entry in plan.entries]
     results = _with_comparisons(results)
     folder = out / RUNS / recipe.name
-    _append_new(folder / RESULTS_FILE, results)
+    _append_new(folder / RESULTS_FILE, results, progress)
     write_report(
         results, out / REPORTS / recipe.name, budget_of(recipe), recipe.description or recipe.name
     )
@@ -128,6 +135,8 @@ def _result(
     artifact = Artifact.load(store.folder(entry.artifact))
     timed = latency.load(store.folder(plan.latency))
     row = latency.row_name(entry.candidate, artifact.runtime)
+    scored = accuracy.load(store.folder(entry.accuracy))
+    data = DataSet.load(store.folder(plan.data), Path())
     lineage, training = Candidate.describe(store.folder(entry.model))
     return Result(
         recipe=plan.recipe.name,
@@ -140,33 +149,50 @@ def _result(
         control_of=entry.control_of,
         lineage=list(lineage),
         artifact=artifact.facts(out),
-        accuracy=accuracy.load(store.folder(entry.accuracy)),
+        accuracy=scored,
         latency=[Latency.model_validate(x) for x in timed["latency"][row]],
         peak_memory_bytes=timed["peak_memory_bytes"][row],
         training=training,
-        notes=_notes(artifact, store.folder(plan.data)),
+        notes=_notes(entry, artifact, scored, data),
         machine=here,
     )
 
 
-def _notes(artifact: Artifact, data: Path) -> list[str]:
+def _notes(entry: Entry, artifact: Artifact, scored: Accuracy, data: DataSet) -> list[str]:
+    """What a reader must know of a row."""
     notes = []
     if artifact.uncounted_operations:
         notes.append(f"MACs leave out {', '.join(artifact.uncounted_operations)}.")
     if artifact.macs is None and artifact.runtime == "onnxruntime":
         notes.append("MACs could not be counted: shapes are unknown.")
-    if skipped := DataSet.load(data, data).skipped:
-        notes.append(f"{len(skipped)} unreadable pictures were left out (see the run's log).")
+    if entry.role != "teacher" or artifact.runtime == "torch":
+        return notes
+    if data.skipped:
+        notes.append(f"{len(data.skipped)} unreadable pictures were left out (see the run's log).")
+    if scored.pictures < FEW_PICTURES:
+        notes.append(
+            f"There are only {scored.pictures} validation pictures: an accuracy is known to "
+            f"± {(scored.top1.high - scored.top1.low) / 2:.0%} at best."
+        )
+    labels = data.labels[data.indices("validation")]
+    guess = float(np.bincount(labels).max() / len(labels))
+    if scored.top1.low <= guess:
+        notes.append(
+            f"The teacher is no better than always naming the commonest class ({guess:.1%}): check "
+            "the order of its classes, mean, std and image_size."
+        )
     return notes
 
 
 def _with_comparisons(results: list[Result]) -> list[Result]:
     """Adds what every candidate loses and gains against the teacher, paired."""
     teachers = {r.artifact.runtime: r for r in results if r.role == "teacher"}
+    controls = {(r.control_of, r.artifact.runtime): r for r in results if r.role == "control"}
     compared = []
     for result in results:
         reference = teachers[result.artifact.runtime]
         served = teachers.get("torch")
+        control = controls.get((result.candidate, result.artifact.runtime))
         update: dict[str, object] = {}
         if result.role != "teacher":
             update["accuracy"] = result.accuracy.model_copy(
@@ -174,6 +200,9 @@ def _with_comparisons(results: list[Result]) -> list[Result]:
                     "top1_drop": paired_drop(reference.accuracy.correct, result.accuracy.correct)
                 }
             )
+        if control is not None:
+            gain = paired_drop(result.accuracy.correct, control.accuracy.correct)
+            update["gain_over_control"] = gain
         if result is not reference:
             update["speedup"] = _against(reference, result, 0)
             update["throughput_speedup"] = _against(reference, result, -1)
@@ -192,7 +221,13 @@ def _against(reference: Result, result: Result, which: int) -> object:
     )
 
 
-def _append_new(path: Path, results: list[Result]) -> None:
+def _append_new(path: Path, results: list[Result], progress: Progress) -> None:
     """Appends unless these are the newest there: a run that re-used everything adds nothing."""
-    if not path.is_file() or read(path).rows != results:
+    try:
+        known = read(path).rows if path.is_file() else []
+    except UserError as error:  # of an older version, or damaged: kept, but not built upon
+        os.replace(path, path.with_suffix(".jsonl.old"))
+        progress.note(f"{error} It is kept as {path.with_suffix('.jsonl.old').name}.")
+        known = []
+    if known != results:
         append(path, results)

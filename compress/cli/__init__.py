@@ -37,5 +37,7 @@ def main() -> None:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:  # no permission, no space for a log: the system's own sentence
-        typer.echo(f"Error: {error}", err=True)
+        where = f"{error.filename}: " if error.filename else ""
+        what = error.strerror or error
+        typer.echo(f"Error: {where}{what}. Give a path that you may read and write.", err=True)
         sys.exit(UserError.exit_code)

@@ -1,8 +1,14 @@
 """`compress check`: is this recipe right, without running it?"""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import typer
 
 from compress.cli.run import Allowed, Assignments, Data, Recipe
+
+if TYPE_CHECKING:
+    from compress.recipe import Recipe as Loaded
 
 
 def check(
@@ -11,7 +17,7 @@ def check(
     assignments: Assignments = None,
     allow_builders: Allowed = None,
 ) -> None:
-    """Validate a recipe: keys, values, builders, and whether data and weights are there."""
+    """Validate a recipe: keys, values, builders, the data's layout, the weights file."""
     from compress.recipe import load_recipe
 
     allowed = allow_builders or []
@@ -28,11 +34,41 @@ def check(
         try:
             resolve(name, allowed)
         except UserError as error:
-            faults.append(f"  {'.'.join(map(str, path))}: {error}")
-    try:
-        plan = make_plan(loaded, machine(), loaded.measure.threads or usable_threads(), allowed)
-    except UserError as error:
-        faults.append(f"  {error}")
+            faults.append(f"{'.'.join(map(str, path))}: {error}")
+    for question in (_data, _weights):
+        try:
+            typer.echo(question(loaded))
+        except UserError as error:
+            faults.append(str(error))
     if faults:
-        raise UserError("\n".join([f"{recipe} cannot run here:", *faults]))
+        raise UserError("\n".join([f"{recipe} cannot run here:", *(f"  {x}" for x in faults)]))
+    plan = make_plan(loaded, machine(), loaded.measure.threads or usable_threads(), allowed)
     typer.echo(f"{recipe} is right: {len(plan.stages)} stages, {len(plan.entries)} rows.")
+
+
+def _data(recipe: "Loaded") -> str:
+    from compress.data.layouts import check_classes, read_folder
+
+    settings = recipe.data
+    if settings.path is None:
+        return f"data: made by {settings.builder}"
+    data = read_folder(Path(settings.path), settings.picture_column, settings.label_column)
+    check_classes(data)
+    labelled = sum(p.label is not None for p in data.pictures)
+    return (
+        f"data: {labelled} labelled pictures of {len(data.classes)} classes, "
+        f"{len(data.pictures) - labelled} unlabelled (not decoded yet)"
+    )
+
+
+def _weights(recipe: "Loaded") -> str:
+    from compress.checkpoint import load_tensors
+    from compress.plan import weights_path
+
+    path = weights_path(recipe)
+    if path is None:
+        return f"weights: {recipe.teacher.weights or 'none, trained from scratch'}"
+    tensors, metadata = load_tensors(path)
+    classes = metadata.get("classes") or (metadata.get("spec") or {}).get("classes")
+    named = f"{len(classes)} classes named" if isinstance(classes, list) else "no classes named"
+    return f"weights: {len(tensors)} tensors, {named} (not yet loaded into the network)"

@@ -1,6 +1,7 @@
 """`compress choose`: which model to serve for a budget."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +50,7 @@ def choose(
     if as_json:
         typer.echo(json.dumps(_as_json(choice), indent=2))
     else:
-        for line in _lines(choice):
+        for line in _lines(choice, chosen):
             typer.echo(plain(line))
     if choice.picked is None:
         raise NothingFits(f"Nothing fits. {plain(' '.join(choice.hints()))}")
@@ -70,7 +71,7 @@ def default_reports(folder: Path = Path("reports")) -> list[Path]:
     return found
 
 
-def _lines(choice: Choice) -> Iterator[str]:
+def _lines(choice: Choice, folders: list[Path]) -> Iterator[str]:
     row = choice.picked
     if row is None:
         yield f"Asked: {choice.budget}."
@@ -78,20 +79,23 @@ def _lines(choice: Choice) -> Iterator[str]:
         yield from (f"  {line}" for line in choice.misses)
         return
     yield f"Chosen: {name(row)}"
-    file = _file(row)
+    file = _locate(row, folders)
     yield f"Model file: {file or row.artifact.path}"
     if file is None:
-        yield f"  It is not in this folder; this makes it: {row.command}"
+        yield f"  It is not here; this makes it: {row.command}"
     yield f"Why: {choice.why}"
     if choice.runner_up:
         yield f"Runner-up: {choice.runner_up_lost}"
     yield from choice.warnings
 
 
-def _file(row: Result) -> Path | None:
-    """The model file; `compress run` writes below ./runs unless told otherwise."""
-    files = [folder / row.artifact.path for folder in (Path(), Path("runs"))]
-    return next((file for file in files if file.is_file()), None)
+def _locate(row: Result, folders: list[Path]) -> str | None:
+    """The model file from where the user stands: it lies below the --out that holds the report."""
+    for folder in folders:
+        for parent in (Path.cwd(), *folder.resolve().parents):
+            if (parent / row.artifact.path).is_file():
+                return os.path.relpath(parent / row.artifact.path)
+    return None
 
 
 def _as_json(choice: Choice) -> dict[str, object]:

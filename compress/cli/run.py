@@ -32,7 +32,7 @@ def run(
     """Train, compress, export, measure, report. Run again, it re-uses all that is done."""
     from compress.recipe import load_recipe
 
-    changes = list(assignments or []) + ([f"device={device}"] if device else [])
+    changes = [*(assignments or []), *([f"device={device}"] if device else [])]
     allowed = allow_builders or []
     loaded = load_recipe(recipe, data, changes, allowed)
 
@@ -59,7 +59,11 @@ def run(
         return
     progress = Progress(console, out / RUNS / loaded.name / "run.log")
     command = shlex.join(["compress", *sys.argv[1:]])
-    results = run_recipe(loaded, out, progress, command, allowed)
+    try:
+        results = run_recipe(loaded, out, progress, command, allowed)
+    except KeyboardInterrupt:
+        typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
+        raise typer.Exit(130) from None
 
     budget = budget_of(loaded)
     console.print()

@@ -1,26 +1,40 @@
 """Accuracy from logits that an artifact's runtime computed."""
 
+from pathlib import Path
+
 import numpy as np
 from scipy import stats
 
-from compress.data.pictures import DataSet
+from compress.errors import UserError
 from compress.input_spec import InputSpec, preprocess
 from compress.results import Accuracy, Interval, SinglePictureClasses
 from compress.runtimes import Session
-from compress.seeding import generator
 
 CONFIDENCE = 0.95
-RESAMPLES = 4000
 
 
 def run_on_pictures(
-    session: Session, data: DataSet, indices: np.ndarray, spec: InputSpec, batch_size: int = 16
+    session: Session, paths: list[Path], spec: InputSpec, batch_size: int = 16
 ) -> np.ndarray:
-    """float32 (n, classes) logits for picture files, prepared exactly as in deployment."""
-    outputs = [
-        session.run(preprocess(data.paths(indices[i : i + batch_size]), spec))
-        for i in range(0, len(indices), batch_size)
-    ]
+    """float32 (n, classes) logits for picture files, prepared exactly as in deployment.
+
+    Raises:
+        UserError: a file that is no picture, or a model whose outputs are not the spec's classes.
+    """
+    size = session.batch_size or batch_size
+    outputs = []
+    for start in range(0, len(paths), size):
+        pictures = preprocess(paths[start : start + size], spec)
+        count = len(pictures)
+        if session.batch_size:  # the file takes so many and no fewer
+            pictures = np.resize(pictures, (size, *pictures.shape[1:]))
+        logits = session.run(pictures)
+        if logits.ndim != 2 or logits.shape[1] != len(spec.classes):
+            raise UserError(
+                f"The model gives an output of shape {logits.shape}, but its input spec names "
+                f"{len(spec.classes)} classes."
+            )
+        outputs.append(logits[:count])
     return np.concatenate(outputs)
 
 
@@ -60,17 +74,21 @@ def wilson(successes: int, trials: int) -> Interval:
 
 
 def paired_drop(teacher: str, candidate: str) -> Interval:
-    """Teacher's minus the candidate's top-1 on the same pictures, with a paired bootstrap interval.
+    """Teacher's minus the candidate's top-1 on the same pictures, with a paired interval.
+
+    The interval is Wald's after half a picture was added to each cell of the 2 x 2 table (Agresti &
+    Min 2005, Statistics in Medicine 24:729-740): unlike a bootstrap it does not shrink to nothing
+    where the two never disagree.
 
     Args:
         teacher, candidate: one '1' or '0' per picture, in the same order.
     """
-    a = np.frombuffer(teacher.encode(), np.uint8).astype(np.int64)
-    b = np.frombuffer(candidate.encode(), np.uint8).astype(np.int64)
-    difference = a - b
-    rng = generator(0, "paired bootstrap", len(a))
-    chosen = rng.integers(len(a), size=(RESAMPLES, len(a)))
-    low, high = np.quantile(
-        difference[chosen].mean(1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    )
-    return Interval(value=float(difference.mean()), low=float(low), high=float(high))
+    n = len(teacher)
+    pairs = list(zip(teacher, candidate, strict=True))
+    lost, gained = pairs.count(("1", "0")), pairs.count(("0", "1"))
+    z = stats.norm.ppf((1 + CONFIDENCE) / 2)
+    centre = (lost - gained) / (n + 2)
+    half = z * np.sqrt((lost + gained + 1) - (lost - gained) ** 2 / (n + 2)) / (n + 2)
+    value = (lost - gained) / n
+    low, high = max(-1.0, min(value, centre - half)), min(1.0, max(value, centre + half))
+    return Interval(value=value, low=float(low), high=float(high))

@@ -8,7 +8,7 @@ from compress.choose import Budget, Choice, choose
 from compress.pareto import front_rows
 from compress.report import units
 from compress.report.say import name
-from compress.report.table import Column, columns, more_columns, role
+from compress.report.table import Column, columns, more_columns, remarks, role
 from compress.results import Machine, Result, SinglePictureClasses, Training
 
 # What decides which kernels a runtime can use, on x86 and on ARM.
@@ -98,7 +98,7 @@ def content(
         details=_details(rows),
         machine=_machine(rows),
         commands=list(commands.items()),
-        notes=[f"{name(row)}: {note}" for row in rows for note in row.notes],
+        notes=[f"{name(row)}: {note}" for row in rows for note in remarks(row)],
         damaged=list(damaged),
     )
 

@@ -31,8 +31,20 @@ def result_folders(path: Path) -> list[Path]:
 
 
 def newest_comparable(folders: Iterable[Path]) -> list[Path]:
-    """The folder that was measured last, and those whose rows can be compared with its."""
-    dated = sorted(folders, key=lambda f: max(row.measured_at for row in read(f).rows))
+    """The folder that was measured last, and those whose rows can be compared with its.
+
+    Raises:
+        UserError: none of them can be read.
+    """
+    dates: dict[Path, str] = {}
+    for folder in folders:
+        try:
+            dates[folder] = max(row.measured_at for row in read(folder).rows)
+        except UserError:
+            continue
+    if not dates:
+        raise UserError("No report here can be read: run a recipe again, or name a report folder.")
+    dated = sorted(dates, key=lambda folder: dates[folder])
     kept = dated[-1:]
     for folder in reversed(dated[:-1]):
         try:

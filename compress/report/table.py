@@ -30,7 +30,21 @@ def role(row: Result) -> str:
 
 def labelled(row: Result) -> str:
     """The candidate's name with its role."""
-    return f"{row.candidate}, {role(row)}" if role(row) else row.candidate
+    told = role(row) and role(row) not in row.candidate
+    return f"{row.candidate}, {role(row)}" if told else row.candidate
+
+
+def remarks(row: Result) -> list[str]:
+    """The row's notes, and what it gained over its control."""
+    gain = row.gain_over_control
+    if gain is None:
+        return row.notes
+    sure = "" if gain.low > 0 or gain.high < 0 else ": not told apart from none"
+    return [
+        *row.notes,
+        f"top-1 is {units.points_interval(gain)} points above the same network's without a "
+        f"teacher (95 % interval){sure}.",
+    ]
 
 
 def ratio(speedup: Speedup | None) -> Interval | None:

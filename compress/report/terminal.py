@@ -10,7 +10,7 @@ from rich.text import Text
 
 from compress.choose import Budget
 from compress.pareto import front_rows
-from compress.report.table import MARK, columns, role
+from compress.report.table import MARK, columns, remarks, role
 from compress.report.text import plain as plain
 from compress.results import Result
 
@@ -22,7 +22,9 @@ LEGEND = (
 )
 
 
-def results_table(rows: Sequence[Result], budget: Budget | None = None) -> RenderableType:
+def results_table(
+    rows: Sequence[Result], budget: Budget | None = None, width: int = 100
+) -> RenderableType:
     """All rows, fastest first, the budget and every note below.
 
     A row takes two lines: the numbers, and below them what limits them.
@@ -30,6 +32,8 @@ def results_table(rows: Sequence[Result], budget: Budget | None = None) -> Rende
     rows = sorted(rows, key=lambda row: row.latency_s)
     front = front_rows(rows)
     shown = [column for column in columns(rows) if column.numeric]
+    if width < 96:
+        shown = shown[:-2]  # size and MACs: the report has them
     table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("")
     table.add_column("candidate\nruntime, role", overflow="fold")
@@ -43,7 +47,7 @@ def results_table(rows: Sequence[Result], budget: Budget | None = None) -> Rende
     below = [Text(LEGEND, style="dim")]
     if budget:
         below.append(Text(f"Budget: {budget}."))
-    below += [Text(f"{plain(row.candidate)}: {plain(n)}") for row in rows for n in row.notes]
+    below += [Text(f"{plain(row.candidate)}: {plain(n)}") for row in rows for n in remarks(row)]
     return Group(table, *below)
 
 
@@ -54,7 +58,8 @@ def _two_lines(value: str, rest: str = "") -> Text:
 
 
 def _name(row: Result, style: str) -> Text:
-    below = f"{row.artifact.runtime}, {role(row)}" if role(row) else row.artifact.runtime
+    told = role(row) and role(row) not in row.candidate
+    below = f"{row.artifact.runtime}, {role(row)}" if told else row.artifact.runtime
     lines = wrap(plain(row.candidate), 34) or ["?"]
     return Text("\n".join(lines), style).append(f"\n{below}", style="dim not bold")
 
@@ -64,5 +69,5 @@ def show(
 ) -> None:
     """Prints the table; 100 columns wide where there is no terminal, as in a log."""
     console = console or Console()
-    width = None if console.is_terminal else 100
-    console.print(results_table(rows, budget), width=width)
+    width = console.width if console.is_terminal else 100
+    console.print(results_table(rows, budget, width), width=width)

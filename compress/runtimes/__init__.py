@@ -11,6 +11,7 @@ class Session(Protocol):
     """A loaded model."""
 
     picture_size: tuple[int, int]  # height, width
+    batch_size: int | None  # None: any
 
     def run(self, pictures: "np.ndarray") -> "np.ndarray":
         """float32 (n, 3, height, width), normalised, to float32 logits (n, classes)."""

@@ -42,11 +42,16 @@ class OnnxSession:
         if not isinstance(height, int) or not isinstance(width, int):
             raise UserError(f"{path} leaves its input's height and width free; export fixed ones.")
         self.picture_size = (height, width)
+        batch = inputs[0].shape[0]
+        self.batch_size = batch if isinstance(batch, int) else None
 
     @property
     def metadata(self) -> dict[str, str]:
         return dict(self.session.get_modelmeta().custom_metadata_map)
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
-        outputs = self.session.run(None, {self.input: pictures})
+        try:
+            outputs = self.session.run(None, {self.input: pictures})
+        except Exception as error:
+            raise UserError(f"onnxruntime cannot run the model: {error}") from error
         return np.asarray(outputs[0], dtype=np.float32)

@@ -11,6 +11,8 @@ from compress.candidate import Candidate
 class TorchSession:
     """A candidate's safetensors file, float32, channels_last, no compilation."""
 
+    batch_size: int | None = None
+
     def __init__(self, path: Path, threads: int, allowed: tuple[str, ...]) -> None:
         candidate = Candidate.load(path.parent, allowed)
         self.picture_size = (candidate.spec.height, candidate.spec.width)

@@ -31,14 +31,14 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     singles = data.single_picture_indices
     single_picture = None
     if len(singles):
-        logits = run_on_pictures(session, data, singles, artifact.spec)
+        logits = run_on_pictures(session, data.paths(singles), artifact.spec)
         single_picture = SinglePictureClasses(
             pictures=len(singles),
             in_training=int(np.isin(singles, data.indices("train")).sum()),
             top1=float((logits.argmax(1) == data.labels[singles]).mean()),
         )
     validation = data.indices("validation")
-    logits = run_on_pictures(session, data, validation, artifact.spec)
+    logits = run_on_pictures(session, data.paths(validation), artifact.spec)
     accuracy = score(logits, data.labels[validation], single_picture)
     context.progress.note(
         f"top-1 {accuracy.top1.value:.1%} of {accuracy.pictures} validation pictures"

@@ -151,16 +151,20 @@ def run(tmp_path, monkeypatch):
     return lambda *arguments: CliRunner().invoke(app, arguments)
 
 
-def test_command_prints_the_file_and_what_makes_it(run, tmp_path):
+def test_command_prints_the_file_and_what_makes_it(run, tmp_path, monkeypatch):
     asked = ("--speedup", "5", "--max-accuracy-drop", "0.02")
     out = run(*asked)
     assert out.exit_code == 0
     assert "Model file: whales/r1/small.onnx" in out.output
     assert "compress run recipes/whales.yaml" in out.output
-    (tmp_path / "runs/whales/r1").mkdir(parents=True)
-    (tmp_path / "runs/whales/r1/small.onnx").touch()
+    (tmp_path / "whales/r1").mkdir(parents=True)
+    (tmp_path / "whales/r1/small.onnx").touch()
     there = run("reports/whales", *asked).output
-    assert "Model file: runs/whales/r1/small.onnx" in there and "compress run" not in there
+    assert "Model file: whales/r1/small.onnx" in there and "compress run" not in there
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    there = run("../reports/whales", *asked).output
+    assert "Model file: ../whales/r1/small.onnx" in there and "compress run" not in there
 
 
 def test_command_takes_the_newest_reports_that_are_comparable(run, tmp_path):

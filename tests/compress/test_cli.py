@@ -56,13 +56,16 @@ def test_a_user_error_is_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
 def test_check_says_what_is_wrong(write_recipe: Write, shapes: Path) -> None:
     done = compress("check", write_recipe(tiny_recipe(shapes)))
     assert done.returncode == 0 and "is right: 14 stages, 4 rows" in done.stdout
+    assert "36 labelled pictures of 3 classes, 6 unlabelled" in done.stdout
     recipe = tiny_recipe(shapes)
     recipe["teacher"]["builder"] = "teachers.vgg:vgg17"
+    recipe["teacher"]["weights"] = "nothing.safetensors"
     recipe["data"]["path"] = "/nowhere"
     done = compress("check", write_recipe(recipe))
     assert done.returncode == 2
     assert "teachers.vgg has no function 'vgg17'" in done.stderr
     assert "No data at /nowhere" in done.stderr
+    assert "No weights at" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -55,6 +55,26 @@ def test_paired_drop_is_the_difference_and_antisymmetric(pairs: list[tuple[bool,
     assert (back.value, back.low, back.high) == pytest.approx((-drop.value, -drop.high, -drop.low))
 
 
+def test_two_that_never_disagree_are_still_uncertain() -> None:
+    drop = paired_drop("1" * 12 + "0" * 4, "1" * 12 + "0" * 4)
+    # Agresti & Min: half a picture in each cell, so 1 discordant pair of 18.
+    half = 1.959964 * np.sqrt(1 / 18**2)
+    assert (drop.low, drop.value, drop.high) == pytest.approx((-half, 0, half), abs=1e-6)
+
+
+def test_paired_intervals_cover() -> None:
+    rng = np.random.default_rng(0)
+    lost, gained, n = 0.12, 0.05, 200
+    hits = 0
+    for _ in range(1000):
+        kinds = rng.choice(3, n, p=[lost, gained, 1 - lost - gained])
+        teacher = "".join("101"[k] for k in kinds)
+        student = "".join("011"[k] for k in kinds)
+        drop = paired_drop(teacher, student)
+        hits += drop.low <= lost - gained <= drop.high
+    assert 930 <= hits <= 970
+
+
 def test_a_paired_interval_is_sharper_than_its_parts() -> None:
     rng = np.random.default_rng(0)
     a = rng.random(400) < 0.5

@@ -109,7 +109,8 @@ def test_set_and_data_take_the_recipes_place(write_recipe: Write, tmp_path: Path
     assert loaded.candidates["shufflenet_v2_x0_5"][0].distill.loss.beta == 2
     assert "is not there" in fault(path, assignments=["candidates.shufflenet_v2_x0_5.4.x=1"])
     assert "key.path=value" in fault(path, assignments=["seed"])
-    assert "unknown key" in fault(path, assignments=["data.pth=3"])
+    assert "--set: data.pth: unknown key" in fault(path, assignments=["data.pth=3"])
+    assert "no candidate 'nope'" in fault(path, assignments=["candidates.nope.0.distill.views=1"])
 
 
 def test_steps_that_would_throw_work_away_are_refused(write_recipe: Write, tmp_path: Path) -> None:

@@ -189,9 +189,44 @@ def test_eval_and_predict_agree_with_the_report(
         )
     )
     assert right == results[2].accuracy.correct
-    assert evaluate_file(model, shapes).pictures == 36  # no split of its own: all labelled
+    evaluation = evaluate_file(model, shapes)  # no split of its own: all labelled
+    assert (evaluation.accuracy.pictures, evaluation.split) == (36, "all")
+    with pytest.raises(UserError, match="has no split"):
+        evaluate_file(model, shapes, "train")
     for names in predict_files(model, [table[0][0]]):
+        assert not isinstance(names, UserError)
         assert sum(p for _, p in names) == pytest.approx(1)
+
+
+def test_a_file_with_a_fixed_batch(
+    finished: tuple[Path, list[Result]], shapes: Path, tmp_path: Path
+) -> None:
+    import onnx
+
+    from compress.artifact import spec_of
+
+    out, results = finished
+    model = out / results[2].artifact.path
+    proto = onnx.load(model)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(proto, tmp_path / "fixed.onnx")
+    free, fixed = evaluate_file(model, shapes), evaluate_file(tmp_path / "fixed.onnx", shapes)
+    assert free.accuracy.correct == fixed.accuracy.correct
+    spec = spec_of(model).model_copy(update={"classes": ("bar", "cross", "dot", "more")})
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
+    with pytest.raises(UserError, match="names 4 classes"):
+        list(predict_files(model, [shapes / "bar" / "00.png"], spec_file=tmp_path / "spec.json"))
+
+
+def test_results_of_an_older_version_are_kept_and_do_not_block(
+    finished: tuple[Path, list[Result]],
+) -> None:
+    out, results = finished
+    file = out / "runs/tiny/results.jsonl"
+    file.write_text('{"schema_version": 0}\n')
+    assert run(out / "tiny.yaml", out)[0] == results
+    assert read(file).rows == results
+    assert file.with_suffix(".jsonl.old").read_text() == '{"schema_version": 0}\n'
 
 
 def test_labels_that_the_model_does_not_know(
@@ -355,15 +390,16 @@ def test_the_commands_on_a_finished_run(
 
     done = runner.invoke(app, ["eval", model, "--data", str(shapes), "--json"])
     assert json.loads(done.stdout)["pictures"] == 36
-    done = runner.invoke(app, ["eval", model, "--data", str(shapes), "--split", "train"])
-    assert "36 pictures" in done.stdout and "top-1" in done.stdout
+    done = runner.invoke(app, ["eval", model, "--data", str(shapes)])
+    assert "36 pictures" in done.stdout and "may have been trained on some" in done.stdout
 
     picture = shapes / "bar" / "00.png"
     done = runner.invoke(app, ["predict", model, str(picture)])
     assert len(done.stdout.splitlines()) == 4  # the picture and its three classes
     (out / "no.jpg").write_text("no picture")
-    done = runner.invoke(app, ["predict", model, "no.jpg"])
-    assert isinstance(done.exception, UserError) and "cannot be read" in str(done.exception)
+    done = runner.invoke(app, ["predict", model, "no.jpg", str(picture)])
+    assert isinstance(done.exception, UserError) and "1 of 2 pictures" in str(done.exception)
+    assert len(done.stdout.splitlines()) >= 5  # the good one was answered all the same
 
     done = runner.invoke(app, ["choose", "--speedup", "0.001", "--max-accuracy-drop", "1"])
     assert done.exit_code == 0 and ".onnx" in done.stdout

@@ -11,7 +11,8 @@ from compress.data.layouts import read_folder
 from compress.data.pictures import DataSet
 from compress.data.pixels import drop_unreadable
 from compress.errors import UserError
-from compress.measure.accuracy import run_on_pictures, score
+from compress.input_spec import preprocess
+from compress.measure.accuracy import infer, run_on_pictures, score
 from compress.measure.machine import usable_threads
 from compress.results import Accuracy
 from compress.runtimes.onnxruntime import OnnxSession
@@ -92,10 +93,11 @@ def predict_files(
     session = OnnxSession(model, threads or usable_threads())
     for picture in pictures:
         try:
-            logits = run_on_pictures(session, [picture], spec)[0]
+            prepared = preprocess([picture], spec)
         except UserError as error:
             yield error
             continue
+        logits = infer(session, prepared, spec)[0]
         p = np.exp(logits - logits.max())
         p /= p.sum()
         best = np.argsort(-p, kind="stable")[:top]

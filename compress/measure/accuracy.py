@@ -22,20 +22,28 @@ def run_on_pictures(
         UserError: a file that is no picture, or a model whose outputs are not the spec's classes.
     """
     size = session.batch_size or batch_size
-    outputs = []
-    for start in range(0, len(paths), size):
-        pictures = preprocess(paths[start : start + size], spec)
-        count = len(pictures)
-        if session.batch_size:  # the file takes so many and no fewer
-            pictures = np.resize(pictures, (size, *pictures.shape[1:]))
-        logits = session.run(pictures)
-        if logits.ndim != 2 or logits.shape[1] != len(spec.classes):
-            raise UserError(
-                f"The model gives an output of shape {logits.shape}, but its input spec names "
-                f"{len(spec.classes)} classes."
-            )
-        outputs.append(logits[:count])
-    return np.concatenate(outputs)
+    chunks = [paths[start : start + size] for start in range(0, len(paths), size)]
+    return np.concatenate([infer(session, preprocess(chunk, spec), spec) for chunk in chunks])
+
+
+def infer(session: Session, pictures: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """float32 (n, classes) logits for float32 (n, 3, height, width) prepared pictures.
+
+    A file with a fixed batch gets its pictures repeated up to that number.
+
+    Raises:
+        UserError: outputs that are not one number for each of the spec's classes.
+    """
+    count = len(pictures)
+    if session.batch_size:
+        pictures = np.resize(pictures, (session.batch_size, *pictures.shape[1:]))
+    logits = session.run(pictures)[:count]
+    if logits.shape != (count, len(spec.classes)):
+        raise UserError(
+            f"The model gives an output of shape {logits.shape} for {count} pictures, but its "
+            f"input spec names {len(spec.classes)} classes."
+        )
+    return logits
 
 
 def score(

@@ -1,11 +1,35 @@
 """onnxruntime on the CPU."""
 
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 from compress.errors import UserError
+
+
+@contextmanager
+def _float_environment_kept() -> Iterator[None]:
+    """Restores how this thread treats denormals.
+
+    With `set_denormal_as_zero` onnxruntime's first session changes the calling thread for good, so
+    that a network trained before and one trained after would differ in their last bits.
+    """
+    try:
+        libm = ctypes.CDLL(None)
+        get, set_ = libm.fegetenv, libm.fesetenv
+    except (AttributeError, OSError, TypeError):  # Windows: its C library keeps it elsewhere
+        yield
+        return
+    environment = ctypes.create_string_buffer(256)  # fenv_t has 8 to 32 bytes
+    get(environment)
+    try:
+        yield
+    finally:
+        set_(environment)
 
 
 class OnnxSession:
@@ -26,9 +50,10 @@ class OnnxSession:
         # Denormals make float layers many times slower on some pictures; all peers set this.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         try:
-            self.session = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
-            )
+            with _float_environment_kept():
+                self.session = onnxruntime.InferenceSession(
+                    path, options, providers=["CPUExecutionProvider"]
+                )
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise UserError(f"{path} cannot be loaded by onnxruntime: {error}") from error
         inputs = self.session.get_inputs()

@@ -1,5 +1,7 @@
 """The exported file computes what the network computes, and what is counted in it is right."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,19 @@ def test_a_mismatch_names_the_layer_where_it_starts(name: str, layer: str, tmp_p
     with pytest.raises(UserError, match="does not compute what the network does") as caught:
         check_export(candidate, path, pictures(4))
     assert f"{layer!r}" in str(caught.value)
+
+
+def test_a_session_leaves_the_threads_arithmetic_alone(tmp_path: Path) -> None:
+    export_onnx(make("vgg"), tmp_path / "model.onnx")
+    # In a process of its own: only onnxruntime's first session changes anything.
+    code = (
+        "import sys; from pathlib import Path; from compress.runtimes.onnxruntime import "
+        "OnnxSession; OnnxSession(Path(sys.argv[1]), 1); assert 5e-324 * 1.0 > 0"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "model.onnx")], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_files_that_are_no_model(tmp_path: Path) -> None:

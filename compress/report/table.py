@@ -39,11 +39,12 @@ def remarks(row: Result) -> list[str]:
     gain = row.gain_over_control
     if gain is None:
         return row.notes
-    sure = "" if gain.low > 0 or gain.high < 0 else ": not told apart from none"
+    sure = "" if gain.low > 0 or gain.high < 0 else "; it may be nothing"
+    interval = f"{units.points(gain.low)} to {units.points(gain.high)}"
     return [
         *row.notes,
-        f"top-1 is {units.points_interval(gain)} points above the same network's without a "
-        f"teacher (95 % interval){sure}.",
+        f"learning from the teacher gained {units.points(gain.value)} points of top-1 over the "
+        f"control without one (95 % interval {interval}{sure}).",
     ]
 
 

@@ -14,7 +14,10 @@ from compress.choose import Budget
 from compress.cli.report import report as command
 from compress.errors import UserError
 from compress.report import units
+from compress.report.content import content
 from compress.report.join import join, merge
+from compress.report.markdown import markdown
+from compress.report.table import remarks
 from compress.report.terminal import show
 from compress.report.text import markdown_escape as escape
 from compress.report.write import write_report
@@ -272,3 +275,16 @@ def test_command_writes_a_joined_report(tmp_path, monkeypatch):
     assert out.exit_code == 0 and (tmp_path / "reports/joined/report.html").is_file()
     half = CliRunner().invoke(app, ["runs/a", "--speedup", "5"])
     assert isinstance(half.exception, UserError) and "both" in str(half.exception)
+
+
+@pytest.mark.parametrize("low", [0.01, -0.02])
+def test_what_the_teacher_was_worth_is_said(low):
+    gain = Interval(value=0.03, low=low, high=0.05)
+    row = result("small").model_copy(update={"gain_over_control": gain, "notes": ["first"]})
+    first, worth = remarks(row)
+    assert first == "first"
+    assert "gained 3.0 points of top-1 over the control" in worth
+    assert f"{100 * low:.1f} to 5.0" in worth
+    assert ("it may be nothing" in worth) == (low < 0)
+    text = markdown(content([row], None, "t"))
+    assert "gained 3.0 points" in text

@@ -17,6 +17,7 @@ from compress.errors import UserError
 from compress.input_spec import InputSpec
 from compress.results import Training
 from compress.seeding import torch_seed
+from compress.stage import Stage
 
 FILE = "model.safetensors"
 
@@ -51,14 +52,18 @@ class Candidate:
     def with_training(self, training: Training) -> "Candidate":
         return replace(self, training=training)
 
-    def save(self, folder: Path) -> None:
-        """Writes `model.safetensors`; everything but the weights is in its metadata."""
+    def save(self, folder: Path, made_by: Stage) -> None:
+        """Writes `model.safetensors`; its metadata say how to build it and what made it."""
         metadata = {
             "builder": self.builder,
             "settings": self.settings,
             "spec": self.spec.model_dump(),
             "lineage": self.lineage,
             "training": self.training.model_dump() if self.training else None,
+            "made_by": {
+                "settings": made_by.settings,
+                "inputs": {role: stage.folder_name for role, stage in made_by.inputs.items()},
+            },
         }
         save_tensors(folder / FILE, self.model.state_dict(), metadata)
 

@@ -22,5 +22,5 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     )
     settings = module.Settings.model_validate(stage.settings["settings"])
     candidate = module.apply(step_inputs, settings, context)
-    candidate.save(folder)
+    candidate.save(folder, stage)
     finish(folder)

@@ -97,7 +97,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
                 epochs=history,
             )
         )
-    teacher.save(folder)
+    teacher.save(folder, stage)
     finish(folder)
 
 

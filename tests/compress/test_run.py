@@ -432,3 +432,13 @@ def test_downloads_fail_with_what_to_do(
     recipe["teacher"]["weights"] = "torchvision:VGG16_Weights.NONE"
     with pytest.raises(UserError, match="torchvision has no"):
         run(write_recipe(recipe), tmp_path)
+
+
+def test_a_checkpoint_says_what_made_it(finished: tuple[Path, list[Result]]) -> None:
+    from compress.checkpoint import load_tensors
+
+    out, results = finished
+    teacher = next((out / "runs/stages").glob("teacher-*/model.safetensors"))
+    made_by = load_tensors(teacher)[1]["made_by"]
+    assert made_by["settings"]["train"]["epochs"] == 3
+    assert made_by["inputs"] == {"data": f"data-{results[0].data}"}

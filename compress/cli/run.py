@@ -67,7 +67,7 @@ def run(
 
     budget = budget_of(loaded)
     console.print()
-    show(results, budget)
+    show(results, budget, console)
     if budget:
         choice = choose_row(results, budget)
         if choice.picked:

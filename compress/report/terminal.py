@@ -1,5 +1,6 @@
 """The table in a terminal: 100 columns, readable without colour."""
 
+import sys
 from collections.abc import Sequence
 from textwrap import wrap
 
@@ -68,6 +69,5 @@ def show(
     rows: Sequence[Result], budget: Budget | None = None, console: Console | None = None
 ) -> None:
     """Prints the table; 100 columns wide where there is no terminal, as in a log."""
-    console = console or Console()
-    width = console.width if console.is_terminal else 100
-    console.print(results_table(rows, budget, width), width=width)
+    console = console or Console(width=None if sys.stdout.isatty() else 100)
+    console.print(results_table(rows, budget, console.width))

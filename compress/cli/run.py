@@ -71,7 +71,7 @@ def run(
     if budget:
         choice = choose_row(results, budget)
         if choice.picked:
-            typer.echo(f"Chosen: {choice.picked.artifact.path}\n{plain(choice.why)}")
+            typer.echo(f"Chosen: {out / choice.picked.artifact.path}\n{plain(choice.why)}")
         else:
             typer.echo(plain(" ".join(["Nothing meets the budget.", *choice.hints()])))
     typer.echo(f"Report: {out / REPORTS / loaded.name / 'report.html'} (and report.md)")

@@ -11,7 +11,9 @@ from compress.seeding import generator
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
-WARM_UP = 3
+WARM_UP = 3  # calls before the first round
+SETTLE_S = 0.05
+WARM_S = 0.01
 
 
 def time_interleaved(
@@ -23,9 +25,11 @@ def time_interleaved(
 ) -> dict[str, Latency]:
     """Times every session once a round, in a new random order each round.
 
-    A disturbance then hits all alike, and ratios are taken within a round. Each timed call follows
-    an untimed one of the same model: small models would otherwise be timed with the caches that a
-    big one left behind, and be the slower the more big ones a recipe has.
+    A disturbance then hits all alike, and ratios are taken within a round. Before each timed call
+    nothing runs for SETTLE_S, then the same model untimed for WARM_S: runtimes let their idle
+    threads spin for a while, and a model that is timed meanwhile looks up to twice as slow (VGG16
+    at 64 px: 14 ms instead of 7); without the untimed calls small models would be timed with the
+    caches that a big one left behind.
 
     Args:
         inputs: float32 (batch, 3, height, width) for each session, ready in memory.
@@ -37,7 +41,12 @@ def time_interleaved(
     rng = generator(0, "order of timing")
     for round_ in range(rounds):
         for name in rng.permutation(list(sessions)).tolist():
-            sessions[name].run(inputs[name])
+            time.sleep(SETTLE_S)
+            warm_until = time.perf_counter() + WARM_S
+            while True:
+                sessions[name].run(inputs[name])
+                if time.perf_counter() >= warm_until:
+                    break
             started = time.perf_counter()
             sessions[name].run(inputs[name])
             samples[name].append(time.perf_counter() - started)

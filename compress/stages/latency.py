@@ -20,7 +20,7 @@ from compress.stage import Stage
 if TYPE_CHECKING:
     from compress.plan import Entry
 
-VERSION = 1
+VERSION = 2  # 2: waits until the threads of the model before have come to rest
 FILE = "latency.json"
 
 

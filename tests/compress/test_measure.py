@@ -1,6 +1,7 @@
 """Accuracy, intervals and speedups against independent formulas."""
 
 import time
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -115,11 +116,11 @@ def test_sessions_are_interleaved_and_raw_samples_kept() -> None:
     sessions = {name: Sleeper(name, 0.001, calls) for name in "abc"}
     inputs = {name: np.zeros((2, 3, 4, 4), np.float32) for name in "abc"}
     got = time_interleaved(sessions, inputs, 12, 1)
-    rounds = ["".join(calls[i : i + 6]) for i in range(9, len(calls), 6)]
-    assert len(rounds) == 12
-    # Each is called twice in a row: the timed call finds its own caches.
-    assert all(r[::2] == r[1::2] and sorted(r[::2]) == ["a", "b", "c"] for r in rounds)
-    assert len(set(rounds)) > 1
+    runs = [(name, len(list(group))) for name, group in groupby(calls[9:])]
+    assert 24 <= len(runs) <= 36  # 12 rounds of three; neighbours may be the same model
+    # Each is called untimed first: the timed call finds its own caches.
+    assert all(count >= 2 for _, count in runs)
+    assert len({tuple(name for name, _ in runs[i : i + 3]) for i in range(0, 24, 3)}) > 1
     for latency in got.values():
         assert len(latency.samples_s) == 12 and min(latency.samples_s) >= 0.001
         assert latency.pictures_per_s == pytest.approx(2 / latency.median_s)

@@ -15,9 +15,10 @@ from compress.builders import build
 from compress.checkpoint import load_into, load_tensors, save_tensors
 from compress.errors import UserError
 from compress.input_spec import InputSpec
-from compress.results import Training
+from compress.results import StepReport, Training
 from compress.seeding import torch_seed
 from compress.stage import Stage
+from compress.structure import Factored, restructure
 
 FILE = "model.safetensors"
 
@@ -32,6 +33,9 @@ class Candidate:
     spec: InputSpec
     lineage: tuple[str, ...]
     training: Training | None = None
+    factored: tuple[Factored, ...] = ()  # layers that a step replaced by factors
+    steps: tuple[StepReport, ...] = ()
+    dropped: str | None = None  # why no user should deploy this
 
     @classmethod
     def create(
@@ -52,6 +56,12 @@ class Candidate:
     def with_training(self, training: Training) -> "Candidate":
         return replace(self, training=training)
 
+    def after(self, lineage: str, report: StepReport, **changes: Any) -> "Candidate":
+        """This candidate with one more step behind it."""
+        return replace(
+            self, lineage=(*self.lineage, lineage), steps=(*self.steps, report), **changes
+        )
+
     def save(self, folder: Path, made_by: Stage) -> None:
         """Writes `model.safetensors`; its metadata say how to build it and what made it."""
         metadata = {
@@ -60,6 +70,9 @@ class Candidate:
             "spec": self.spec.model_dump(),
             "lineage": self.lineage,
             "training": self.training.model_dump() if self.training else None,
+            "factored": self.factored,
+            "steps": [report.model_dump() for report in self.steps],
+            "dropped": self.dropped,
             "made_by": {
                 "settings": made_by.settings,
                 "inputs": {role: stage.folder_name for role, stage in made_by.inputs.items()},
@@ -81,26 +94,45 @@ class Candidate:
         spec = InputSpec.model_validate(metadata["spec"])
         with torch.random.fork_rng(devices=[]):
             model = build(metadata["builder"], metadata["settings"], len(spec.classes), allowed)
+        past = History.of(metadata)
+        factored = tuple(Factored(*change) for change in metadata.get("factored", ()))
+        restructure(model, factored, tensors)
         load_into(model, tensors, path)
-        training = metadata["training"]
         return cls(
             model.eval(),
             metadata["builder"],
             metadata["settings"],
             spec,
-            tuple(metadata["lineage"]),
-            Training.model_validate(training) if training else None,
+            past.lineage,
+            past.training,
+            factored,
+            past.steps,
+            past.dropped,
         )
 
-    @staticmethod
-    def describe(folder: Path) -> tuple[tuple[str, ...], Training | None]:
-        """Lineage and training of a saved candidate, without building its network."""
+
+@dataclass(frozen=True)
+class History:
+    """How a saved candidate came to be, read without building its network."""
+
+    lineage: tuple[str, ...]
+    training: Training | None
+    steps: tuple[StepReport, ...]
+    dropped: str | None
+
+    @classmethod
+    def load(cls, folder: Path) -> "History":
         with safe_open(folder / FILE, "pt") as file:
-            metadata = {k: json.loads(v) for k, v in file.metadata().items()}
+            return cls.of({k: json.loads(v) for k, v in file.metadata().items()})
+
+    @classmethod
+    def of(cls, metadata: dict[str, Any]) -> "History":
         training = metadata["training"]
-        return (
+        return cls(
             tuple(metadata["lineage"]),
             Training.model_validate(training) if training else None,
+            tuple(StepReport.model_validate(report) for report in metadata.get("steps", ())),
+            metadata.get("dropped"),
         )
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
 
     from compress.candidate import Candidate
+    from compress.measure.layers import LayerTimes
+    from compress.results import Machine
 
 BUILT = "pictures"  # below the data stage's folder: what a data builder made
 
@@ -30,6 +32,15 @@ class Context:
     progress: Progress
     data_path: Path | None  # where the pictures lie; None where a builder makes them
     weights_path: Path | None  # of the teacher
+    tables: Path  # what layers cost on this machine, kept for all recipes
+    machine: "Machine"
+
+    def layer_times(self) -> "LayerTimes":
+        """The table of what layers cost in onnxruntime here."""
+        from compress.measure.layers import LayerTimes
+
+        owner = [self.machine.comparable(), self.machine.cpu_flags]
+        return LayerTimes(self.tables, owner, self.threads)
 
     def data(self, folder: Path) -> DataSet:
         """The data set of a data stage's folder."""
@@ -52,6 +63,7 @@ class StepInputs:
     previous: Path  # the candidate the step starts from
     teacher_folder: Path
     teacher_outputs: Path | None
+    teacher_artifact: Path | None  # for steps that measure
     folder: Path
     allowed: tuple[str, ...]
 
@@ -60,3 +72,11 @@ class StepInputs:
         from compress.candidate import Candidate
 
         return Candidate.load(self.teacher_folder, self.allowed)
+
+    @cached_property
+    def teacher_file(self) -> Path:
+        """The teacher as deployed in onnxruntime, for steps that measure."""
+        from compress.artifact import Artifact
+
+        assert self.teacher_artifact is not None, "only given to steps with MEASURES"
+        return Artifact.load(self.teacher_artifact).path

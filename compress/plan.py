@@ -60,6 +60,11 @@ def make_plan(
     data_stage = data.plan(recipe.data, seed, allowed)
     teacher_stage = teacher.plan(recipe.teacher, recipe.data.fit, seed, data_stage, allowed)
 
+    # Steps that decide by measured times compare with the teacher's own file.
+    teacher_artifact = export.plan("teacher", "onnxruntime", data_stage, teacher_stage)
+    measured_on = {"machine": machine.comparable(), "cpu_flags": machine.cpu_flags}
+    measured_on["threads"] = threads
+
     models: list[tuple[str, Role, str | None, Stage]] = []
     for name, chain in recipe.candidates.items():
         for suffix, steps_ in _with_controls([chosen(step) for step in chain]):
@@ -72,8 +77,12 @@ def make_plan(
                     inputs["teacher_outputs"] = teacher_outputs.plan(
                         views, seed, data_stage, teacher_stage
                     )
+                described = _described(kind, settings, seed, allowed)
+                if getattr(module, "MEASURES", False):
+                    inputs["teacher_artifact"] = teacher_artifact
+                    described["measured_on"] = measured_on
                 shown = f"{name} ({suffix})" if suffix else name
-                stage = _step(kind, module.VERSION, settings, seed, allowed, shown, inputs)
+                stage = Stage("step", f"{shown}: {kind}", STEP_VERSION, described, inputs)
             shown = f"{name} ({suffix})" if suffix else name
             models.append(
                 (shown, "control" if suffix else "candidate", name if suffix else None, stage)
@@ -106,25 +115,18 @@ def _with_controls(
             yield suffix, [*chain[:i], (kind, changed), *chain[i + 1 :]]
 
 
-def _step(
-    kind: str,
-    version: int,
-    settings: Any,
-    seed: int,
-    allowed: Sequence[str],
-    name: str,
-    inputs: dict[str, Stage],
-) -> Stage:
+def _described(kind: str, settings: Any, seed: int, allowed: Sequence[str]) -> dict[str, Any]:
     described = {
         "step": kind,
-        "step_version": version,
+        "step_version": steps.discover()[kind].VERSION,
         "training_version": TRAINING_VERSION,
-        "settings": settings.model_dump(),
+        # Whether there is a control beside it changes nothing in what the step makes.
+        "settings": settings.model_dump(exclude={"control"}),
         "seed": seed,
     }
     if student := getattr(settings, "student", None):
         described["code"] = identity(student, allowed)
-    return Stage("step", f"{name}: {kind}", STEP_VERSION, described, inputs)
+    return described
 
 
 def _in_order(ends: list[Stage]) -> Iterator[Stage]:

@@ -7,11 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
 
 from compress import steps
 from compress.builders import split_name
 from compress.errors import UserError
+from compress.grid import Grid, expand, is_grid
 from compress.recipe_file import SET, KeyPath, RecipeFile, read_recipe_file, set_value
 from compress.training.settings import Fraction, RecipeModel, TrainSettings
 
@@ -83,9 +84,10 @@ class MeasureSettings(RecipeModel):
     """How the deployed files are timed."""
 
     threads: Annotated[int, Field(ge=1)] | None = None  # none: all cores the process may use
-    rounds: Annotated[int, Field(ge=5, le=10_000)] = 60  # samples at batch 1, interleaved
+    processes: Annotated[int, Field(ge=1, le=100)] = 5  # fresh ones, each times everything
+    rounds: Annotated[int, Field(ge=5, le=10_000)] = 20  # a process's samples at batch 1
     throughput_batch: Annotated[int, Field(ge=2)] = 32
-    throughput_rounds: Annotated[int, Field(ge=3, le=1000)] = 7
+    throughput_rounds: Annotated[int, Field(ge=1, le=1000)] = 2
 
 
 class BudgetSettings(RecipeModel):
@@ -112,6 +114,49 @@ def step_model() -> type[RecipeModel]:
     return create_model("Step", __base__=RecipeModel, __validators__=validators, **fields)
 
 
+def chosen(step: Any) -> tuple[str, Any]:
+    """Name and settings of the one step that a list item holds."""
+    return next((k, v) for k in type(step).model_fields if (v := getattr(step, k)) is not None)
+
+
+def _out_of_order(kind: str, settings: Any, before: str) -> str | None:
+    """Why a step makes no sense after the one before it ("" at the beginning of a chain)."""
+    known = steps.discover()
+    replaces = getattr(known[kind], "replaces_model", lambda _: False)(settings)
+    if replaces and before:
+        return (
+            f"{kind} with a student must come first: it starts from a new network, so what "
+            f"{before} did would be lost"
+        )
+    if before and (reason := getattr(known[before], "LAST", None)):
+        return f"{kind} cannot follow {before}: {reason}"
+    if kind == "distill" and not replaces and not before:
+        return "distill has nothing to learn first: name a student, or prune or factorize before it"
+    return None
+
+
+def _candidate_name(name: str) -> str:
+    if not re.match(NAME, name):
+        raise ValueError("use letters, digits, _ . - for a candidate's name")
+    if name == "teacher":
+        raise ValueError("is the teacher's own name: choose another")
+    return name
+
+
+def _chain(value: list[Any]) -> list[Any]:
+    if not value:
+        raise ValueError("has no steps")
+    before = ""
+    for kind, settings in map(chosen, value):
+        if reason := _out_of_order(kind, settings, before):
+            raise ValueError(reason)
+        before = kind
+    return value
+
+
+CandidateName = Annotated[str, AfterValidator(_candidate_name)]
+
+
 class Recipe(RecipeModel):
     """One question a user has: a teacher, data, candidates, and the budget to choose by."""
 
@@ -122,30 +167,12 @@ class Recipe(RecipeModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     data: DataSettings
     teacher: TeacherSettings
-    candidates: Annotated[dict[str, list[step_model()]], Field(min_length=1)]  # type: ignore[valid-type]
+    candidates: Annotated[
+        dict[CandidateName, Annotated[list[step_model()], AfterValidator(_chain)]],  # type: ignore[valid-type]
+        Field(min_length=1),
+    ]
     measure: MeasureSettings = MeasureSettings()
     budget: BudgetSettings | None = None
-
-    @field_validator("candidates")
-    @classmethod
-    def _names_and_steps(cls, value: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        for name, chain in value.items():
-            if not re.match(NAME, name) or name == "teacher":
-                raise ValueError(f"{name!r}: use letters, digits, _ . - for a candidate's name")
-            if not chain:
-                raise ValueError(f"{name} has no steps")
-            for position, (kind, _) in enumerate(map(chosen, chain)):
-                if position > 0 and getattr(steps.discover()[kind], "REPLACES_MODEL", False):
-                    raise ValueError(
-                        f"{name}: {kind} must come first: it starts from a new network, "
-                        "so what the steps before it did would be lost"
-                    )
-        return value
-
-
-def chosen(step: Any) -> tuple[str, Any]:
-    """Name and settings of the one step that a list item holds."""
-    return next((k, v) for k in type(step).model_fields if (v := getattr(step, k)) is not None)
 
 
 def builders_of(recipe: Recipe) -> list[tuple[KeyPath, str]]:
@@ -167,7 +194,7 @@ def load_recipe(
     assignments: Sequence[str] = (),
     allowed: Sequence[str] = (),
 ) -> Recipe:
-    """Reads and checks a recipe; paths in it become absolute.
+    """Reads and checks a recipe; paths in it become absolute, grids one candidate per point.
 
     Args:
         data: takes the place of the recipe's data source (`--data`).
@@ -188,15 +215,16 @@ def load_recipe(
         section.pop("settings", None)
         file.data["data"] = section | {"path": str(data.resolve())}
 
-    faults = list(file.faults)
+    grid = expand(file.data, _schema_at)
+    faults = file.faults + [(_line(file, at), _shown(at), what) for at, what in grid.faults]
     recipe: Recipe | None = None
     try:
-        recipe = Recipe.model_validate(file.data)
+        recipe = Recipe.model_validate(grid.data)
     except ValidationError as error:
-        faults += [_fault(file, detail) for detail in error.errors()]
-    faults += _refused_builders(file, recipe, allowed)
+        faults += [_fault(file, grid, detail) for detail in error.errors()]
+    faults += _refused_builders(file, grid, recipe, allowed)
     if faults or recipe is None:
-        # A union reports a fault once for each of its members.
+        # A union reports a fault once for each of its members, a grid for each of its points.
         unique = list(dict.fromkeys(sorted(faults)))
         lines = [
             f"  {f'{path}:{line}' if line != SET else '--set'}: {where}: {what}"
@@ -208,16 +236,17 @@ def load_recipe(
 
 
 def _refused_builders(
-    file: RecipeFile, recipe: Recipe | None, allowed: Sequence[str]
+    file: RecipeFile, grid: Grid, recipe: Recipe | None, allowed: Sequence[str]
 ) -> list[tuple[int, str, str]]:
     # With other faults there is no Recipe; what can be found in the plain data is reported too.
-    names = builders_of(recipe) if recipe is not None else _plain_builders(file.data, ())
+    names = builders_of(recipe) if recipe is not None else _plain_builders(grid.data, ())
     faults = []
     for at, name in names:
         try:
             split_name(name, allowed)
         except UserError as error:
-            faults.append((_line(file, at), ".".join(map(str, at)), str(error)))
+            key, where = grid.written(at)
+            faults.append((_line(file, where), _shown(key), str(error)))
     return faults
 
 
@@ -238,15 +267,26 @@ def _line(file: RecipeFile, at: KeyPath) -> int:
     return file.lines.get(at, 1)
 
 
-def _fault(file: RecipeFile, detail: Any) -> tuple[int, str, str]:
+def _shown(at: KeyPath) -> str:
+    return ".".join(map(str, at)) or "recipe"
+
+
+def _fault(file: RecipeFile, grid: Grid, detail: Any) -> tuple[int, str, str]:
     """Line, key path and a sentence for one of pydantic's error records."""
     at: KeyPath = tuple(detail["loc"])
     # pydantic names the member of a union in the path; the recipe's author never wrote that.
     at = tuple(k for i, k in enumerate(at) if not (i and at[i - 1] == "loss" and k in _LOSSES))
+    at = at[:-1] if at[-1:] == ("[key]",) else at
+    key, where = grid.written(at)
     kind, value = detail["type"], detail["input"]
     if kind == "extra_forbidden":
-        near = get_close_matches(str(at[-1]), _known_keys(at[:-1]), 1, 0.5)
+        where = key
+        # What is known there may be another loss's.
+        known = [name for name in _known_keys(at[:-1]) if name != at[-1]]
+        near = get_close_matches(str(at[-1]), known, 1, 0.5)
         what = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+    elif value == [] and is_grid(value, at, _schema_at):
+        what = "an empty list: give at least one value"
     elif kind in ("float_type", "int_type") and isinstance(value, str) and _is_number(value):
         what = f"{value!r} is text: write the number without quotes"
     elif kind == "missing":
@@ -260,9 +300,10 @@ def _fault(file: RecipeFile, detail: Any) -> tuple[int, str, str]:
     else:
         what = str(detail["msg"]).removeprefix("Value error, ")
         what = what[0].lower() + what[1:]
-        if (kind.endswith(("_type", "_error")) and kind != "value_error") or "literal" in kind:
+        named = kind.endswith(("_type", "_error")) and kind != "value_error"
+        if named or kind.startswith(("greater_than", "less_than", "literal")):
             what += f", not {value!r}"
-    return _line(file, at), ".".join(map(str, at)) or "recipe", what
+    return _line(file, where), _shown(key), what
 
 
 _LOSSES = ("kd", "dkd", "dist")
@@ -278,7 +319,15 @@ def _is_number(text: str) -> bool:
 
 def _known_keys(at: KeyPath) -> list[str]:
     """The keys that the schema allows at a key path."""
-    schema = Recipe.model_json_schema()
+    return [key for node in _schema_at(at) for key in node.get("properties", {})]
+
+
+_schema = cache(Recipe.model_json_schema)
+
+
+def _schema_at(at: KeyPath) -> list[dict[str, Any]]:
+    """What the schema allows at a key path, as alternatives; nothing where it knows no such key."""
+    schema = _schema()
     definitions = schema.get("$defs", {})
 
     def options(node: dict[str, Any]) -> list[dict[str, Any]]:
@@ -293,14 +342,14 @@ def _known_keys(at: KeyPath) -> list[str]:
     for key in at:
         following: list[dict[str, Any]] = []
         for node in nodes:
-            if isinstance(key, int):
-                following += options(node.get("items", {}))
+            if isinstance(key, int) and "items" in node:
+                following += options(node["items"])
             elif key in node.get("properties", {}):
                 following += options(node["properties"][key])
             elif isinstance(node.get("additionalProperties"), dict):
                 following += options(node["additionalProperties"])
         nodes = following
-    return [key for node in nodes for key in node.get("properties", {})]
+    return nodes
 
 
 def _absolute(recipe: Recipe, folder: Path) -> Recipe:

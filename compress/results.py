@@ -5,14 +5,14 @@ file (report, choose) need neither torch nor a runtime.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from compress.errors import UserError
 from compress.files import write_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: samples by process, step reports, dropped
 RESULTS_FILE = "results.jsonl"
 
 Role = Literal["teacher", "candidate", "control"]
@@ -91,11 +91,18 @@ class Latency(_Record):
     median_s: float
     p95_s: float
     pictures_per_s: float
-    samples_s: list[float]  # raw; the i-th samples of one run's artifacts are one interleaved round
+    # Raw, one list a process; the i-th samples of one process's artifacts are one interleaved round.
+    samples_s: list[list[float]]
+
+    @field_validator("samples_s", mode="before")
+    @classmethod
+    def _one_process(cls, value: Any) -> Any:
+        """Schema 1 timed in one process."""
+        return [value] if value and isinstance(value[0], float) else value
 
 
 class Speedup(_Record):
-    """How many times faster than `against`, as the median of paired ratios of one process."""
+    """How many times faster than `against`: paired ratios, the median of the processes' medians."""
 
     against: str
     runtime: str  # of the reference
@@ -122,10 +129,39 @@ class Training(_Record):
     epochs: list[Epoch] = []
 
 
+class Decision(_Record):
+    """What a step tried on one layer, what that costs on the runtime, and whether it was kept."""
+
+    layer: str
+    change: str
+    before_s: float | None = None  # the layer's time in the runtime, as it was
+    after_s: float | None = None
+    kept: bool
+    reason: str = ""
+
+
+class Target(_Record):
+    """What a step was asked for, what it predicted before the whole network was measured."""
+
+    quantity: Literal["speedup", "macs", "ratio"]
+    asked: float
+    predicted: float | None = None
+    measured: float | None = None  # by the step, on an export of its own; the row is measured anew
+
+
+class StepReport(_Record):
+    """What one step of a chain has to say for itself."""
+
+    step: str
+    target: Target | None = None
+    decisions: list[Decision] = []
+    notes: list[str] = []
+
+
 class Result(_Record):
     """One artifact in one runtime, everything that was measured about it."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     recipe: str
     run: str  # content key of the plan
     data: str  # content key of the data stage: pictures and split
@@ -144,6 +180,8 @@ class Result(_Record):
     speedup_as_served: Speedup | None = None  # against the teacher in torch eager, batch 1
     gain_over_control: Interval | None = None  # top-1, this minus its control, paired
     training: Training | None = None
+    steps: list[StepReport] = []
+    dropped: str | None = None  # why this row is no candidate for a choice, in a sentence
     notes: list[str] = []
     machine: Machine
 

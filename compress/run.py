@@ -26,7 +26,7 @@ from compress.seeding import derive
 from compress.stage import Stage, Store
 
 FEW_PICTURES = 100  # validation pictures below which a report warns
-RUNS, REPORTS, STAGES = "runs", "reports", "stages"
+RUNS, REPORTS, STAGES, TABLES = "runs", "reports", "stages", "latency_tables"
 
 
 def run_recipe(
@@ -83,6 +83,8 @@ def _run(
         progress=progress,
         data_path=None if recipe.data.path is None else Path(recipe.data.path),
         weights_path=weights_path(recipe),
+        tables=out / RUNS / TABLES,
+        machine=here,
     )
     with progress.tree({stage.key: stage.title for stage in plan.stages}):
         for stage in plan.stages:
@@ -129,7 +131,7 @@ def _device(wanted: str) -> torch.device:
 def _result(
     entry: Entry, plan: Plan, store: Store, out: Path, command: str, here: Machine
 ) -> Result:
-    from compress.candidate import Candidate
+    from compress.candidate import History
     from compress.stages import accuracy, latency
 
     artifact = Artifact.load(store.folder(entry.artifact))
@@ -137,7 +139,7 @@ def _result(
     row = latency.row_name(entry.candidate, artifact.runtime)
     scored = accuracy.load(store.folder(entry.accuracy))
     data = DataSet.load(store.folder(plan.data), Path())
-    lineage, training = Candidate.describe(store.folder(entry.model))
+    past = History.load(store.folder(entry.model))
     return Result(
         recipe=plan.recipe.name,
         run=plan.key,
@@ -147,12 +149,14 @@ def _result(
         candidate=entry.candidate,
         role=entry.role,
         control_of=entry.control_of,
-        lineage=list(lineage),
+        lineage=list(past.lineage),
         artifact=artifact.facts(out),
         accuracy=scored,
         latency=[Latency.model_validate(x) for x in timed["latency"][row]],
         peak_memory_bytes=timed["peak_memory_bytes"][row],
-        training=training,
+        training=past.training,
+        steps=list(past.steps),
+        dropped=past.dropped,
         notes=_notes(entry, artifact, scored, data),
         machine=here,
     )

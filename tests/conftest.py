@@ -76,6 +76,7 @@ def tiny_recipe(data: Path) -> dict[str, Any]:
         },
         "measure": {
             "threads": 1,
+            "processes": 2,
             "rounds": 5,
             "throughput_batch": 2,
             "throughput_rounds": 3,

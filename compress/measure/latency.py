@@ -1,7 +1,6 @@
-"""How long a call takes: artifacts interleaved in one process, raw samples kept."""
+"""How long a call takes: artifacts interleaved in one process, then over several processes."""
 
 import time
-from collections.abc import Callable
 
 import numpy as np
 
@@ -20,10 +19,9 @@ def time_interleaved(
     sessions: dict[str, Session],
     inputs: dict[str, np.ndarray],
     rounds: int,
-    threads: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Latency]:
-    """Times every session once a round, in a new random order each round.
+    seed: int = 0,
+) -> dict[str, list[float]]:
+    """Seconds of each call: every session once a round, in a new random order each round.
 
     A disturbance then hits all alike, and ratios are taken within a round. Before each timed call
     nothing runs for SETTLE_S, then the same model untimed for WARM_S: runtimes let their idle
@@ -35,11 +33,11 @@ def time_interleaved(
         inputs: float32 (batch, 3, height, width) for each session, ready in memory.
     """
     for name, session in sessions.items():
-        for _ in range(WARM_UP):
+        for _ in range(WARM_UP if len(inputs[name]) == 1 else 1):
             session.run(inputs[name])
     samples: dict[str, list[float]] = {name: [] for name in sessions}
-    rng = generator(0, "order of timing")
-    for round_ in range(rounds):
+    rng = generator(seed, "order of timing")
+    for _ in range(rounds):
         for name in rng.permutation(list(sessions)).tolist():
             time.sleep(SETTLE_S)
             warm_until = time.perf_counter() + WARM_S
@@ -50,34 +48,49 @@ def time_interleaved(
             started = time.perf_counter()
             sessions[name].run(inputs[name])
             samples[name].append(time.perf_counter() - started)
-        progress(round_ + 1, rounds)
-    return {name: summarise(s, len(inputs[name]), threads) for name, s in samples.items()}
+    return samples
 
 
-def summarise(samples_s: list[float], batch: int, threads: int) -> Latency:
-    median = float(np.median(samples_s))
+def summarise(samples_s: list[list[float]], batch: int, threads: int) -> Latency:
+    """One latency from the samples of each process; the median is that of the processes' medians,
+    so that no process counts more than another."""
+    median = float(np.median([np.median(process) for process in samples_s]))
     return Latency(
         batch=batch,
         threads=threads,
         median_s=median,
-        p95_s=float(np.quantile(samples_s, 0.95)),
+        p95_s=float(np.quantile(np.concatenate(samples_s), 0.95)),
         pictures_per_s=batch / median,
         samples_s=samples_s,
     )
 
 
 def speedup(against: str, runtime: str, reference: Latency, candidate: Latency) -> Speedup:
-    """The median of the rounds' ratios reference / candidate, bootstrapped over rounds."""
-    ratios = np.asarray(reference.samples_s) / np.asarray(candidate.samples_s)
-    rng = generator(0, "speedup bootstrap", len(ratios))
-    chosen = rng.integers(len(ratios), size=(RESAMPLES, len(ratios)))
-    low, high = np.quantile(
-        np.median(ratios[chosen], axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    )
+    """How many times faster `candidate` is, with a 95 % interval.
+
+    Each process gives the median of its rounds' ratios reference / candidate; the speedup is the
+    median of those. The interval is a two-level bootstrap: processes are drawn with replacement,
+    then rounds within each, since one process's memory layout and thread placement are common to
+    all its rounds (a model of under a millisecond can differ twofold between processes).
+    """
+    ratios = [
+        np.asarray(r) / np.asarray(c)
+        for r, c in zip(reference.samples_s, candidate.samples_s, strict=True)
+    ]
+    rng = generator(0, "speedup bootstrap", len(ratios), len(ratios[0]))
+    medians = np.stack([_resampled_medians(process, rng) for process in ratios], axis=1)
+    drawn = rng.integers(len(ratios), size=(RESAMPLES, len(ratios)))
+    resampled = np.median(np.take_along_axis(medians, drawn, axis=1), axis=1)
+    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    value = float(np.median([np.median(process) for process in ratios]))
     return Speedup(
         against=against,
         runtime=runtime,
         threads=candidate.threads,
         batch=candidate.batch,
-        ratio=Interval(value=float(np.median(ratios)), low=float(low), high=float(high)),
+        ratio=Interval(value=value, low=float(low), high=float(high)),
     )
+
+
+def _resampled_medians(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.median(values[rng.integers(len(values), size=(RESAMPLES, len(values)))], axis=1)

@@ -1,26 +1,23 @@
-"""Times all artifacts of a recipe together, interleaved, with explicit threads."""
+"""Times all artifacts of a recipe together, interleaved, in several fresh processes."""
 
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from compress.artifact import Artifact
 from compress.context import Context
 from compress.files import write_text
-from compress.measure.latency import time_interleaved
 from compress.measure.memory import peak_memory_bytes
+from compress.measure.processes import Timed, time_in_processes
 from compress.recipe import MeasureSettings
-from compress.results import Latency, Machine
-from compress.runtimes import open_session
+from compress.results import Machine
 from compress.stage import Stage
 
 if TYPE_CHECKING:
     from compress.plan import Entry
 
-VERSION = 2  # 2: waits until the threads of the model before have come to rest
+VERSION = 3  # 3: several fresh processes
 FILE = "latency.json"
 
 
@@ -47,24 +44,17 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         name: peak_memory_bytes(a.path, a.runtime, threads, context.allowed)
         for name, a in artifacts.items()
     }
-    sessions = {
-        name: open_session(a.path, a.runtime, threads, context.allowed)
-        for name, a in artifacts.items()
-    }
-    latency: dict[str, list[Latency]] = {name: [] for name in artifacts}
-    rng = np.random.default_rng(0)
-    schedule = {1: settings["rounds"], settings["throughput_batch"]: settings["throughput_rounds"]}
-    for batch, rounds in schedule.items():
-        pictures = {
-            name: rng.standard_normal((batch, 3, *session.picture_size)).astype(np.float32)
-            for name, session in sessions.items()
-        }
-        timed = time_interleaved(sessions, pictures, rounds, threads, context.progress.advance)
-        for name, summary in timed.items():
-            latency[name].append(summary)
+    timed = time_in_processes(
+        {name: Timed(a.path, a.runtime) for name, a in artifacts.items()},
+        {1: settings["rounds"], settings["throughput_batch"]: settings["throughput_rounds"]},
+        threads,
+        settings["processes"],
+        context.allowed,
+        context.progress.advance,
+    )
     record = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "latency": {name: [x.model_dump() for x in found] for name, found in latency.items()},
+        "latency": {name: [x.model_dump() for x in found] for name, found in timed.items()},
         "peak_memory_bytes": memory,
     }
     write_text(folder / FILE, json.dumps(record))

@@ -17,10 +17,14 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         previous=inputs["previous"],
         teacher_folder=inputs["teacher"],
         teacher_outputs=inputs.get("teacher_outputs"),
+        teacher_artifact=inputs.get("teacher_artifact"),
         folder=folder,
         allowed=context.allowed,
     )
-    settings = module.Settings.model_validate(stage.settings["settings"])
+    described = dict(stage.settings["settings"])
+    if "control" in module.Settings.model_fields:
+        described["control"] = False  # a stage makes one model; the plan made the control another
+    settings = module.Settings.model_validate(described)
     candidate = module.apply(step_inputs, settings, context)
     candidate.save(folder, stage)
     finish(folder)

@@ -3,8 +3,12 @@
 - `VERSION`: raised when the step computes something else from the same settings
 - `Settings`: what a recipe may say, typed
 - `apply(inputs, settings, context) -> Candidate`
-- optionally `controls(settings)`: the settings of control rows, by their suffix, and
-  `view_settings(settings)`: the teacher outputs that the step wants cached
+and where it has something to say on them
+- `controls(settings)`: the settings of control rows, by their suffix
+- `view_settings(settings)`: the teacher outputs that the step wants cached
+- `replaces_model(settings)`: it starts from a network of its own, so it must come first
+- `LAST`: nothing can follow it, and why
+- `MEASURES`: it decides by times on this machine, against the teacher's deployed file
 
 Importing a step never imports torch, so that a recipe is checked in no time.
 """

@@ -1,4 +1,4 @@
-"""Distil the teacher into a student network."""
+"""Distil the teacher into a student network, or into what the steps before left of it."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from compress.context import Context, StepInputs
 
 VERSION = 1
-REPLACES_MODEL = True
-CONTROL = "no teacher"
+NO_TEACHER, FROM_SCRATCH = "no teacher", "from scratch"
 
 
 class KD(RecipeModel):
@@ -54,11 +53,14 @@ class ViewSettings(RecipeModel):
 
 
 class Settings(RecipeModel):
-    """A student, its schedule, and how it learns from the teacher."""
+    """A student, its schedule, and how it learns from the teacher.
 
-    student: str
+    Without a `student` the network that the steps before it made (pruned, factorized) is trained.
+    """
+
+    student: str | None = None
     student_settings: dict[str, Any] = {}
-    image_size: Annotated[int, Field(ge=8, le=2048)]
+    image_size: Annotated[int, Field(ge=8, le=2048)] | None = None  # none: as before
     loss: Annotated[KD | DKD | DIST, Field(discriminator="name")] = KD()
     hard_weight: Fraction = 0.0  # share of the labels' cross entropy
     teacher_outputs: Literal["cached", "online"] = "cached"
@@ -66,12 +68,18 @@ class Settings(RecipeModel):
     top_k: Annotated[int, Field(ge=2)] = 512  # logits kept of each view
     unlabelled: bool = True  # learn from unlabelled pictures too, where there are some
     teacher_precision: Literal["float32", "bfloat16"] = "bfloat16"
-    control: bool = True  # also train the same student on the same schedule without a teacher
+    # Also train on the same schedule: a student without a teacher, a pruned network from scratch.
+    control: bool = True
     learn_from: Literal["teacher", "labels"] = "teacher"
+    start_from: Literal["weights", "scratch"] = "weights"  # of the network that was there before
     train: TrainSettings
 
     @model_validator(mode="after")
     def _labels_need_no_control(self) -> "Settings":
+        if self.student is not None and self.image_size is None:
+            raise ValueError("a student needs an image_size")
+        if self.student is None and self.student_settings:
+            raise ValueError("student_settings are for a student: name one, or remove them")
         if self.learn_from == "labels" and self.control:
             raise ValueError("learn_from: labels is the control itself: set control: false")
         if self.train.mixup > 0 and self.learn_from == "teacher":
@@ -79,15 +87,25 @@ class Settings(RecipeModel):
         return self
 
 
+def replaces_model(settings: Settings) -> bool:
+    """Whether the step starts from a network of its own, so that it can only come first."""
+    return settings.student is not None
+
+
 def controls(settings: Settings) -> dict[str, Settings]:
-    """The same student on the same schedule, learning from the labels."""
+    """A student: the same one on the same schedule, learning from the labels. A network that was
+    there before: the same shape with fresh weights, trained alike (Liu et al. 2019,
+    arXiv:1810.05270: often the kept weights are worth nothing)."""
     if not settings.control:
         return {}
+    if settings.student is None:
+        scratch = {"start_from": "scratch", "control": False}
+        return {FROM_SCRATCH: settings.model_copy(update=scratch)}
     # What only a teacher's student depends on goes back to its default: one control serves all.
     unused = ("loss", "hard_weight", "teacher_outputs", "views", "top_k", "teacher_precision")
     update = {name: Settings.model_fields[name].default for name in unused}
     update |= {"learn_from": "labels", "control": False}
-    return {CONTROL: settings.model_copy(update=update)}
+    return {NO_TEACHER: settings.model_copy(update=update)}
 
 
 def view_settings(settings: Settings) -> ViewSettings | None:
@@ -104,7 +122,7 @@ def view_settings(settings: Settings) -> ViewSettings | None:
 
 
 def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
-    """Trains the student on the teacher's logits, or as its control on the labels.
+    """Trains the network on the teacher's logits, or as a student's control on the labels.
 
     An epoch has as many pictures for the control as for the distilled student, whose pool is
     larger where unlabelled pictures join in: both take the same number of steps. The control sees
@@ -123,12 +141,21 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
     from_teacher = settings.learn_from == "teacher"
     cached = from_teacher and settings.teacher_outputs == "cached"
 
-    spec = inputs.teacher.spec.at(settings.image_size)
-    how = f"distil {settings.loss.name}" if from_teacher else CONTROL
-    lineage = (*inputs.teacher.lineage, f"{how} → {settings.student}")
-    student = Candidate.create(
-        settings.student, settings.student_settings, spec, lineage, context.seed, context.allowed
-    )
+    how = f"distil {settings.loss.name}" if from_teacher else NO_TEACHER
+    if settings.student is None:
+        how += f", {FROM_SCRATCH}" if settings.start_from == "scratch" else ""
+        student = _continued(inputs, settings, how, context)
+    else:
+        assert settings.image_size is not None
+        student = Candidate.create(
+            settings.student,
+            settings.student_settings,
+            inputs.teacher.spec.at(settings.image_size),
+            (*inputs.teacher.lineage, f"{how} → {settings.student}"),
+            context.seed,
+            context.allowed,
+        )
+    spec = student.spec
     bank = draw_bank(settings.views, len(data.pictures), config.augmentation, context.seed)
     feed = PictureFeed(
         data=data,
@@ -172,6 +199,26 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
             epochs=history,
         )
     )
+
+
+def _continued(
+    inputs: "StepInputs", settings: Settings, how: str, context: "Context"
+) -> "Candidate":
+    """The network of the steps before, with its weights or with fresh ones."""
+    from dataclasses import replace
+
+    from compress.candidate import Candidate, check_forward
+    from compress.seeding import torch_seed
+    from compress.structure import reset_weights
+
+    before = Candidate.load(inputs.previous, context.allowed)
+    if settings.image_size is not None:
+        before = replace(before, spec=before.spec.at(settings.image_size))
+    if settings.start_from == "scratch":
+        with torch_seed(context.seed, "weights"):
+            reset_weights(before.model)
+    check_forward(before.model, before.spec, before.lineage[-1])
+    return replace(before, lineage=(*before.lineage, how))
 
 
 def soft_loss(settings: Settings) -> Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]:

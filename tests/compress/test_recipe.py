@@ -116,7 +116,19 @@ def test_set_and_data_take_the_recipes_place(write_recipe: Write, tmp_path: Path
 def test_steps_that_would_throw_work_away_are_refused(write_recipe: Write, tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
     recipe["candidates"]["shufflenet_v2_x0_5"] *= 2
-    assert "distill must come first" in fault(write_recipe(recipe))
+    text = fault(write_recipe(recipe))
+    assert "candidates.shufflenet_v2_x0_5: distill with a student must come first" in text
+
+
+def test_candidates_that_cannot_be(write_recipe: Write, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    chain = recipe["candidates"]["shufflenet_v2_x0_5"]
+    recipe["candidates"] = {"a b": chain, "teacher": chain, "empty": []}
+    text = fault(write_recipe(recipe))
+    assert "3 faults" in text
+    assert "candidates.a b: use letters" in text
+    assert "candidates.teacher: is the teacher's own name" in text
+    assert "candidates.empty: has no steps" in text
 
 
 def test_contradictions_are_named(write_recipe: Write, tmp_path: Path) -> None:

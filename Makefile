@@ -18,7 +18,7 @@ lint: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,timm]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,timm,qat]'
 	touch $@
 
 clean:

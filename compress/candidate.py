@@ -36,6 +36,7 @@ class Candidate:
     factored: tuple[Factored, ...] = ()  # layers that a step replaced by factors
     steps: tuple[StepReport, ...] = ()
     dropped: str | None = None  # why no user should deploy this
+    deployed: str | None = None  # a file beside the weights that is deployed instead of an export
 
     @classmethod
     def create(
@@ -73,6 +74,7 @@ class Candidate:
             "factored": self.factored,
             "steps": [report.model_dump() for report in self.steps],
             "dropped": self.dropped,
+            "deployed": self.deployed,
             "made_by": {
                 "settings": made_by.settings,
                 "inputs": {role: stage.folder_name for role, stage in made_by.inputs.items()},
@@ -108,6 +110,7 @@ class Candidate:
             factored,
             past.steps,
             past.dropped,
+            past.deployed,
         )
 
 
@@ -119,6 +122,7 @@ class History:
     training: Training | None
     steps: tuple[StepReport, ...]
     dropped: str | None
+    deployed: str | None
 
     @classmethod
     def load(cls, folder: Path) -> "History":
@@ -133,6 +137,7 @@ class History:
             Training.model_validate(training) if training else None,
             tuple(StepReport.model_validate(report) for report in metadata.get("steps", ())),
             metadata.get("dropped"),
+            metadata.get("deployed"),
         )
 
 

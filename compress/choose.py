@@ -84,7 +84,7 @@ class Choice:
     runner_up: Result | None = None
     runner_up_lost: str = ""
     warnings: list[str] = field(default_factory=list)
-    misses: list[str] = field(default_factory=list)  # a sentence for each that does not fit
+    misses: list[str] = field(default_factory=list)  # for each that does not fit or was dropped
     relaxations: list[Relaxation] = field(default_factory=list)  # when nothing fits
 
     def hints(self) -> list[str]:
@@ -99,7 +99,7 @@ class Choice:
 def choose(rows: Sequence[Result], budget: Budget) -> Choice:
     """The most accurate of the deployed rows that meet both bounds; the fastest of equals.
 
-    Rows in torch and rows measured without a teacher to compare with do not compete.
+    Rows in torch, dropped rows and rows measured without a teacher to compare with do not compete.
     """
     offers = sorted(filter(None, map(_offer, deployed(rows))), key=_preference)
     fitting = [offer for offer in offers if offer.fits(budget)]
@@ -138,9 +138,12 @@ def _preference(offer: Offer) -> tuple[float, float, str]:
 
 def _misses(rows: Sequence[Result], offers: list[Offer], budget: Budget) -> list[str]:
     missing = [x for x in offers if not x.fits(budget) and x.row.role != "teacher"]
+    dropped = [row for row in rows if row.dropped is not None]
     unknown = [row for row in deployed(rows) if not any(row is x.row for x in offers)]
-    return [say.miss(x.row, x.speedup, x.drop, budget) for x in missing] + [
-        f"{say.name(row)}: not compared with a teacher in its runtime" for row in unknown
+    return [
+        *(say.miss(x.row, x.speedup, x.drop, budget) for x in missing),
+        *map(say.dropped, dropped),
+        *(f"{say.name(row)}: not compared with a teacher in its runtime" for row in unknown),
     ]
 
 

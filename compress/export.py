@@ -99,6 +99,13 @@ def _difference(expected: np.ndarray, got: np.ndarray) -> float:
     return float(np.abs(expected - got).max() / (expected.std() + 1e-12))
 
 
+def module_of(node: onnx.NodeProto) -> str | None:
+    """Name of the torch module that a node of an exported file came from, as the exporter notes."""
+    scopes = next((p.value for p in node.metadata_props if p.key.endswith("name_scopes")), "[]")
+    modules = [name for name in ast.literal_eval(scopes) if name]
+    return modules[-2] if len(modules) >= 2 else None
+
+
 def first_difference(model: nn.Module, path: Path, pictures: np.ndarray) -> str | None:
     """The first layer, in the file's order, whose output is not the network's.
 
@@ -108,10 +115,8 @@ def first_difference(model: nn.Module, path: Path, pictures: np.ndarray) -> str 
     proto = onnx.load(path)
     outputs: dict[str, str] = {}
     for node in proto.graph.node:
-        scopes = next((p.value for p in node.metadata_props if p.key.endswith("name_scopes")), "[]")
-        modules = [name for name in ast.literal_eval(scopes) if name]
-        if len(modules) >= 2:
-            outputs[modules[-2]] = node.output[0]
+        if module := module_of(node):
+            outputs[module] = node.output[0]
     leaves = {n: m for n, m in model.named_modules() if n in outputs and not list(m.children())}
 
     expected: dict[str, Tensor] = {}
@@ -149,4 +154,4 @@ def count_parameters(path: Path) -> int:
     """Numbers stored in the file's floating-point and integer weights; shapes do not count."""
     proto = onnx.load(path)
     weights = (numpy_helper.to_array(t) for t in proto.graph.initializer)
-    return int(sum(w.size for w in weights if w.dtype.kind == "f" or w.dtype.itemsize == 1))
+    return int(sum(w.size for w in weights if w.dtype.kind == "f" or w.dtype.itemsize < 8))

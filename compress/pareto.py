@@ -26,11 +26,12 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def deployed(rows: Sequence[Result]) -> list[Result]:
-    """The rows that could be served: every role, but not torch, which is only a reference.
+    """The rows that could be served: every role, but neither what was dropped (a reason is given
+    with the row) nor torch, which is only a reference.
 
     A control may be in the front: when the same student without a teacher wins, that is the answer.
     """
-    return [row for row in rows if row.artifact.runtime != "torch"]
+    return [row for row in rows if row.artifact.runtime != "torch" and row.dropped is None]
 
 
 def front_rows(rows: Sequence[Result]) -> list[Result]:

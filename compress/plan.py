@@ -62,8 +62,11 @@ def make_plan(
 
     # Steps that decide by measured times compare with the teacher's own file.
     teacher_artifact = export.plan("teacher", "onnxruntime", data_stage, teacher_stage)
-    measured_on = {"machine": machine.comparable(), "cpu_flags": machine.cpu_flags}
-    measured_on["threads"] = threads
+    measured_on = {
+        "machine": machine.comparable(),
+        "cpu_flags": machine.cpu_flags,
+        "threads": threads,
+    }
 
     models: list[tuple[str, Role, str | None, Stage]] = []
     for name, chain in recipe.candidates.items():

@@ -115,9 +115,7 @@ class Prunable:
             removed = worth.argsort(stable=True)[: group.channels - width].tolist()
             handler = library[0].dep.handler.__name__
             pruner = graph.get_pruner_of_module(modules[group.root])
-            graph.get_pruning_group(
-                modules[group.root], getattr(pruner, handler), removed
-            ).prune()
+            graph.get_pruning_group(modules[group.root], getattr(pruner, handler), removed).prune()
         try:
             with torch.no_grad():
                 model(self.example)
@@ -242,7 +240,9 @@ def bn_scale(prunable: Prunable) -> list[Tensor]:
     )
 
 
-def _of_library(prunable: Prunable, importance: tp.importance.Importance, none: str = "") -> list[Tensor]:
+def _of_library(
+    prunable: Prunable, importance: tp.importance.Importance, none: str = ""
+) -> list[Tensor]:
     found = []
     for group, library in zip(prunable.groups, prunable.library_groups, strict=True):
         worth = importance(library)
@@ -255,7 +255,9 @@ def _of_library(prunable: Prunable, importance: tp.importance.Importance, none: 
     return found
 
 
-def taylor(prunable: Prunable, batches: Iterable[Tensor], autocast: Callable[[], object]) -> list[Tensor]:
+def taylor(
+    prunable: Prunable, batches: Iterable[Tensor], autocast: Callable[[], object]
+) -> list[Tensor]:
     """How much the network's answers would change without a channel, to second order.
 
     The squared derivative of the loss by a gate on the channel (Molchanov et al. 2019,

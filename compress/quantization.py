@@ -1,4 +1,4 @@
-"""Static int8 quantization of an ONNX file: ranges, the file itself, and proof of what runs in int8.
+"""Static int8 quantization of an ONNX file: ranges, the file, and proof of what runs in int8.
 
 Weights are int8, symmetric, one scale a channel; activations uint8 with a zero point, one scale a
 tensor. onnxruntime's quantizer writes the file as float operations between QuantizeLinear and
@@ -84,7 +84,10 @@ def ranges_of(
             return {name: least_squares_range(h[0], h[1]) for name, h in histograms.items()}
         data = calibrater.compute_data()
         return {
-            name: (float(np.min(data[name].range_value[0])), float(np.max(data[name].range_value[1])))
+            name: (
+                float(np.min(data[name].range_value[0])),
+                float(np.max(data[name].range_value[1])),
+            )
             for name in data.keys()  # noqa: SIM118 (no plain mapping)
         }
 
@@ -125,13 +128,25 @@ def quantize_file(
     float_layers: Collection[str] = (),
     reduce_range: bool = False,
 ) -> None:
-    """Writes the int8 form of an ONNX file.
+    """Writes the int8 form of an ONNX file; see `quantize_model`."""
+    quantized = quantize_model(onnx.load(path), ranges, float_layers, reduce_range)
+    with atomic(out) as temporary:
+        onnx.save(quantized, temporary)
+
+
+def quantize_model(
+    model: onnx.ModelProto,
+    ranges: Ranges,
+    float_layers: Collection[str] = (),
+    reduce_range: bool = False,
+) -> onnx.ModelProto:
+    """The int8 form of a float model, its metadata kept.
 
     Args:
         float_layers: names of nodes that stay in float.
         reduce_range: 7 bits for weights: without VNNI, 8-bit products overflow 16-bit sums.
     """
-    model = onnx.load(path)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
     names = [n.name for n in model.graph.node]
     stay = set(float_layers) | _alone(model, float_layers)
     data = {
@@ -151,11 +166,10 @@ def quantize_file(
         extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
     )
     quantizer.quantize_model()
-    quantized = quantizer.model.model
+    quantized: onnx.ModelProto = quantizer.model.model
     del quantized.metadata_props[:]
-    quantized.metadata_props.extend(model.metadata_props)
-    with atomic(out) as temporary:
-        onnx.save(quantized, temporary)
+    onnx.helper.set_model_props(quantized, metadata)
+    return quantized
 
 
 def _quantizable() -> list[str]:

@@ -42,6 +42,12 @@ class Machine(_Record):
     python: str
     versions: dict[str, str]
 
+    @property
+    def has_vnni(self) -> bool:
+        """Whether the CPU multiplies int8 without overflowing 16-bit sums (x86), or is no x86."""
+        x86 = self.system.endswith(("x86_64", "AMD64"))
+        return not x86 or bool({"avx512_vnni", "avx_vnni"} & set(self.cpu_flags))
+
     def comparable(self) -> tuple[object, ...]:
         """What must agree for two latencies to be compared."""
         runtimes = {k: v for k, v in self.versions.items() if k in ("onnxruntime", "openvino")}
@@ -91,7 +97,7 @@ class Latency(_Record):
     median_s: float
     p95_s: float
     pictures_per_s: float
-    # Raw, one list a process; the i-th samples of one process's artifacts are one interleaved round.
+    # Raw, one list a process; the i-th samples of its artifacts are one interleaved round.
     samples_s: list[list[float]]
 
     @field_validator("samples_s", mode="before")

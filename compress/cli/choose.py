@@ -87,6 +87,9 @@ def _lines(choice: Choice, folders: list[Path]) -> Iterator[str]:
     if choice.runner_up:
         yield f"Runner-up: {choice.runner_up_lost}"
     yield from choice.warnings
+    if choice.misses:
+        yield "What the others miss:"
+        yield from (f"  {line}" for line in choice.misses)
 
 
 def _locate(row: Result, folders: list[Path]) -> str | None:

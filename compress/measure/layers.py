@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -86,34 +86,40 @@ class LayerTimes:
         stored: dict[str, float] = json.loads(self.path.read_text("utf-8"))["seconds"]
         return stored
 
-    def seconds(self, chain: Chain) -> float:
-        """Kernel time of the layers one after the other, no activations between them."""
-        return self.many([chain])[0]
+    def seconds(self, chain: Chain, int8: bool = False) -> float:
+        """Kernel time of the layers one after the other, no activations between them.
+
+        In int8 with the conversions at both ends: what the layer takes when its neighbours are
+        float.
+        """
+        return self.many([chain], int8=int8)[0]
 
     def many(
         self,
         chains: Iterable[Chain],
         progress: Callable[[int, int], None] = lambda done, total: None,
+        int8: bool = False,
     ) -> list[float]:
         """The same for many chains; what is not in the table is measured and kept."""
         chains = list(chains)
-        missing = [c for c in dict.fromkeys(chains) if _key(c) not in self._table]
+        missing = [c for c in dict.fromkeys(chains) if _key(c, int8) not in self._table]
         last_saved = time.monotonic()
         for number, chain in enumerate(missing):
-            self._table[_key(chain)] = measure_chain(chain, self.threads)
+            self._table[_key(chain, int8)] = measure_chain(chain, self.threads, int8)
             progress(number + 1, len(missing))
             if number + 1 == len(missing) or time.monotonic() - last_saved > 10:
                 self._save()
                 last_saved = time.monotonic()
-        return [self._table[_key(chain)] for chain in chains]
+        return [self._table[_key(chain, int8)] for chain in chains]
 
     def _save(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path, json.dumps(self.owner | {"seconds": self._table}, indent=0))
 
 
-def _key(chain: Chain) -> str:
-    return json.dumps([list(asdict(shape).values()) for shape in chain], separators=(",", ":"))
+def _key(chain: Chain, int8: bool) -> str:
+    shapes = json.dumps([list(asdict(shape).values()) for shape in chain], separators=(",", ":"))
+    return f"int8 {shapes}" if int8 else shapes
 
 
 def _digest(text: str) -> str:
@@ -122,12 +128,18 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def measure_chain(chain: Chain, threads: int) -> float:
+def measure_chain(chain: Chain, threads: int, int8: bool = False) -> float:
     """Median seconds of the chain's kernels, from the runtime's own profile.
 
     Changes of memory layout at the ends are not counted: inside a network the neighbours share the
     layout. Those between the layers of the chain are.
     """
+    model = chain_model(chain)
+    if int8:
+        from compress.quantization import quantize_model
+
+        names = ["input", "output", *(f"layer{number}" for number in range(len(chain)))]
+        model = quantize_model(model, dict.fromkeys(names, (-3.0, 3.0)))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -136,7 +148,7 @@ def measure_chain(chain: Chain, threads: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = onnxruntime.InferenceSession(
-            chain_model(chain).SerializeToString(), options, providers=["CPUExecutionProvider"]
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         entry = session.get_inputs()[0]
         rng = np.random.default_rng(0)
@@ -164,10 +176,13 @@ def _kernel_seconds(profile: list[dict[str, object]], runs: int) -> float:
             assert isinstance(arguments, dict)
             operations[name] = str(arguments["op_name"])
     names = list(durations)  # in the order of execution
-    while names and operations[names[0]] == "ReorderInput":
+    ends = ("ReorderInput", "ReorderOutput")
+    while names and operations[names[0]] in ends:
         names.pop(0)
-    while names and operations[names[-1]] == "ReorderOutput":
+    while names and operations[names[-1]] in ends:
         names.pop()
+    # Integer convolutions are channels-last: inside a network they stay so.
+    names = [name for name in names if operations[name] != "Transpose"]
     return sum(float(np.median(durations[name][WARM_UP:])) for name in names)
 
 
@@ -233,7 +248,7 @@ def interpolated(times: LayerTimes, shape: LayerShape) -> Callable[[int, int], f
     ]
     values = np.asarray(times.many([(point,) for point in points])).reshape(len(ins), len(outs))
 
-    @lru_cache(maxsize=None)
+    @cache
     def seconds(in_channels: int, out_channels: int) -> float:
         columns = [float(np.interp(out_channels, outs, row)) for row in values]
         return float(np.interp(in_channels, ins, columns))

@@ -8,17 +8,25 @@ import altair as alt
 
 from compress.choose import Budget, fits
 from compress.pareto import deployed, front_rows
-from compress.report.table import columns, more_columns, role
+from compress.report.roles import CONTROL, DROPPED, FROM_SCRATCH, NO_TEACHER, role
+from compress.report.table import columns, more_columns
 from compress.report.text import plain
 from compress.report.units import TIMES, points_typed
 from compress.results import Result
 
 Spec = dict[str, Any]
 
-# Okabe and Ito's colours, told apart by colour-blind people and on light and dark ground.
-ROLES = {"teacher": "#D55E00", "candidate": "#0072B2", "no teacher": "#CC79A7"}
-SHAPES = {"onnxruntime": "circle", "openvino": "square", "torch": "triangle-up"}
 GREY = "#888888"
+# Okabe and Ito's colours, told apart by colour-blind people and on light and dark ground.
+ROLES = {
+    "teacher": "#D55E00",
+    "candidate": "#0072B2",
+    NO_TEACHER: "#CC79A7",
+    FROM_SCRATCH: "#E69F00",
+    CONTROL: "#56B4E9",
+    DROPPED: GREY,
+}
+SHAPES = {"onnxruntime": "circle", "openvino": "square", "torch": "triangle-up"}
 GREEN = "#009E73"
 FITS = "fits the budget"
 LABELS = 0.22  # share of the width that is kept free for names, left of the fastest point
@@ -150,7 +158,7 @@ def _point(
         **cells,
         _key(FITS): "yes" if budget and fits(row, budget) else "no",
         "label": plain(row.candidate),
-        "role": role(row) or "candidate",
+        "role": _role(row),
         "runtime": row.artifact.runtime,
         "front": front,
         "ms": time,
@@ -160,6 +168,11 @@ def _point(
         "top1_low": 100 * row.accuracy.top1.low,
         "top1_high": 100 * row.accuracy.top1.high,
     }
+
+
+def _role(row: Result) -> str:
+    """What gives the dot its colour."""
+    return DROPPED if row.dropped is not None else role(row) or "candidate"
 
 
 def _areas(rows: Sequence[Result], budget: Budget | None) -> list[dict[str, Any]]:
@@ -197,7 +210,7 @@ def _marks(base: alt.Chart, rows: Sequence[Result], budget: Budget | None) -> al
     headings = [c.heading for c in (*columns(rows), *more_columns(rows)[2:])]
     if budget:
         headings.append(FITS)
-    roles = [name for name in ROLES if name in {role(row) or "candidate" for row in rows}]
+    roles = [name for name in ROLES if name in {_role(row) for row in rows}]
     shapes = [name for name in SHAPES if name in {row.artifact.runtime for row in rows}]
     marks: alt.Chart = base.mark_point(filled=True, size=110, opacity=1).encode(
         color=alt.Color("role:N", title=None).scale(domain=roles, range=[ROLES[x] for x in roles]),

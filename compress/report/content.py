@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from compress.choose import Budget, Choice, choose
 from compress.pareto import front_rows
 from compress.report import units
+from compress.report.remarks import remarks
+from compress.report.roles import beside_name, legend
 from compress.report.say import name
-from compress.report.table import Column, columns, more_columns, remarks, role
+from compress.report.steps import StepDetail, step_details
+from compress.report.table import Column, columns, more_columns
 from compress.results import Machine, Result, SinglePictureClasses, Training
 
 # What decides which kernels a runtime can use, on x86 and on ARM.
@@ -31,8 +34,11 @@ DEFINITIONS = (
     ),
     (
         "both",
-        "are medians of paired ratios: teacher and candidate take turns in one process, so a "
-        "busy machine slows both.",
+        "are measured in fresh processes (the machine's table says how many): in each, teacher and "
+        "candidate take turns, so that a busy machine slows both, and the median of their paired "
+        "ratios counts. The number is the median over the processes, its interval a two-level "
+        "bootstrap over processes and rounds, since small models differ more between processes "
+        "than between rounds.",
     ),
     (
         "drop",
@@ -63,6 +69,7 @@ class Detail:
     role: str
     lineage: list[str]
     facts: list[str]
+    steps: list[StepDetail]
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ class Content:
     asked: str
     choice: Choice | None
     table: Table
+    definitions: list[tuple[str, str]]  # a term and its meaning
     more: Table
     details: list[Detail]
     machine: list[tuple[str, str]]
@@ -94,11 +102,12 @@ def content(
         asked=f"{budget}." if budget else "No budget was given: the front shows what can be had.",
         choice=choose(rows, budget) if budget else None,
         table=_table(rows, columns(rows)),
+        definitions=[*DEFINITIONS, *legend(rows)],
         more=_table(rows, more_columns(rows)),
         details=_details(rows),
         machine=_machine(rows),
         commands=list(commands.items()),
-        notes=[f"{name(row)}: {note}" for row in rows for note in remarks(row)],
+        notes=[f"{name(row)}: {note}" for row in rows for note in remarks(row, rows)],
         damaged=list(damaged),
     )
 
@@ -109,20 +118,25 @@ def _table(rows: Sequence[Result], shown: list[Column]) -> Table:
 
 
 def _details(rows: Sequence[Result]) -> list[Detail]:
-    """One a candidate; its runtimes share lineage and training."""
+    """One a candidate; its runtimes share lineage, steps and training."""
     groups: dict[str, list[Result]] = defaultdict(list)
     for row in rows:
         groups[row.candidate].append(row)
     return [
         Detail(
             name=candidate,
-            role=role(group[0])
-            + (f"; control of {group[0].control_of}" if group[0].control_of else ""),
+            role="; ".join(dict.fromkeys(word for row in group for word in _words(row))),
             lineage=next((row.lineage for row in group if row.lineage), []),
             facts=[*_training(group), *_single(group), *map(_file, group)],
+            steps=step_details(next((row.steps for row in group if row.steps), [])),
         )
         for candidate, group in groups.items()
     ]
+
+
+def _words(row: Result) -> list[str]:
+    control = [f"control of {row.control_of}"] if row.control_of else []
+    return [*beside_name(row), *control]
 
 
 def _training(group: Sequence[Result]) -> list[str]:
@@ -181,10 +195,12 @@ def _machine(rows: Sequence[Result]) -> list[tuple[str, str]]:
     for row in rows:
         batches = sorted({x.batch for x in row.latency})
         threads = sorted({x.threads for x in row.latency})
+        processes = sorted({len(x.samples_s) for x in row.latency})
         described = [
             *_describe(row.machine),
             ("threads", ", ".join(map(str, threads))),
             ("batches", ", ".join(map(str, batches))),
+            ("processes", ", ".join(map(str, processes))),
             ("validation pictures", units.whole(row.accuracy.pictures)),
             ("recipe and run", f"{row.recipe} {row.run}"),
         ]

@@ -1,10 +1,12 @@
 """The report as Markdown that code-hosting sites render. Names and notes are somebody's text."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from compress.report.content import DEFINITIONS, Content, Detail, Table
+from compress.report.content import Content, Detail, Table
 from compress.report.say import name
+from compress.report.steps import DECISION_COLUMNS, StepDetail
 from compress.report.table import MARK
+from compress.report.text import html_escape
 from compress.report.text import markdown_code as code
 from compress.report.text import markdown_escape as escape
 
@@ -21,7 +23,7 @@ def markdown(report: Content) -> str:
         "points is in [report.html](report.html), the numbers are in [pareto.csv](pareto.csv).",
         "## Measurements",
         _table(report.table),
-        _bullets(f"**{term}**: {meaning}" for term, meaning in DEFINITIONS),
+        _bullets(f"**{term}**: {meaning}" for term, meaning in report.definitions),
         "## More measurements",
         _table(report.more),
         "## Candidates",
@@ -57,12 +59,19 @@ def _choice(report: Content) -> list[str]:
 
 
 def _table(table: Table) -> str:
-    lines = [
+    return _grid(
         ["", *(column.heading for column in table.columns)],
-        [":-:", *("--:" if column.numeric else ":--" for column in table.columns)],
-        *([MARK if front else "", *map(escape, cells)] for front, cells in table.rows),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        [":-:", *(_align(column.numeric) for column in table.columns)],
+        ([MARK if front else "", *map(escape, cells)] for front, cells in table.rows),
+    )
+
+
+def _align(numeric: bool) -> str:
+    return "--:" if numeric else ":--"
+
+
+def _grid(headings: Sequence[str], aligns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (headings, aligns, *rows))
 
 
 def _detail(detail: Detail) -> list[str]:
@@ -72,7 +81,22 @@ def _detail(detail: Detail) -> list[str]:
         f"### {escape(title)}",
         *(["\n".join(steps)] if steps else []),
         _bullets(map(escape, detail.facts)),
+        *(part for step in detail.steps for part in _step(step)),
     ]
+
+
+def _step(step: StepDetail) -> list[str]:
+    said = [_bullets(map(escape, step.said))] if step.said else []
+    if not step.decisions:
+        return said
+    grid = _grid(
+        [heading for heading, _ in DECISION_COLUMNS],
+        [_align(numeric) for _, numeric in DECISION_COLUMNS],
+        (list(map(escape, cells)) for cells in step.decisions),
+    )
+    # Up to the next empty line a tag's line is HTML; what comes after it is Markdown again.
+    opened = f"<details><summary>{html_escape(step.summary)}</summary>"
+    return [*said, opened, grid, "</details>"]
 
 
 def _machine(facts: list[tuple[str, str]]) -> str:

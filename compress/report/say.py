@@ -5,10 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from compress.report import units
+from compress.report.roles import FROM_SCRATCH, NO_TEACHER, role
 from compress.results import Interval, Result
+from compress.significance import mcnemar
 
 if TYPE_CHECKING:
     from compress.choose import Budget
+
+CHANCE = 0.05  # a p-value above it may be chance: the counterpart of the 95 % intervals
+
+# What a control is not given, and so what did not pay where the control is picked.
+WITHOUT = {
+    NO_TEACHER: ("trained without the teacher", "the teacher"),
+    FROM_SCRATCH: (
+        "trained from scratch",
+        "the weights kept from the network it was made of",
+    ),
+}
 
 
 def name(row: Result) -> str:
@@ -70,25 +83,55 @@ def warnings(row: Result, others: list[Result], budget: Budget) -> list[str]:
             f"{units.significant(row.speedup.ratio.low)}, the budget is {budget.speedup:g}."
         )
     if row.role == "control":
-        of = f" ({row.control_of})" if row.control_of else ""
+        of = f" of {row.control_of}" if row.control_of else ""
+        how, what = WITHOUT.get(role(row), ("made without a part of it", "that part"))
+        found.append(f"The pick is a control{of}, {how}: here {what} did not pay.")
+    return [*found, *_not_told_apart(row, others)]
+
+
+def _not_told_apart(row: Result, others: list[Result]) -> list[str]:
+    """Compared picture by picture where both were judged on the same, else by their intervals."""
+    paired = [(x, p) for x in others if _same_pictures(row, x) and (p := _p_value(row, x)) > CHANCE]
+    apart = [x for x in others if not _same_pictures(row, x) and _overlap(row, x)]
+    found = []
+    if paired:
+        names = ", ".join(f"{name(x)} (p = {p:.2g})" for x, p in paired)
         found.append(
-            f"The pick is a control, trained without the teacher{of}: here the teacher did not pay."
+            f"By these pictures the pick cannot be told apart in accuracy from {names}: compared "
+            "picture by picture (McNemar's exact test), the difference may be chance."
+            f"{_quicker(row, [x for x, _ in paired])}"
         )
-    alike = [other for other in others if _alike(row, other)]
-    if alike:
-        quicker = [name(x) for x in alike if x.latency_s < row.latency_s]
-        also = f" Faster than the pick: {', '.join(quicker)}." if quicker else ""
+    if apart:
         found.append(
-            "By these pictures the pick cannot be told apart in accuracy from "
-            f"{', '.join(name(x) for x in alike)}: the intervals of the drop overlap.{also}"
+            "The pick cannot be told apart in accuracy from "
+            f"{', '.join(map(name, apart))}, judged on other pictures: the intervals of the drop "
+            f"overlap.{_quicker(row, apart)}"
         )
     return found
 
 
-def _alike(a: Result, b: Result) -> bool:
+def _quicker(row: Result, others: list[Result]) -> str:
+    quicker = [name(x) for x in others if x.latency_s < row.latency_s]
+    return f" Faster than the pick: {', '.join(quicker)}." if quicker else ""
+
+
+def _same_pictures(a: Result, b: Result) -> bool:
+    return a.data == b.data and len(a.accuracy.correct) == len(b.accuracy.correct)
+
+
+def _p_value(a: Result, b: Result) -> float:
+    return mcnemar(a.accuracy.correct, b.accuracy.correct)
+
+
+def _overlap(a: Result, b: Result) -> bool:
     """Whether the intervals of the drop overlap; the teacher's drop is 0 by definition."""
     x, y = (r.accuracy.top1_drop or Interval(value=0, low=0, high=0) for r in (a, b))
     return x.low <= y.high and y.low <= x.high
+
+
+def dropped(row: Result) -> str:
+    """Why the row is no candidate for a choice."""
+    return f"{name(row)}: dropped. {row.dropped}"
 
 
 def miss(row: Result, speedup: float, drop: float, budget: Budget) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from compress.report import units
+from compress.report.roles import beside_name
 from compress.results import Interval, Result, Speedup
 
 MARK = "\u2605"  # a star, readable without colour
@@ -21,31 +22,9 @@ class Column:
     numeric: bool = True
 
 
-def role(row: Result) -> str:
-    """The role in words; empty for a plain candidate."""
-    if row.role == "control":
-        return "no teacher"
-    return "teacher" if row.role == "teacher" else ""
-
-
 def labelled(row: Result) -> str:
-    """The candidate's name with its role."""
-    told = role(row) and role(row) not in row.candidate
-    return f"{row.candidate}, {role(row)}" if told else row.candidate
-
-
-def remarks(row: Result) -> list[str]:
-    """The row's notes, and what it gained over its control."""
-    gain = row.gain_over_control
-    if gain is None:
-        return row.notes
-    sure = "" if gain.low > 0 or gain.high < 0 else "; it may be nothing"
-    interval = f"{units.points(gain.low)} to {units.points(gain.high)}"
-    return [
-        *row.notes,
-        f"learning from the teacher gained {units.points(gain.value)} points of top-1 over the "
-        f"control without one (95 % interval {interval}{sure}).",
-    ]
+    """The candidate's name with its role, and whether it was dropped."""
+    return ", ".join([row.candidate, *beside_name(row)])
 
 
 def ratio(speedup: Speedup | None) -> Interval | None:
@@ -81,7 +60,11 @@ def columns(rows: Sequence[Result]) -> list[Column]:
             lambda r: units.points_interval(r.accuracy.top1_drop),
             "top-1 of the teacher minus this, paired on the same pictures, with its interval",
         ),
-        Column(f"ms, {small}", lambda r: units.ms(r.latency_s), "median time of one call"),
+        Column(
+            f"ms, {small}",
+            lambda r: units.ms(r.latency_s),
+            "of one call: the median of the processes' medians",
+        ),
         Column(
             f"pictures per s, {large}",
             lambda r: units.significant(r.throughput),
@@ -123,7 +106,7 @@ def more_columns(rows: Sequence[Result]) -> list[Column]:
         Column(
             "speedup with interval",
             lambda r: units.times_interval(ratio(r.speedup)),
-            "same runtime, median of paired ratios",
+            "same runtime; the bootstrap draws processes, then rounds in each",
         ),
         Column(
             f"speedup, {large}",
@@ -165,6 +148,7 @@ def _plain(row: Result, in_front: bool) -> dict[str, object]:
         "role": row.role,
         "runtime": row.artifact.runtime,
         "front": int(in_front),
+        "dropped": int(row.dropped is not None),
         "top1": row.accuracy.top1.value,
         "top1_low": row.accuracy.top1.low,
         "top1_high": row.accuracy.top1.high,

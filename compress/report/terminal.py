@@ -11,15 +11,16 @@ from rich.text import Text
 
 from compress.choose import Budget
 from compress.pareto import front_rows
-from compress.report.table import MARK, columns, remarks, role
+from compress.report.remarks import remarks
+from compress.report.roles import beside_name, legend
+from compress.report.table import MARK, columns
 from compress.report.text import plain as plain
 from compress.results import Result
 
 LEGEND = (
     f"{MARK} on the Pareto front: no other deployed row is both faster and more accurate.\n"
     "drop: top-1 of the teacher minus this, paired on the same pictures, with its interval.\n"
-    "speedup: against the teacher in the same runtime, and in torch eager (as served).\n"
-    "no teacher: the control, trained or pruned alike but without the teacher."
+    "speedup: against the teacher in the same runtime, and in torch eager (as served)."
 )
 
 
@@ -45,10 +46,15 @@ def results_table(
         mark, style = (MARK, "bold") if row in front else ("", "")
         cells = [_two_lines(*column.cell(row).split(" ", 1)) for column in shown]
         table.add_row(Text(mark, style), _name(row, style), *cells)
-    below = [Text(LEGEND, style="dim")]
+    words = [f"{word}: {meaning}" for word, meaning in legend(rows)]
+    below = [Text("\n".join([LEGEND, *words]), style="dim")]
     if budget:
         below.append(Text(f"Budget: {budget}."))
-    below += [Text(f"{plain(row.candidate)}: {plain(n)}") for row in rows for n in remarks(row)]
+    below += [
+        Text(f"{plain(row.candidate)}: {plain(remark)}")
+        for row in rows
+        for remark in remarks(row, rows)
+    ]
     return Group(table, *below)
 
 
@@ -59,8 +65,7 @@ def _two_lines(value: str, rest: str = "") -> Text:
 
 
 def _name(row: Result, style: str) -> Text:
-    told = role(row) and role(row) not in row.candidate
-    below = f"{row.artifact.runtime}, {role(row)}" if told else row.artifact.runtime
+    below = ", ".join([row.artifact.runtime, *beside_name(row)])
     lines = wrap(plain(row.candidate), 34) or ["?"]
     return Text("\n".join(lines), style).append(f"\n{below}", style="dim not bold")
 

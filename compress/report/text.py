@@ -14,12 +14,16 @@ def plain(text: str) -> str:
     return _CONTROL.sub(" ", text)
 
 
+def html_escape(text: str) -> str:
+    """One line that is no tag, for the few lines of HTML in Markdown."""
+    return re.sub("[&<>]", lambda match: _ENTITIES[match[0]], plain(text))
+
+
 def markdown_escape(text: str) -> str:
     """One line that renders as itself: no tag, link, emphasis or new table cell."""
-    text = re.sub(r"[\\`*\[\]|~$#]", r"\\\g<0>", plain(text))
+    text = re.sub(r"[\\`*\[\]|~$#]", r"\\\g<0>", html_escape(text))
     # An underscore between letters is literal anyway, and names are full of them.
-    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
-    return re.sub("[&<>]", lambda match: _ENTITIES[match[0]], text)
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
 
 
 def markdown_code(text: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from compress.candidate import Candidate
 from compress.context import Context
 from compress.stage import Stage
-from compress.steps.distill import ViewSettings
+from compress.training.distillation_settings import ViewSettings
 from compress.training.feed import draw_bank
 from compress.training.teacher_outputs import compute, make_online
 

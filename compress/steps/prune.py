@@ -12,7 +12,7 @@ from compress.training.settings import RecipeModel
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from compress.allocation import Choices, Cost
     from compress.candidate import Candidate
@@ -113,9 +113,7 @@ def _importance(
             context.progress.advance(min(start + BATCH, len(chosen)), len(chosen))
 
     with torch_seed(context.seed, "labels drawn for importance"):
-        return pruning.taylor(
-            prunable, batches(), lambda: autocast(context.device, "bfloat16")
-        )
+        return pruning.taylor(prunable, batches(), lambda: autocast(context.device, "bfloat16"))
 
 
 BATCH = 8
@@ -227,9 +225,7 @@ def _to_speedup(
             f"prune: {settings.speedup:g} times was asked for; {measured:.2f} is the nearest that "
             f"widths in steps of {settings.round_to} channels gave."
         )
-    target = Target(
-        quantity="speedup", asked=settings.speedup, predicted=first, measured=measured
-    )
+    target = Target(quantity="speedup", asked=settings.speedup, predicted=first, measured=measured)
     decisions = _decisions(prunable, widths, context)
     return widths, StepReport(step="prune", target=target, decisions=decisions, notes=notes)
 

@@ -12,6 +12,7 @@ from compress.results import (
     Role,
     SinglePictureClasses,
     Speedup,
+    StepReport,
     Training,
 )
 
@@ -61,6 +62,11 @@ def result(
     single: SinglePictureClasses | None = None,
     on: Machine | None = None,
     against: str = "teacher",
+    correct: str | None = None,
+    processes: int = 5,
+    gain: Interval | None = None,
+    steps: list[StepReport] | None = None,
+    dropped: str | None = None,
 ) -> Result:
     """One row; a teacher has neither drop nor speedup."""
     teacher = role == "teacher"
@@ -102,7 +108,7 @@ def result(
             log_loss=0.7,
             macro_recall=top1,
             single_picture_classes=single,
-            correct="1" * right + "0" * (pictures - right),
+            correct=correct or "1" * right + "0" * (pictures - right),
             top1_drop=None if teacher or drop is None else around(drop, drop_half),
         ),
         latency=[
@@ -112,7 +118,7 @@ def result(
                 median_s=latency_s * batch**0.9,
                 p95_s=1.1 * latency_s * batch**0.9,
                 pictures_per_s=batch**0.1 / latency_s,
-                samples_s=[latency_s * batch**0.9] * 3,
+                samples_s=[[latency_s * batch**0.9] * 3] * processes,
             )
             for batch in (1, 32)
         ],
@@ -120,7 +126,10 @@ def result(
         speedup=ratio(speedup, runtime),
         throughput_speedup=ratio(speedup, runtime),
         speedup_as_served=ratio(served, "torch"),
+        gain_over_control=gain,
         training=training,
+        steps=steps or [],
+        dropped=dropped,
         notes=notes or [],
         machine=on or machine(),
     )

@@ -110,11 +110,55 @@ def test_says_who_cannot_be_told_apart_and_is_faster():
     assert "far" not in warning
 
 
-def test_a_control_that_wins_wins_and_it_is_said():
-    control = result("alone", role="control", top1=0.85, drop=-0.05, control_of="student")
+def test_two_are_told_apart_picture_by_picture():
+    right = "1" * 300 + "0" * 100
+    best = result("best", top1=0.75, correct=right)
+    # Both lose 8 pictures and their intervals are the same, but only one wins others back.
+    worse = result("worse", top1=0.73, correct="0" * 8 + right[8:])
+    other = result("other", top1=0.74, correct="0" * 8 + right[8:-4] + "1" * 4)
+    (warning,) = choose([best, worse, other], Budget(5, 0.2)).warnings
+    assert "other in onnxruntime (p = 0.39)" in warning and "McNemar" in warning
+    assert "worse" not in warning
+
+
+@pytest.mark.parametrize("elsewhere", [{"pictures": 200}, {"data": "d2"}])
+def test_other_pictures_are_compared_by_the_intervals_of_the_drop(elsewhere):
+    rows = [result("best"), result("near", top1=0.79, drop=0.02, **elsewhere)]
+    (warning,) = choose(rows, Budget(5, 0.2)).warnings
+    assert "near in onnxruntime" in warning and "the intervals of the drop overlap" in warning
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("no teacher", "here the teacher did not pay"),
+        ("from scratch", "here the weights kept from the network it was made of did not pay"),
+        ("halved", "here that part did not pay"),
+    ],
+)
+def test_a_control_that_wins_wins_and_it_is_said(kind, said):
+    name = f"student ({kind})"
+    control = result(name, role="control", top1=0.85, drop=-0.05, control_of="student")
     choice = choose([control, result("student")], Budget(5, 0.02))
     assert choice.picked == control and "gains 5.0 points" in choice.why
-    assert any("did not pay" in x for x in choice.warnings)
+    assert any("a control of student" in x and said in x for x in choice.warnings)
+
+
+REASON = "The int8 file is 0.95 times as fast as the float file it was made of."
+
+
+def test_a_dropped_row_is_never_offered_and_it_is_said_why():
+    dropped = result("int8", top1=0.89, drop=0, speedup=20, dropped=REASON)
+    student = result("student", speedup=6)
+    assert not fits(dropped, Budget(5, 0.02))
+    choice = choose([dropped, student], Budget(5, 0.02))
+    assert choice.picked == student and choice.runner_up is None and choice.warnings == []
+    assert choice.misses == [f"int8 in onnxruntime: dropped. {REASON}"]
+    nothing = choose([dropped, student], Budget(8, 0.005))
+    assert nothing.picked is None and f"int8 in onnxruntime: dropped. {REASON}" in nothing.misses
+    assert nothing.relaxations == []
+    alone = choose([dropped], Budget(5, 0.02))
+    assert alone.picked is None and alone.relaxations == []
 
 
 def test_nothing_fits_names_what_each_misses():
@@ -184,6 +228,16 @@ def test_command_prints_json(run):
     said = json.loads(out.output)
     assert said["picked"]["candidate"] == "small"
     assert said["picked"]["speedup"]["ratio"]["value"] == 10.0
+
+
+def test_command_lists_what_was_dropped(run, tmp_path):
+    rows = [TEACHER, result("small"), result("int8", top1=0.89, dropped=REASON)]
+    append(tmp_path / "reports/whales/results.jsonl", rows)
+    for speedup in (5, 50):
+        asked = ("--speedup", str(speedup), "--max-accuracy-drop", "0.02")
+        assert f"int8 in onnxruntime: dropped. {REASON}" in run(*asked).output
+        said = json.loads(run(*asked, "--json").stdout)
+        assert f"int8 in onnxruntime: dropped. {REASON}" in said["misses"]
 
 
 def test_command_exits_with_3_when_nothing_fits(run):

@@ -41,3 +41,9 @@ def test_torch_is_a_reference_and_a_control_may_win():
     rows = [torch, teacher, control, student]
     assert deployed(rows) == [teacher, control, student]
     assert front_rows(rows) == [control, teacher]
+
+
+def test_a_dropped_row_is_on_no_front_and_hides_nobody():
+    dropped = result("int8", latency_s=0.001, top1=0.99, dropped="It is slower than its parent.")
+    student = result("student", latency_s=0.01, top1=0.8)
+    assert deployed([dropped, student]) == front_rows([dropped, student]) == [student]

@@ -17,11 +17,23 @@ from compress.report import units
 from compress.report.content import content
 from compress.report.join import join, merge
 from compress.report.markdown import markdown
-from compress.report.table import remarks
+from compress.report.remarks import remarks
+from compress.report.roles import beside_name, legend, role
+from compress.report.steps import step_details
 from compress.report.terminal import show
 from compress.report.text import markdown_escape as escape
 from compress.report.write import write_report
-from compress.results import Epoch, Interval, SinglePictureClasses, Training, append, read
+from compress.results import (
+    Decision,
+    Epoch,
+    Interval,
+    SinglePictureClasses,
+    StepReport,
+    Target,
+    Training,
+    append,
+    read,
+)
 from tests.compress.result_factory import machine, result
 
 EVIL = "<script>alert(1)</script>|x` [a](http://e.example) \x1b[31m"
@@ -33,13 +45,36 @@ TRAINED = Training(
     seconds=5400,
     epochs=[Epoch(epoch=i, loss=1 / i, seconds=9, pictures_per_s=9) for i in (1, 2)],
 )
+PRUNED = StepReport(
+    step="prune",
+    target=Target(quantity="speedup", asked=4, predicted=4.012, measured=3.97),
+    decisions=[
+        Decision(
+            layer="conv_1",
+            change="64 → 16 channels",
+            before_s=0.00234,
+            after_s=0.00051,
+            kept=True,
+        ),
+        Decision(layer=EVIL, change=EVIL, kept=False, reason=EVIL),
+    ],
+    notes=[EVIL],
+)
+REASON = f"The int8 file is 0.95 times as fast as the float file it was made of {EVIL}."
 ROWS = [
     result("teacher", role="teacher", runtime="torch", latency_s=0.2, top1=0.9),
     result("teacher", role="teacher", latency_s=0.15, top1=0.9, macs=15_500_000_000),
     result("small", latency_s=0.00412, top1=0.889, drop=0.011, training=TRAINED, lineage=["step"]),
     result(
-        "alone", role="control", latency_s=0.005, top1=0.7, drop=0.2, macs=None, control_of="small"
+        "small (no teacher)",
+        role="control",
+        latency_s=0.005,
+        top1=0.7,
+        drop=0.2,
+        macs=None,
+        control_of="small",
     ),
+    result("int8", latency_s=0.002, top1=0.9, drop=0.0, speedup=40, dropped=REASON),
     result(
         EVIL,
         top1=0.6,
@@ -47,6 +82,7 @@ ROWS = [
         latency_s=0.05,
         notes=[EVIL],
         lineage=[EVIL],
+        steps=[PRUNED, StepReport(step=EVIL, notes=["nothing was done"])],
         single=SinglePictureClasses(pictures=24, in_training=24, top1=0.5),
     ),
 ]
@@ -143,7 +179,7 @@ def test_tables_hold_the_formatted_numbers(folder, page):
     row = cells(next(x for x in text.splitlines() if x.startswith("| ★ | small")))
     assert row[2:8] == ["onnxruntime", "88.9 ± 4.0", "1.1 (0.1 to 2.1)", "4.12", "343", f"10.0{X}"]
     assert row[8:] == [f"20.0{X}", "5.00", "146 M"]
-    alone = cells(next(x for x in text.splitlines() if "| alone, no teacher" in x))
+    alone = cells(next(x for x in text.splitlines() if "| small (no teacher) |" in x))
     assert alone[0] == "" and alone[-1] == units.NONE
     for cell in row[3:]:
         assert cell in page.cells
@@ -171,6 +207,8 @@ def test_chart_holds_every_number_of_a_row(page):
     small = next(x for x in points if x.get("label") == "small" and "top1_low" in x)
     assert small["fits_the_budget"] == "yes" and small["front"] is True
     assert "146 M" in small.values() and f"10.0{X} (9.60 to 10.5)" in small.values()
+    int8 = next(x for x in points if x.get("label") == "int8" and "top1_low" in x)
+    assert (int8["role"], int8["front"], int8["fits_the_budget"]) == ("dropped", False, "no")
     eager = next(x for x in points if x.get("label") == "torch")
     assert eager["front"] is False and eager["ms"] == pytest.approx(200)
 
@@ -205,9 +243,13 @@ def test_terminal_table_fits_100_columns():
     small = next(line for line in lines if "★ small" in line)
     numbers = ["88.9", "1.1", "4.12", "343", f"10.0{X}", f"20.0{X}", "5.00", "146", "M"]
     assert small.split()[2:] == numbers
-    names = [x for x in ("small", "alone", "teacher") if any(x in line for line in lines)]
-    assert names == ["small", "alone", "teacher"]
-    assert any("no teacher" in line for line in lines)
+    names = [x for x in ("small", "int8", "teacher") if any(x in line for line in lines)]
+    assert names == ["small", "int8", "teacher"]
+    assert any("no teacher: the control" in line for line in lines)
+    assert not any("from scratch" in line for line in lines)
+    assert any("onnxruntime, dropped" in line for line in lines)
+    assert any(line.startswith("dropped: measured, but") for line in lines)
+    assert any(line.startswith("int8: dropped. The int8 file is 0.95 times") for line in lines)
     assert any(line.startswith("Budget: at least 5 times faster") for line in lines)
 
 
@@ -277,14 +319,137 @@ def test_command_writes_a_joined_report(tmp_path, monkeypatch):
     assert isinstance(half.exception, UserError) and "both" in str(half.exception)
 
 
+GAIN = Interval(value=0.03, low=0.01, high=0.05)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("no teacher", "learning from the teacher gained 3.0 points of top-1 over the control"),
+        (
+            "from scratch",
+            "the weights kept from the network it was made of are worth 3.0 points of top-1 over "
+            "the same shape trained from scratch",
+        ),
+        ("halved", "3.0 points of top-1 over its control"),
+    ],
+)
 @pytest.mark.parametrize("low", [0.01, -0.02])
-def test_what_the_teacher_was_worth_is_said(low):
-    gain = Interval(value=0.03, low=low, high=0.05)
-    row = result("small").model_copy(update={"gain_over_control": gain, "notes": ["first"]})
-    first, worth = remarks(row)
+def test_what_a_control_shows_is_said(kind, said, low):
+    row = result("small", gain=GAIN.model_copy(update={"low": low}), notes=["first"])
+    control = result(f"small ({kind})", role="control", control_of="small", top1=0.77)
+    first, worth = remarks(row, [control, row])
     assert first == "first"
-    assert "gained 3.0 points of top-1 over the control" in worth
-    assert f"{100 * low:.1f} to 5.0" in worth
+    assert said in worth and f"(95 % interval {100 * low:.1f} to 5.0" in worth
     assert ("it may be nothing" in worth) == (low < 0)
-    text = markdown(content([row], None, "t"))
-    assert "gained 3.0 points" in text
+    assert said in markdown(content([row, control], None, "t"))
+
+
+def test_of_two_controls_the_one_that_was_compared_is_meant():
+    row = result("small", top1=0.8, gain=GAIN)
+    controls = [
+        result("small (from scratch)", role="control", control_of="small", top1=0.77),
+        result("small (no teacher)", role="control", control_of="small", top1=0.5),
+        result("other (no teacher)", role="control", control_of="other", top1=0.77),
+    ]
+    for rows in ([row, *controls], [row, *controls[::-1]]):
+        assert "the weights kept" in remarks(row, rows)[0]
+
+
+def test_a_control_is_called_by_what_is_in_the_brackets_of_its_name():
+    names = {
+        "a (no teacher)": "no teacher",
+        "r/a (from scratch)": "from scratch",
+        "a": "control",
+        "a (v2)": "control",
+    }
+    for name, expected in names.items():
+        assert role(result(name, role="control", control_of="a")) == expected
+    assert role(result("a (no teacher)")) == "" and role(result("t", role="teacher")) == "teacher"
+    assert beside_name(result("a (no teacher)", role="control")) == []
+    assert beside_name(result("a", role="control", dropped="x")) == ["control", "dropped"]
+    assert [word for word, _ in legend([result(x, role="control") for x in names])] == [
+        *("no teacher", "from scratch", "control"),
+    ]
+
+
+def test_a_dropped_row_is_marked_and_the_reason_is_said(folder, page):
+    text = (folder / "report.md").read_text()
+    row = cells(next(x for x in text.splitlines() if "| int8, dropped |" in x))
+    assert row[0] == "" and row[3] == "90.0 ± 4.0"
+    assert "int8, dropped" in page.cells
+    assert "### int8 (dropped)" in text
+    for said in (text, "".join(page.text)):
+        assert "int8 in onnxruntime: dropped. The int8 file is 0.95 times" in said
+        assert "measured, but not to be deployed" in said
+    lines = list(csv.DictReader((folder / "pareto.csv").open(newline="")))
+    assert [x["dropped"] for x in lines if x["candidate"] == "int8"] == ["1"]
+    assert {x["dropped"] for x in lines if x["candidate"] != "int8"} == {"0"}
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (
+            Target(quantity="speedup", asked=4, predicted=4.012, measured=3.97),
+            "asked for 4 times the teacher's speed, the layers' times predicted 4.01, the exported "
+            "network measured 3.97.",
+        ),
+        (Target(quantity="speedup", asked=2.5), "asked for 2.5 times the teacher's speed."),
+        (
+            Target(quantity="macs", asked=0.25, predicted=0.2484),
+            "asked to keep 25 % of the multiply-accumulates, the widths found keep 24.8 %.",
+        ),
+        (
+            Target(quantity="ratio", asked=0.5, predicted=0.5, measured=0.499),
+            "asked to remove 50 % of the channels, the widths found remove 50.0 %, the exported "
+            "network measured 49.9 %.",
+        ),
+    ],
+)
+def test_a_target_is_a_sentence(target, said):
+    (step,) = step_details([StepReport(step="prune", target=target, notes=["a note"])])
+    assert step.said == [f"prune: {said}", "a note"] and step.decisions == []
+
+
+def test_a_decision_says_what_was_tried_and_what_came_of_it():
+    tried = [
+        Decision(layer="a", change="int8", before_s=0.002, after_s=0.0005, kept=True),
+        Decision(layer="b", change="int8", before_s=0.002, kept=False, reason="slower"),
+        Decision(layer="c", change="rank 8", kept=False),
+        Decision(layer="d", change="rank 8", kept=True, reason="asked for"),
+    ]
+    (step,) = step_details([StepReport(step="x", decisions=tried)])
+    assert step.decisions == [
+        ["a", "int8", "2.00", "0.500", "kept"],
+        ["b", "int8", "2.00", units.NONE, "slower"],
+        ["c", "rank 8", units.NONE, units.NONE, "not kept"],
+        ["d", "rank 8", units.NONE, units.NONE, "kept: asked for"],
+    ]
+
+
+def test_details_say_what_each_step_did(folder, page):
+    text = (folder / "report.md").read_text()
+    assert "- prune: asked for 4 times the teacher's speed" in text
+    assert "<details><summary>prune: 2 layers</summary>\n\n| layer | change |" in text
+    row = cells(next(x for x in text.splitlines() if x.startswith("| conv_1 |")))
+    assert row == ["conv_1", "64 → 16 channels", "2.34", "0.510", "kept"]
+    assert [x for x in row if x not in page.cells] == []
+    assert "- nothing was done" in text and text.count("<details>") == text.count("</details>") == 1
+    assert text.count("<summary>") == 1
+    for said in ("prune: asked for 4 times", "prune: 2 layers", "nothing was done"):
+        assert said in "".join(page.text)
+
+
+def test_a_step_named_like_a_tag_is_text_in_markdown():
+    name = "</summary>\n\n<img src=x>"
+    steps = [StepReport(step=name, decisions=[Decision(layer="a", change="b", kept=True)])]
+    text = markdown(content([result(steps=steps)], None, "t"))
+    assert "<img" not in text and text.count("</summary>") == 1
+
+
+def test_machine_says_how_many_processes_were_timed(folder, page):
+    assert "| processes | 5 |" in (folder / "report.md").read_text()
+    mixed = markdown(content([result("a"), result("b", processes=1)], None, "t"))
+    assert "| processes | 5; 1 |" in mixed or "| processes | 1; 5 |" in mixed
+    assert "two-level bootstrap over processes and rounds" in mixed

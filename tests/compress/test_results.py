@@ -1,9 +1,11 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.errors import UserError
-from compress.results import append, read
+from compress.results import Decision, Result, StepReport, Target, append, read
 from tests.compress.result_factory import result
 
 # str.splitlines ends a line at these too, though JSON leaves them as they are.
@@ -24,6 +26,29 @@ def test_any_name_and_number_survives(tmp_path_factory, name, latency_s, drop):
     path = tmp_path_factory.mktemp("rows")
     append(path / "results.jsonl", [row])
     assert read(path).rows == [row]
+
+
+def test_what_the_steps_say_comes_back(tmp_path):
+    report = StepReport(
+        step="prune",
+        target=Target(quantity="speedup", asked=4, predicted=4.01, measured=3.97),
+        decisions=[Decision(layer="a", change="64 → 16 channels", before_s=0.002, kept=True)],
+        notes=["one"],
+    )
+    rows = [result("pruned", steps=[report]), result("int8", dropped="It is slower.")]
+    append(tmp_path / "results.jsonl", rows)
+    assert read(tmp_path).rows == rows
+
+
+def test_rows_of_schema_1_were_timed_in_one_process():
+    line = json.loads(result().model_dump_json())
+    line["schema_version"] = 1
+    for latency in line["latency"]:
+        latency["samples_s"] = latency["samples_s"][0]
+    del line["steps"], line["dropped"]
+    row = Result.model_validate_json(json.dumps(line))
+    assert [len(latency.samples_s) for latency in row.latency] == [1, 1]
+    assert row.steps == [] and row.dropped is None
 
 
 @pytest.mark.parametrize("separator", SEPARATORS)

@@ -1,0 +1,285 @@
+"""Finds which layers int8 pays for: measured on this machine, judged on pictures."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from compress.candidate import Candidate
+from compress.context import Context
+from compress.export import module_of
+from compress.measure.latency import speedup
+from compress.measure.layers import LayerShape
+from compress.measure.processes import Timed, time_in_processes
+from compress.pruning import layer_shapes
+from compress.quantization import Ranges, integer_operations, layers_of, quantize_file
+from compress.results import Decision, StepReport
+from compress.runtimes.onnxruntime import OnnxSession
+
+FASTER = 1.03  # times that an int8 file must be faster than its float parent to be worth it
+PROCESSES, ROUNDS = 3, 20
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Pictures with labels, and which of them the float network gets right."""
+
+    pictures: np.ndarray
+    labels: np.ndarray
+    correct: np.ndarray
+    outputs: np.ndarray
+    threads: int
+
+    @classmethod
+    def of(cls, path: Path, pictures: np.ndarray, labels: np.ndarray, threads: int) -> "Judge":
+        outputs = _outputs(path, pictures, threads)
+        return cls(pictures, labels, outputs.argmax(1) == labels, outputs, threads)
+
+    def drop(self, path: Path) -> float:
+        """Top-1 that the file loses against the float network, as a fraction."""
+        right = _outputs(path, self.pictures, self.threads).argmax(1) == self.labels
+        return float(self.correct.mean() - right.mean())
+
+    def error(self, path: Path, count: int = 64) -> float:
+        """Mean squared difference of the outputs, as a fraction of their variance."""
+        outputs = _outputs(path, self.pictures[:count], self.threads)
+        return float(((outputs - self.outputs[:count]) ** 2).mean() / self.outputs[:count].var())
+
+
+def _outputs(path: Path, pictures: np.ndarray, threads: int) -> np.ndarray:
+    session = OnnxSession(path, threads)
+    chunks = [session.run(pictures[i : i + BATCH]) for i in range(0, len(pictures), BATCH)]
+    return np.concatenate(chunks)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of it: the report, and why the file should not be used, if so."""
+
+    report: StepReport
+    dropped: str | None
+
+
+def find_int8(
+    candidate: Candidate,
+    float_file: Path,
+    ranges: Ranges,
+    judge: Judge,
+    out: Path,
+    context: Context,
+    keep_float: Callable[[Sequence[str]], list[str]],
+    max_drop: float,
+    reduce_range: bool,
+) -> Found:
+    """Writes the fastest int8 file that loses no more than `max_drop`, and says how it came.
+
+    Args:
+        keep_float: of layers' names, those the user wants in float.
+        max_drop: of top-1 on the judge's pictures, against the float file.
+    """
+    layers = _layers(candidate, float_file)
+    wanted = set(keep_float([layer.name for layer in layers.values()]))
+    user = {node for node, layer in layers.items() if layer.name in wanted}
+    choices = _choices(layers, user, context)
+    folder = out.parent
+
+    def build(floats: Collection[str], name: str) -> Path:
+        path = folder / f".{name}.onnx"
+        quantize_file(float_file, path, ranges, floats, reduce_range)
+        return path
+
+    try:
+        files = {name: build(floats, name) for name, floats in choices.items()}
+        ratios = _faster(float_file, files, context)
+        notes = [f"{name}: {ratio:.2f} times its float parent" for name, ratio in ratios.items()]
+        best = max(ratios, key=lambda name: ratios[name])
+        floats = set(choices[best])
+        context.progress.note("; ".join(notes))
+        drop = judge.drop(files[best])
+        changed = drop > max_drop
+        if changed:
+            floats, drop = _repair(floats, drop, layers, build, judge, max_drop, context)
+            files["repaired"] = build(floats, "repaired")
+            best = "repaired"
+            ratios |= _faster(float_file, {best: files[best]}, context)
+            notes.append(
+                f"quantize: {len(floats)} layers are back in float to keep the accuracy; the file "
+                f"is {ratios[best]:.2f} times as fast as its float parent"
+            )
+        files[best].replace(out)
+    finally:
+        for left in folder.glob(".*.onnx"):
+            if left != float_file:
+                left.unlink()
+    integers, islands = integer_operations(out)
+    decisions = _decisions(layers, floats, user, context)
+    unexpected = len(islands) - len(floats)
+    if unexpected > 0:
+        notes.append(
+            f"quantize: onnxruntime computes {unexpected} of the int8 layers in float: "
+            f"{', '.join(islands[:3])}."
+        )
+    notes.append(
+        f"quantize: {len(integers)} operations run in integers, {len(islands)} in float, read from "
+        f"onnxruntime's own graph; on {len(judge.labels)} training pictures the file loses "
+        f"{100 * drop:.2f} points of top-1 against float."
+    )
+    if not context.machine.has_vnni:
+        notes.append(
+            "quantize: this CPU has no VNNI: int8 was made with 7-bit weights, and its speed and "
+            "accuracy are those of this CPU only."
+        )
+    else:
+        notes.append("quantize: int8's speed and accuracy were measured on this CPU only.")
+    return Found(
+        StepReport(step="quantize", decisions=decisions, notes=notes),
+        _why_dropped(ratios[best], drop, max_drop, len(integers)),
+    )
+
+
+def _why_dropped(ratio: float, drop: float, max_drop: float, integers: int) -> str | None:
+    if integers == 0:
+        return "No layer is left in int8: every one had to go back to float."
+    if ratio < FASTER:
+        return (
+            f"The int8 file is {ratio:.2f} times as fast as the float file it was made of: not "
+            f"worth it below {FASTER}."
+        )
+    if drop > max_drop:
+        return (
+            f"The int8 file loses {100 * drop:.1f} points of top-1 against its float parent on "
+            f"training pictures, {100 * max_drop:.1f} are allowed."
+        )
+    return None
+
+
+@dataclass(frozen=True)
+class _Layer:
+    name: str  # of the module in torch
+    shape: LayerShape | None  # None: not one that the table knows
+
+
+def _layers(candidate: Candidate, float_file: Path) -> dict[str, _Layer]:
+    """The file's layers by node name, with the module each came from and its shape."""
+    import torch
+
+    spec = candidate.spec
+    shapes = layer_shapes(candidate.model.eval(), torch.zeros(1, 3, spec.height, spec.width))
+    names = {node.name: module_of(node) for node in onnx.load(float_file).graph.node}
+    found = {}
+    for node in layers_of(float_file):
+        module = names[node] or node
+        found[node] = _Layer(module, shapes.get(module))
+    return found
+
+
+def _choices(
+    layers: dict[str, _Layer], user: set[str], context: Context
+) -> dict[str, frozenset[str]]:
+    """Sets of layers that stay in float, to be measured whole.
+
+    All in int8 is best for networks of large convolutions; small ones lose more by converting
+    between the two than they gain.
+    """
+    times = context.layer_times()
+    slower, depthwise, convolutions = set(), set(), set()
+    for node, layer in layers.items():
+        if layer.shape is None:
+            continue
+        if layer.shape.groups > 1:
+            depthwise.add(node)
+        if not layer.shape.is_linear:
+            convolutions.add(node)
+        before, after = times.seconds((layer.shape,)), times.seconds((layer.shape,), int8=True)
+        if after >= before:
+            slower.add(node)
+    found = {
+        "all layers in int8": frozenset(user),
+        "depthwise layers in float": frozenset(user | depthwise),
+        "layers in int8 that gain alone": frozenset(user | slower),
+        "linear layers in int8": frozenset(user | convolutions),
+    }
+    unique: dict[frozenset[str], str] = {}
+    for name, floats in found.items():
+        if len(floats) < len(layers):
+            unique.setdefault(floats, name)
+    return {name: floats for floats, name in unique.items()}
+
+
+def _faster(float_file: Path, files: dict[str, Path], context: Context) -> dict[str, float]:
+    """How many times faster than the float file each is, all interleaved."""
+    timed = time_in_processes(
+        {name: Timed(path, "onnxruntime") for name, path in {"": float_file, **files}.items()},
+        {1: ROUNDS},
+        context.threads,
+        PROCESSES,
+    )
+    return {
+        name: speedup("float", "onnxruntime", timed[""][0], timed[name][0]).ratio.value
+        for name in files
+    }
+
+
+def _repair(
+    floats: set[str],
+    drop: float,
+    layers: dict[str, _Layer],
+    build: Callable[[Collection[str], str], Path],
+    judge: Judge,
+    max_drop: float,
+    context: Context,
+) -> tuple[set[str], float]:
+    """Puts layers back to float until no more than `max_drop` is lost.
+
+    The first to go is the one that loses most for the time it saves: the error of the outputs with
+    this layer alone in int8, over the seconds that int8 saves in it.
+    """
+    times = context.layer_times()
+    inside = [node for node in layers if node not in floats]
+    worth = {}
+    for number, node in enumerate(inside):
+        error = judge.error(build(set(layers) - {node}, "one"))
+        shape = layers[node].shape
+        saved = 1e-9
+        if shape is not None:
+            saved = max(1e-9, times.seconds((shape,)) - times.seconds((shape,), int8=True))
+        worth[node] = error / saved
+        context.progress.advance(number + 1, len(inside))
+    order = sorted(inside, key=lambda node: -worth[node])
+    # Doubling finds a sufficient number with few trials, halving the least one after it.
+    least, most = 0, 1
+    while most < len(order) and judge.drop(build(floats | set(order[:most]), "trial")) > max_drop:
+        least, most = most, min(2 * most, len(order))
+    while most - least > 1:
+        middle = (least + most) // 2
+        if judge.drop(build(floats | set(order[:middle]), "trial")) > max_drop:
+            least = middle
+        else:
+            most = middle
+    repaired = floats | set(order[:most])
+    return repaired, judge.drop(build(repaired, "trial"))
+
+
+def _decisions(
+    layers: dict[str, _Layer], floats: set[str], user: set[str], context: Context
+) -> list[Decision]:
+    times = context.layer_times()
+    decisions = []
+    for node, layer in layers.items():
+        kept = node not in floats
+        shape = layer.shape
+        reason = "asked for" if node in user else "int8 does not pay here, or costs accuracy"
+        decisions.append(
+            Decision(
+                layer=layer.name,
+                change="int8",
+                before_s=times.seconds((shape,)) if shape else None,
+                after_s=times.seconds((shape,), int8=True) if shape else None,
+                kept=kept,
+                reason="" if kept else f"float: {reason}",
+            )
+        )
+    return decisions

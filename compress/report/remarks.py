@@ -1,0 +1,49 @@
+"""What is said of a row below the tables."""
+
+from collections.abc import Sequence
+
+from compress.report import units
+from compress.report.roles import FROM_SCRATCH, NO_TEACHER, role
+from compress.results import Interval, Result
+
+# What the candidate has and its control has not, by the kind of control.
+WORTH = {
+    NO_TEACHER: "learning from the teacher gained {} of top-1 over the control without one",
+    FROM_SCRATCH: "the weights kept from the network it was made of are worth {} of top-1 over the "
+    "same shape trained from scratch",
+}
+WORTH_OF_OTHERS = "it has {} of top-1 over its control"
+
+
+def remarks(row: Result, rows: Sequence[Result]) -> list[str]:
+    """Why the row was dropped, its notes, and what it gained over its control.
+
+    Args:
+        rows: all that are reported, the control among them.
+    """
+    dropped = [f"dropped. {row.dropped}"] if row.dropped is not None else []
+    gained = [_gained(row, row.gain_over_control, rows)] if row.gain_over_control else []
+    return [*dropped, *row.notes, *gained]
+
+
+def _gained(row: Result, gain: Interval, rows: Sequence[Result]) -> str:
+    worth = WORTH.get(_kind_of_control(row, gain, rows), WORTH_OF_OTHERS)
+    sure = "" if gain.low > 0 or gain.high < 0 else "; it may be nothing"
+    return (
+        f"{worth.format(f'{units.points(gain.value)} points')} (95 % interval "
+        f"{units.points(gain.low)} to {units.points(gain.high)}{sure})."
+    )
+
+
+def _kind_of_control(row: Result, gain: Interval, rows: Sequence[Result]) -> str:
+    """Of several controls, the gain is over the one whose top-1 is that much lower."""
+
+    def mismatch(control: Result) -> float:
+        return abs(row.accuracy.top1.value - control.accuracy.top1.value - gain.value)
+
+    controls = [
+        x
+        for x in rows
+        if x.control_of == row.candidate and x.artifact.runtime == row.artifact.runtime
+    ]
+    return role(min(controls, key=mismatch)) if controls else ""

@@ -1,0 +1,143 @@
+"""Int8 weights and activations: calibrated, proven to run in integers, repaired or dropped.
+
+Layers that are slower in int8 on this machine, or that cost more accuracy than allowed, go back to
+float; a file that is still not faster than the float one it was made of is dropped.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from compress.training.distillation_settings import Distillation, ViewSettings
+from compress.training.settings import Fraction, RecipeModel
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from compress.candidate import Candidate
+    from compress.context import Context, StepInputs
+
+VERSION = 1
+MEASURES = True
+DEPLOYED = "int8.onnx"
+SAMPLE = 32  # pictures on which the simulation of int8 finds its ranges
+LAST = "int8 is made of the finished float network; put quantize last"
+
+
+class Settings(RecipeModel):
+    """How ranges are found, what may be lost, and whether the network is trained for int8."""
+
+    ranges: Literal["minmax", "percentile", "entropy", "mse"] = "mse"  # of activations
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99  # for ranges: percentile
+    pictures: Annotated[int, Field(ge=1)] = 128  # of the training split, to find ranges on
+    judged: Annotated[int, Field(ge=1)] = 512  # other training pictures, to judge the loss on
+    max_accuracy_drop: Fraction = 0.01  # of top-1 on the judged pictures, against float
+    float_layers: list[str] = []  # stay in float; * and ? match
+    bias_correction: bool = False
+    reduce_range: bool | None = None  # 7-bit weights; none: where the CPU has no VNNI
+    train: Distillation | None = None  # quantization-aware training from the teacher; none: no
+
+
+def view_settings(settings: Settings) -> ViewSettings | None:
+    """What training for int8 wants cached."""
+    return settings.train.view_settings() if settings.train else None
+
+
+def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+    """Writes the int8 file beside the float network it is made of."""
+    from compress.candidate import Candidate
+    from compress.errors import UserError
+    from compress.export import export_onnx
+    from compress.int8 import Judge, find_int8
+    from compress.pruning import matching
+    from compress.quantization import correct_biases, ranges_of
+
+    candidate = Candidate.load(inputs.previous, context.allowed)
+    lineage = "quantize int8"
+    if settings.train is not None:
+        candidate = _trained(candidate, settings.train, inputs, context)
+        lineage = f"quantize int8 (trained, {settings.train.loss.name})"
+
+    float_file = inputs.folder / ".float.onnx"
+    calibration, judged, labels = _pictures(inputs, settings, context, candidate)
+    export_onnx(candidate, float_file)
+    try:
+        ranges = ranges_of(
+            float_file,
+            calibration,
+            settings.ranges,
+            settings.percentile,
+            context.progress.advance,
+        )
+        if settings.bias_correction:
+            correct_biases(float_file, float_file, calibration)
+        judge = Judge.of(float_file, judged, labels, context.threads)
+        reduce_range = settings.reduce_range
+        if reduce_range is None:
+            reduce_range = not context.machine.has_vnni
+        found = find_int8(
+            candidate,
+            float_file,
+            ranges,
+            judge,
+            inputs.folder / DEPLOYED,
+            context,
+            keep_float=lambda names: list(matching(settings.float_layers, names)),
+            max_drop=settings.max_accuracy_drop,
+            reduce_range=reduce_range,
+        )
+    except ValueError as error:
+        raise UserError(f"quantize: {error}") from error
+    finally:
+        float_file.unlink(missing_ok=True)
+    return candidate.after(lineage, found.report, deployed=DEPLOYED, dropped=found.dropped)
+
+
+def _pictures(
+    inputs: "StepInputs", settings: Settings, context: "Context", candidate: "Candidate"
+) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
+    """Pictures to calibrate on, others to judge on and their labels, of the training split."""
+    from compress.input_spec import preprocess
+    from compress.seeding import generator
+
+    training = inputs.data.indices("train")
+    order = generator(context.seed, "calibration").permutation(training)
+    if len(order) <= settings.pictures:
+        context.progress.note(
+            f"only {len(order)} training pictures for {settings.pictures} to calibrate on: they "
+            "are used for that and to judge on"
+        )
+        chosen, rest = order, order
+    else:
+        chosen, rest = order[: settings.pictures], order[settings.pictures :]
+    rest = rest[: settings.judged]
+    calibration = preprocess(inputs.data.paths(chosen), candidate.spec)
+    judged = preprocess(inputs.data.paths(rest), candidate.spec)
+    return calibration, judged, inputs.data.labels[rest]
+
+
+def _trained(
+    candidate: "Candidate", settings: Distillation, inputs: "StepInputs", context: "Context"
+) -> "Candidate":
+    """Quantization-aware training: rounding is simulated forwards and ignored backwards.
+
+    Simulated by NVIDIA's modelopt with the deployed scheme's rounding (weights one scale a channel,
+    which a batch norm behind them only rescales). What is deployed is the trained float network,
+    calibrated anew.
+    """
+    import copy
+    from dataclasses import replace
+
+    from compress.input_spec import preprocess
+    from compress.training.distillation import distil
+    from compress.training.fake_quantization import simulate_int8
+
+    plain = copy.deepcopy(candidate.model)
+    sample = inputs.data.paths(inputs.data.indices("train")[:SAMPLE])
+    simulated = simulate_int8(candidate.model, preprocess(sample, candidate.spec))
+    training = distil(
+        replace(candidate, model=simulated), settings, inputs, context, "quantization-aware"
+    )
+    state = simulated.state_dict()
+    plain.load_state_dict({name: state[name].cpu() for name in plain.state_dict()})
+    return replace(candidate, model=plain.eval(), training=training)

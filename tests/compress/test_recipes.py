@@ -1,0 +1,87 @@
+"""Every recipe of the project runs end to end, on a narrow VGG and few small pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import yaml
+from rich.console import Console
+
+from compress.progress import Progress
+from compress.quantization import INTEGER, integer_operations
+from compress.recipe import load_recipe
+from compress.results import Result
+from compress.run import run_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+SMALL_DATA = {"individuals": 4, "pictures": 72, "unlabelled": 8, "size": 32}
+
+
+def narrowed(value: Any) -> Any:
+    """The same recipe, small: short schedules, 32 pixels, speedups that a narrow network reaches."""
+    if isinstance(value, list):
+        return [narrowed(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    small = {key: narrowed(item) for key, item in value.items()}
+    changes = {
+        "epochs": lambda _: 1,
+        "views": lambda _: 2,
+        "image_size": lambda _: 32,
+        "batch_size": lambda _: 8,
+        "speedup": lambda asked: [1.2, 1.3, 1.4] if isinstance(asked, list) else 1.3,
+        "precision": lambda _: "float32",
+    }
+    small |= {key: change(small[key]) for key, change in changes.items() if key in small}
+    if "prune" in small:
+        small["prune"] |= {"pictures": 16}
+    if "quantize" in small:
+        small["quantize"] |= {"pictures": 8, "judged": 16, "max_accuracy_drop": 0.5}
+    return small
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shared by all recipes, as a user's folder would be: one teacher serves them all."""
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe(path: Path, out: Path) -> None:
+    recipe = narrowed(yaml.safe_load(path.read_text("utf-8")))
+    recipe["data"]["settings"] = SMALL_DATA
+    recipe["teacher"]["settings"] = {"pool": 1, "width": 0.5, "classifier_width": 64}
+    recipe["measure"] = {
+        "threads": 1, "processes": 2, "rounds": 5, "throughput_batch": 2, "throughput_rounds": 1,
+    }  # fmt: skip
+    written = out / path.name
+    written.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    loaded = load_recipe(written)
+    results = run_recipe(loaded, out, Progress(Console(quiet=True)), f"compress run {path.name}")
+
+    rows = {row.candidate: row for row in results}
+    assert set(loaded.candidates) <= set(rows)
+    report = (out / "reports" / loaded.name / "report.md").read_text("utf-8")
+    for row in results:
+        assert row.candidate in report
+        check_steps(row, out)
+
+
+def check_steps(row: Result, out: Path) -> None:
+    """What the row says of itself is what lies in the file."""
+    said = " → ".join(row.lineage)
+    steps = [report.step for report in row.steps]
+    if "prune speedup" in said:
+        target = row.steps[0].target
+        assert target and target.quantity == "speedup" and target.measured and target.predicted
+    file = out / row.artifact.path
+    if "quantize" in steps:
+        in_int8 = [d for d in row.steps[-1].decisions if d.kept]
+        integers, _ = integer_operations(file)
+        assert len(integers) == len(in_int8)
+        assert any(n.op_type == "QuantizeLinear" for n in onnx.load(file).graph.node) == bool(
+            in_int8
+        )
+    elif row.artifact.runtime == "onnxruntime":
+        assert not {n.op_type for n in onnx.load(file).graph.node} & {*INTEGER, "QuantizeLinear"}

@@ -33,7 +33,8 @@ def allocate(choices: Sequence[Choices], cost: Cost, target: float) -> list[int]
 
     Greedy, from the full widths downwards: of all groups and all narrower widths, the step that
     loses the least importance for the cost it saves is taken. Steps over several widths at once
-    are considered, since measured times fall in stairs.
+    are considered, since measured times fall in stairs. Where no step of one group saves anything,
+    all groups get their narrowest width.
 
     Raises:
         ValueError: the narrowest widths cost more.
@@ -61,8 +62,8 @@ def allocate(choices: Sequence[Choices], cost: Cost, target: float) -> list[int]
                 rate = lost / min(saved, now - target)
                 if best is None or (rate, -saved) < best[:2]:
                     best = (rate, -saved, group, narrower)
-        if best is None:  # no single step helps: the times are not monotone here
-            return [c.widths[0] for c in choices]
+        if best is None:  # no group alone saves anything: times are not monotone here
+            return [c.widths[0] for c in choices]  # known to cost little enough
         at[best[2]] = best[3]
         now = cost(widths())
     return widths()

@@ -9,7 +9,6 @@ import onnx
 
 from compress.candidate import Candidate
 from compress.context import Context
-from compress.export import module_of
 from compress.measure.latency import speedup
 from compress.measure.layers import LayerShape
 from compress.measure.processes import Timed, time_in_processes
@@ -73,6 +72,7 @@ def find_int8(
     keep_float: Callable[[Sequence[str]], list[str]],
     max_drop: float,
     reduce_range: bool,
+    notes: Sequence[str] = (),
 ) -> Found:
     """Writes the fastest int8 file that loses no more than `max_drop`, and says how it came.
 
@@ -94,10 +94,11 @@ def find_int8(
     try:
         files = {name: build(floats, name) for name, floats in choices.items()}
         ratios = _faster(float_file, files, context)
-        notes = [f"{name}: {ratio:.2f} times its float parent" for name, ratio in ratios.items()]
+        tried = "; ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+        notes = [*notes, f"quantize: times as fast as its float parent: {tried}."]
         best = max(ratios, key=lambda name: ratios[name])
         floats = set(choices[best])
-        context.progress.note("; ".join(notes))
+        context.progress.note(notes[-1])
         drop = judge.drop(files[best])
         changed = drop > max_drop
         if changed:
@@ -168,12 +169,16 @@ def _layers(candidate: Candidate, float_file: Path) -> dict[str, _Layer]:
 
     spec = candidate.spec
     shapes = layer_shapes(candidate.model.eval(), torch.zeros(1, 3, spec.height, spec.width))
-    names = {node.name: module_of(node) for node in onnx.load(float_file).graph.node}
-    found = {}
-    for node in layers_of(float_file):
-        module = names[node] or node
-        found[node] = _Layer(module, shapes.get(module))
-    return found
+    # The exporter names a layer's weight as torch does, also where a batch norm was folded into it.
+    modules = {
+        node.name: node.input[1].removesuffix(".weight")
+        for node in onnx.load(float_file).graph.node
+        if len(node.input) > 1
+    }
+    return {
+        node: _Layer(modules.get(node, node), shapes.get(modules.get(node, "")))
+        for node in layers_of(float_file)
+    }
 
 
 def _choices(

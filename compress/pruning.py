@@ -5,26 +5,29 @@ Dependencies between layers are found by Torch-Pruning (Fang et al. 2023, arXiv:
 
 import copy
 import fnmatch
+import linecache
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any
 
+import numpy as np
 import torch
-import torch.fx
 import torch.nn.functional as F
 import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from compress.errors import UserError
 from compress.input_spec import InputSpec
 from compress.measure.layers import LayerShape
 
-ADVICE = (
-    "Distil into a narrower student instead (- distil: {student: …}), or leave the layers out with "
-    "ignore."
-)
+INSTEAD = "Distil into a narrower student instead (- distill: {student: …})"
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,16 @@ class ChannelGroup:
 
 
 class Prunable:
-    """A network's channel groups and layer shapes, and how to narrow it."""
+    """A network's channel groups and layer shapes, and how to narrow it.
+
+    Grouped convolutions keep their width, unless they are depthwise: the same channels would have
+    to go from each of their groups.
+    """
 
     def __init__(self, model: nn.Module, spec: InputSpec, ignore: Sequence[str] = ()) -> None:
         """
         Args:
+            model: stays as it is.
             ignore: names of layers (with * and ?) whose outputs keep their width; the last
                 layer's always do.
 
@@ -53,39 +61,47 @@ class Prunable:
             UserError: a pattern that matches nothing; a network that cannot be followed, with the
                 operation that stands in the way.
         """
-        self.model = model.eval().cpu()
+        # The graph is traced by gradients, and the importance of channels may be computed by them.
+        self.model = copy.deepcopy(model).eval().cpu().requires_grad_(True)
         self.example = torch.zeros(1, 3, spec.height, spec.width)
-        layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-        self.names = {module: name for name, module in model.named_modules()}
+        self.names = {module: name for name, module in self.model.named_modules()}
+        layers = {n: m for m, n in self.names.items() if isinstance(m, nn.Conv2d | nn.Linear)}
         kept = set(matching(ignore, list(layers)))
-        self.shapes = layer_shapes(model, self.example)
-        _refuse_shuffles(model, self.example)
-        self.graph = _dependencies(model, self.example)
-        last = list(self.shapes)[-1]
-        ignored = [layers[name] for name in layers if name in kept or name == last]
         try:
+            with _ChannelsStay():
+                self.shapes = layer_shapes(self.model, self.example)
+            self.graph = _dependencies(self.model, self.example)
+            ignored = [layers[name] for name in kept.union(list(self.shapes)[-1:])]
             found = list(self.graph.get_all_groups(ignored, (nn.Conv2d, nn.Linear)))
         except Exception as error:
-            raise UserError(_cannot(model, error)) from error
-        self.library_groups = found
-        self.groups = [self._group(group) for group in found]
+            raise UserError(f"{_cannot(model, error)} {INSTEAD}.") from error
+        self.grouped = [n for n, m in layers.items() if _is_grouped(m)]
+        self.library_groups = [g for g in found if not any(_is_grouped(m) for m in _modules(g))]
+        self.groups = [self._group(group) for group in self.library_groups]
         if not self.groups:
-            raise UserError("There is nothing to prune: every layer is ignored.")
+            raise UserError(
+                "There is nothing to prune: every layer is ignored, or bound to a grouped "
+                "convolution."
+            )
+        self._narrowed: dict[tuple[str, int, int], LayerShape] = {}
+        # One channel less everywhere, tried now: better than after computing the importance.
+        fewer = [max(1, group.channels - 1) for group in self.groups]
+        self.narrow(fewer, [torch.arange(group.channels) for group in self.groups])
 
     def _group(self, group: tp.Group) -> ChannelGroup:
         outputs: list[str] = []
         inputs: dict[str, int] = {}
-        root = group[0].dep.target.module
         channels = len(group[0].idxs)
         for dep, idxs in group:
-            name = self.names.get(dep.target.module, "")
             if not isinstance(dep.target.module, nn.Conv2d | nn.Linear):
                 continue
+            name = self.names[dep.target.module]
             if self.graph.is_out_channel_pruning_fn(dep.handler):
                 outputs.append(name)
             else:
                 inputs[name] = inputs.get(name, 0) + len(idxs) // channels
-        return ChannelGroup(self.names[root], channels, tuple(outputs), inputs)
+        root = self.names[group[0].dep.target.module]
+        return ChannelGroup(root, channels, tuple(outputs), inputs)
 
     def shapes_at(self, widths: Sequence[int]) -> dict[str, LayerShape]:
         """The shape of every layer when each group has so many channels left."""
@@ -98,40 +114,57 @@ class Prunable:
             for name, features in group.inputs.items():
                 in_removed[name] += removed * features
         return {
-            name: _narrowed(shape, in_removed[name], out_removed[name])
-            for name, shape in self.shapes.items()
+            name: self._shape(name, in_removed[name], out_removed[name]) for name in self.shapes
         }
 
+    def _shape(self, name: str, fewer_inputs: int, fewer_outputs: int) -> LayerShape:
+        """Kept, since allocating widths asks for the same shapes again and again."""
+        key = (name, fewer_inputs, fewer_outputs)
+        if key not in self._narrowed:
+            shape = self.shapes[name]
+            outputs = shape.out_channels - fewer_outputs
+            if shape.is_depthwise:
+                new = replace(shape, in_channels=outputs, out_channels=outputs, groups=outputs)
+            else:
+                inputs = shape.in_channels - fewer_inputs
+                new = replace(shape, in_channels=inputs, out_channels=outputs)
+            self._narrowed[key] = new
+        return self._narrowed[key]
+
     def narrow(self, widths: Sequence[int], importance: Sequence[Tensor]) -> nn.Module:
-        """A copy of the network in which each group keeps its `width` most important channels."""
+        """A copy of the network in which each group keeps its `width` most important channels.
+
+        Raises:
+            UserError: the network does not run any more, which Torch-Pruning did not foresee.
+        """
         model = copy.deepcopy(self.model)
-        graph = _dependencies(model, self.example)
         modules = dict(model.named_modules())
-        for group, library, width, worth in zip(
-            self.groups, self.library_groups, widths, importance, strict=True
-        ):
-            if width == group.channels:
-                continue
-            removed = worth.argsort(stable=True)[: group.channels - width].tolist()
-            handler = library[0].dep.handler.__name__
-            pruner = graph.get_pruner_of_module(modules[group.root])
-            graph.get_pruning_group(modules[group.root], getattr(pruner, handler), removed).prune()
         try:
+            graph = _dependencies(model, self.example)
+            for group, width, worth in zip(self.groups, widths, importance, strict=True):
+                removed = worth.argsort(stable=True)[: group.channels - width].tolist()
+                if removed:
+                    root = modules[group.root]
+                    prune = graph.get_pruner_of_module(root).prune_out_channels
+                    graph.get_pruning_group(root, prune, removed).prune()
             with torch.no_grad():
                 model(self.example)
-        except RuntimeError as error:
-            raise UserError(_cannot(model, error)) from error
+        except Exception as error:
+            raise UserError(
+                f"{_cannot(model, error)} {INSTEAD}, or leave the layers out with ignore."
+            ) from error
         return model
 
 
-def _narrowed(shape: LayerShape, fewer_inputs: int, fewer_outputs: int) -> LayerShape:
-    from dataclasses import replace
+def _modules(group: tp.Group) -> Iterator[nn.Module]:
+    return (dep.target.module for dep, _ in group)
 
-    inputs, outputs = shape.in_channels - fewer_inputs, shape.out_channels - fewer_outputs
-    groups = shape.groups
-    if groups > 1 and groups == shape.in_channels:  # depthwise: what it makes is what it reads
-        inputs = groups = outputs * shape.in_channels // shape.out_channels
-    return replace(shape, in_channels=inputs, out_channels=outputs, groups=groups)
+
+def _is_grouped(module: nn.Module) -> bool:
+    """Neither one group nor as many as there are channels."""
+    return isinstance(module, nn.Conv2d) and not (
+        module.groups == 1 or module.groups == module.in_channels == module.out_channels
+    )
 
 
 def layer_shapes(model: nn.Module, example: Tensor) -> dict[str, LayerShape]:
@@ -139,19 +172,18 @@ def layer_shapes(model: nn.Module, example: Tensor) -> dict[str, LayerShape]:
     shapes: dict[str, LayerShape] = {}
 
     def record(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0]
         if isinstance(module, nn.Linear):
             shapes[name] = LayerShape(module.in_features, module.out_features)
-        elif isinstance(module, nn.Conv2d) and not isinstance(module.padding, str):
+        elif isinstance(module, nn.Conv2d):
             shapes[name] = LayerShape(
                 module.in_channels,
                 module.out_channels,
                 _pair(module.kernel_size),
                 _pair(module.stride),
-                _pair(module.padding),
+                _padding(module),
                 _pair(module.dilation),
                 module.groups,
-                _pair(x.shape[2:]),
+                _pair(inputs[0].shape[2:]),
             )
 
     hooks = [
@@ -159,10 +191,12 @@ def layer_shapes(model: nn.Module, example: Tensor) -> dict[str, LayerShape]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     ]
-    with torch.no_grad():
-        model(example)
-    for hook in hooks:
-        hook.remove()
+    try:
+        with torch.no_grad():
+            model(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
     return shapes
 
 
@@ -171,43 +205,86 @@ def _pair(values: Iterable[int]) -> tuple[int, int]:
     return first, second
 
 
+def _padding(module: nn.Conv2d) -> tuple[int, int]:
+    """At each side; where "same" is one more at one side (even kernels), that one is left out."""
+    if module.padding == "same":
+        sizes = zip(module.dilation, module.kernel_size, strict=True)
+        return _pair(dilation * (kernel - 1) // 2 for dilation, kernel in sizes)
+    return (0, 0) if module.padding == "valid" else _pair(module.padding)  # type: ignore[arg-type]
+
+
 def _dependencies(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)  # the tracer follows gradients
-    try:
-        return tp.DependencyGraph().build_dependency(model, example_inputs=example, verbose=False)
-    except Exception as error:
-        raise UserError(_cannot(model, error)) from error
+    # In a tuple, or the library first tries the picture without its batch dimension.
+    return tp.DependencyGraph().build_dependency(model, (example,), verbose=False)
 
 
 def _cannot(model: nn.Module, error: Exception) -> str:
+    reason = str(error) if isinstance(error, _Unfollowable) else f"{type(error).__name__}: {error}"
+    where = _own_line(error)
     return (
-        f"{type(model).__name__} cannot be pruned: Torch-Pruning cannot follow it "
-        f"({type(error).__name__}: {error}). {ADVICE}"
+        f"{type(model).__name__} cannot be pruned, Torch-Pruning does not follow it: {reason}"
+        f"{f' at {where}' if where else ''}."
     )
 
 
-def _refuse_shuffles(model: nn.Module, example: Tensor) -> None:
-    """Channels that change places (view, transpose, view) cannot be followed by Torch-Pruning.
+def _own_line(error: Exception) -> str:
+    """The innermost line of the network's own code that the error came through, if any."""
+    for frame, number in reversed(list(walk_tb(error.__traceback__))):
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if package not in ("torch", "torch_pruning", "compress"):
+            file = frame.f_code.co_filename
+            return f"{Path(file).name}:{number}, {linecache.getline(file, number).strip()}"
+    return ""
 
-    It takes each reshape for a flattening and divides by zero, or worse, cuts the wrong channels.
+
+class _Unfollowable(Exception):
+    """An operation that Torch-Pruning would take for an element-wise one."""
+
+
+class _ChannelsStay(TorchFunctionMode):
+    """Refuses networks in which channels change places.
+
+    Torch-Pruning would cut the wrong channels, divide by zero (ShuffleNet) or never end (Swin).
     """
-    try:
-        graph = torch.fx.symbolic_trace(model).graph
-    except Exception:  # control flow that depends on data: the dependency graph may still manage
-        return
-    swaps = ("transpose", "permute", "swapaxes")
-    for node in graph.nodes:
-        called = getattr(node.target, "__name__", node.target)
-        if node.op in ("call_method", "call_function") and called in swaps:
-            after = {getattr(user.target, "__name__", user.target) for user in node.users}
-            if after & {"contiguous", "view", "reshape", "flatten"}:
-                where = next(reversed(node.meta.get("nn_module_stack", {"": None})), "")
-                raise UserError(
-                    f"{type(model).__name__} cannot be pruned: {called}{f' in {where}' if where else ''}"
-                    f" lets channels change places (a channel shuffle), which no dependency graph "
-                    f"follows. {ADVICE}"
-                )
+
+    SWAPS = ("transpose", "permute", "swapaxes", "swapdims", "movedim")
+    RESHAPES = ("view", "reshape", "flatten", "unflatten")
+    MOVES = ("index_select", "gather", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle")
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Tensors whose axes are in another order, each with one of sizes 2, 3, 5, … that went
+        # through the same swaps.
+        self.swapped: list[tuple[Tensor, Tensor]] = []
+
+    def __torch_function__(
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+        source = args[0] if args else None
+        order = next((order for tensor, order in self.swapped if tensor is source), None)
+        if name in self.MOVES or (name == "__getitem__" and _by_number(args[1])):
+            moved = "indexing" if name == "__getitem__" else name
+            raise _Unfollowable(f"{moved} lets channels change places")
+        if order is not None and name in self.RESHAPES:
+            raise _Unfollowable(
+                f"{name} of axes in another order lets channels change places (a channel shuffle)"
+            )
+        result = func(*args, **kwargs)
+        if name in self.SWAPS and isinstance(source, Tensor):
+            start = torch.empty((2, 3, 5, 7, 11, 13, 17, 19)[: source.ndim], device="meta")
+            order = func(start if order is None else order, *args[1:], **kwargs)
+            if list(order.shape) == sorted(order.shape):
+                order = None
+        if order is not None and getattr(result, "ndim", None) == order.ndim:
+            self.swapped.append((result, order))
+        return result
+
+
+def _by_number(index: object) -> bool:
+    """Whether x[index] picks elements one by one, in any order."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, Tensor | np.ndarray | list) for part in parts)
 
 
 def matching(patterns: Iterable[str], names: Sequence[str]) -> Iterator[str]:
@@ -235,28 +312,27 @@ def bn_scale(prunable: Prunable) -> list[Tensor]:
     Raises:
         UserError: a group without a batch norm.
     """
-    return _of_library(
-        prunable, tp.importance.BNScaleImportance(normalizer="mean"), "has no batch norm"
-    )
+    return _of_library(prunable, tp.importance.BNScaleImportance(normalizer="mean"))
 
 
-def _of_library(
-    prunable: Prunable, importance: tp.importance.Importance, none: str = ""
-) -> list[Tensor]:
+def _of_library(prunable: Prunable, importance: tp.importance.Importance) -> list[Tensor]:
     found = []
     for group, library in zip(prunable.groups, prunable.library_groups, strict=True):
         worth = importance(library)
         if worth is None:
             raise UserError(
-                f"The channels of {group.root} cannot be ranked: it {none}. Use importance: "
-                "magnitude or taylor."
+                f"The channels of {group.root} cannot be ranked: it has no batch norm. Use "
+                "importance: magnitude or taylor."
             )
-        found.append(worth.detach().float())
+        # A group of nothing but zeros has no mean to be divided by; it is worth nothing.
+        found.append(worth.detach().float().nan_to_num(0.0))
     return found
 
 
 def taylor(
-    prunable: Prunable, batches: Iterable[Tensor], autocast: Callable[[], object]
+    prunable: Prunable,
+    batches: Iterable[Tensor],
+    autocast: Callable[[], AbstractContextManager[object]],
 ) -> list[Tensor]:
     """How much the network's answers would change without a channel, to second order.
 
@@ -273,13 +349,13 @@ def taylor(
     for pictures in batches:
         model.to(pictures.device)
         model.zero_grad(set_to_none=True)
-        with autocast():  # type: ignore[attr-defined]
+        with autocast():
             outputs = model(pictures)
         outputs = outputs.float()
         drawn = torch.multinomial(outputs.detach().softmax(1), 1).squeeze(1)
-        F.cross_entropy(outputs, drawn, reduction="sum").backward()
+        F.cross_entropy(outputs, drawn, reduction="sum").backward()  # type: ignore[no-untyped-call]
         for total, library in zip(sums, prunable.library_groups, strict=True):
-            total += _gate_gradient(prunable.graph, library).cpu().float() ** 2
+            total += _gate_gradient(prunable.graph, library) ** 2
     model.zero_grad(set_to_none=True)
     model.cpu()
     return sums
@@ -288,26 +364,24 @@ def taylor(
 def _gate_gradient(graph: tp.DependencyGraph, group: tp.Group) -> Tensor:
     """Derivative of the loss by a factor on each channel: the sum of weight times gradient.
 
-    Behind a batch norm the gate acts on its scale and shift; elsewhere on what makes the channel.
+    The gate stands wherever the channel is made: on the scale and shift of its batch norms, or
+    where there are none on what the layers put out.
     """
     norms, makers = [], []
-    for dep, idxs in group:
-        module = dep.target.module
-        if isinstance(module, BatchNorm):
-            norms.append((module, idxs))
+    for item in group:
+        module = item.dep.target.module
+        if isinstance(module, BatchNorm) and module.affine:
+            norms.append(item)
         elif isinstance(module, nn.Conv2d | nn.Linear) and graph.is_out_channel_pruning_fn(
-            dep.handler
+            item.dep.handler
         ):
-            makers.append((module, idxs))
-    total: Tensor | float = 0.0
-    channels = len(group[0].idxs)
-    for module, idxs in norms or makers:
-        per_output = sum(
-            (p.detach() * p.grad).flatten(1).sum(1) if p.ndim > 1 else p.detach() * p.grad
-            for p in module.parameters(recurse=False)
-            if p.grad is not None
-        )
-        if isinstance(per_output, Tensor):
-            total = total + per_output[torch.as_tensor(list(idxs))].view(channels, -1).sum(1)
-    assert isinstance(total, Tensor)
+            makers.append(item)
+    total = torch.zeros(len(group[0].idxs))
+    for item in norms or makers:
+        parameters = item.dep.target.module.parameters(recurse=False)
+        terms = [p.detach() * p.grad for p in parameters if p.grad is not None]
+        if terms:
+            by_output = torch.stack([t.flatten(1).sum(1) if t.ndim > 1 else t for t in terms])
+            gates = by_output.sum(0)[torch.as_tensor(item.idxs)].cpu()
+            total.index_add_(0, torch.as_tensor(item.root_idxs), gates)
     return total

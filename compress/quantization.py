@@ -40,6 +40,9 @@ Method = Literal["minmax", "percentile", "entropy", "mse"]
 LAYERS = ("Conv", "Gemm", "MatMul")
 INTEGER = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger",
            "MatMulIntegerToFloat", "DynamicQuantizeMatMul")  # fmt: skip
+LOWEST = "lowest_float"
+# Operations that onnxruntime moves a QuantizeLinear across, towards the layer before.
+PASSED = ("Relu", "Clip", "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
 CHUNK = 4  # pictures whose activations are in memory at once
 BINS = 2048
 
@@ -167,9 +170,47 @@ def quantize_model(
     )
     quantizer.quantize_model()
     quantized: onnx.ModelProto = quantizer.model.model
+    _keep_in_float(quantized.graph, stay)
     del quantized.metadata_props[:]
     onnx.helper.set_model_props(quantized, metadata)
     return quantized
+
+
+def _keep_in_float(graph: onnx.GraphProto, layers: Collection[str]) -> None:
+    """Keeps onnxruntime from making integers of float layers between integer ones.
+
+    Its optimizer rounds the weights of any convolution or Gemm that reads a DequantizeLinear and
+    feeds a QuantizeLinear (through a Relu, say), asked for or not. A maximum with the lowest
+    float, which changes nothing, hides the QuantizeLinear.
+    """
+    consumers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for value in node.input:
+            consumers.setdefault(value, []).append(node)
+    hidden = []
+    for layer in graph.node:
+        if layer.name not in layers or layer.op_type not in LAYERS:
+            continue
+        value = layer.output[0]
+        while len(after := consumers.get(value, [])) == 1 and after[0].op_type in PASSED:
+            value = after[0].output[0]
+        quantizers = [n for n in after if n.op_type == "QuantizeLinear"]
+        if quantizers:
+            name = f"{value}_in_float"
+            hidden.append(onnx.helper.make_node("Max", [value, LOWEST], [name], name))
+            for node in quantizers:
+                node.input[0] = name
+    if not hidden:
+        return
+    lowest = np.asarray(np.finfo(np.float32).min, dtype=np.float32)
+    graph.initializer.append(numpy_helper.from_array(lowest, LOWEST))
+    nodes = [*graph.node, *hidden]
+    # In topological order again: each hidden node right behind what it reads.
+    behind = {node.input[0]: node for node in hidden}
+    del graph.node[:]
+    for node in nodes[: len(nodes) - len(hidden)]:
+        graph.node.append(node)
+        graph.node.extend(behind[value] for value in node.output if value in behind)
 
 
 def _quantizable() -> list[str]:

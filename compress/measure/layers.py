@@ -3,6 +3,7 @@
 Times are kept in a table per machine, runtime and thread count, shared by all recipes.
 """
 
+import hashlib
 import json
 import math
 import tempfile
@@ -41,6 +42,10 @@ class LayerShape:
         return self.kernel == (0, 0)
 
     @property
+    def is_depthwise(self) -> bool:
+        return self.groups == self.in_channels == self.out_channels > 1
+
+    @property
     def output_size(self) -> tuple[int, int]:
         """Height and width of the map it makes."""
         if self.is_linear:
@@ -53,7 +58,7 @@ class LayerShape:
         )
         return height, width
 
-    @property
+    @cached_property
     def macs(self) -> int:
         """Multiply-accumulates of one picture."""
         if self.is_linear:
@@ -81,10 +86,12 @@ class LayerTimes:
 
     @cached_property
     def _table(self) -> dict[str, float]:
-        if not self.path.is_file():
+        """Empty where there is none that can be read: it is measured anew."""
+        try:
+            stored = json.loads(self.path.read_text("utf-8"))["seconds"]
+            return {str(key): float(seconds) for key, seconds in stored.items()}
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return {}
-        stored: dict[str, float] = json.loads(self.path.read_text("utf-8"))["seconds"]
-        return stored
 
     def seconds(self, chain: Chain, int8: bool = False) -> float:
         """Kernel time of the layers one after the other, no activations between them.
@@ -94,19 +101,13 @@ class LayerTimes:
         """
         return self.many([chain], int8=int8)[0]
 
-    def many(
-        self,
-        chains: Iterable[Chain],
-        progress: Callable[[int, int], None] = lambda done, total: None,
-        int8: bool = False,
-    ) -> list[float]:
+    def many(self, chains: Iterable[Chain], int8: bool = False) -> list[float]:
         """The same for many chains; what is not in the table is measured and kept."""
         chains = list(chains)
         missing = [c for c in dict.fromkeys(chains) if _key(c, int8) not in self._table]
         last_saved = time.monotonic()
         for number, chain in enumerate(missing):
             self._table[_key(chain, int8)] = measure_chain(chain, self.threads, int8)
-            progress(number + 1, len(missing))
             if number + 1 == len(missing) or time.monotonic() - last_saved > 10:
                 self._save()
                 last_saved = time.monotonic()
@@ -123,8 +124,6 @@ def _key(chain: Chain, int8: bool) -> str:
 
 
 def _digest(text: str) -> str:
-    import hashlib
-
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -234,18 +233,17 @@ def chain_model(chain: Sequence[LayerShape]) -> onnx.ModelProto:
 def interpolated(times: LayerTimes, shape: LayerShape) -> Callable[[int, int], float]:
     """Seconds of a layer as a function of (in channels, out channels), between measured widths.
 
-    A depthwise layer has one width, the first argument is not looked at.
+    A depthwise layer has one width, the first argument is not looked at. Any other grouped one
+    keeps its width (compress/pruning.py), neither is looked at.
     """
-    depthwise = shape.groups > 1
-    outs = _grid(shape.out_channels)
-    ins = [1] if depthwise else _grid(shape.in_channels)
-    points = [
-        replace(shape, in_channels=o, out_channels=o, groups=o)
-        if depthwise
-        else replace(shape, in_channels=i, out_channels=o)
-        for i in ins
-        for o in outs
-    ]
+    if shape.is_depthwise:
+        ins, outs = [1], _grid(shape.out_channels)
+        points = [replace(shape, in_channels=o, out_channels=o, groups=o) for o in outs]
+    elif shape.groups > 1:
+        ins, outs, points = [1], [1], [shape]
+    else:
+        ins, outs = _grid(shape.in_channels), _grid(shape.out_channels)
+        points = [replace(shape, in_channels=i, out_channels=o) for i in ins for o in outs]
     values = np.asarray(times.many([(point,) for point in points])).reshape(len(ins), len(outs))
 
     @cache

@@ -1,4 +1,4 @@
-"""Replaces layers by products of smaller ones, where the runtime is measured to be faster for it."""
+"""Replaces layers by products of smaller ones where the runtime is measured to be faster for it."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 

@@ -59,7 +59,7 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
         lineage = f"quantize int8 (trained, {settings.train.loss.name})"
 
     float_file = inputs.folder / ".float.onnx"
-    calibration, judged, labels = _pictures(inputs, settings, context, candidate)
+    calibration, judged, labels, notes = _pictures(inputs, settings, candidate, context.seed)
     export_onnx(candidate, float_file)
     try:
         ranges = ranges_of(
@@ -85,6 +85,7 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
             keep_float=lambda names: list(matching(settings.float_layers, names)),
             max_drop=settings.max_accuracy_drop,
             reduce_range=reduce_range,
+            notes=notes,
         )
     except ValueError as error:
         raise UserError(f"quantize: {error}") from error
@@ -94,26 +95,25 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
 
 
 def _pictures(
-    inputs: "StepInputs", settings: Settings, context: "Context", candidate: "Candidate"
-) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
-    """Pictures to calibrate on, others to judge on and their labels, of the training split."""
+    inputs: "StepInputs", settings: Settings, candidate: "Candidate", seed: int
+) -> "tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]":
+    """Of the training split: pictures to calibrate on, others to judge on, their labels, notes."""
     from compress.input_spec import preprocess
     from compress.seeding import generator
 
     training = inputs.data.indices("train")
-    order = generator(context.seed, "calibration").permutation(training)
+    order = generator(seed, "calibration").permutation(training)
+    chosen, rest = order[: settings.pictures], order[settings.pictures :][: settings.judged]
+    notes = []
     if len(order) <= settings.pictures:
-        context.progress.note(
-            f"only {len(order)} training pictures for {settings.pictures} to calibrate on: they "
-            "are used for that and to judge on"
+        notes.append(
+            f"quantize: there are {len(order)} training pictures, {settings.pictures} were to be "
+            "calibrated on: all of them were, and the same ones judged the loss."
         )
-        chosen, rest = order, order
-    else:
-        chosen, rest = order[: settings.pictures], order[settings.pictures :]
-    rest = rest[: settings.judged]
+        rest = order[: settings.judged]
     calibration = preprocess(inputs.data.paths(chosen), candidate.spec)
     judged = preprocess(inputs.data.paths(rest), candidate.spec)
-    return calibration, judged, inputs.data.labels[rest]
+    return calibration, judged, inputs.data.labels[rest], notes
 
 
 def _trained(

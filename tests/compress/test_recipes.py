@@ -19,7 +19,7 @@ SMALL_DATA = {"individuals": 4, "pictures": 72, "unlabelled": 8, "size": 32}
 
 
 def narrowed(value: Any) -> Any:
-    """The same recipe, small: short schedules, 32 pixels, speedups that a narrow network reaches."""
+    """The same recipe, small: short schedules, 32 pixels, speedups that a narrow VGG reaches."""
     if isinstance(value, list):
         return [narrowed(item) for item in value]
     if not isinstance(value, dict):

@@ -37,16 +37,16 @@ def allocate(choices: Sequence[Choices], cost: Cost, target: float) -> list[int]
     all groups get their narrowest width.
 
     Raises:
-        ValueError: the narrowest widths cost more.
+        ValueError: the narrowest widths cost more, and so do the full ones.
     """
     at = [len(c.widths) - 1 for c in choices]
 
     def widths() -> list[int]:
         return [c.widths[i] for c, i in zip(choices, at, strict=True)]
 
-    if cost([c.widths[0] for c in choices]) > target:
-        raise ValueError("out of reach")
     now = cost(widths())
+    if now > target and cost([c.widths[0] for c in choices]) > target:
+        raise ValueError("out of reach")
     while now > target:
         best: tuple[float, float, int, int] | None = None
         for group, choice in enumerate(choices):

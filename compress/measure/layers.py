@@ -21,6 +21,7 @@ from onnx import TensorProto, helper
 from compress.files import write_text
 
 OPSET = 18
+BLOCK = 16  # channels that the runtime's convolutions compute at once
 SAMPLES, LEAST_S, WARM_UP = 7, 0.02, 2  # samples of a shape, at least this long together
 
 
@@ -114,7 +115,6 @@ class LayerTimes:
         return [self._table[_key(chain, int8)] for chain in chains]
 
     def _save(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path, json.dumps(self.owner | {"seconds": self._table}, indent=0))
 
 
@@ -254,8 +254,8 @@ def interpolated(times: LayerTimes, shape: LayerShape) -> Callable[[int, int], f
     return seconds
 
 
-def _grid(channels: int, multiple: int = 16) -> list[int]:
+def _grid(channels: int) -> list[int]:
     """Widths to measure: dense where a layer is narrow, since there the times bend."""
     fractions = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4)
-    rounded = {max(multiple, round(channels * f / multiple) * multiple) for f in fractions}
+    rounded = {max(BLOCK, round(channels * f / BLOCK) * BLOCK) for f in fractions}
     return sorted({width for width in rounded if width < channels} | {channels})

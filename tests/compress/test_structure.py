@@ -1,0 +1,100 @@
+"""Networks that were changed are built again from their weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from compress.factorization import factorize, replace
+from compress.structure import Factored, reset_weights, restructure
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1),
+        nn.BatchNorm2d(32),
+        nn.Conv2d(32, 32, 3, padding=1, groups=32),
+        nn.GroupNorm(2, 32),
+        nn.Conv2d(32, 24, 1, bias=False),
+        nn.InstanceNorm2d(24, affine=True, track_running_stats=True),
+        nn.Flatten(),
+        nn.Linear(24 * 16, 20),
+        nn.LayerNorm(20),
+        nn.Linear(20, 5),
+    )
+
+
+def narrowed() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 10, 3, padding=1),
+        nn.BatchNorm2d(10),
+        nn.Conv2d(10, 10, 3, padding=1, groups=10),
+        nn.GroupNorm(2, 10),
+        nn.Conv2d(10, 7, 1, bias=False),
+        nn.InstanceNorm2d(7, affine=True, track_running_stats=True),
+        nn.Flatten(),
+        nn.Linear(7 * 16, 6),
+        nn.LayerNorm(6),
+        nn.Linear(6, 5),
+    )
+
+
+def outputs(model: nn.Module) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        found: torch.Tensor = model.eval()(torch.randn(2, 3, 4, 4, generator=generator))
+    return found
+
+
+def rebuilt(saved: nn.Module, *factored: Factored) -> nn.Module:
+    model = network()
+    restructure(model, factored, saved.state_dict())
+    model.load_state_dict(saved.state_dict())
+    return model
+
+
+def test_every_layer_takes_the_shape_of_its_weights() -> None:
+    saved = narrowed()
+    model = rebuilt(saved)
+    assert torch.equal(outputs(model), outputs(saved))
+    # What the layers say of themselves, too: exporters and the next step read it.
+    assert [repr(m) for m in model] == [repr(m) for m in saved]
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_what_has_not_changed_stays() -> None:
+    model = network()
+    before = list(model.parameters())
+    restructure(model, (), model.state_dict())
+    assert all(a is b for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_factors_of_a_narrowed_network() -> None:
+    saved = narrowed()
+    replace(saved, "0", factorize(saved[0], "tucker2", (2, 3)))
+    replace(saved, "7", factorize(saved[7], "svd", (4,)))
+    # A factor may be factorized again.
+    replace(saved, "0.restore", factorize(saved.get_submodule("0.restore"), "svd", (2,)))
+    factored = (Factored("0", "tucker2"), Factored("7", "svd"), Factored("0.restore", "svd"))
+    assert torch.equal(outputs(rebuilt(saved, *factored)), outputs(saved))
+
+
+def test_a_batch_norm_without_weights() -> None:
+    saved = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, affine=False))
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8, affine=False))
+    restructure(model, (), saved.state_dict())
+    model.load_state_dict(saved.state_dict())
+    assert torch.equal(outputs(model), outputs(saved))
+
+
+def test_resetting_draws_anew() -> None:
+    model = network()
+    model[1].running_mean.fill_(3.0)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.manual_seed(1)
+    reset_weights(model)
+    after = model.state_dict()
+    for name in ("0.weight", "2.weight", "7.weight", "9.bias"):
+        assert not torch.equal(after[name], before[name])
+    assert after["0.bias"].eq(0).all() and after["1.running_mean"].eq(0).all()
+    # He et al.: variance 2 / (outputs of a channel's window)
+    assert float(model[4].weight.detach().std()) == pytest.approx((2 / 24) ** 0.5, rel=0.15)

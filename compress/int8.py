@@ -194,7 +194,7 @@ def _choices(
     for node, layer in layers.items():
         if layer.shape is None:
             continue
-        if layer.shape.groups > 1:
+        if layer.shape.is_depthwise:
             depthwise.add(node)
         if not layer.shape.is_linear:
             convolutions.add(node)

@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hypothesis import settings
 from PIL import Image
+
+# How long an example takes says nothing about it: other work may run beside.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 CLASSES = ("bar", "cross", "dot")
 

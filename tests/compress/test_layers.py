@@ -1,4 +1,4 @@
-"""Shapes and costs of layers against torch, the table of times, and what lies between its widths."""
+"""Shapes and costs of layers against torch, the table of times, and between its widths."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

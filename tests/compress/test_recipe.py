@@ -120,6 +120,51 @@ def test_steps_that_would_throw_work_away_are_refused(write_recipe: Write, tmp_p
     assert "candidates.shufflenet_v2_x0_5: distill with a student must come first" in text
 
 
+PRUNE: dict[str, Any] = {"prune": {"ratio": 0.5}}
+FACTORIZE: dict[str, Any] = {"factorize": {"energy": 0.9}}
+QUANTIZE: dict[str, Any] = {"quantize": {}}
+RECOVER: dict[str, Any] = {"distill": {"train": {"epochs": 1}}}
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [PRUNE],
+        [PRUNE, RECOVER, FACTORIZE, RECOVER, QUANTIZE],
+        [FACTORIZE, PRUNE, QUANTIZE],
+        [QUANTIZE],
+    ],
+)
+def test_sensible_orders(write_recipe: Write, tmp_path: Path, chain: list[Any]) -> None:
+    recipe = tiny_recipe(tmp_path) | {"candidates": {"a": chain}}
+    assert len(load_recipe(write_recipe(recipe)).candidates["a"]) == len(chain)
+
+
+@pytest.mark.parametrize(
+    ("chain", "reason"),
+    [
+        ([QUANTIZE, PRUNE], "prune cannot follow quantize: int8 is made of the finished float"),
+        ([QUANTIZE, RECOVER], "distill cannot follow quantize"),
+        ([RECOVER], "distill has nothing to learn first"),
+        ([{"prune": {"ratio": 0.5, "speedup": 2}}], "exactly one of ratio, macs and speedup"),
+        ([{"prune": {}}], "exactly one of ratio, macs and speedup: none is given"),
+        ([{"prune": {"speedup": 0.5}}], "greater than or equal to 1"),
+        ([{"factorize": {"energy": 0.9, "time": 0.5}}], "exactly one of energy, ratio and time"),
+        ([{"factorize": {"energy": 1.5}}], "less than or equal to 1"),
+        ([{"factorize": {"ratio": 0.5, "linear": "none", "conv": "none"}}], "nothing to factor"),
+        ([{"quantize": {"ranges": "max"}}], "'minmax', 'percentile', 'entropy' or 'mse'"),
+        ([PRUNE | QUANTIZE], "give one step in each list item"),
+    ],
+)
+def test_chains_and_settings_that_make_no_sense(
+    write_recipe: Write, tmp_path: Path, chain: list[Any], reason: str
+) -> None:
+    recipe = tiny_recipe(tmp_path) | {"candidates": {"a": chain}}
+    text = fault(write_recipe(recipe))
+    assert reason in text
+    assert "1 fault:" in text
+
+
 def test_candidates_that_cannot_be(write_recipe: Write, tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
     chain = recipe["candidates"]["shufflenet_v2_x0_5"]

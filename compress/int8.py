@@ -17,7 +17,7 @@ from compress.quantization import Ranges, integer_operations, layers_of, quantiz
 from compress.results import Decision, StepReport
 from compress.runtimes.onnxruntime import OnnxSession
 
-FASTER = 1.03  # times that an int8 file must be faster than its float parent to be worth it
+SLOWER, FASTER = 0.99, 1.03  # times its float parent: below is slower, above is faster
 PROCESSES, ROUNDS = 3, 20
 BATCH = 16
 
@@ -128,6 +128,11 @@ def find_int8(
         f"onnxruntime's own graph; on {len(judge.labels)} training pictures the file loses "
         f"{100 * drop:.2f} points of top-1 against float."
     )
+    if SLOWER <= ratios[best] < FASTER:
+        notes.append(
+            f"quantize: with {ratios[best]:.2f} times its float parent's speed all that int8 gains "
+            f"is size: {out.stat().st_size / float_file.stat().st_size:.0%} of the bytes."
+        )
     if not context.machine.has_vnni:
         notes.append(
             "quantize: this CPU has no VNNI: int8 was made with 7-bit weights, and its speed and "
@@ -144,10 +149,10 @@ def find_int8(
 def _why_dropped(ratio: float, drop: float, max_drop: float, integers: int) -> str | None:
     if integers == 0:
         return "No layer is left in int8: every one had to go back to float."
-    if ratio < FASTER:
+    if ratio < SLOWER:
         return (
-            f"The int8 file is {ratio:.2f} times as fast as the float file it was made of: not "
-            f"worth it below {FASTER}."
+            f"The int8 file is slower than the float file it was made of: {ratio:.2f} times as "
+            "fast, whichever layers are left in float."
         )
     if drop > max_drop:
         return (

@@ -171,6 +171,7 @@ def quantize_model(
     quantizer.quantize_model()
     quantized: onnx.ModelProto = quantizer.model.model
     _keep_in_float(quantized.graph, stay)
+    quantizer.model.topological_sort()
     del quantized.metadata_props[:]
     onnx.helper.set_model_props(quantized, metadata)
     return quantized
@@ -200,17 +201,10 @@ def _keep_in_float(graph: onnx.GraphProto, layers: Collection[str]) -> None:
             hidden.append(onnx.helper.make_node("Max", [value, LOWEST], [name], name))
             for node in quantizers:
                 node.input[0] = name
-    if not hidden:
-        return
-    lowest = np.asarray(np.finfo(np.float32).min, dtype=np.float32)
-    graph.initializer.append(numpy_helper.from_array(lowest, LOWEST))
-    nodes = [*graph.node, *hidden]
-    # In topological order again: each hidden node right behind what it reads.
-    behind = {node.input[0]: node for node in hidden}
-    del graph.node[:]
-    for node in nodes[: len(nodes) - len(hidden)]:
-        graph.node.append(node)
-        graph.node.extend(behind[value] for value in node.output if value in behind)
+    if hidden:
+        lowest = np.asarray(np.finfo(np.float32).min, dtype=np.float32)
+        graph.initializer.append(numpy_helper.from_array(lowest, LOWEST))
+        graph.node.extend(hidden)
 
 
 def _quantizable() -> list[str]:

@@ -10,6 +10,7 @@ from onnx import shape_inference
 _FREE = {
     "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant",
     "ConstantOfShape", "Div", "Dropout", "Equal", "Erf", "Exp", "Expand", "Flatten", "Gather",
+    "GatherElements", "GatherND",
     "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity",
     "LayerNormalization", "LeakyRelu", "Max", "MaxPool", "Min", "Mul", "Pad", "Pow", "PRelu",
     "QuantizeLinear", "DequantizeLinear", "Range", "ReduceMax", "ReduceMean", "ReduceSum", "Relu",

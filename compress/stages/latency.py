@@ -17,7 +17,7 @@ from compress.stage import Stage
 if TYPE_CHECKING:
     from compress.plan import Entry
 
-VERSION = 3  # 3: several fresh processes
+VERSION = 4  # 3: several fresh processes; 4: files loaded in random order
 FILE = "latency.json"
 
 

@@ -16,6 +16,7 @@ import compress.int8
 from compress.candidate import Candidate
 from compress.export import export_onnx
 from compress.int8 import Judge, find_int8
+from compress.measure.macs import count_macs
 from compress.quantization import (
     INTEGER,
     correct_biases,
@@ -61,6 +62,8 @@ def test_every_layer_runs_in_integers(network: tuple[Candidate, Path], tmp_path:
     assert 0 < ((before - after) ** 2).mean() < 0.3 * before.var()
     assert OnnxSession(out, 1).metadata == OnnxSession(path, 1).metadata
     assert out.stat().st_size < 0.6 * path.stat().st_size
+    onnx.checker.check_model(out, full_check=True)
+    assert count_macs(out) == count_macs(path)
 
 
 def test_layers_that_shall_stay_in_float_do(
@@ -254,6 +257,9 @@ def test_a_slow_file_is_dropped_with_the_reason(
     found, out = found_with(vgg, tmp_path, monkeypatch, 0.8, lambda _: 0.0)
     assert found.dropped and "0.80 times as fast" in found.dropped
     assert out.is_file()  # measured and shown all the same
+    found, _ = found_with(vgg, tmp_path, monkeypatch, 1.01, lambda _: 0.0)
+    assert found.dropped is None
+    assert any("all that int8 gains is size" in note for note in found.report.notes)
 
 
 def test_the_layer_that_costs_accuracy_goes_back_to_float(

@@ -11,7 +11,7 @@ from compress.input_spec import preprocess
 from compress.measure.macs import count_macs
 from compress.stage import Stage
 
-VERSION = 2  # 2: MACs of int8 files, adaptive pooling
+VERSION = 1
 CHECKED_PICTURES = 8
 
 

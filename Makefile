@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/compress run recipes/distill_shufflenet.yaml
 
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -114,8 +114,7 @@ def time_here(job: dict[str, Any]) -> Run:
     from compress.runtimes import open_session
 
     rng = np.random.default_rng(job["seed"])
-    # In another order in each process: where a model comes to lie in memory is worth up to a third
-    # of a small model's time, and would otherwise be the same for it in all of them.
+    # In another order in each process: a model comes to lie elsewhere in memory in each.
     sessions = {}
     for name in rng.permutation(list(job["models"])).tolist():
         path, runtime = job["models"][name]

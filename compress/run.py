@@ -199,6 +199,8 @@ def _with_comparisons(results: list[Result]) -> list[Result]:
         control = controls.get((result.candidate, result.artifact.runtime))
         update: dict[str, object] = {}
         if result.role != "teacher":
+            if result.training == reference.training:  # inherited: the candidate was not trained
+                update["training"] = None
             update["accuracy"] = result.accuracy.model_copy(
                 update={
                     "top1_drop": paired_drop(reference.accuracy.correct, result.accuracy.correct)

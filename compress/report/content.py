@@ -36,9 +36,9 @@ DEFINITIONS = (
         "both",
         "are measured in fresh processes (the machine's table says how many): in each, teacher and "
         "candidate take turns, so that a busy machine slows both, and the median of their paired "
-        "ratios counts. The number is the median over the processes, its interval a two-level "
-        "bootstrap over processes and rounds, since small models differ more between processes "
-        "than between rounds.",
+        "ratios counts. The number is the median over the processes, its interval Student's t over "
+        "the processes' logarithms, since small models differ more between processes than "
+        "between rounds.",
     ),
     (
         "drop",

@@ -5,7 +5,7 @@ import os
 # Several test processes on few cores would spin against each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,14 @@ def class_folders(root: Path, each: int = 12, unlabelled: int = 6) -> Path:
     for i in range(unlabelled):
         draw(CLASSES[i % 3], rng).save(root / "unlabelled" / f"{i:02d}.png")
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def as_disturbed_as_tests_are() -> Iterator[None]:
+    """Tests run beside each other: measuring until it is quiet would take three times as long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("compress.measure.processes.ATTEMPTS", 1)
+        yield
 
 
 @pytest.fixture(scope="session")

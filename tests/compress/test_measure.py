@@ -233,6 +233,7 @@ def test_a_broken_file_is_said(tmp_path: Path) -> None:
 def test_disturbed_processes_are_repeated(
     files: dict[str, Timed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(processes, "ATTEMPTS", 3)
     # By seed: quiet at once; quiet the second time; never quiet, the second least disturbed.
     disturbances = {0: [0.05], 1: [0.4, 0.1], 2: [0.9, 0.3, 0.5]}
     calls: list[tuple[int, float]] = []

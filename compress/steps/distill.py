@@ -69,8 +69,6 @@ def view_settings(settings: Settings) -> ViewSettings | None:
 
 def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
     """Trains the network on the teacher's logits, or as a student's control on the labels."""
-    from dataclasses import replace
-
     from compress.candidate import Candidate
     from compress.training.distillation import distil
 
@@ -90,7 +88,7 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
             context.allowed,
         )
     training = distil(student, settings, inputs, context, how, from_teacher)
-    return replace(student, training=training)
+    return student.with_training(training)
 
 
 def _continued(

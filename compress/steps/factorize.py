@@ -33,10 +33,7 @@ class Settings(RecipeModel):
 
     @model_validator(mode="after")
     def _one_rule(self) -> "Settings":
-        given = [n for n in ("energy", "ratio", "time") if getattr(self, n) is not None]
-        if len(given) != 1:
-            found = f"not {' and '.join(given)}" if given else "none is given"
-            raise ValueError(f"give exactly one of energy, ratio and time: {found}")
+        self.the_one_of("energy", "ratio", "time")
         if self.linear == self.conv == "none":
             raise ValueError("linear and conv are both none: there is nothing to factorize")
         return self
@@ -87,13 +84,9 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
     notes = []
     if not factored:
         notes.append("factorize: no layer is faster when split, so nothing was changed.")
-    rule = next(
-        f"{name} {getattr(settings, name):g}"
-        for name in ("energy", "ratio", "time")
-        if getattr(settings, name) is not None
-    )
+    rule = settings.the_one_of("energy", "ratio", "time")
     return before.after(
-        f"factorize by {rule} ({len(factored)} of {len(chosen)} layers)",
+        f"factorize by {rule} {getattr(settings, rule):g} ({len(factored)} of {len(chosen)} layers)",
         StepReport(step="factorize", decisions=decisions, notes=notes),
         factored=(*before.factored, *factored),
     )

@@ -40,10 +40,7 @@ class Settings(RecipeModel):
 
     @model_validator(mode="after")
     def _one_target(self) -> "Settings":
-        given = [n for n in ("ratio", "macs", "speedup") if getattr(self, n) is not None]
-        if len(given) != 1:
-            found = f"not {' and '.join(given)}" if given else "none is given"
-            raise ValueError(f"give exactly one of ratio, macs and speedup: {found}")
+        self.the_one_of("ratio", "macs", "speedup")
         return self
 
 

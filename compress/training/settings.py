@@ -13,6 +13,19 @@ class RecipeModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
+    def the_one_of(self, *names: str) -> str:
+        """The one of these settings that is given.
+
+        Raises:
+            ValueError: none is, or several.
+        """
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = f"not {' and '.join(given)}" if given else "none is given"
+            wanted = f"{', '.join(names[:-1])} and {names[-1]}"
+            raise ValueError(f"give exactly one of {wanted}: {found}")
+        return given[0]
+
 
 class Augmentation(RecipeModel):
     """Light augmentation; each number is the largest change, drawn uniformly. There are no flips:

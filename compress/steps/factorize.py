@@ -85,8 +85,9 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
     if not factored:
         notes.append("factorize: no layer is faster when split, so nothing was changed.")
     rule = settings.the_one_of("energy", "ratio", "time")
+    share = getattr(settings, rule)
     return before.after(
-        f"factorize by {rule} {getattr(settings, rule):g} ({len(factored)} of {len(chosen)} layers)",
+        f"factorize by {rule} {share:g} ({len(factored)} of {len(chosen)} layers)",
         StepReport(step="factorize", decisions=decisions, notes=notes),
         factored=(*before.factored, *factored),
     )

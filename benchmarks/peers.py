@@ -237,7 +237,7 @@ def stages_to(stage: Stage, given: Sequence[str]) -> dict[str, Stage]:
 
 def our_rows(plan: Plan, store: Store) -> list[Row]:
     """The teacher and our candidates: those of OURS, or all where the recipe has none of them."""
-    entries = [e for e in plan.entries if e.artifact.settings["runtime"] == RUNTIME]
+    entries = [e for e in plan.entries if e.runtime == RUNTIME]
     teacher, *rest = (e for e in entries if e.role != "control")
     given = (plan.data.key, teacher.model.key, teacher.artifact.key)
 
@@ -260,7 +260,7 @@ def peer_row(name: str, plan: Plan, store: Store, context: Context) -> Row:
     found = installed(peer.package)
     if found is None:
         return replace(row, problem="not installed: pip install 'compress[peers]'")
-    teacher = next(e for e in plan.entries if e.artifact.settings["runtime"] == RUNTIME)
+    teacher = next(e for e in plan.entries if e.runtime == RUNTIME)
     steps = [chosen(step) for chain in plan.recipe.candidates.values() for step in chain]
     recovery = next((s for kind, s in steps if kind == "distill" and s.student is None), None)
     described: dict[str, Any] = {"package": f"{peer.package} {found}", "seed": plan.recipe.seed}

@@ -2,7 +2,6 @@
 
 import hashlib
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -10,19 +9,20 @@ from compress.errors import UserError
 from compress.files import write_text
 from compress.input_spec import METADATA_KEY, InputSpec
 from compress.results import ArtifactFacts
-from compress.runtimes.onnxruntime import OnnxSession
+from compress.runtimes import Runtime, open_session, runtime_for
 
 RECORD = "artifact.json"
-Runtime = Literal["onnxruntime", "torch"]
 
 
 class Artifact(BaseModel):
-    """A model file for a runtime. `path` is absolute here, relative in stored records."""
+    """A model file that runtimes load. `path` is absolute here, relative in stored records.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    An OpenVINO IR is two files (`files_of`), of which `path` is the first.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)  # earlier versions noted a runtime, too
 
     path: Path
-    runtime: Runtime
     sha256: str
     size_bytes: int
     parameters: int
@@ -36,10 +36,11 @@ class Artifact(BaseModel):
         record = self.model_copy(update={"path": relative})
         write_text(folder / RECORD, record.model_dump_json(indent=1))
 
-    def facts(self, relative_to: Path) -> ArtifactFacts:
-        """What a result says of the file."""
+    def facts(self, relative_to: Path, runtime: Runtime) -> ArtifactFacts:
+        """What a result says of the file in a runtime."""
         return ArtifactFacts(
             path=Path(*_relative(self.path, relative_to)).as_posix(),
+            runtime=runtime,
             input_height=self.spec.height,
             input_width=self.spec.width,
             **self.model_dump(exclude={"path", "spec"}),
@@ -57,18 +58,29 @@ def _relative(path: Path, folder: Path) -> tuple[str, ...]:
     return Path(os.path.relpath(path.resolve(), folder.resolve())).parts
 
 
+def files_of(path: Path) -> list[Path]:
+    """The file itself; of an OpenVINO IR (.xml) also its weights, which lie beside it (.bin)."""
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+
+
 def sha256_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Of the bytes of all its files, one after the other."""
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files_of(path))).hexdigest()
+
+
+def size_of(path: Path) -> int:
+    """Bytes of all its files."""
+    return sum(file.stat().st_size for file in files_of(path))
 
 
 def spec_of(path: Path, spec_file: Path | None = None) -> InputSpec:
-    """What an ONNX file expects of a picture: from its metadata, or from a JSON file.
+    """What a deployed file expects of a picture: from its metadata, or from a JSON file.
 
     Raises:
-        UserError: not an ONNX model, no spec in either place, or one that does not fit the file.
+        UserError: not a model, no spec in either place, or one that does not fit the file.
     """
-    session = OnnxSession(path, threads=1)
-    text, source = session.metadata.get(METADATA_KEY), f"metadata {METADATA_KEY} of {path}"
+    session = open_session(path, runtime_for(path), threads=1)
+    text, source = session.spec, f"metadata {METADATA_KEY} of {path}"
     if spec_file is not None:
         if not spec_file.is_file():
             raise UserError(f"No input spec at {spec_file}.")

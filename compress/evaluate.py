@@ -1,4 +1,4 @@
-"""Accuracy and predictions of an ONNX file, outside any recipe; needs no torch."""
+"""Accuracy and predictions of a deployed file, outside any recipe; needs no torch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from compress.input_spec import preprocess
 from compress.measure.accuracy import infer, run_on_pictures, score
 from compress.measure.machine import usable_threads
 from compress.results import Accuracy
-from compress.runtimes.onnxruntime import OnnxSession
+from compress.runtimes import open_session, runtime_for
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def evaluate_file(
         )
     used, indices = _chosen(data, split)
     labels = np.array([spec.classes.index(data.pictures[i].label or "") for i in indices])
-    session = OnnxSession(model, threads or usable_threads())
+    session = open_session(model, runtime_for(model), threads or usable_threads())
     logits = run_on_pictures(session, data.paths(indices), spec)
     return Evaluation(score(logits, labels), used, data.skipped)
 
@@ -90,7 +90,7 @@ def predict_files(
     A picture that cannot be read gives its error, and the next one follows.
     """
     spec = spec_of(model, spec_file)
-    session = OnnxSession(model, threads or usable_threads())
+    session = open_session(model, runtime_for(model), threads or usable_threads())
     for picture in pictures:
         try:
             prepared = preprocess([picture], spec)

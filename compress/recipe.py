@@ -14,6 +14,7 @@ from compress.builders import split_name
 from compress.errors import UserError
 from compress.grid import Grid, expand, is_grid
 from compress.recipe_file import SET, KeyPath, RecipeFile, read_recipe_file, set_value
+from compress.runtimes import Deployed
 from compress.training.settings import Fraction, RecipeModel, TrainSettings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -80,9 +81,21 @@ class TeacherSettings(RecipeModel):
         return self
 
 
-class MeasureSettings(RecipeModel):
-    """How the deployed files are timed."""
+def _each_once(value: list[Any]) -> list[Any]:
+    if twice := [x for i, x in enumerate(value) if x in value[:i]]:
+        raise ValueError(f"names {twice[0]} twice")
+    return value
 
+
+class MeasureSettings(RecipeModel):
+    """Where the deployed files are judged and timed, and how.
+
+    Every candidate gets a row in each of the runtimes, and is compared with the teacher in it.
+    """
+
+    runtimes: Annotated[list[Deployed], Field(min_length=1), AfterValidator(_each_once)] = [
+        "onnxruntime"
+    ]
     threads: Annotated[int, Field(ge=1)] | None = None  # none: all cores the process may use
     processes: Annotated[int, Field(ge=1, le=100)] = 5  # fresh ones, each times everything
     rounds: Annotated[int, Field(ge=5, le=10_000)] = 20  # a process's samples at batch 1
@@ -175,6 +188,13 @@ class Recipe(RecipeModel):
     budget: BudgetSettings | None = None
 
 
+def runtimes_of(recipe: Recipe, chain: Sequence[Any]) -> list[Deployed]:
+    """Of the runtimes asked for, those in which the files of a chain's last step run."""
+    kind, _ = chosen(chain[-1])
+    files_run_in = getattr(steps.discover()[kind], "RUNTIMES", recipe.measure.runtimes)
+    return [runtime for runtime in recipe.measure.runtimes if runtime in files_run_in]
+
+
 def builders_of(recipe: Recipe) -> list[tuple[KeyPath, str]]:
     """Every builder that the recipe names, with its key path."""
     found: list[tuple[KeyPath, str]] = [(("teacher", "builder"), recipe.teacher.builder)]
@@ -223,6 +243,7 @@ def load_recipe(
     except ValidationError as error:
         faults += [_fault(file, grid, detail) for detail in error.errors()]
     faults += _refused_builders(file, grid, recipe, allowed)
+    faults += _run_nowhere(file, grid, recipe)
     if faults or recipe is None:
         # A union reports a fault once for each of its members, a grid for each of its points.
         unique = list(dict.fromkeys(sorted(faults)))
@@ -247,6 +268,26 @@ def _refused_builders(
         except UserError as error:
             key, where = grid.written(at)
             faults.append((_line(file, where), _shown(key), str(error)))
+    return faults
+
+
+def _run_nowhere(file: RecipeFile, grid: Grid, recipe: Recipe | None) -> list[tuple[int, str, str]]:
+    """Candidates whose files run in none of the runtimes asked for."""
+    if recipe is None:
+        return []
+    at = ("measure", "runtimes")
+    faults = []
+    for name, chain in recipe.candidates.items():
+        if runtimes_of(recipe, chain):
+            continue
+        (_, written), _ = grid.written(("candidates", name))
+        kind, _ = chosen(chain[-1])
+        files_run_in = steps.discover()[kind].RUNTIMES
+        what = (
+            f"{written} ends with {kind}, whose files run in {' and '.join(files_run_in)} only: "
+            f"add {files_run_in[0]} to measure.runtimes"
+        )
+        faults.append((_line(file, at), _shown(at), what))
     return faults
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from compress.errors import UserError
 from compress.files import write_text
+from compress.runtimes import Runtime
 
 SCHEMA_VERSION = 2  # 2: samples by process, step reports, dropped
 RESULTS_FILE = "results.jsonl"
@@ -59,8 +60,8 @@ class ArtifactFacts(_Record):
 
     path: str  # relative to the folder `compress run` was given with --out
     sha256: str
-    runtime: Literal["onnxruntime", "openvino", "torch"]
-    size_bytes: int
+    runtime: Runtime
+    size_bytes: int  # of both files where there are two
     parameters: int
     macs: int | None  # multiply-accumulates of one picture
     uncounted_operations: list[str] = []
@@ -143,7 +144,9 @@ class Decision(_Record):
     layer: str
     change: str
     before_s: float | None = None  # the layer's time in the runtime, as it was
+    int8_s: float | None = None  # in int8, where that is the alternative
     after_s: float | None = None
+    limit_share: float | None = None  # of the highest rate this machine reached in such layers
     kept: bool
     reason: str = ""
 

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
+from compress import steps
 from compress.artifact import Artifact
+from compress.candidate import History
 from compress.choose import Budget
 from compress.context import Context
 from compress.data.pictures import DataSet
@@ -54,7 +56,7 @@ def run_recipe(
     try:
         # One at a time: two runs on one machine would also spoil each other's timings.
         with FileLock(runs / ".lock", timeout=0):
-            for left_behind in runs.glob("*/*/.*.tmp"):  # by a run that was killed while writing
+            for left_behind in runs.glob("*/*/.*.tmp*"):  # by a run that was killed while writing
                 left_behind.unlink()
             try:
                 return _run(recipe, out, progress, command, tuple(allowed))
@@ -131,12 +133,11 @@ def _device(wanted: str) -> torch.device:
 def _result(
     entry: Entry, plan: Plan, store: Store, out: Path, command: str, here: Machine
 ) -> Result:
-    from compress.candidate import History
     from compress.stages import accuracy, latency
 
     artifact = Artifact.load(store.folder(entry.artifact))
     timed = latency.load(store.folder(plan.latency))
-    row = latency.row_name(entry.candidate, artifact.runtime)
+    row = latency.row_name(entry.candidate, entry.runtime)
     scored = accuracy.load(store.folder(entry.accuracy))
     data = DataSet.load(store.folder(plan.data), Path())
     past = History.load(store.folder(entry.model))
@@ -150,26 +151,36 @@ def _result(
         role=entry.role,
         control_of=entry.control_of,
         lineage=list(past.lineage),
-        artifact=artifact.facts(out),
+        artifact=artifact.facts(out, entry.runtime),
         accuracy=scored,
         latency=[Latency.model_validate(x) for x in timed["latency"][row]],
         peak_memory_bytes=timed["peak_memory_bytes"][row],
         training=past.training,
         steps=list(past.steps),
-        dropped=past.dropped,
-        notes=_notes(entry, artifact, scored, data),
+        dropped=past.dropped if _judged(entry) else None,
+        notes=_notes(entry, artifact, past, scored, data),
         machine=here,
     )
 
 
-def _notes(entry: Entry, artifact: Artifact, scored: Accuracy, data: DataSet) -> list[str]:
+def _judged(entry: Entry) -> bool:
+    """Whether it was in the row's runtime that the last step measured its file, if any did."""
+    step = steps.discover().get(entry.model.settings.get("step", ""))
+    return entry.runtime in getattr(step, "RUNTIMES", ("onnxruntime",))
+
+
+def _notes(
+    entry: Entry, artifact: Artifact, past: History, scored: Accuracy, data: DataSet
+) -> list[str]:
     """What a reader must know of a row."""
     notes = []
+    if past.dropped is not None and not _judged(entry):
+        notes.append(f"Dropped in onnxruntime, where it was measured: {past.dropped}")
     if artifact.uncounted_operations:
         notes.append(f"MACs leave out {', '.join(artifact.uncounted_operations)}.")
-    if artifact.macs is None and artifact.runtime == "onnxruntime":
+    if artifact.macs is None and artifact.path.suffix == ".onnx":
         notes.append("MACs could not be counted: shapes are unknown.")
-    if entry.role != "teacher" or artifact.runtime == "torch":
+    if entry.role != "teacher" or entry.runtime == "torch":
         return notes
     if data.skipped:
         notes.append(f"{len(data.skipped)} unreadable pictures were left out (see the run's log).")

@@ -80,7 +80,8 @@ def _lines(choice: Choice, folders: list[Path]) -> Iterator[str]:
         return
     yield f"Chosen: {name(row)}"
     file = _locate(row, folders)
-    yield f"Model file: {file or row.artifact.path}"
+    path = file or row.artifact.path
+    yield f"Model file: {path}{' and the .bin beside it' if path.endswith('.xml') else ''}"
     if file is None:
         yield f"  It is not here; this makes it: {row.command}"
     yield f"Why: {choice.why}"

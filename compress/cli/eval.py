@@ -1,11 +1,11 @@
-"""`compress eval`: the accuracy of any ONNX file on labelled pictures."""
+"""`compress eval`: the accuracy of any deployed file on labelled pictures."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Model = Annotated[Path, typer.Argument(help="An ONNX file.")]
+Model = Annotated[Path, typer.Argument(help="An ONNX file, or an OpenVINO model (.xml).")]
 Spec = Annotated[
     Path | None,
     typer.Option(help="JSON with height, width, mean, std, classes, for a file without them."),

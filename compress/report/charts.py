@@ -26,7 +26,12 @@ ROLES = {
     CONTROL: "#56B4E9",
     DROPPED: GREY,
 }
-SHAPES = {"onnxruntime": "circle", "openvino": "square", "torch": "triangle-up"}
+SHAPES = {
+    "onnxruntime": "circle",
+    "openvino": "square",
+    "openvino-bf16": "diamond",
+    "torch": "triangle-up",
+}
 GREEN = "#009E73"
 FITS = "fits the budget"
 LABELS = 0.22  # share of the width that is kept free for names, left of the fastest point

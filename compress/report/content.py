@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from compress.choose import Budget, Choice, choose
 from compress.pareto import front_rows
 from compress.report import units
-from compress.report.remarks import remarks
+from compress.report.remarks import notes
 from compress.report.roles import beside_name, legend
-from compress.report.say import name
+from compress.report.say import name, names
 from compress.report.steps import StepDetail, step_details
 from compress.report.table import Column, columns, more_columns
 from compress.results import Machine, Result, SinglePictureClasses, Training
@@ -107,7 +107,7 @@ def content(
         details=_details(rows),
         machine=_machine(rows),
         commands=list(commands.items()),
-        notes=[f"{name(row)}: {note}" for row in rows for note in remarks(row, rows)],
+        notes=[f"{names(group)}: {note}" for group, note in notes(rows)],
         damaged=list(damaged),
     )
 
@@ -127,7 +127,7 @@ def _details(rows: Sequence[Result]) -> list[Detail]:
             name=candidate,
             role="; ".join(dict.fromkeys(word for row in group for word in _words(row))),
             lineage=next((row.lineage for row in group if row.lineage), []),
-            facts=[*_training(group), *_single(group), *map(_file, group)],
+            facts=[*_training(group), *_single(group), *_files(group)],
             steps=step_details(next((row.steps for row in group if row.steps), [])),
         )
         for candidate, group in groups.items()
@@ -180,13 +180,20 @@ def _single_sentence(single: SinglePictureClasses) -> str:
     )
 
 
+def _files(group: Sequence[Result]) -> list[str]:
+    """One sentence a file: runtimes may share it."""
+    runtimes: dict[str, list[str]] = defaultdict(list)
+    for row in group:
+        runtimes[_file(row)].append(row.artifact.runtime)
+    return [f"{', '.join(loaded_by)}: {file}" for file, loaded_by in runtimes.items()]
+
+
 def _file(row: Result) -> str:
-    uncounted = row.artifact.uncounted_operations
-    missing = f"; not counted in its MACs: {', '.join(uncounted)}" if uncounted else ""
     file = row.artifact
+    uncounted = file.uncounted_operations
+    missing = f"; not counted in its MACs: {', '.join(uncounted)}" if uncounted else ""
     return (
-        f"{file.runtime}: {file.path}, {units.megabytes(file.size_bytes)} MB, "
-        f"sha256 {file.sha256[:12]}{missing}."
+        f"{file.path}, {units.megabytes(file.size_bytes)} MB, sha256 {file.sha256[:12]}{missing}."
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from compress.report.content import Content, Detail, Table
 from compress.report.say import name
-from compress.report.steps import DECISION_COLUMNS, StepDetail
+from compress.report.steps import StepDetail
 from compress.report.table import MARK
 from compress.report.text import html_escape
 from compress.report.text import markdown_code as code
@@ -90,8 +90,8 @@ def _step(step: StepDetail) -> list[str]:
     if not step.decisions:
         return said
     grid = _grid(
-        [heading for heading, _ in DECISION_COLUMNS],
-        [_align(numeric) for _, numeric in DECISION_COLUMNS],
+        [column.heading for column in step.columns],
+        [_align(column.numeric) for column in step.columns],
         (list(map(escape, cells)) for cells in step.decisions),
     )
     # Up to the next empty line a tag's line is HTML; what comes after it is Markdown again.

@@ -26,6 +26,15 @@ def remarks(row: Result, rows: Sequence[Result]) -> list[str]:
     return [*dropped, *row.notes, *gained]
 
 
+def notes(rows: Sequence[Result]) -> list[tuple[list[Result], str]]:
+    """Every remark, and of which rows of a candidate it is true: in several runtimes, often."""
+    found: dict[tuple[str, str], list[Result]] = {}
+    for row in rows:
+        for remark in remarks(row, rows):
+            found.setdefault((row.candidate, remark), []).append(row)
+    return [(group, remark) for (_, remark), group in found.items()]
+
+
 def _gained(row: Result, gain: Interval, rows: Sequence[Result]) -> str:
     worth = WORTH.get(_kind_of_control(row, gain, rows), WORTH_OF_OTHERS)
     sure = "" if gain.low > 0 or gain.high < 0 else "; it may be nothing"

@@ -1,4 +1,4 @@
-"""What a row is beside a plain candidate, in a word, and what these words mean."""
+"""What a row is beside a plain candidate, in a word, and what the words in a row mean."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,7 @@ MEANINGS = {
     NO_TEACHER: "the control, trained or pruned alike but without the teacher.",
     FROM_SCRATCH: "the control, of the same shape and trained alike but from fresh weights.",
     CONTROL: "made like a candidate but for one thing, to see what that is worth.",
+    "openvino-bf16": "OpenVINO on the same file as openvino, computing in bfloat16 what is float.",
     DROPPED: "measured, but not to be deployed: not on the front and never picked; notes say why.",
 }
 
@@ -36,4 +37,5 @@ def beside_name(row: Result) -> list[str]:
 def legend(rows: Sequence[Result]) -> list[tuple[str, str]]:
     """The words that these rows need explained, with their meanings."""
     used = {role(row) for row in rows} | {x for row in rows for x in beside_name(row)}
+    used |= {row.artifact.runtime for row in rows}
     return [(word, meaning) for word, meaning in MEANINGS.items() if word in used]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from compress.report import units
@@ -27,6 +28,13 @@ WITHOUT = {
 def name(row: Result) -> str:
     """Candidate and runtime: what tells a row from the others."""
     return f"{row.candidate} in {row.artifact.runtime}"
+
+
+def names(group: Sequence[Result]) -> str:
+    """Rows of one candidate: `small in onnxruntime, openvino and openvino-bf16`."""
+    *others, last = (row.artifact.runtime for row in group)
+    runtimes = f"{', '.join(others)} and {last}" if others else last
+    return f"{group[0].candidate} in {runtimes}"
 
 
 def why(row: Result) -> str:

@@ -6,13 +6,44 @@ from dataclasses import dataclass
 from compress.report import units
 from compress.results import Decision, StepReport, Target
 
-# Heading, and whether the column holds numbers.
+
+@dataclass(frozen=True)
+class DecisionColumn:
+    """A column of the table of decisions."""
+
+    heading: str
+    cell: Callable[[Decision], str]
+    numeric: bool = False
+    meaning: str = ""  # a sentence, where the heading does not say it
+    needed: Callable[[Decision], bool] = lambda decision: True  # shown if it is of any
+
+
+def _outcome(decision: Decision) -> str:
+    if decision.kept:
+        return f"kept: {decision.reason}" if decision.reason else "kept"
+    return decision.reason or "not kept"
+
+
 DECISION_COLUMNS = (
-    ("layer", False),
-    ("change", False),
-    ("ms before", True),
-    ("ms after", True),
-    ("kept", False),
+    DecisionColumn("layer", lambda d: d.layer),
+    DecisionColumn("change", lambda d: d.change),
+    DecisionColumn("ms before", lambda d: units.ms(d.before_s), True),
+    DecisionColumn(
+        "ms in int8",
+        lambda d: units.ms(d.int8_s),
+        True,
+        needed=lambda d: d.int8_s is not None,
+    ),
+    DecisionColumn("ms after", lambda d: units.ms(d.after_s), True),
+    DecisionColumn(
+        "% of limit",
+        lambda d: units.percent(d.limit_share),
+        True,
+        "limit: the highest rate that this runtime reached on this machine in large layers of the "
+        "kind, measured with them.",
+        needed=lambda d: d.limit_share is not None,
+    ),
+    DecisionColumn("kept", _outcome),
 )
 
 
@@ -22,6 +53,7 @@ class StepDetail:
 
     step: str
     said: list[str]
+    columns: list[DecisionColumn]
     decisions: list[list[str]]
 
     @property
@@ -32,14 +64,18 @@ class StepDetail:
 
 
 def step_details(reports: Iterable[StepReport]) -> list[StepDetail]:
-    return [
-        StepDetail(
-            step=report.step,
-            said=[*_target(report.step, report.target), *report.notes],
-            decisions=[_cells(decision) for decision in report.decisions],
-        )
-        for report in reports
-    ]
+    return [_detail(report) for report in reports]
+
+
+def _detail(report: StepReport) -> StepDetail:
+    columns = [c for c in DECISION_COLUMNS if any(map(c.needed, report.decisions))]
+    meanings = [f"{report.step}: {c.meaning}" for c in columns if c.meaning]
+    return StepDetail(
+        step=report.step,
+        said=[*_target(report.step, report.target), *report.notes, *meanings],
+        columns=columns,
+        decisions=[[c.cell(decision) for c in columns] for decision in report.decisions],
+    )
 
 
 def _target(step: str, target: Target | None) -> list[str]:
@@ -66,12 +102,3 @@ def _target(step: str, target: Target | None) -> list[str]:
 
 def _percent(fraction: float) -> str:
     return f"{units.percent(fraction)} %"
-
-
-def _cells(decision: Decision) -> list[str]:
-    if decision.kept:
-        outcome = f"kept: {decision.reason}" if decision.reason else "kept"
-    else:
-        outcome = decision.reason or "not kept"
-    times = [units.ms(decision.before_s), units.ms(decision.after_s)]
-    return [decision.layer, decision.change, *times, outcome]

@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from compress.choose import Budget
-from compress.pareto import front_rows
-from compress.report.remarks import remarks
+from compress.pareto import deployed, front_rows
+from compress.report.remarks import notes
 from compress.report.roles import beside_name, legend
+from compress.report.say import names
 from compress.report.table import MARK, columns
 from compress.report.text import plain as plain
 from compress.results import Result
@@ -50,10 +51,10 @@ def results_table(
     below = [Text("\n".join([LEGEND, *words]), style="dim")]
     if budget:
         below.append(Text(f"Budget: {budget}."))
+    one_runtime = len({row.artifact.runtime for row in deployed(rows)}) < 2
     below += [
-        Text(f"{plain(row.candidate)}: {plain(remark)}")
-        for row in rows
-        for remark in remarks(row, rows)
+        Text(plain(f"{group[0].candidate if one_runtime else names(group)}: {remark}"))
+        for group, remark in notes(rows)
     ]
     return Group(table, *below)
 

@@ -15,7 +15,6 @@ from compress.report import charts, units
 from compress.report.content import Content, content
 from compress.report.markdown import markdown
 from compress.report.say import name
-from compress.report.steps import DECISION_COLUMNS
 from compress.report.table import MARK, csv_text
 from compress.results import RESULTS_FILE, Result
 
@@ -59,7 +58,6 @@ def html(report: Content, specs: list[dict[str, Any]]) -> str:
         name=name,
         units=units,
         mark=MARK,
-        decision_columns=DECISION_COLUMNS,
         specs=[_json(spec) for spec in specs],
         javascript=Markup(charts.javascript()),  # ours: nothing of a result is in it
     )

@@ -1,10 +1,16 @@
 """Artifact -> session: what loads a deployed file and runs it, one file per runtime."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+
+# What a recipe may ask for. openvino-bf16: OpenVINO on the same files, computing in bfloat16.
+Deployed = Literal["onnxruntime", "openvino", "openvino-bf16"]
+Runtime = Literal[Deployed, "torch"]
+
+OPENVINO_MISSING = "The runtime openvino needs OpenVINO: pip install 'compress[openvino]'"
 
 
 class Session(Protocol):
@@ -12,9 +18,20 @@ class Session(Protocol):
 
     picture_size: tuple[int, int]  # height, width
     batch_size: int | None  # None: any
+    spec: str | None  # the InputSpec that the file carries, as JSON
 
     def run(self, pictures: "np.ndarray") -> "np.ndarray":
         """float32 (n, 3, height, width), normalised, to float32 logits (n, classes)."""
+
+
+def package_of(runtime: str) -> str:
+    """The Python package whose version decides what a runtime computes, and how fast."""
+    return runtime.removesuffix("-bf16")
+
+
+def runtime_for(path: Path) -> Deployed:
+    """What loads a file when nobody says: OpenVINO for its own format, onnxruntime for ONNX."""
+    return "openvino" if path.suffix == ".xml" else "onnxruntime"
 
 
 def open_session(path: Path, runtime: str, threads: int, allowed: tuple[str, ...] = ()) -> Session:
@@ -23,6 +40,10 @@ def open_session(path: Path, runtime: str, threads: int, allowed: tuple[str, ...
         from compress.runtimes.torch_eager import TorchSession
 
         return TorchSession(path, threads, allowed)
+    if package_of(runtime) == "openvino":
+        from compress.runtimes.openvino import OpenVinoSession
+
+        return OpenVinoSession(path, threads, "bf16" if runtime == "openvino-bf16" else "f32")
     from compress.runtimes.onnxruntime import OnnxSession
 
     return OnnxSession(path, threads)

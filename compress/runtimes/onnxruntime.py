@@ -1,35 +1,13 @@
 """onnxruntime on the CPU."""
 
-import ctypes
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 from compress.errors import UserError
-
-
-@contextmanager
-def _float_environment_kept() -> Iterator[None]:
-    """Restores how this thread treats denormals.
-
-    With `set_denormal_as_zero` onnxruntime's first session changes the calling thread for good, so
-    that a network trained before and one trained after would differ in their last bits.
-    """
-    try:
-        libm = ctypes.CDLL(None)
-        get, set_ = libm.fegetenv, libm.fesetenv
-    except (AttributeError, OSError, TypeError):  # Windows: its C library keeps it elsewhere
-        yield
-        return
-    environment = ctypes.create_string_buffer(256)  # fenv_t has 8 to 32 bytes
-    get(environment)
-    try:
-        yield
-    finally:
-        set_(environment)
+from compress.input_spec import METADATA_KEY
+from compress.runtimes.denormals import denormals_as_zero
 
 
 class OnnxSession:
@@ -47,10 +25,10 @@ class OnnxSession:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Denormals make float layers many times slower on some pictures; all peers set this.
+        # For its own threads; the calling one, which works too, is told in `run`.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         try:
-            with _float_environment_kept():
+            with denormals_as_zero():
                 self.session = onnxruntime.InferenceSession(
                     path, options, providers=["CPUExecutionProvider"]
                 )
@@ -69,14 +47,13 @@ class OnnxSession:
         self.picture_size = (height, width)
         batch = inputs[0].shape[0]
         self.batch_size = batch if isinstance(batch, int) else None
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        return dict(self.session.get_modelmeta().custom_metadata_map)
+        metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        self.spec = metadata.get(METADATA_KEY)
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
         try:
-            outputs = self.session.run(None, {self.input: pictures})
+            with denormals_as_zero():
+                outputs = self.session.run(None, {self.input: pictures})
         except Exception as error:
             raise UserError(f"onnxruntime cannot run the model: {error}") from error
         return np.asarray(outputs[0], dtype=np.float32)

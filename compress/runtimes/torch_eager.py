@@ -16,6 +16,7 @@ class TorchSession:
     def __init__(self, path: Path, threads: int, allowed: tuple[str, ...]) -> None:
         candidate = Candidate.load(path.parent, allowed)
         self.picture_size = (candidate.spec.height, candidate.spec.width)
+        self.spec: str | None = candidate.spec.model_dump_json()
         self.model = candidate.model
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.threads = threads

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.artifact import Artifact, Runtime
+from compress.artifact import Artifact
 from compress.context import Context
 from compress.files import write_text
 from compress.measure.accuracy import run_on_pictures, score
 from compress.results import Accuracy, Machine, SinglePictureClasses
-from compress.runtimes import open_session
+from compress.runtimes import Runtime, open_session, package_of
 from compress.stage import Stage
 
 VERSION = 1
@@ -18,7 +18,11 @@ FILE = "accuracy.json"
 
 def plan(name: str, runtime: Runtime, machine: Machine, data: Stage, artifact: Stage) -> Stage:
     """Accuracy depends on the runtime's version, and int8's on the CPU's instructions."""
-    described = {"version": machine.versions.get(runtime), "cpu_flags": machine.cpu_flags}
+    described = {
+        "runtime": runtime,
+        "version": machine.versions.get(package_of(runtime)),
+        "cpu_flags": machine.cpu_flags,
+    }
     title = f"{name}: accuracy in {runtime}"
     return Stage("accuracy", title, VERSION, described, {"data": data, "artifact": artifact})
 
@@ -26,7 +30,9 @@ def plan(name: str, runtime: Runtime, machine: Machine, data: Stage, artifact: S
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
     artifact = Artifact.load(inputs["artifact"])
     data = context.data(inputs["data"])
-    session = open_session(artifact.path, artifact.runtime, context.threads, context.allowed)
+    session = open_session(
+        artifact.path, stage.settings["runtime"], context.threads, context.allowed
+    )
 
     singles = data.single_picture_indices
     single_picture = None

@@ -1,14 +1,15 @@
-"""Candidate -> artifact: the file that a runtime loads, checked against the network."""
+"""Candidate -> artifact: the file that runtimes load, checked against the network."""
 
 import shutil
 from pathlib import Path
 
-from compress.artifact import Artifact, Runtime, sha256_of
+from compress.artifact import Artifact, files_of, sha256_of, size_of
 from compress.candidate import FILE, Candidate
 from compress.context import Context
 from compress.export import check_export, count_parameters, export_onnx
 from compress.input_spec import preprocess
 from compress.measure.macs import count_macs
+from compress.runtimes import Runtime
 from compress.stage import Stage
 
 VERSION = 1
@@ -16,21 +17,32 @@ CHECKED_PICTURES = 8
 
 
 def plan(name: str, runtime: Runtime, data: Stage, model: Stage) -> Stage:
-    title = f"{name}: export to ONNX" if runtime == "onnxruntime" else f"{name}: as served today"
-    return Stage("export", title, VERSION, {"runtime": runtime}, {"data": data, "model": model})
+    """One file for all runtimes, and for torch the network itself.
+
+    In the keys "onnxruntime" stands for the former: with another word, every export ever made would
+    be made again.
+    """
+    served = runtime == "torch"
+    title = f"{name}: as served today" if served else f"{name}: export"
+    settings = {"runtime": "torch" if served else "onnxruntime"}
+    return Stage("export", title, VERSION, settings, {"data": data, "model": model})
 
 
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
     candidate = Candidate.load(inputs["model"], context.allowed)
-    runtime: Runtime = stage.settings["runtime"]
     macs: int | None = None
     uncounted: list[str] = []
     parameters = sum(p.numel() for p in candidate.model.parameters())
-    if runtime == "onnxruntime":
+    if stage.settings["runtime"] == "torch":
+        path = inputs["model"] / FILE
+    else:
         path = folder / "model.onnx"
         if candidate.deployed is not None:
             # Made, and proven to run in integers, by the step; what it loses is measured below.
-            shutil.copyfile(inputs["model"] / candidate.deployed, path)
+            made = inputs["model"] / candidate.deployed
+            path = path.with_suffix(made.suffix)
+            for source, target in zip(files_of(made), files_of(path), strict=True):
+                shutil.copyfile(source, target)
         else:
             export_onnx(candidate, path)
             data = context.data(inputs["data"])
@@ -38,15 +50,13 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
             pictures = preprocess(data.paths(chosen), candidate.spec)
             difference = check_export(candidate, path, pictures)
             context.progress.note(f"exported file agrees with the network within {difference:.1e}")
-        macs, uncounted = count_macs(path)
-        parameters = count_parameters(path)
-    else:
-        path = inputs["model"] / FILE
+        if path.suffix == ".onnx":
+            macs, uncounted = count_macs(path)
+            parameters = count_parameters(path)
     artifact = Artifact(
         path=path,
-        runtime=runtime,
         sha256=sha256_of(path),
-        size_bytes=path.stat().st_size,
+        size_bytes=size_of(path),
         parameters=parameters,
         macs=macs,
         uncounted_operations=uncounted,

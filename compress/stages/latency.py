@@ -25,27 +25,32 @@ def row_name(candidate: str, runtime: str) -> str:
     return f"{candidate} in {runtime}"
 
 
+def runtime_of(row: str) -> str:
+    return row.rpartition(" in ")[2]
+
+
 def plan(
     settings: MeasureSettings, machine: Machine, threads: int, entries: "list[Entry]"
 ) -> Stage:
     """Latency belongs to a machine and its runtimes: both are part of the key."""
-    described = settings.model_dump() | {"threads": threads}
+    # Which runtimes were asked for stands in the rows' names.
+    described = settings.model_dump(exclude={"runtimes"}) | {"threads": threads}
     # The memory that a virtual machine is given changes by a little; nothing here depends on it.
     described["machine"] = machine.model_dump(exclude={"memory_bytes"})
-    artifacts = {row_name(e.candidate, e.artifact.settings["runtime"]): e.artifact for e in entries}
-    title = f"latency and memory of {len(entries)} artifacts, {threads} threads"
+    artifacts = {row_name(e.candidate, e.runtime): e.artifact for e in entries}
+    title = f"latency and memory of {len(entries)} rows, {threads} threads"
     return Stage("latency", title, VERSION, described, artifacts)
 
 
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
     settings, threads = stage.settings, stage.settings["threads"]
-    artifacts = {name: Artifact.load(path) for name, path in inputs.items()}
+    rows = {row: Timed(Artifact.load(path).path, runtime_of(row)) for row, path in inputs.items()}
     memory = {
-        name: peak_memory_bytes(a.path, a.runtime, threads, context.allowed)
-        for name, a in artifacts.items()
+        name: peak_memory_bytes(row.path, row.runtime, threads, context.allowed)
+        for name, row in rows.items()
     }
     timed = time_in_processes(
-        {name: Timed(a.path, a.runtime) for name, a in artifacts.items()},
+        rows,
         {1: settings["rounds"], settings["throughput_batch"]: settings["throughput_rounds"]},
         threads,
         settings["processes"],

@@ -60,7 +60,7 @@ def test_every_layer_runs_in_integers(network: tuple[Candidate, Path], tmp_path:
     before, after = OnnxSession(path, 1).run(pictures(8)), OnnxSession(out, 1).run(pictures(8))
     # Fresh networks on noise: far noisier than trained ones on pictures.
     assert 0 < ((before - after) ** 2).mean() < 0.3 * before.var()
-    assert OnnxSession(out, 1).metadata == OnnxSession(path, 1).metadata
+    assert OnnxSession(out, 1).spec == OnnxSession(path, 1).spec is not None
     assert out.stat().st_size < 0.6 * path.stat().st_size
     onnx.checker.check_model(out, full_check=True)
     assert count_macs(out) == count_macs(path)

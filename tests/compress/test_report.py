@@ -453,3 +453,64 @@ def test_machine_says_how_many_processes_were_timed(folder, page):
     mixed = markdown(content([result("a"), result("b", processes=1)], None, "t"))
     assert "| processes | 5; 1 |" in mixed or "| processes | 1; 5 |" in mixed
     assert "over the processes' logarithms" in mixed.replace("&#39;", "'")
+
+
+BINARY = Decision(
+    layer="conv_2",
+    change="binary",
+    before_s=0.00194,
+    int8_s=0.000431,
+    after_s=0.0000538,
+    limit_share=0.8234,
+    kept=True,
+)
+
+
+def test_int8_and_limit_are_columns_of_a_step_that_has_them(tmp_path):
+    unmeasured = Decision(layer="conv_3", change="binary", kept=False)
+    steps = [PRUNED, StepReport(step="binarize", decisions=[BINARY, unmeasured])]
+    rows = [result("small", steps=steps)]
+    pruned, binary = step_details(steps)
+    assert [c.heading for c in pruned.columns] == [
+        "layer", "change", "ms before", "ms after", "kept",
+    ]  # fmt: skip
+    assert [c.heading for c in binary.columns] == [
+        "layer", "change", "ms before", "ms in int8", "ms after", "% of limit", "kept",
+    ]  # fmt: skip
+    measured = ["conv_2", "binary", "1.94", "0.431", "0.0538", "82.3", "kept"]
+    nothing = ["conv_3", "binary", *[units.NONE] * 4, "not kept"]
+    assert binary.decisions == [measured, nothing]
+    (limit,) = binary.said
+    assert limit.startswith("binarize: limit: the highest rate")
+    assert not any("limit:" in said for said in pruned.said)
+
+    write_report(rows, tmp_path, None, "t")
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    heading = lines.index(
+        "| layer | change | ms before | ms in int8 | ms after | % of limit | kept |"
+    )
+    assert lines[heading + 1] == "| :-- | :-- | --: | --: | --: | --: | :-- |"
+    assert [cells(line) for line in lines[heading + 2 : heading + 4]] == [measured, nothing]
+    assert "| layer | change | ms before | ms after | kept |" in lines
+    html = (tmp_path / "report.html").read_text()
+    assert html.count('<th scope="col" class="number">ms in int8</th>') == 1
+    assert html.count('<th scope="col" class="number">% of limit</th>') == 1
+    assert '<td class="number">0.431</td>' in html and '<td class="number">82.3</td>' in html
+
+
+@pytest.mark.parametrize("missing", ["int8_s", "limit_share"])
+def test_a_column_that_no_decision_of_the_step_fills_is_left_out(missing):
+    (step,) = step_details(
+        [StepReport(step="x", decisions=[BINARY.model_copy(update={missing: None})])]
+    )
+    headings = {"int8_s": "ms in int8", "limit_share": "% of limit"}
+    assert {c.heading for c in step.columns} & set(headings.values()) == {
+        heading for name, heading in headings.items() if name != missing
+    }
+    assert len(step.decisions[0]) == len(step.columns) == 6
+    assert (step.said == []) == (missing == "limit_share")
+
+
+def test_decisions_of_older_results_have_neither_int8_nor_limit():
+    old = Decision.model_validate_json('{"layer":"a","change":"int8","before_s":0.1,"kept":true}')
+    assert old.int8_s is None and old.limit_share is None

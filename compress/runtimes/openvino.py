@@ -1,0 +1,90 @@
+"""OpenVINO on the CPU, for ONNX files and for its own format."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from compress.errors import UserError
+from compress.input_spec import METADATA_KEY
+from compress.ir import SPEC, ov, read_ir, read_model, reason
+from compress.runtimes.denormals import denormals_as_zero
+
+PRECISIONS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
+
+
+class OpenVinoSession:
+    """An ONNX file or an OpenVINO IR with one picture input and logits as its first output.
+
+    The model is compiled once for each number of pictures that comes: fixed shapes are faster, and
+    binary convolutions take no others.
+    """
+
+    def __init__(self, path: Path, threads: int, precision: Literal["f32", "bf16"]) -> None:
+        """Loads the file.
+
+        Args:
+            precision: of what is float in the file; int8 layers stay int8.
+
+        Raises:
+            UserError: missing, or nothing that OpenVINO can load.
+        """
+        if not path.is_file():
+            raise UserError(f"No model at {path}.")
+        self.path = path
+        self.model = read_ir(path) if path.suffix == ".xml" else read_model(path)
+        shapes = [i.partial_shape for i in self.model.inputs]
+        if len(shapes) != 1 or shapes[0].rank.is_dynamic or len(shapes[0]) != 4:
+            raise UserError(
+                f"{path} takes {', '.join(map(str, shapes))}; expected one input "
+                "(batch, channels, height, width)."
+            )
+        batch, channels, height, width = shapes[0]
+        if height.is_dynamic or width.is_dynamic:
+            raise UserError(f"{path} leaves its input's height and width free; export fixed ones.")
+        self.picture_size = (height.get_length(), width.get_length())
+        self.batch_size = None if batch.is_dynamic else batch.get_length()
+        self.spec = _spec(self.model)
+        self._shape = [channels, height, width]
+        self._precision = PRECISIONS[precision]
+        self._core = ov.Core()
+        # Given to each model alone: nothing is set for the process.
+        self._config = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": precision,
+        }
+        self._requests: dict[int, ov.InferRequest] = {}  # by batch size
+
+    def run(self, pictures: np.ndarray) -> np.ndarray:
+        try:
+            with denormals_as_zero():
+                request = self._request(len(pictures))
+                # Shared, not copied: as onnxruntime does.
+                outputs = request.infer([pictures], share_inputs=True)
+        except RuntimeError as error:
+            raise UserError(f"openvino cannot run {self.path}: {reason(error)}") from error
+        return np.asarray(outputs[0], dtype=np.float32)
+
+    def _request(self, batch: int) -> ov.InferRequest:
+        if batch not in self._requests:
+            if self.batch_size not in (None, batch):
+                raise UserError(f"{self.path} takes {self.batch_size} pictures, not {batch}.")
+            self.model.reshape(ov.PartialShape([batch, *self._shape]))
+            compiled = self._core.compile_model(self.model, "CPU", self._config)
+            if compiled.get_property("INFERENCE_PRECISION_HINT") != self._precision:
+                raise UserError(
+                    "OpenVINO does not compute in bfloat16 on this CPU: remove openvino-bf16 from "
+                    "measure.runtimes."
+                )
+            self._requests[batch] = compiled.create_infer_request()
+        return self._requests[batch]
+
+
+def _spec(model: ov.Model) -> str | None:
+    # The second place is where OpenVINO keeps an ONNX file's metadata, also in an IR made of it.
+    for place in (SPEC, ["framework", METADATA_KEY]):
+        if model.has_rt_info(place):
+            return str(model.get_rt_info(place).astype(str))
+    return None

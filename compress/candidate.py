@@ -18,7 +18,7 @@ from compress.input_spec import InputSpec
 from compress.results import StepReport, Training
 from compress.seeding import torch_seed
 from compress.stage import Stage
-from compress.structure import Factored, restructure
+from compress.structure import Replaced, restructure
 
 FILE = "model.safetensors"
 
@@ -33,7 +33,7 @@ class Candidate:
     spec: InputSpec
     lineage: tuple[str, ...]
     training: Training | None = None
-    factored: tuple[Factored, ...] = ()  # layers that a step replaced by factors
+    replaced: tuple[Replaced, ...] = ()  # layers that a step made others of
     steps: tuple[StepReport, ...] = ()
     dropped: str | None = None  # why no user should deploy this
     deployed: str | None = None  # a file beside the weights that is deployed instead of an export
@@ -71,7 +71,7 @@ class Candidate:
             "spec": self.spec.model_dump(),
             "lineage": self.lineage,
             "training": self.training.model_dump() if self.training else None,
-            "factored": self.factored,
+            "replaced": self.replaced,
             "steps": [report.model_dump() for report in self.steps],
             "dropped": self.dropped,
             "deployed": self.deployed,
@@ -97,8 +97,8 @@ class Candidate:
         with torch.random.fork_rng(devices=[]):
             model = build(metadata["builder"], metadata["settings"], len(spec.classes), allowed)
         past = History.of(metadata)
-        factored = tuple(Factored(*change) for change in metadata.get("factored", ()))
-        restructure(model, factored, tensors)
+        replaced = tuple(Replaced(*change) for change in metadata.get("replaced", ()))
+        restructure(model, replaced, tensors)
         load_into(model, tensors, path)
         return cls(
             model.eval(),
@@ -107,7 +107,7 @@ class Candidate:
             spec,
             past.lineage,
             past.training,
-            factored,
+            replaced,
             past.steps,
             past.dropped,
             past.deployed,

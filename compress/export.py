@@ -11,6 +11,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from compress.binarization import for_deployment
 from compress.candidate import Candidate
 from compress.errors import UserError
 from compress.files import atomic
@@ -25,12 +26,14 @@ INPUT, OUTPUT = "pictures", "logits"
 def export_onnx(candidate: Candidate, path: Path) -> None:
     """Writes the network as ONNX with a free batch dimension, batch norms folded.
 
+    Binary layers are written as float convolutions of ±1: exact in any runtime, and no faster.
+
     Metadata: `compress.input` holds the input spec (size, mean, std, fit, class names) as JSON.
 
     Raises:
         UserError: an operation that cannot be exported.
     """
-    model, spec = candidate.model.eval().float().cpu(), candidate.spec
+    model, spec = for_deployment(candidate.model.eval().float().cpu()), candidate.spec
     example = torch.zeros(2, 3, spec.height, spec.width)
     batch = torch.export.Dim("batch", min=1, max=65536)
     logger = logging.getLogger("torch.onnx")

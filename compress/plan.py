@@ -2,18 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress import steps
-from compress.artifact import Runtime
-from compress.builders import identity
-from compress.recipe import Recipe, chosen
+from compress.builders import build, identity
+from compress.errors import UserError
+from compress.recipe import Recipe, chosen, runtimes_of
 from compress.results import Role
+from compress.runtimes import OPENVINO_MISSING, Runtime, package_of
 from compress.stage import Stage
 from compress.training.settings import TRAINING_VERSION
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from compress.results import Machine
 
 STEP_VERSION = 1
@@ -26,6 +30,7 @@ class Entry:
     candidate: str
     role: Role
     control_of: str | None
+    runtime: Runtime
     model: Stage  # the stage that made the candidate
     artifact: Stage
     accuracy: Stage
@@ -52,10 +57,15 @@ def make_plan(
     """Resolves a recipe on this machine; reads the data's and the weights' fingerprints.
 
     Raises:
-        UserError: data or weights that are not there.
+        UserError: data, weights or a runtime that are not there.
     """
     from compress.stages import accuracy, data, export, latency, teacher, teacher_outputs
 
+    packages = {package_of(runtime) for runtime in recipe.measure.runtimes}
+    if "openvino" in packages and "openvino" not in machine.versions:
+        raise UserError(OPENVINO_MISSING)
+
+    _refuse_impossible(recipe, allowed)
     seed = recipe.seed
     data_stage = data.plan(recipe.data, seed, allowed)
     teacher_stage = teacher.plan(recipe.teacher, recipe.data.fit, seed, data_stage, allowed)
@@ -68,8 +78,13 @@ def make_plan(
         "threads": threads,
     }
 
-    models: list[tuple[str, Role, str | None, Stage]] = []
+    # The teacher is measured as it is served today, too.
+    served: list[Runtime] = [*recipe.measure.runtimes, "torch"]
+    models: list[tuple[str, Role, str | None, Sequence[Runtime], Stage]] = [
+        ("teacher", "teacher", None, served, teacher_stage)
+    ]
     for name, chain in recipe.candidates.items():
+        runtimes = runtimes_of(recipe, chain)
         for suffix, steps_ in _with_controls([chosen(step) for step in chain]):
             stage = teacher_stage
             for kind, settings in steps_:
@@ -87,22 +102,38 @@ def make_plan(
                 shown = f"{name} ({suffix})" if suffix else name
                 stage = Stage("step", f"{shown}: {kind}", STEP_VERSION, described, inputs)
             shown = f"{name} ({suffix})" if suffix else name
-            models.append(
-                (shown, "control" if suffix else "candidate", name if suffix else None, stage)
-            )
+            role: Role = "control" if suffix else "candidate"
+            models.append((shown, role, name if suffix else None, runtimes, stage))
 
     entries = []
-    for name, role, control_of, model in [("teacher", "teacher", None, teacher_stage), *models]:
-        # The teacher is measured as it is served today, too.
-        runtimes: list[Runtime] = ["onnxruntime", "torch"] if role == "teacher" else ["onnxruntime"]
-        for runtime in runtimes:
+    for name, role, control_of, run_in, model in models:
+        for runtime in run_in:
             artifact = export.plan(name, runtime, data_stage, model)
             judged = accuracy.plan(name, runtime, machine, data_stage, artifact)
-            entries.append(Entry(name, role, control_of, model, artifact, judged))
+            entries.append(Entry(name, role, control_of, runtime, model, artifact, judged))
     latency_stage = latency.plan(recipe.measure, machine, threads, entries)
     ends = [entry.accuracy for entry in entries]
     ordered = list(_in_order([*ends, latency_stage]))
     return Plan(recipe, data_stage, entries, latency_stage, ordered)
+
+
+def _refuse_impossible(recipe: Recipe, allowed: Sequence[str]) -> None:
+    """Asks the steps that can tell from the networks alone, before hours of training do."""
+
+    def make(builder: str, settings: dict[str, Any]) -> "nn.Module":
+        return build(builder, settings, 2, allowed)  # how many classes the data have is not known
+
+    faults = []
+    for name, chain in recipe.candidates.items():
+        for number, (kind, settings) in enumerate(map(chosen, chain)):
+            check = getattr(steps.discover()[kind], "check", lambda *_: None)
+            teacher = partial(make, recipe.teacher.builder, recipe.teacher.settings)
+            try:
+                check(settings, teacher if number == 0 else None, make)
+            except UserError as error:
+                faults.append(f"candidates.{name}.{number}.{error}")
+    if faults:
+        raise UserError("\n".join(faults))
 
 
 def _with_controls(

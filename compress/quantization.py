@@ -142,12 +142,14 @@ def quantize_model(
     ranges: Ranges,
     float_layers: Collection[str] = (),
     reduce_range: bool = False,
+    layers_only: bool = False,
 ) -> onnx.ModelProto:
     """The int8 form of a float model, its metadata kept.
 
     Args:
         float_layers: names of nodes that stay in float.
         reduce_range: 7 bits for weights: without VNNI, 8-bit products overflow 16-bit sums.
+        layers_only: what layers give stays in float, and so does everything between them.
     """
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     names = [n.name for n in model.graph.node]
@@ -165,8 +167,12 @@ def quantize_model(
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
         nodes_to_quantize=[name for name in names if name not in stay],
         nodes_to_exclude=sorted(stay),
-        op_types_to_quantize=_quantizable(),
-        extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
+        op_types_to_quantize=list(LAYERS) if layers_only else _quantizable(),
+        extra_options={
+            "WeightSymmetric": True,
+            "ActivationSymmetric": False,
+            "OpTypesToExcludeOutputQuantization": list(LAYERS) if layers_only else [],
+        },
     )
     quantizer.quantize_model()
     quantized: onnx.ModelProto = quantizer.model.model

@@ -1,11 +1,11 @@
-"""Networks whose layers were changed: narrowed by pruning, or replaced by factors.
+"""Networks whose layers were changed: narrowed by pruning, or replaced by factors or binary blocks.
 
 A saved candidate names its builder; what a step changed in the structure is replayed on a fresh
-network: first the layers that became factors, then every layer takes the shape of its weights.
+network: first the layers that became others, then every layer takes the shape of its weights.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,21 +15,26 @@ if TYPE_CHECKING:
     from compress.factorization import Form
 
 
-class Factored(NamedTuple):
-    """A layer that became a sequence of factors; their ranks are in the weights' shapes."""
+class Replaced(NamedTuple):
+    """A layer that became a sequence of factors, or a binary block; sizes are in the weights'."""
 
     layer: str
-    form: "Form"
+    form: "Form | Literal['binary']"
 
 
 def restructure(
-    model: nn.Module, factored: Sequence[Factored], tensors: Mapping[str, Tensor]
+    model: nn.Module, replaced: Sequence[Replaced], tensors: Mapping[str, Tensor]
 ) -> None:
     """Gives a freshly built network the structure that a state dict was saved from.
 
     Its weights are then to be loaded: those of another shape are blank.
     """
-    for layer, form in factored:
+    for layer, form in replaced:
+        if form == "binary":
+            from compress.binary_conversion import binarize_layer
+
+            binarize_layer(model, layer, tensors[f"{layer}.conv.weight"].shape)
+            continue
         from compress.factorization import empty, replace
 
         old = model.get_submodule(layer)

@@ -6,9 +6,12 @@
 and where it has something to say on them
 - `controls(settings)`: the settings of control rows, by their suffix
 - `view_settings(settings)`: the teacher outputs that the step wants cached
+- `check(settings, before, build)`: refuses what can be refused from the networks alone
 - `replaces_model(settings)`: it starts from a network of its own, so it must come first
 - `LAST`: nothing can follow it, and why
 - `MEASURES`: it decides by times on this machine, against the teacher's deployed file
+- `RUNTIMES: tuple[str, ...]`: the runtimes that its files run in, where not all do; what it judges
+  it judges there (without this, in onnxruntime)
 
 Importing a step never imports torch, so that a recipe is checked in no time.
 """

@@ -1,5 +1,6 @@
 """Distil the teacher into a student network, or into what the steps before left of it."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -7,6 +8,8 @@ from pydantic import Field, model_validator
 from compress.training.distillation_settings import Distillation, ViewSettings
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from compress.candidate import Candidate
     from compress.context import Context, StepInputs
 
@@ -65,6 +68,31 @@ def controls(settings: Settings) -> dict[str, Settings]:
 def view_settings(settings: Settings) -> ViewSettings | None:
     """What must be cached before this step can run; None if nothing."""
     return None if settings.learn_from == "labels" else settings.view_settings()
+
+
+def check(
+    settings: Settings,
+    before: "Callable[[], nn.Module] | None",
+    build: "Callable[[str, dict[str, Any]], nn.Module]",
+) -> None:
+    """Refuses a student that cannot be built, or that only `binarize` can deploy.
+
+    Args:
+        build: makes a student of a builder's name and settings.
+
+    Raises:
+        UserError: what is wrong with the student.
+    """
+    from compress.binarization import binary_layers
+    from compress.errors import UserError
+
+    if settings.student is None:
+        return
+    if binary_layers(build(settings.student, settings.student_settings)):
+        raise UserError(
+            f"distill: {settings.student} has binary layers: train it with the step binarize, "
+            "which deploys them as popcounts, or in float with student_settings: {binary: false}."
+        )
 
 
 def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":

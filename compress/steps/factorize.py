@@ -48,7 +48,7 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
     from compress.factorization import factorize, replace
     from compress.pruning import layer_shapes, matching
     from compress.results import Decision, StepReport
-    from compress.structure import Factored
+    from compress.structure import Replaced
 
     before = Candidate.load(inputs.previous, context.allowed)
     model, spec = before.model, before.spec
@@ -68,7 +68,7 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
         faster = after_s < before_s
         if faster:
             replace(model, name, factorize(layer, form, ranks))
-            factored.append(Factored(name, form))
+            factored.append(Replaced(name, form))
         said = " and ".join(map(str, ranks))
         decisions.append(
             Decision(
@@ -89,7 +89,7 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
     return before.after(
         f"factorize by {rule} {share:g} ({len(factored)} of {len(chosen)} layers)",
         StepReport(step="factorize", decisions=decisions, notes=notes),
-        factored=(*before.factored, *factored),
+        replaced=(*before.replaced, *factored),
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from compress.ir import read_ir
 from compress.progress import Progress
 from compress.quantization import INTEGER, integer_operations
 from compress.recipe import load_recipe
@@ -36,6 +37,8 @@ def narrowed(value: Any) -> Any:
     small |= {key: change(small[key]) for key, change in changes.items() if key in small}
     if "prune" in small:
         small["prune"] |= {"pictures": 16}
+    if "binarize" in small:
+        small["binarize"] |= {"pictures": 8}
     if "quantize" in small:
         small["quantize"] |= {"pictures": 8, "judged": 16, "max_accuracy_drop": 0.5}
     return small
@@ -44,7 +47,7 @@ def narrowed(value: Any) -> Any:
 @pytest.fixture(autouse=True)
 def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is measured as always, only less often: no number is looked at here."""
-    for module in ("compress.int8", "compress.steps.prune"):
+    for module in ("compress.int8", "compress.steps.prune", "compress.binary_deployment"):
         monkeypatch.setattr(f"{module}.PROCESSES", 1)
         monkeypatch.setattr(f"{module}.ROUNDS", 5)
 
@@ -60,7 +63,8 @@ def test_recipe(path: Path, out: Path) -> None:
     recipe = narrowed(yaml.safe_load(path.read_text("utf-8")))
     recipe["data"]["settings"] = SMALL_DATA
     recipe["teacher"]["settings"] = {"pool": 1, "width": 0.5, "classifier_width": 64}
-    recipe["measure"] = {
+    recipe.setdefault("measure", {})
+    recipe["measure"] |= {
         "threads": 1, "processes": 1, "rounds": 5, "throughput_batch": 2, "throughput_rounds": 1,
     }  # fmt: skip
     written = out / path.name
@@ -68,8 +72,7 @@ def test_recipe(path: Path, out: Path) -> None:
     loaded = load_recipe(written)
     results = run_recipe(loaded, out, Progress(Console(quiet=True)), f"compress run {path.name}")
 
-    rows = {row.candidate: row for row in results}
-    assert set(loaded.candidates) <= set(rows)
+    assert set(loaded.candidates) <= {row.candidate for row in results}
     report = (out / "reports" / loaded.name / "report.md").read_text("utf-8")
     for row in results:
         assert row.candidate in report
@@ -91,5 +94,8 @@ def check_steps(row: Result, out: Path) -> None:
         assert any(n.op_type == "QuantizeLinear" for n in onnx.load(file).graph.node) == bool(
             in_int8
         )
+    elif "binarize" in steps:
+        binary = [o for o in read_ir(file).get_ops() if o.get_type_name() == "BinaryConvolution"]
+        assert len(binary) == len(row.steps[-1].decisions) > 0
     elif row.artifact.runtime == "onnxruntime":
         assert not {n.op_type for n in onnx.load(file).graph.node} & {*INTEGER, "QuantizeLinear"}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from compress.factorization import factorize, replace
-from compress.structure import Factored, reset_weights, restructure
+from compress.structure import Replaced, reset_weights, restructure
 
 
 def network() -> nn.Sequential:
@@ -45,9 +45,9 @@ def outputs(model: nn.Module) -> torch.Tensor:
     return found
 
 
-def rebuilt(saved: nn.Module, *factored: Factored) -> nn.Module:
+def rebuilt(saved: nn.Module, *replaced: Replaced) -> nn.Module:
     model = network()
-    restructure(model, factored, saved.state_dict())
+    restructure(model, replaced, saved.state_dict())
     model.load_state_dict(saved.state_dict())
     return model
 
@@ -74,8 +74,8 @@ def test_factors_of_a_narrowed_network() -> None:
     replace(saved, "7", factorize(saved[7], "svd", (4,)))
     # A factor may be factorized again.
     replace(saved, "0.restore", factorize(saved.get_submodule("0.restore"), "svd", (2,)))
-    factored = (Factored("0", "tucker2"), Factored("7", "svd"), Factored("0.restore", "svd"))
-    assert torch.equal(outputs(rebuilt(saved, *factored)), outputs(saved))
+    replaced = (Replaced("0", "tucker2"), Replaced("7", "svd"), Replaced("0.restore", "svd"))
+    assert torch.equal(outputs(rebuilt(saved, *replaced)), outputs(saved))
 
 
 def test_a_batch_norm_without_weights() -> None:

@@ -1,0 +1,219 @@
+"""Signs for activations and weights: trained from the teacher, deployed as popcount kernels.
+
+Trained in two stages as ReActNet does (Liu et al. 2020, arXiv:2003.03488): first the activations
+are signs and the weights real, then both. Deployed as an OpenVINO file whose binary layers are
+proven to run as popcounts and to give the network's sums bit for bit; where that cannot be shown on
+this machine the file is an exact float one, and dropped with the reason.
+"""
+
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from compress.training.distillation_settings import Distillation, ViewSettings
+from compress.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compress.candidate import Candidate
+    from compress.context import Context, StepInputs
+    from compress.results import Training
+
+VERSION = 1
+MEASURES = True
+RUNTIMES = ("openvino",)
+LAST = "its file is finished; put binarize last"
+NO_TEACHER = "no teacher"
+
+
+class Settings(Distillation):
+    """What becomes binary, and how it is trained in two stages.
+
+    Without a `student` the convolutions of the network before it become binary in place, the first
+    one excepted. Adam without weight decay is what binary networks want: `weight_decay` is 0 unless
+    given.
+    """
+
+    student: str | None = None
+    student_settings: dict[str, Any] = {}
+    image_size: Annotated[int, Field(ge=8, le=2048)] | None = None  # none: as before
+    layers: list[str] = ["*"]  # of the network before that become binary; * and ? match
+    activations_first: TrainSettings | None = None  # the first stage; none: both at once
+    rest: Literal["int8", "float32"] | None = None  # of the real layers; none: what is faster here
+    pictures: Annotated[int, Field(ge=1)] = 128  # of the training split, to find int8's ranges on
+    control: bool = True  # also train on the labels alone
+    learn_from: Literal["teacher", "labels"] = "teacher"
+
+    @field_validator("train", "activations_first", mode="before")
+    @classmethod
+    def _without_decay(cls, value: Any) -> Any:
+        return {"weight_decay": 0.0} | value if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        if self.student is not None and self.image_size is None:
+            raise ValueError("a student needs an image_size")
+        if self.student is not None and self.layers != ["*"]:
+            raise ValueError("layers are of the network before; a student names its own")
+        if self.student is None and self.student_settings:
+            raise ValueError("student_settings are for a student: name one, or remove them")
+        if self.learn_from == "labels" and self.control:
+            raise ValueError("learn_from: labels is the control itself: set control: false")
+        first = self.activations_first
+        if first is not None and first.augmentation != self.train.augmentation:
+            raise ValueError(
+                "activations_first.augmentation must be train's: both stages see the views that "
+                "the teacher was asked about"
+            )
+        if any(stage.mixup > 0 for stage in (first, self.train) if stage is not None):
+            raise ValueError("mixup makes pictures that the teacher was not asked about")
+        return self
+
+    def stages(self) -> list[tuple[bool, TrainSettings]]:
+        """Whether weights are binary, and the schedule, of each stage of training."""
+        first = [] if self.activations_first is None else [(False, self.activations_first)]
+        return [*first, (True, self.train)]
+
+
+def replaces_model(settings: Settings) -> bool:
+    """Whether the step starts from a network of its own, so that it can only come first."""
+    return settings.student is not None
+
+
+def controls(settings: Settings) -> dict[str, Settings]:
+    """The same network on the same schedule, learning from the labels."""
+    if not settings.control:
+        return {}
+    return {NO_TEACHER: settings.model_copy(update={"learn_from": "labels", "control": False})}
+
+
+def view_settings(settings: Settings) -> ViewSettings | None:
+    """What must be cached before this step can run; None if nothing."""
+    return None if settings.learn_from == "labels" else settings.view_settings()
+
+
+def check(
+    settings: Settings,
+    before: "Callable[[], nn.Module] | None",
+    build: "Callable[[str, dict[str, Any]], nn.Module]",
+) -> None:
+    """Refuses, before anything runs, what no kernel can do.
+
+    Args:
+        before: makes the network that the step starts from; None where a step before changes it.
+        build: makes a student of a builder's name and settings.
+
+    Raises:
+        UserError: the layers that cannot be binary, each with its name and why.
+    """
+    from compress.binary_conversion import binary_faults
+    from compress.errors import UserError
+
+    if settings.student is not None:
+        faults = list(binary_faults(build(settings.student, settings.student_settings)))
+    elif before is not None:
+        faults = _obstacles(before(), settings)
+    else:
+        return
+    if faults:
+        raise UserError("binarize: " + "; ".join(faults) + ".")
+
+
+def _named(model: "nn.Module", settings: Settings) -> list[str]:
+    from compress.binary_conversion import convolutions
+    from compress.pruning import matching
+
+    return list(dict.fromkeys(matching(settings.layers, list(convolutions(model)))))
+
+
+def _obstacles(model: "nn.Module", settings: Settings) -> list[str]:
+    from compress.binary_conversion import obstacle
+
+    reasons = {name: obstacle(model, name) for name in _named(model, settings)}
+    return [f"{name} {reason}" for name, reason in reasons.items() if reason]
+
+
+def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+    """Trains the binary network in its stages, then writes and proves the deployed file."""
+    from dataclasses import replace
+
+    from compress.binarization import use_binary_weights
+    from compress.binary_deployment import deploy
+    from compress.input_spec import preprocess
+    from compress.seeding import generator
+    from compress.training.distillation import distil
+
+    from_teacher = settings.learn_from == "teacher"
+    how = f"binarize {settings.loss.name}" if from_teacher else f"binarize, {NO_TEACHER}"
+    candidate = _start(inputs, settings, how, context)
+    trainings, folders = [], []
+    for number, (binary, train) in enumerate(settings.stages()):
+        folder = inputs.folder / f"stage{number}"
+        folder.mkdir(exist_ok=True)
+        use_binary_weights(candidate.model, binary)
+        context.progress.note(f"weights are {'signs' if binary else 'real, activations signs'}")
+        stage = settings.model_copy(update={"train": train})
+        trainings.append(
+            distil(candidate, stage, replace(inputs, folder=folder), context, how, from_teacher)
+        )
+        folders.append(folder)
+    candidate.model.eval().cpu()
+    training = inputs.data.indices("train")
+    chosen = generator(context.seed, "calibration").permutation(training)[: settings.pictures]
+    pictures = preprocess(inputs.data.paths(chosen), candidate.spec)
+    candidate = deploy(
+        candidate.with_training(_joined(trainings)), pictures, settings.rest, inputs.folder, context
+    )
+    for folder in folders:
+        shutil.rmtree(folder)
+    return candidate
+
+
+def _start(inputs: "StepInputs", settings: Settings, how: str, context: "Context") -> "Candidate":
+    """The student, or the network before with its convolutions made binary."""
+    from dataclasses import replace
+
+    from compress.binary_conversion import binarize_layer
+    from compress.candidate import Candidate, check_forward
+    from compress.errors import UserError
+    from compress.structure import Replaced
+
+    if settings.student is not None:
+        assert settings.image_size is not None
+        return Candidate.create(
+            settings.student,
+            settings.student_settings,
+            inputs.teacher.spec.at(settings.image_size),
+            (*inputs.teacher.lineage, f"{how} → {settings.student}"),
+            context.seed,
+            context.allowed,
+        )
+    before = Candidate.load(inputs.previous, context.allowed)
+    if faults := _obstacles(before.model, settings):
+        raise UserError("binarize: " + "; ".join(faults) + ".")
+    names = _named(before.model, settings)
+    for name in names:
+        binarize_layer(before.model, name)
+    spec = before.spec.at(settings.image_size) if settings.image_size else before.spec
+    check_forward(before.model, spec, before.lineage[-1])
+    return replace(
+        before,
+        spec=spec,
+        lineage=(*before.lineage, f"{how} ({len(names)} layers)"),
+        replaced=(*before.replaced, *(Replaced(name, "binary") for name in names)),
+    )
+
+
+def _joined(trainings: "list[Training]") -> "Training":
+    """One record of all stages, epochs counted through."""
+    last = trainings[-1]
+    epochs = [epoch for training in trainings for epoch in training.epochs]
+    return last.model_copy(
+        update={
+            "seconds": sum(training.seconds for training in trainings),
+            "epochs": [e.model_copy(update={"epoch": n + 1}) for n, e in enumerate(epochs)],
+        }
+    )

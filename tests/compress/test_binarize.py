@@ -59,6 +59,8 @@ def few_samples() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("compress.binary_deployment.PROCESSES", 1)
         patch.setattr("compress.binary_deployment.ROUNDS", 5)
+        patch.setattr("compress.measure.popcount.LEAST_S", 0.0)
+        patch.setattr("compress.measure.popcount.LARGE", ((64, 8),))
         yield
 
 

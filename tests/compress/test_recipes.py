@@ -50,6 +50,8 @@ def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("compress.int8", "compress.steps.prune", "compress.binary_deployment"):
         monkeypatch.setattr(f"{module}.PROCESSES", 1)
         monkeypatch.setattr(f"{module}.ROUNDS", 5)
+    monkeypatch.setattr("compress.measure.popcount.LEAST_S", 0.0)
+    monkeypatch.setattr("compress.measure.popcount.LARGE", ((64, 8),))
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,17 @@ from torch import Tensor, nn
 CHANNELS = 8  # OpenVINO's kernel reads input channels in bytes: other counts give wrong answers
 
 
-class _ApproxSign(torch.autograd.Function):
-    """+1 where x > 0, else -1; the gradient is that of a piecewise parabola (Bi-Real Net)."""
+class _Sign(torch.autograd.Function):
+    """+1 where x > 0, else -1."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         return torch.where(x > 0, 1.0, -1.0).to(x.dtype)
+
+
+class _ApproxSign(_Sign):
+    """The gradient is that of a piecewise parabola (Bi-Real Net)."""
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
@@ -30,13 +34,8 @@ class _ApproxSign(torch.autograd.Function):
         return gradient * (2 - 2 * x.abs()).clamp(min=0)
 
 
-class _ClippedIdentity(torch.autograd.Function):
-    """+1 where x > 0, else -1; the gradient passes where |x| <= 1 (the straight-through one)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return torch.where(x > 0, 1.0, -1.0).to(x.dtype)
+class _ClippedIdentity(_Sign):
+    """The gradient passes where |x| <= 1 (the straight-through one)."""
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]

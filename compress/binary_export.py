@@ -37,7 +37,6 @@ KERNEL = "BinaryConvolution"
 # but a value within rounding of a threshold may fall on its other side, and turn others after it:
 # that moved outputs by 0.015; what was wrong in a graph moved them by more than 2.
 TURNED_SIGNS = 0.05
-PROOF = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1"}
 
 
 @dataclass(frozen=True)
@@ -157,16 +156,23 @@ def kernels_of(model: ov.Model, threads: int) -> dict[str, str]:
     Args:
         model: with a fixed batch.
     """
-    config = {**PROOF, "INFERENCE_NUM_THREADS": threads}
-    compiled = ov.Core().compile_model(model, "CPU", config)
     found = {}
-    for operation in compiled.get_runtime_model().get_ops():
+    for operation in _compiled(model, threads).get_runtime_model().get_ops():
         told = operation.get_rt_info()
         if _text(told, "layerType") == KERNEL:
             # What was fused into the kernel is named after it, with commas.
             name = _text(told, "originalLayersNames").split(",")[0]
             found[name] = _text(told, "primitiveType")
     return found
+
+
+def _compiled(model: ov.Model, threads: int) -> ov.CompiledModel:
+    config = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    return ov.Core().compile_model(model, "CPU", config)
 
 
 def _text(told: Any, key: str) -> str:
@@ -210,6 +216,17 @@ def prove(candidate: Candidate, path: Path, pictures: np.ndarray, threads: int) 
 
 def _wrong_layers(network: nn.Module, pictures: np.ndarray, threads: int) -> list[str]:
     """The binary layers whose kernel does not give what torch gives, to the last bit."""
+    seen = _inputs_of_layers(network, torch.from_numpy(pictures))
+    wrong = []
+    for name, layer in binary_layers(network).items():
+        x = seen[name].contiguous()
+        if not np.array_equal(_popcounts(layer, x.numpy(), threads), _sums(layer, x)):
+            wrong.append(name)
+    return wrong
+
+
+def _inputs_of_layers(network: nn.Module, pictures: Tensor) -> dict[str, Tensor]:
+    """What reaches each binary layer, by name."""
     seen: dict[str, Tensor] = {}
     hooks = [
         layer.register_forward_pre_hook(
@@ -218,15 +235,10 @@ def _wrong_layers(network: nn.Module, pictures: np.ndarray, threads: int) -> lis
         for name, layer in binary_layers(network).items()
     ]
     with torch.inference_mode():
-        network.eval()(torch.from_numpy(pictures))
+        network.eval()(pictures)
     for hook in hooks:
         hook.remove()
-    wrong = []
-    for name, layer in binary_layers(network).items():
-        x = seen[name].contiguous()
-        if not np.array_equal(_popcounts(layer, x.numpy(), threads), _sums(layer, x)):
-            wrong.append(name)
-    return wrong
+    return seen
 
 
 def _sums(layer: BinaryConv2d, x: Tensor) -> np.ndarray:
@@ -244,8 +256,7 @@ def _popcounts(layer: BinaryConv2d, x: np.ndarray, threads: int) -> np.ndarray:
     threshold, weights = (p.detach().numpy() for p in (layer.threshold, layer.weight))
     last = binary_convolution(entry.output(0), threshold, weights, stride, padding, padding)
     model = ov.Model([opset1.result(last)], [entry])
-    config = {**PROOF, "INFERENCE_NUM_THREADS": threads}
-    return np.array(ov.Core().compile_model(model, "CPU", config)(x)[0])
+    return np.array(_compiled(model, threads)(x)[0])
 
 
 def _difference(expected: np.ndarray, model: ov.Model, pictures: np.ndarray, threads: int) -> float:
@@ -255,8 +266,7 @@ def _difference(expected: np.ndarray, model: ov.Model, pictures: np.ndarray, thr
     and what follows from that is no error.
     """
     model.reshape([len(pictures), *pictures.shape[1:]])
-    config = {**PROOF, "INFERENCE_NUM_THREADS": threads}
-    got = np.array(ov.Core().compile_model(model, "CPU", config)(pictures)[0])
+    got = np.array(_compiled(model, threads)(pictures)[0])
     if got.shape != expected.shape or not np.isfinite(got).all():
         return float("inf")
     return float(np.median(np.abs(expected - got).max(1)) / (expected.std() + 1e-12))
@@ -316,18 +326,8 @@ def _sign_layers(proto: onnx.ModelProto) -> list[str]:
 
 def binary_shapes(candidate: Candidate) -> dict[str, LayerShape]:
     """The binary layers' shapes at batch 1, by name."""
-    layers = binary_layers(candidate.model)
-    sizes: dict[str, torch.Size] = {}
-    hooks = [
-        layer.register_forward_pre_hook(
-            lambda _, inputs, name=name: sizes.__setitem__(name, inputs[0].shape)
-        )
-        for name, layer in layers.items()
-    ]
-    with torch.inference_mode():
-        candidate.model.eval()(torch.zeros(1, 3, candidate.spec.height, candidate.spec.width))
-    for hook in hooks:
-        hook.remove()
+    blank = torch.zeros(1, 3, candidate.spec.height, candidate.spec.width)
+    seen = _inputs_of_layers(candidate.model, blank)
     return {
         name: LayerShape(
             in_channels=layer.weight.shape[1],
@@ -335,7 +335,7 @@ def binary_shapes(candidate: Candidate) -> dict[str, LayerShape]:
             kernel=(layer.weight.shape[2], layer.weight.shape[3]),
             stride=(layer.stride, layer.stride),
             padding=(layer.padding, layer.padding),
-            input_size=(sizes[name][2], sizes[name][3]),
+            input_size=(seen[name].shape[2], seen[name].shape[3]),
         )
-        for name, layer in layers.items()
+        for name, layer in binary_layers(candidate.model).items()
     }

@@ -90,7 +90,7 @@ def make_plan(
             for kind, settings in steps_:
                 inputs = {"data": data_stage, "teacher": teacher_stage, "previous": stage}
                 module = steps.discover()[kind]
-                views = getattr(module, "view_settings", lambda _: None)(settings)
+                views = getattr(settings, "view_settings", lambda: None)()
                 if views is not None:
                     inputs["teacher_outputs"] = teacher_outputs.plan(
                         views, seed, data_stage, teacher_stage

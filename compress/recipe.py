@@ -135,7 +135,7 @@ def chosen(step: Any) -> tuple[str, Any]:
 def _out_of_order(kind: str, settings: Any, before: str) -> str | None:
     """Why a step makes no sense after the one before it ("" at the beginning of a chain)."""
     known = steps.discover()
-    replaces = getattr(known[kind], "replaces_model", lambda _: False)(settings)
+    replaces = getattr(settings, "student", None) is not None
     if replaces and before:
         return (
             f"{kind} with a student must come first: it starts from a new network, so what "

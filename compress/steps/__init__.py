@@ -1,13 +1,12 @@
 """Compression methods, one file each. A file here is its registration; it holds
 
 - `VERSION`: raised when the step computes something else from the same settings
-- `Settings`: what a recipe may say, typed
+- `Settings`: what a recipe may say, typed. A `student` in it is a network of its own, so that the
+  step must come first; `view_settings()` are the teacher outputs that it wants cached
 - `apply(inputs, settings, context) -> Candidate`
 and where it has something to say on them
 - `controls(settings)`: the settings of control rows, by their suffix
-- `view_settings(settings)`: the teacher outputs that the step wants cached
 - `check(settings, before, build)`: refuses what can be refused from the networks alone
-- `replaces_model(settings)`: it starts from a network of its own, so it must come first
 - `LAST`: nothing can follow it, and why
 - `MEASURES`: it decides by times on this machine, against the teacher's deployed file
 - `RUNTIMES: tuple[str, ...]`: the runtimes that its files run in, where not all do; what it judges

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from compress.training.distillation_settings import Distillation, ViewSettings
+from compress.training.distillation_settings import Learning
 from compress.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ LAST = "its file is finished; put binarize last"
 NO_TEACHER = "no teacher"
 
 
-class Settings(Distillation):
+class Settings(Learning):
     """What becomes binary, and how it is trained in two stages.
 
     Without a `student` the convolutions of the network before it become binary in place, the first
@@ -37,15 +37,10 @@ class Settings(Distillation):
     given.
     """
 
-    student: str | None = None
-    student_settings: dict[str, Any] = {}
-    image_size: Annotated[int, Field(ge=8, le=2048)] | None = None  # none: as before
     layers: list[str] = ["*"]  # of the network before that become binary; * and ? match
     activations_first: TrainSettings | None = None  # the first stage; none: both at once
     rest: Literal["int8", "float32"] | None = None  # of the real layers; none: what is faster here
     pictures: Annotated[int, Field(ge=1)] = 128  # of the training split, to find int8's ranges on
-    control: bool = True  # also train on the labels alone
-    learn_from: Literal["teacher", "labels"] = "teacher"
 
     @field_validator("train", "activations_first", mode="before")
     @classmethod
@@ -54,21 +49,15 @@ class Settings(Distillation):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
-        if self.student is not None and self.image_size is None:
-            raise ValueError("a student needs an image_size")
         if self.student is not None and self.layers != ["*"]:
             raise ValueError("layers are of the network before; a student names its own")
-        if self.student is None and self.student_settings:
-            raise ValueError("student_settings are for a student: name one, or remove them")
-        if self.learn_from == "labels" and self.control:
-            raise ValueError("learn_from: labels is the control itself: set control: false")
         first = self.activations_first
         if first is not None and first.augmentation != self.train.augmentation:
             raise ValueError(
                 "activations_first.augmentation must be train's: both stages see the views that "
                 "the teacher was asked about"
             )
-        if any(stage.mixup > 0 for stage in (first, self.train) if stage is not None):
+        if first is not None and first.mixup > 0 and self.learn_from == "teacher":
             raise ValueError("mixup makes pictures that the teacher was not asked about")
         return self
 
@@ -78,21 +67,9 @@ class Settings(Distillation):
         return [*first, (True, self.train)]
 
 
-def replaces_model(settings: Settings) -> bool:
-    """Whether the step starts from a network of its own, so that it can only come first."""
-    return settings.student is not None
-
-
 def controls(settings: Settings) -> dict[str, Settings]:
     """The same network on the same schedule, learning from the labels."""
-    if not settings.control:
-        return {}
-    return {NO_TEACHER: settings.model_copy(update={"learn_from": "labels", "control": False})}
-
-
-def view_settings(settings: Settings) -> ViewSettings | None:
-    """What must be cached before this step can run; None if nothing."""
-    return None if settings.learn_from == "labels" else settings.view_settings()
+    return {NO_TEACHER: settings.without_teacher()} if settings.control else {}
 
 
 def check(
@@ -180,17 +157,10 @@ def _start(inputs: "StepInputs", settings: Settings, how: str, context: "Context
     from compress.candidate import Candidate, check_forward
     from compress.errors import UserError
     from compress.structure import Replaced
+    from compress.training.distillation import fresh_student
 
     if settings.student is not None:
-        assert settings.image_size is not None
-        return Candidate.create(
-            settings.student,
-            settings.student_settings,
-            inputs.teacher.spec.at(settings.image_size),
-            (*inputs.teacher.lineage, f"{how} → {settings.student}"),
-            context.seed,
-            context.allowed,
-        )
+        return fresh_student(settings, inputs, how, context)
     before = Candidate.load(inputs.previous, context.allowed)
     if faults := _obstacles(before.model, settings):
         raise UserError("binarize: " + "; ".join(faults) + ".")

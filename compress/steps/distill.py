@@ -1,11 +1,9 @@
 """Distil the teacher into a student network, or into what the steps before left of it."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, model_validator
-
-from compress.training.distillation_settings import Distillation, ViewSettings
+from compress.training.distillation_settings import Learning
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,36 +15,13 @@ VERSION = 1
 NO_TEACHER, FROM_SCRATCH = "no teacher", "from scratch"
 
 
-class Settings(Distillation):
+class Settings(Learning):
     """A student, its schedule, and how it learns from the teacher.
 
     Without a `student` the network that the steps before it made (pruned, factorized) is trained.
     """
 
-    student: str | None = None
-    student_settings: dict[str, Any] = {}
-    image_size: Annotated[int, Field(ge=8, le=2048)] | None = None  # none: as before
-    # Also train on the same schedule: a student without a teacher, a pruned network from scratch.
-    control: bool = True
-    learn_from: Literal["teacher", "labels"] = "teacher"
     start_from: Literal["weights", "scratch"] = "weights"  # of the network that was there before
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Settings":
-        if self.student is not None and self.image_size is None:
-            raise ValueError("a student needs an image_size")
-        if self.student is None and self.student_settings:
-            raise ValueError("student_settings are for a student: name one, or remove them")
-        if self.learn_from == "labels" and self.control:
-            raise ValueError("learn_from: labels is the control itself: set control: false")
-        if self.train.mixup > 0 and self.learn_from == "teacher":
-            raise ValueError("mixup makes pictures that the teacher was not asked about")
-        return self
-
-
-def replaces_model(settings: Settings) -> bool:
-    """Whether the step starts from a network of its own, so that it can only come first."""
-    return settings.student is not None
 
 
 def controls(settings: Settings) -> dict[str, Settings]:
@@ -58,16 +33,7 @@ def controls(settings: Settings) -> dict[str, Settings]:
     if settings.student is None:
         scratch = {"start_from": "scratch", "control": False}
         return {FROM_SCRATCH: settings.model_copy(update=scratch)}
-    # What only a teacher's student depends on goes back to its default: one control serves all.
-    unused = ("loss", "hard_weight", "teacher_outputs", "views", "top_k", "teacher_precision")
-    update = {name: Settings.model_fields[name].default for name in unused}
-    update |= {"learn_from": "labels", "control": False}
-    return {NO_TEACHER: settings.model_copy(update=update)}
-
-
-def view_settings(settings: Settings) -> ViewSettings | None:
-    """What must be cached before this step can run; None if nothing."""
-    return None if settings.learn_from == "labels" else settings.view_settings()
+    return {NO_TEACHER: settings.without_teacher()}
 
 
 def check(
@@ -97,8 +63,7 @@ def check(
 
 def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
     """Trains the network on the teacher's logits, or as a student's control on the labels."""
-    from compress.candidate import Candidate
-    from compress.training.distillation import distil
+    from compress.training.distillation import distil, fresh_student
 
     from_teacher = settings.learn_from == "teacher"
     how = f"distil {settings.loss.name}" if from_teacher else NO_TEACHER
@@ -106,15 +71,7 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
         how += f", {FROM_SCRATCH}" if settings.start_from == "scratch" else ""
         student = _continued(inputs, settings, how, context)
     else:
-        assert settings.image_size is not None
-        student = Candidate.create(
-            settings.student,
-            settings.student_settings,
-            inputs.teacher.spec.at(settings.image_size),
-            (*inputs.teacher.lineage, f"{how} → {settings.student}"),
-            context.seed,
-            context.allowed,
-        )
+        student = fresh_student(settings, inputs, how, context)
     training = distil(student, settings, inputs, context, how, from_teacher)
     return student.with_training(training)
 

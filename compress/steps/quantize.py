@@ -37,10 +37,9 @@ class Settings(RecipeModel):
     reduce_range: bool | None = None  # 7-bit weights; none: where the CPU has no VNNI
     train: Distillation | None = None  # quantization-aware training from the teacher; none: no
 
-
-def view_settings(settings: Settings) -> ViewSettings | None:
-    """What training for int8 wants cached."""
-    return settings.train.view_settings() if settings.train else None
+    def view_settings(self) -> ViewSettings | None:
+        """What training for int8 wants cached."""
+        return self.train.view_settings() if self.train else None
 
 
 def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":

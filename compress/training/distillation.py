@@ -8,7 +8,7 @@ from compress.candidate import Candidate
 from compress.context import Context, StepInputs
 from compress.results import Training
 from compress.training import losses
-from compress.training.distillation_settings import DIST, DKD, KD, Distillation
+from compress.training.distillation_settings import DIST, DKD, KD, Distillation, Learning
 from compress.training.feed import PictureFeed, draw_bank
 from compress.training.loop import train
 from compress.training.objectives import Labels, MatchTeacher
@@ -71,6 +71,19 @@ def distil(
         unlabelled_pictures=len(with_unlabelled) - len(labelled) if from_teacher else 0,
         seconds=sum(epoch.seconds for epoch in history),
         epochs=history,
+    )
+
+
+def fresh_student(settings: Learning, inputs: StepInputs, how: str, context: Context) -> Candidate:
+    """The student that the settings name, with weights drawn from the seed."""
+    assert settings.student is not None and settings.image_size is not None
+    return Candidate.create(
+        settings.student,
+        settings.student_settings,
+        inputs.teacher.spec.at(settings.image_size),
+        (*inputs.teacher.lineage, f"{how} → {settings.student}"),
+        context.seed,
+        context.allowed,
     )
 
 

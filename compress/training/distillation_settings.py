@@ -1,8 +1,8 @@
 """Settings of learning from the teacher, shared by every step that trains. No torch here."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compress.training.settings import Augmentation, Fraction, RecipeModel, TrainSettings
 
@@ -65,3 +65,38 @@ class Distillation(RecipeModel):
             augmentation=self.train.augmentation,
             precision=self.teacher_precision,
         )
+
+
+class Learning(Distillation):
+    """What a step trains: a student of its own, or the network that the steps before it left."""
+
+    student: str | None = None
+    student_settings: dict[str, Any] = {}
+    image_size: Annotated[int, Field(ge=8, le=2048)] | None = None  # none: as before
+    control: bool = True  # train a control row on the same schedule, too
+    learn_from: Literal["teacher", "labels"] = "teacher"
+
+    @model_validator(mode="after")
+    def _a_student_or_the_network_before(self) -> Self:
+        if self.student is not None and self.image_size is None:
+            raise ValueError("a student needs an image_size")
+        if self.student is None and self.student_settings:
+            raise ValueError("student_settings are for a student: name one, or remove them")
+        if self.learn_from == "labels" and self.control:
+            raise ValueError("learn_from: labels is the control itself: set control: false")
+        if self.train.mixup > 0 and self.learn_from == "teacher":
+            raise ValueError("mixup makes pictures that the teacher was not asked about")
+        return self
+
+    def view_settings(self) -> ViewSettings | None:
+        """What must be cached before training can begin; None if nothing."""
+        return None if self.learn_from == "labels" else super().view_settings()
+
+    def without_teacher(self) -> Self:
+        """The control: the same network on the same schedule, learning from the labels.
+
+        What only a teacher's student depends on goes back to its default: one control serves all.
+        """
+        unused = ("loss", "hard_weight", "teacher_outputs", "views", "top_k", "teacher_precision")
+        update = {name: type(self).model_fields[name].default for name in unused}
+        return self.model_copy(update=update | {"learn_from": "labels", "control": False})

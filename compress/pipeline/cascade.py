@@ -4,7 +4,7 @@ import io
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,10 +52,10 @@ class Network:
     """A stage's loaded model."""
 
     def __init__(
-        self, stage: Stage, path: Path, runtime: str | None, threads: int, allowed: tuple[str, ...]
+        self, stage: Stage, path: Path, threads: int, allowed: tuple[str, ...] = ()
     ) -> None:
         self.stage = stage
-        self.session = open_session(path, runtime or runtime_for(path), threads, allowed)
+        self.session = open_session(path, stage.runtime or runtime_for(path), threads, allowed)
         if self.session.spec is None:
             self.spec = spec_of(path)  # says what is missing
         else:
@@ -98,23 +98,15 @@ class Cascade:
             known |= set(spec.points)
 
     @classmethod
-    def load(
-        cls,
-        folder: Path,
-        threads: int,
-        runtimes: Mapping[str, str] | None = None,
-        allowed: tuple[str, ...] = (),
-    ) -> "Cascade":
-        """Loads a pipeline folder; `runtimes` by stage, where not what the file says itself."""
+    def load(cls, folder: Path, threads: int, allowed: tuple[str, ...] = ()) -> "Cascade":
+        """Loads a pipeline folder.
+
+        Raises:
+            UserError: anything wrong with `pipeline.json` or with a model.
+        """
         spec = PipelineSpec.load(folder)
-        chosen = runtimes or {}
-        return cls(
-            [
-                Network(stage, folder / stage.model, chosen.get(stage.name), threads, allowed)
-                for stage in spec.stages
-            ],
-            spec.min_probability,
-        )
+        networks = [Network(x, folder / x.model, threads, allowed) for x in spec.stages]
+        return cls(networks, spec.min_probability)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from compress.errors import UserError
 from compress.files import inside, write_text
+from compress.runtimes import Runtime
 
 FILE = "pipeline.json"
 Fractions = tuple[float, float]
@@ -54,6 +55,7 @@ class Stage(_Model):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
     model: str  # file in the pipeline's folder
+    runtime: Runtime | None = None  # none: what the file's format says
     look: Look = Look()
     # How many turns of its view, evenly spread over the circle, it is shown; the points' median
     # counts (test-time augmentation: each turn is a run of the network).

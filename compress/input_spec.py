@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 METADATA_KEY = "compress.input"
+TOP1, RIGHT = "top-1", "right answers"
+BOX = ("top_left", "bottom_right")  # the two points that are a box
 
 
 class InputSpec(BaseModel):
@@ -23,6 +25,8 @@ class InputSpec(BaseModel):
     `mean` and `std` are in units of [0, 1] pixels, one number a channel. `fit` says how another
     aspect ratio is brought to the input: "crop" scales the shorter side and cuts the centre,
     "stretch" scales both sides. Scaling is Pillow's antialiased bilinear.
+
+    A network predicts either classes or points. Two points named as in BOX are a box.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,7 +36,22 @@ class InputSpec(BaseModel):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fit: Literal["crop", "stretch"] = "crop"
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()  # of a classifier, whose outputs are logits
+    points: tuple[str, ...] = ()  # of a network whose outputs are x, y of each, as `place` says
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the network gives for a picture."""
+        return len(self.classes) + 2 * len(self.points)
+
+    @property
+    def is_box(self) -> bool:
+        return self.points == BOX
+
+    @property
+    def word(self) -> str:
+        """What the share of pictures that the network answers right is called."""
+        return RIGHT if self.points else TOP1
 
     def at(self, size: int) -> "InputSpec":
         """The same spec for square inputs of `size` pixels."""

@@ -18,8 +18,8 @@ def drawn(photograph: Image.Image, found: Found, cascade: Cascade, caption: str)
     line = max(2, max(size) // 400)
     _mark(ImageDraw.Draw(left), found, scale, line)
     crops = _crops(photograph, found, cascade, side=max(96, size[1] // 2))
-    font = ImageFont.load_default(size=max(12, size[1] // 30))
-    band = 2 * int(font.size)
+    letters = max(12, size[1] // 30)
+    band = 2 * letters
     width = size[0] + max((crop.width for crop in crops), default=0)
     height = max(size[1], sum(crop.height for crop in crops)) + band
     page = Image.new("RGB", (width, height), INK)
@@ -28,7 +28,9 @@ def drawn(photograph: Image.Image, found: Found, cascade: Cascade, caption: str)
     for crop in crops:
         page.paste(crop, (size[0], top))
         top += crop.height
-    ImageDraw.Draw(page).text((band // 4, band // 4), caption, (255, 255, 255), font)
+    ImageDraw.Draw(page).text(
+        (band // 4, band // 4), caption, (255, 255, 255), ImageFont.load_default(letters)
+    )
     return page
 
 

@@ -46,7 +46,8 @@ class Context:
 
     def data(self, folder: Path) -> DataSet:
         """The data set of a data stage's folder."""
-        path = self.data_path or folder / BUILT
+        built = folder / BUILT
+        path = built if built.is_dir() or self.data_path is None else self.data_path
         return DataSet.load(folder, path.parent if path.is_file() else path)
 
     def pixels(self, data: DataSet, folder: Path) -> "Callable[[int], np.ndarray]":

@@ -34,12 +34,13 @@ Positive = Annotated[float, Field(gt=0)]
 class DataSettings(RecipeModel):
     """Where the pictures are, and what is to be predicted of them.
 
-    They lie at a `path`, or a `builder` makes them. Predicted are classes, unless `points` or a
+    They lie at a `path`, or a `builder` makes them, of what lies at the path where there is one (a
+    crop of each, say). Predicted are classes, unless `points` or a
     `box` name the columns, in pixels, that points are annotated in.
     """
 
     path: str | None = None  # a folder or a CSV file; relative to the recipe
-    builder: str | None = None  # package.module:function(folder, **settings)
+    builder: str | None = None  # package.module:function(folder, **settings), source=path if given
     settings: dict[str, Any] = {}  # of the builder
     picture_column: str | None = None
     label_column: str | None = None
@@ -50,8 +51,8 @@ class DataSettings(RecipeModel):
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSettings":
-        if (self.path is None) == (self.builder is None):
-            raise ValueError("give either path (or --data) or builder")
+        if self.path is None and self.builder is None:
+            raise ValueError("give a path (or --data), or a builder that makes the pictures")
         if self.points is not None and self.box is not None:
             raise ValueError("give points or a box: a box is two points, top_left and bottom_right")
         if self.point_columns is not None and self.label_column is not None:
@@ -266,8 +267,9 @@ def load_recipe(
     if data is not None:
         section = file.data.get("data")
         section = dict(section) if isinstance(section, dict) else {}
-        section.pop("builder", None)
-        section.pop("settings", None)
+        if "path" not in section:  # a builder that makes pictures of nothing
+            section.pop("builder", None)
+            section.pop("settings", None)
         file.data["data"] = section | {"path": str(data.resolve())}
 
     grid = expand(file.data, _schema_at)

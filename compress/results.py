@@ -232,6 +232,52 @@ class StepReport(_Record):
     notes: list[str] = []
 
 
+class Judged(_Record):
+    """What a pipeline answered to one annotated photograph, beside what is true.
+
+    None where the photograph has no such annotation, or the pipeline finds no such thing.
+    """
+
+    picture: str
+    label: str | None
+    named: str | None  # None: not sure enough to give a name
+    probability: float | None  # of the most probable name
+    rank: int | None  # of the right name, 1 is the best; None where the pipeline does not know it
+    iou: float | None  # intersection over union of the boxes, 0 to 1
+    centre_inside: bool | None  # whether the middle of the found box lies in the true one
+    distance: float | None  # mean of the points' distances, in distances of the true points
+    angle_error_degrees: float | None  # of the direction between the two points, 0 to 180
+    seconds: float  # from the file's bytes to the name
+    parts_s: dict[str, float]  # decode, and each stage's look and network
+
+
+class Verdict(_Record):
+    """What several photographs say together."""
+
+    pictures: int
+    top1: Interval | None
+    top5: float | None
+    named: float | None  # share that got a name at all
+    mean_iou: float | None
+    centres_inside: float | None
+    median_distance: float | None
+    median_angle_error_degrees: float | None
+    p50_s: float
+    p95_s: float
+    parts_s: dict[str, float]  # medians
+
+
+class PipelineFacts(_Record):
+    """Of a row that is a pipeline of several networks: which, what was predicted, how it did."""
+
+    networks: dict[str, str]  # stage -> candidate of the stage's recipe
+    predicted_s: float | None = None  # from the stages' own measurements; None: not predicted
+    predicted_top1: float | None = None
+    verdict: Verdict
+    # Further photographs, judged one by one: by the name that the recipe gives them.
+    listed: dict[str, list[Judged]] = {}
+
+
 class Result(_Record):
     """One artifact in one runtime, everything that was measured about it."""
 
@@ -258,6 +304,7 @@ class Result(_Record):
     gain_over_control: Interval | None = None  # top-1, this minus its control, paired
     training: Training | None = None
     steps: list[StepReport] = []
+    pipeline: PipelineFacts | None = None
     dropped: str | None = None  # why this row is no candidate for a choice, in a sentence
     notes: list[str] = []
     machine: Machine

@@ -1,6 +1,7 @@
 """How long a call takes: artifacts interleaved in one process, then over several processes."""
 
 import time
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from scipy.special import stdtrit
@@ -8,7 +9,6 @@ from scipy.special import stdtrit
 from compress.measure.conditions import about_samples
 from compress.measure.percentiles import percentiles
 from compress.results import Interval, Latency, Speedup
-from compress.runtimes import Session
 from compress.seeding import generator
 
 CONFIDENCE = 0.95
@@ -19,12 +19,12 @@ WARM_S = 0.01
 
 
 def time_interleaved(
-    sessions: dict[str, Session],
-    inputs: dict[str, np.ndarray],
+    calls: Mapping[str, Callable[[int], object]],
     rounds: int,
     seed: int = 0,
+    warm_up: int = WARM_UP,
 ) -> dict[str, list[float]]:
-    """Seconds of each call: every session once a round, in a new random order each round.
+    """Seconds of each call: every model once a round, in a new random order each round.
 
     A disturbance then hits all alike, and ratios are taken within a round. Before each timed call
     nothing runs for SETTLE_S, then the same model untimed for WARM_S: runtimes let their idle
@@ -33,23 +33,25 @@ def time_interleaved(
     caches that a big one left behind.
 
     Args:
-        inputs: float32 (batch, 3, height, width) for each session, ready in memory.
+        calls: what to time, by model, with inputs that are ready in memory; each is given the
+            number of the round, so that all can be given the same input in it.
+        warm_up: calls of each before the first round.
     """
-    for name, session in sessions.items():
-        for _ in range(WARM_UP if len(inputs[name]) == 1 else 1):
-            session.run(inputs[name])
-    samples: dict[str, list[float]] = {name: [] for name in sessions}
+    for call in calls.values():
+        for _ in range(warm_up):
+            call(0)
+    samples: dict[str, list[float]] = {name: [] for name in calls}
     rng = generator(seed, "order of timing")
-    for _ in range(rounds):
-        for name in rng.permutation(list(sessions)).tolist():
+    for number in range(rounds):
+        for name in rng.permutation(list(calls)).tolist():
             time.sleep(SETTLE_S)
             warm_until = time.perf_counter() + WARM_S
             while True:
-                sessions[name].run(inputs[name])
+                calls[name](number)
                 if time.perf_counter() >= warm_until:
                     break
             started = time.perf_counter()
-            sessions[name].run(inputs[name])
+            calls[name](number)
             samples[name].append(time.perf_counter() - started)
     return samples
 

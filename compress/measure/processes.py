@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -21,13 +21,18 @@ from compress.measure.conditions import QUIET_CORES, about_machine
 from compress.measure.machine import frequency_mhz, usable_threads
 from compress.results import Latency
 
+if TYPE_CHECKING:
+    import numpy as np
+
+# Of a batch size and a generator of inputs makes a call that is given the round's number.
+MakeCall = Callable[[int, "np.random.Generator"], Callable[[int], object]]
 FAILED = 3  # exit status for what the user can mend; the message is on stderr
 ATTEMPTS = 3  # of a process that is disturbed
 
 
 @dataclass(frozen=True)
 class Timed:
-    """A file and the runtime that loads it."""
+    """A file and the runtime that loads it; or a pipeline's folder, which says so itself."""
 
     path: Path
     runtime: str
@@ -50,11 +55,14 @@ def time_in_processes(
     processes: int,
     allowed: Sequence[str] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
+    photographs: Sequence[Path] = (),
 ) -> dict[str, list[Latency]]:
     """Latencies of each model, one a batch size.
 
     Args:
         rounds: by batch size, how many samples each process takes of each model.
+        photographs: picture files for pipelines, which are timed from a file's bytes to the
+            answer; round i takes the i-th for all of them.
 
     Raises:
         UserError: a file that its runtime cannot load or run.
@@ -66,6 +74,7 @@ def time_in_processes(
         "rounds": {str(batch): count for batch, count in rounds.items()},
         "threads": threads,
         "allowed": list(allowed),
+        "photographs": list(map(str, photographs)),
     }
     runs: list[Run] = []
     for process in range(processes):
@@ -118,24 +127,19 @@ def time_here(job: dict[str, Any]) -> Run:
     """What a fresh process does."""
     import numpy as np
 
-    from compress.measure.latency import time_interleaved
-    from compress.runtimes import open_session
+    from compress.measure.latency import WARM_UP, time_interleaved
 
     rng = np.random.default_rng(job["seed"])
     # In another order in each process: a model comes to lie elsewhere in memory in each.
-    sessions = {}
-    for name in rng.permutation(list(job["models"])).tolist():
-        path, runtime = job["models"][name]
-        sessions[name] = open_session(Path(path), runtime, job["threads"], tuple(job["allowed"]))
+    names = rng.permutation(list(job["models"])).tolist()
+    loaded = {name: _load(*job["models"][name], job) for name in names}
     samples = []
     clocks = [frequency_mhz()]
     started, used, stolen = time.perf_counter(), others_cpu_s(), stolen_cpu_s()
     for batch, rounds in job["rounds"].items():
-        inputs = {
-            name: rng.standard_normal((int(batch), 3, *s.picture_size)).astype(np.float32)
-            for name, s in sessions.items()
-        }
-        timed = time_interleaved(sessions, inputs, rounds, job["seed"])
+        calls = {name: make_call(int(batch), rng) for name, make_call in loaded.items()}
+        warm_up = WARM_UP if batch == "1" else 1
+        timed = time_interleaved(calls, rounds, job["seed"], warm_up)
         samples += [(name, int(batch), seconds) for name, seconds in timed.items()]
         clocks.append(frequency_mhz())
     elapsed_s = time.perf_counter() - started
@@ -145,6 +149,28 @@ def time_here(job: dict[str, Any]) -> Run:
         max(0.0, stolen_cpu_s() - stolen) / elapsed_s,
         [clock for clock in clocks if clock],
     )
+
+
+def _load(path: str, runtime: str, job: dict[str, Any]) -> MakeCall:
+    """Loads a model, or a pipeline where the path is a folder."""
+    import numpy as np
+
+    if Path(path).is_dir():
+        from compress.pipeline.cascade import Cascade
+
+        cascade = Cascade.load(Path(path), job["threads"], tuple(job["allowed"]))
+        photographs = [Path(file).read_bytes() for file in job["photographs"]]
+        return lambda batch, rng: lambda i: cascade.find(photographs[i % len(photographs)])
+    from compress.runtimes import open_session
+
+    session = open_session(Path(path), runtime, job["threads"], tuple(job["allowed"]))
+
+    def make_call(batch: int, rng: "np.random.Generator") -> Callable[[int], object]:
+        size = (batch, 3, *session.picture_size)
+        pictures = rng.standard_normal(size).astype(np.float32)
+        return lambda number: session.run(pictures)
+
+    return make_call
 
 
 def others_cpu_s() -> float:

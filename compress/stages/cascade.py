@@ -3,17 +3,17 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from compress.artifact import Artifact, files_of
 from compress.context import Context
 from compress.files import write_text
 from compress.pipeline.cascade import Cascade
-from compress.pipeline.judge import Judged, judge
+from compress.pipeline.judge import judge
 from compress.pipeline.spec import PipelineSpec
 from compress.pipeline.spec import Stage as Look
-from compress.results import Machine
+from compress.results import Judged, Machine
 from compress.runtimes import package_of
 from compress.stage import Stage
 
@@ -59,9 +59,9 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     cascade = Cascade.load(folder / PIPELINE, context.threads, context.allowed)
     data = context.data(inputs["data"])
     judged = judge(cascade, data, data.indices("validation").tolist(), context.progress.advance)
-    write_text(folder / JUDGED, json.dumps([asdict(x) for x in judged]))
+    write_text(folder / JUDGED, json.dumps([x.model_dump() for x in judged]))
 
 
 def load(folder: Path) -> list[Judged]:
     """What `run` wrote, a photograph each in the order of the data's validation split."""
-    return [Judged(**x) for x in json.loads((folder / JUDGED).read_text("utf-8"))]
+    return [Judged.model_validate(x) for x in json.loads((folder / JUDGED).read_text("utf-8"))]

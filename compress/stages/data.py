@@ -26,12 +26,10 @@ def plan(settings: DataSettings, seed: int, allowed: Sequence[str] = ()) -> Stag
         described["points"] = {"names": columns.names, "columns": columns.columns}
     if settings.path is not None:
         described["fingerprint"] = fingerprint(Path(settings.path))
-        title = f"data {Path(settings.path).name}"
-    else:
-        assert settings.builder is not None
+    if settings.builder is not None:
         described["code"] = identity(settings.builder, allowed)
-        title = f"data {settings.builder}"
-    return Stage("data", title, VERSION, described)
+    named = [Path(settings.path).name if settings.path else "", settings.builder or ""]
+    return Stage("data", f"data {' by '.join(filter(None, named))}", VERSION, described)
 
 
 def fingerprint(path: Path) -> str:
@@ -56,8 +54,9 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     if settings["builder"] is not None:
         root = folder / BUILT
         root.mkdir(exist_ok=True)
+        given = {} if context.data_path is None else {"source": context.data_path}
         try:
-            resolve(settings["builder"], context.allowed)(root, **settings["settings"])
+            resolve(settings["builder"], context.allowed)(root, **given, **settings["settings"])
         except (TypeError, ValueError) as error:
             raise UserError(f"{settings['builder']} cannot make the data: {error}") from error
         source = root

@@ -206,8 +206,8 @@ def _chain(value: list[Any]) -> list[Any]:
 CandidateName = Annotated[str, AfterValidator(_candidate_name)]
 
 
-class Recipe(RecipeModel):
-    """One question a user has: a teacher, data, candidates, and the budget to choose by."""
+class Asked(RecipeModel):
+    """What every recipe says: of which data, how it is measured, and the budget to choose by."""
 
     version: Literal[1] = 1
     name: Annotated[str, Field(pattern=NAME)]
@@ -215,13 +215,18 @@ class Recipe(RecipeModel):
     seed: Annotated[int, Field(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     data: DataSettings
+    measure: MeasureSettings = MeasureSettings()
+    budget: BudgetSettings | None = None
+
+
+class Recipe(Asked):
+    """One question a user has: a teacher, data, candidates, and the budget to choose by."""
+
     teacher: TeacherSettings
     candidates: Annotated[
         dict[CandidateName, Annotated[list[step_model()], AfterValidator(_chain)]],  # type: ignore[valid-type]
         Field(min_length=1),
     ]
-    measure: MeasureSettings = MeasureSettings()
-    budget: BudgetSettings | None = None
 
 
 def runtimes_of(recipe: Recipe, chain: Sequence[Any]) -> list[Deployed]:

@@ -2,7 +2,8 @@
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +14,21 @@ from compress import steps
 from compress.artifact import Artifact
 from compress.candidate import History
 from compress.choose import Budget
+from compress.comparison import with_comparisons
 from compress.context import Context
 from compress.data.pictures import DataSet
 from compress.data.targets import labels_of
 from compress.errors import UserError
 from compress.input_spec import InputSpec
-from compress.measure.accuracy import agreement, paired_drop
-from compress.measure.latency import speedup
 from compress.measure.machine import machine, usable_threads
 from compress.measure.points import Bounds
 from compress.measure.right import judge
 from compress.plan import Entry, Plan, make_plan, weights_path
 from compress.progress import Progress
-from compress.recipe import Recipe
+from compress.recipe import Asked, Recipe
 from compress.report.write import write_report
 from compress.results import RESULTS_FILE, Accuracy, Latency, Machine, Result, append, read
 from compress.seeding import derive
-from compress.significance import mcnemar
 from compress.stage import Stage, Store
 
 FEW_PICTURES = 100  # validation pictures below which a report warns
@@ -56,15 +55,25 @@ def run_recipe(
         UserError: another run works in the same folder, or a stage fails for a reason that the
             user can mend. What was finished stays finished.
     """
+    with alone(out, progress):
+        return _run(recipe, out, progress, command, tuple(allowed))
+
+
+@contextmanager
+def alone(out: Path, progress: Progress) -> Iterator[None]:
+    """One run at a time: two on one machine would also spoil each other's timings.
+
+    Raises:
+        UserError: another run works in the same folder.
+    """
     runs = out / RUNS
     runs.mkdir(parents=True, exist_ok=True)
     try:
-        # One at a time: two runs on one machine would also spoil each other's timings.
         with FileLock(runs / ".lock", timeout=0):
             for left_behind in runs.glob("*/*/.*.tmp*"):  # by a run that was killed while writing
                 left_behind.unlink()
             try:
-                return _run(recipe, out, progress, command, tuple(allowed))
+                yield
             except Exception as error:
                 progress.failed(error)
                 raise
@@ -81,7 +90,38 @@ def _run(
     threads = recipe.measure.threads or usable_threads()
     plan = make_plan(recipe, here, threads, allowed)
     store = Store(out / RUNS / STAGES)
-    context = Context(
+    context = context_of(recipe, out, here, threads, progress, allowed, weights_path(recipe))
+    with progress.tree({stage.key: stage.title for stage in plan.stages}):
+        for stage in plan.stages:
+            run_stage(stage, store, context)
+
+    results = [_result(entry, plan, store, out, command, here) for entry in plan.entries]
+    results = with_comparisons(results)
+    folder = out / RUNS / recipe.name
+    append_new(folder / RESULTS_FILE, results, progress)
+    write_report(
+        results, out / REPORTS / recipe.name, budget_of(recipe), recipe.description or recipe.name
+    )
+    return results
+
+
+def budget_of(recipe: Asked) -> Budget | None:
+    """What the recipe asks for."""
+    asked = recipe.budget
+    return Budget(asked.speedup, asked.max_accuracy_drop) if asked else None
+
+
+def context_of(
+    recipe: Asked,
+    out: Path,
+    here: Machine,
+    threads: int,
+    progress: Progress,
+    allowed: tuple[str, ...],
+    weights: Path | None = None,
+) -> Context:
+    """What the stages of a recipe are told beside their settings and inputs."""
+    return Context(
         seed=derive(recipe.seed, "run"),
         fit=recipe.data.fit,
         device=_device(recipe.device),
@@ -89,29 +129,11 @@ def _run(
         allowed=allowed,
         progress=progress,
         data_path=None if recipe.data.path is None else Path(recipe.data.path),
-        weights_path=weights_path(recipe),
+        weights_path=weights,
         tables=out / RUNS / TABLES,
         machine=here,
         bounds=recipe.measure.bounds,
     )
-    with progress.tree({stage.key: stage.title for stage in plan.stages}):
-        for stage in plan.stages:
-            run_stage(stage, store, context)
-
-    results = [_result(entry, plan, store, out, command, here) for entry in plan.entries]
-    results = _with_comparisons(results)
-    folder = out / RUNS / recipe.name
-    _append_new(folder / RESULTS_FILE, results, progress)
-    write_report(
-        results, out / REPORTS / recipe.name, budget_of(recipe), recipe.description or recipe.name
-    )
-    return results
-
-
-def budget_of(recipe: Recipe) -> Budget | None:
-    """What the recipe asks for."""
-    asked = recipe.budget
-    return Budget(asked.speedup, asked.max_accuracy_drop) if asked else None
 
 
 def run_stage(stage: Stage, store: Store, context: Context) -> None:
@@ -220,52 +242,7 @@ def _best_guess(data: DataSet, spec: InputSpec, bounds: Bounds) -> tuple[str, fl
     return "the middle place", float(judge(data, validation, spec, bounds)(answers).mean())
 
 
-def _with_comparisons(results: list[Result]) -> list[Result]:
-    """Adds what every candidate loses and gains against the teacher, paired."""
-    teachers = {r.artifact.runtime: r for r in results if r.role == "teacher"}
-    controls = {(r.control_of, r.artifact.runtime): r for r in results if r.role == "control"}
-    compared = []
-    for result in results:
-        reference = teachers[result.artifact.runtime]
-        served = teachers.get("torch")
-        control = controls.get((result.candidate, result.artifact.runtime))
-        update: dict[str, object] = {}
-        if result.role != "teacher":
-            if result.training == reference.training:  # inherited: the candidate was not trained
-                update["training"] = None
-            update["accuracy"] = _judged_against(reference.accuracy, result.accuracy)
-        if control is not None:
-            gain = paired_drop(result.accuracy.correct, control.accuracy.correct)
-            update["gain_over_control"] = gain
-        if result is not reference:
-            update["speedup"] = _against(reference, result, 0)
-            update["throughput_speedup"] = _against(reference, result, -1)
-        if served is not None and result is not served:
-            update["speedup_as_served"] = _against(served, result, 0)
-        compared.append(result.model_copy(update=update))
-    return compared
-
-
-def _judged_against(reference: Accuracy, accuracy: Accuracy) -> Accuracy:
-    return accuracy.model_copy(
-        update={
-            "top1_drop": paired_drop(reference.correct, accuracy.correct),
-            "drop_p_value": mcnemar(reference.correct, accuracy.correct),
-            "agreement": agreement(reference.answers, accuracy.answers),
-        }
-    )
-
-
-def _against(reference: Result, result: Result, which: int) -> object:
-    return speedup(
-        reference.candidate,
-        reference.artifact.runtime,
-        reference.latency[which],
-        result.latency[which],
-    )
-
-
-def _append_new(path: Path, results: list[Result], progress: Progress) -> None:
+def append_new(path: Path, results: list[Result], progress: Progress) -> None:
     """Appends unless these are the newest there: a run that re-used everything adds nothing."""
     try:
         known = read(path).rows if path.is_file() else []

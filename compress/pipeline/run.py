@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from compress.artifact import Artifact
+from compress.candidate import History
 from compress.comparison import with_comparisons
 from compress.context import Context
 from compress.data.layouts import read_folder
@@ -45,7 +46,7 @@ from compress.run import (
 )
 from compress.runtimes import Runtime
 from compress.stage import Stage, Store
-from compress.stages import cascade, cascade_latency
+from compress.stages import accuracy, cascade, cascade_latency, latency
 from compress.stages import data as data_stage
 
 SERVED: Runtime = "torch"
@@ -160,9 +161,6 @@ class _Run:
         recipe = self.recipes[name]
         threads = recipe.measure.threads or usable_threads()
         plan = make_plan(recipe, self.machine, threads, self.allowed)
-        from compress.candidate import History
-        from compress.stages import accuracy, latency
-
         timed = latency.load(self.store.folder(plan.latency))["latency"]
         found = {}
         for entry in plan.entries:
@@ -234,7 +232,6 @@ class _Run:
         if said.top1 is None:
             raise UserError(f"{self.recipe.name}: the last stage of every way must name things.")
         data = DataSet.load(self.store.folder(self.data), Path())
-        teacher = not member.predicted or member.name == TEACHER
         return Result(
             recipe=self.recipe.name,
             run=timing.key,
@@ -242,7 +239,7 @@ class _Run:
             command=self.command,
             measured_at=timed["measured_at"],
             candidate=member.name,
-            role="teacher" if teacher and member.name == TEACHER else "candidate",
+            role="teacher" if member.name == TEACHER else "candidate",
             lineage=[f"{stage}: {network}" for stage, network in member.networks.items()],
             artifact=self._facts(member, data),
             accuracy=Accuracy(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
 
 from compress import steps
+from compress.budget import parse_bytes
 from compress.builders import split_name
 from compress.errors import UserError
 from compress.grid import Grid, expand, is_grid
@@ -23,6 +24,17 @@ NAME = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$"
 
 Channel = tuple[float, float, float]
 Positive = Annotated[float, Field(gt=0)]
+
+
+def _size(value: str | int) -> str | int:
+    try:
+        parse_bytes(value)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
+Size = Annotated[str | int, AfterValidator(_size)]
 
 
 class DataSettings(RecipeModel):
@@ -104,10 +116,15 @@ class MeasureSettings(RecipeModel):
 
 
 class BudgetSettings(RecipeModel):
-    """What is asked for; the report names the model that meets it."""
+    """What is asked for; the report names the model that meets all of it."""
 
-    speedup: Annotated[float, Field(gt=0)]
+    speedup: Positive
     max_accuracy_drop: Fraction  # of top-1, as a fraction: 0.02 is two points
+    latency_ms: Positive | None = None  # of one picture
+    min_accuracy: Fraction | None = None
+    max_bytes: Size | None = None  # of the file: 5000000, or 5MB
+    max_memory: Size | None = None  # of a process that loads the file and runs it
+    runtime: Deployed | None = None
 
 
 @cache

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from compress import steps
 from compress.artifact import Artifact
 from compress.candidate import History
-from compress.choose import Budget
+from compress.budget import Budget, parse_bytes, seconds
 from compress.context import Context
 from compress.data.pictures import DataSet
 from compress.errors import UserError
@@ -105,7 +105,17 @@ def _run(
 def budget_of(recipe: Recipe) -> Budget | None:
     """What the recipe asks for."""
     asked = recipe.budget
-    return Budget(asked.speedup, asked.max_accuracy_drop) if asked else None
+    if asked is None:
+        return None
+    return Budget(
+        speedup=asked.speedup,
+        max_accuracy_drop=asked.max_accuracy_drop,
+        latency_s=asked.latency_ms and seconds(asked.latency_ms),
+        min_accuracy=asked.min_accuracy,
+        max_bytes=asked.max_bytes and parse_bytes(asked.max_bytes),
+        max_memory_bytes=asked.max_memory and parse_bytes(asked.max_memory),
+        runtime=asked.runtime,
+    )
 
 
 def run_stage(stage: Stage, store: Store, context: Context) -> None:

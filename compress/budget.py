@@ -55,15 +55,9 @@ class Bound:
         if not (0 <= limit <= 1 if self.share else 0 < limit < inf):
             domain = "between 0 and 1" if self.share else "above 0"
             raise UserError(
-                f"{self.option} {self.option_text(limit)} is out of range: give {self.example}, "
-                f"{domain}."
+                f"{self.option} {limit * 10**self.decimals:g} is out of range: give "
+                f"{self.example}, {domain}."
             )
-
-    def option_text(self, limit: float) -> str:
-        """The limit as the option takes it, digit by digit: the same limit is read back."""
-        if limit != limit or limit in (inf, -inf):
-            return str(limit)
-        return f"{Decimal(repr(limit)).scaleb(self.decimals).normalize():f}"
 
     def miss(self, value: float | None, limit: float) -> str:
         """By how much a row that does not meet the limit misses it."""
@@ -78,12 +72,16 @@ class Bound:
 
 
 def _speedup(row: Result) -> float | None:
-    return 1.0 if row.role == "teacher" else row.speedup and row.speedup.ratio.value
+    if row.role == "teacher":
+        return 1.0
+    return None if row.speedup is None else row.speedup.ratio.value
 
 
 def _drop(row: Result) -> float | None:
+    if row.role == "teacher":
+        return 0.0
     drop = row.accuracy.top1_drop
-    return 0.0 if row.role == "teacher" else drop and drop.value
+    return None if drop is None else drop.value
 
 
 def _megabytes_typed(size: float) -> str:

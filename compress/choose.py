@@ -32,12 +32,13 @@ class Choice:
     relaxations: list[Relaxation] = field(default_factory=list)  # when nothing fits
 
     def hints(self) -> list[str]:
-        """What to relax, a sentence for each bound; empty when something fits."""
+        """What to relax, and what is no use; empty when something fits."""
         if self.picked:
             return []
-        helpful = {x.option: x.text for x in self.relaxations}
-        useless = "{} alone lets nothing in: no candidate meets the rest."
-        return [helpful.get(x, useless.format(x)) for x in self.budget.options()]
+        helpful = [x.option for x in self.relaxations]
+        useless = [option for option in self.budget.options() if option not in helpful]
+        said = f"{' or '.join(useless)} alone lets nothing in: no candidate meets the rest."
+        return [*(x.text for x in self.relaxations), *([said] if useless else [])]
 
 
 def choose(rows: Sequence[Result], budget: Budget, draws: Draws | None = None) -> Choice:
@@ -62,6 +63,8 @@ def choose(rows: Sequence[Result], budget: Budget, draws: Draws | None = None) -
         for row, fitting, probability in zip(offers, let_in, probabilities, strict=True)
         if not fitting and row.role != "teacher" and _in_its_runtime(row, budget)
     ]
+    if not any(_in_its_runtime(row, budget) for row in offers):
+        misses.append(f"no row was measured in {budget.runtime}: add it to measure.runtimes")
     misses += [say.dropped(row) for row in rows if row.dropped is not None]
     if not any(let_in):
         return Choice(budget, misses=misses, relaxations=judged.relaxations())

@@ -8,7 +8,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 from functools import reduce
 from math import ceil, isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -108,7 +108,8 @@ class Judged:
         rounding = ROUND_FLOOR if bound.at_least else ROUND_CEILING
         exact = Decimal(repr(float(sign * reached[row]))).scaleb(bound.decimals)
         typed = Context(prec=4, rounding=rounding).create_decimal(exact).normalize()
-        relaxed = replace(self.budget, **{bound.field: float(typed.scaleb(-bound.decimals))})
+        limit: dict[str, Any] = {bound.field: float(typed.scaleb(-bound.decimals))}
+        relaxed = replace(self.budget, **limit)
         return Relaxation(bound.option, f"{typed:f}", relaxed, self.rows[row])
 
     def _in_another_runtime(self) -> Relaxation | None:

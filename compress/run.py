@@ -11,8 +11,8 @@ from filelock import FileLock, Timeout
 
 from compress import steps
 from compress.artifact import Artifact
-from compress.candidate import History
 from compress.budget import Budget, parse_bytes, seconds
+from compress.candidate import History
 from compress.context import Context
 from compress.data.pictures import DataSet
 from compress.errors import UserError
@@ -110,10 +110,10 @@ def budget_of(recipe: Recipe) -> Budget | None:
     return Budget(
         speedup=asked.speedup,
         max_accuracy_drop=asked.max_accuracy_drop,
-        latency_s=asked.latency_ms and seconds(asked.latency_ms),
+        latency_s=None if asked.latency_ms is None else seconds(asked.latency_ms),
         min_accuracy=asked.min_accuracy,
-        max_bytes=asked.max_bytes and parse_bytes(asked.max_bytes),
-        max_memory_bytes=asked.max_memory and parse_bytes(asked.max_memory),
+        max_bytes=None if asked.max_bytes is None else parse_bytes(asked.max_bytes),
+        max_memory_bytes=None if asked.max_memory is None else parse_bytes(asked.max_memory),
         runtime=asked.runtime,
     )
 

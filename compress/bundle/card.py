@@ -25,8 +25,8 @@ def _facts(row: Result, spec: InputSpec) -> Iterator[tuple[str, str]]:
     accuracy, file, machine = row.accuracy, row.artifact, row.machine
     yield (
         "top-1",
-        f"{_interval(accuracy.top1, units.percent, ' %')}, on {accuracy.pictures} pictures it was "
-        f"not trained on (data {row.data})",
+        f"{_interval(accuracy.top1, units.percent, ' %')}, on {accuracy.pictures} validation "
+        f"pictures (data {row.data})",
     )
     yield "top-5", f"{units.percent(accuracy.top5)} %"
     yield "macro recall", f"{units.percent(accuracy.macro_recall)} %"
@@ -66,8 +66,8 @@ def _limits(row: Result, spec: InputSpec) -> Iterator[str]:
     )
     if row.training and row.training.unlabelled_pictures:
         yield (
-            f"It also learned from {row.training.unlabelled_pictures} unlabelled pictures. If these "
-            "are the pictures that it is used on, that is transductive: expect less on others."
+            f"It also learned from {row.training.unlabelled_pictures} unlabelled pictures. If it "
+            "is judged or used on these, that is transductive: expect less on others."
         )
     if row.role == "control":
         yield "It was trained as a control: made like another candidate but for one thing."

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated
 
 import typer
@@ -158,6 +158,8 @@ def _lines(choice: Choice, folders: list[Path]) -> Iterator[str]:
 
 def _locate(row: Result, folders: list[Path]) -> Path | None:
     """The model file: it lies below the --out that holds the report, or where the user stands."""
+    if PurePath(row.artifact.path).is_absolute():  # no run writes that: nobody asked for this file
+        return None
     for folder in folders:
         for parent in (Path.cwd(), *folder.resolve().parents):
             file = inside(parent, row.artifact.path)

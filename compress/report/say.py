@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from compress.report import units
 from compress.report.roles import FROM_SCRATCH, NO_TEACHER, role
 from compress.results import Interval, Result
-from compress.significance import mcnemar
+from compress.significance import mcnemar, same_pictures
 
 if TYPE_CHECKING:
     from compress.budget import Bound, Budget
@@ -133,8 +133,8 @@ def warnings(row: Result, others: list[Result]) -> list[str]:
 
 def _not_told_apart(row: Result, others: list[Result]) -> list[str]:
     """Compared picture by picture where both were judged on the same, else by their intervals."""
-    paired = [(x, p) for x in others if _same_pictures(row, x) and (p := _p_value(row, x)) > CHANCE]
-    apart = [x for x in others if not _same_pictures(row, x) and _overlap(row, x)]
+    paired = [(x, p) for x in others if same_pictures(row, x) and (p := _p_value(row, x)) > CHANCE]
+    apart = [x for x in others if not same_pictures(row, x) and _overlap(row, x)]
     found = []
     if paired:
         names = ", ".join(f"{name(x)} (p = {p:.2g})" for x, p in paired)
@@ -155,10 +155,6 @@ def _not_told_apart(row: Result, others: list[Result]) -> list[str]:
 def _quicker(row: Result, others: list[Result]) -> str:
     quicker = [name(x) for x in others if x.latency_s < row.latency_s]
     return f" Faster than the pick: {', '.join(quicker)}." if quicker else ""
-
-
-def _same_pictures(a: Result, b: Result) -> bool:
-    return a.data == b.data and len(a.accuracy.correct) == len(b.accuracy.correct)
 
 
 def _p_value(a: Result, b: Result) -> float:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
 
 from compress import steps
+from compress.budget import parse_bytes
 from compress.builders import split_name
 from compress.data.targets import PointColumns
 from compress.errors import UserError
@@ -31,12 +32,23 @@ XY = Annotated[list[str], Field(min_length=2, max_length=2)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+def _size(value: str | int) -> str | int:
+    try:
+        parse_bytes(value)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
+Size = Annotated[str | int, AfterValidator(_size)]
+
+
 class DataSettings(RecipeModel):
     """Where the pictures are, and what is to be predicted of them.
 
     They lie at a `path`, or a `builder` makes them, of what lies at the path where there is one (a
-    crop of each, say). Predicted are classes, unless `points` or a
-    `box` name the columns, in pixels, that points are annotated in.
+    crop of each, say). Predicted are classes, unless `points` or a `box` name the columns, in
+    pixels, that points are annotated in.
     """
 
     path: str | None = None  # a folder or a CSV file; relative to the recipe
@@ -140,10 +152,15 @@ class MeasureSettings(RecipeModel):
 
 
 class BudgetSettings(RecipeModel):
-    """What is asked for; the report names the model that meets it."""
+    """What is asked for; the report names the model that meets all of it."""
 
-    speedup: Annotated[float, Field(gt=0)]
+    speedup: Positive
     max_accuracy_drop: Fraction  # of top-1 (or of right points), as a fraction: 0.02 is two points
+    latency_ms: Positive | None = None  # of one picture
+    min_accuracy: Fraction | None = None
+    max_bytes: Size | None = None  # of the file: 5000000, or 5MB
+    max_memory: Size | None = None  # of a process that loads the file and runs it
+    runtime: Deployed | None = None
 
 
 @cache

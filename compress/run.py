@@ -12,8 +12,8 @@ from filelock import FileLock, Timeout
 
 from compress import steps
 from compress.artifact import Artifact
+from compress.budget import Budget, parse_bytes, seconds
 from compress.candidate import History
-from compress.choose import Budget
 from compress.comparison import with_comparisons
 from compress.context import Context
 from compress.data.pictures import DataSet
@@ -108,7 +108,17 @@ def _run(
 def budget_of(recipe: Asked) -> Budget | None:
     """What the recipe asks for."""
     asked = recipe.budget
-    return Budget(asked.speedup, asked.max_accuracy_drop) if asked else None
+    if asked is None:
+        return None
+    return Budget(
+        speedup=asked.speedup,
+        max_accuracy_drop=asked.max_accuracy_drop,
+        latency_s=None if asked.latency_ms is None else seconds(asked.latency_ms),
+        min_accuracy=asked.min_accuracy,
+        max_bytes=None if asked.max_bytes is None else parse_bytes(asked.max_bytes),
+        max_memory_bytes=None if asked.max_memory is None else parse_bytes(asked.max_memory),
+        runtime=asked.runtime,
+    )
 
 
 def context_of(

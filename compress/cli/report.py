@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from compress.choose import Budget
+from compress.budget import Budget
 from compress.errors import UserError
 from compress.report.join import load
 from compress.report.terminal import show

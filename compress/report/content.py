@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from compress.choose import Budget, Choice, choose
+from compress.budget import Budget
+from compress.choose import Choice, choose
 from compress.pareto import front_rows
 from compress.report import units
 from compress.report.remarks import notes, whose

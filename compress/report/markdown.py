@@ -53,6 +53,7 @@ def _choice(report: Content) -> list[str]:
         f"## Chosen: {escape(name(choice.picked))}",
         escape(choice.why),
         *lost,
+        *map(escape, choice.next_steps),
         *(f"> {escape(warning)}" for warning in choice.warnings),
         *_section("What did not fit:", choice.misses),
     ]

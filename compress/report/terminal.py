@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from compress.choose import Budget
+from compress.budget import Budget
 from compress.pareto import deployed, front_rows
 from compress.report.remarks import notes, whose
 from compress.report.roles import beside_name, legend

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from compress.choose import Budget
+from compress.budget import Budget
 from compress.files import atomic, write_text
 from compress.pareto import front_rows
 from compress.report import charts, units

@@ -15,6 +15,7 @@ from compress.errors import UserError
 from compress.grid import Grid, expand, is_grid
 from compress.recipe_file import SET, KeyPath, RecipeFile, read_recipe_file, set_value
 from compress.runtimes import Deployed
+from compress.saliency.settings import SaliencySettings
 from compress.training.settings import Fraction, RecipeModel, TrainSettings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -185,6 +186,7 @@ class Recipe(RecipeModel):
         Field(min_length=1),
     ]
     measure: MeasureSettings = MeasureSettings()
+    saliency: SaliencySettings | None = None
     budget: BudgetSettings | None = None
 
 

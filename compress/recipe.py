@@ -20,6 +20,7 @@ from compress.measure.points import USUAL, Bounds
 from compress.recipe_file import SET, KeyPath, RecipeFile, read_recipe_file, set_value
 from compress.recipe_task import fit_to_task, task_faults
 from compress.runtimes import Deployed
+from compress.saliency.settings import SaliencySettings
 from compress.training.settings import Fraction, RecipeModel, TrainSettings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -244,6 +245,7 @@ class Recipe(Asked):
         dict[CandidateName, Annotated[list[step_model()], AfterValidator(_chain)]],  # type: ignore[valid-type]
         Field(min_length=1),
     ]
+    saliency: SaliencySettings | None = None
 
 
 def runtimes_of(recipe: Recipe, chain: Sequence[Any]) -> list[Deployed]:

@@ -5,7 +5,7 @@ file (report, choose) need neither torch nor a runtime.
 """
 
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -19,6 +19,8 @@ SCHEMA_VERSION: Final = 3
 RESULTS_FILE = "results.jsonl"
 
 Role = Literal["teacher", "candidate", "control"]
+SaliencyMethod = Literal["grad_cam", "occlusion", "deconvolution"]
+Jpeg = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]  # in base64
 
 
 class _Record(BaseModel):
@@ -278,6 +280,24 @@ class PipelineFacts(_Record):
     listed: dict[str, list[Judged]] = {}
 
 
+class Looks(_Record):
+    """Where one method says that a network looks, over the pictures whose map is not empty."""
+
+    pictures: int
+    share_inside: Interval  # of the saliency, in the picture's box
+    times_even: Interval  # that, as a multiple of what an even map has there
+
+
+class Saliency(_Record):
+    """What a candidate's answers rest on."""
+
+    pictures: int  # with a box
+    area_share: float | None = None  # of the input, that the boxes cover; None without boxes
+    looks: dict[SaliencyMethod, Looks] = {}
+    gallery: dict[str, list[Jpeg]] = {}  # by method, and "picture": the same pictures in each
+    notes: list[str] = []
+
+
 class Result(_Record):
     """One artifact in one runtime, everything that was measured about it."""
 
@@ -305,6 +325,7 @@ class Result(_Record):
     training: Training | None = None
     steps: list[StepReport] = []
     pipeline: PipelineFacts | None = None
+    saliency: Saliency | None = None  # where the recipe asks for it, in the first runtime
     dropped: str | None = None  # why this row is no candidate for a choice, in a sentence
     notes: list[str] = []
     machine: Machine

@@ -171,7 +171,7 @@ def _device(wanted: str) -> torch.device:
 def _result(
     entry: Entry, plan: Plan, store: Store, out: Path, command: str, here: Machine
 ) -> Result:
-    from compress.stages import accuracy, latency
+    from compress.stages import accuracy, latency, saliency
 
     artifact = Artifact.load(store.folder(entry.artifact))
     timed = latency.load(store.folder(plan.latency))
@@ -195,6 +195,7 @@ def _result(
         **timed["first_run"][row],
         training=past.training,
         steps=list(past.steps),
+        saliency=saliency.load(store.folder(entry.saliency)) if entry.saliency else None,
         dropped=past.dropped if _judged(entry) else None,
         notes=_notes(entry, artifact, past, scored, data, plan.recipe.measure.bounds),
         machine=here,

@@ -10,6 +10,7 @@ from compress.pareto import front_rows
 from compress.report import units
 from compress.report.remarks import notes, whose
 from compress.report.roles import beside_name, legend
+from compress.report.saliency import SaliencyPart, saliency_part
 from compress.report.say import listed, name
 from compress.report.steps import StepDetail, step_details
 from compress.report.table import Column, columns, more_columns
@@ -88,6 +89,7 @@ class Content:
     table: Table
     definitions: list[tuple[str, str]]  # a term and its meaning
     more: Table
+    saliency: SaliencyPart | None
     details: list[Detail]
     machine: list[tuple[str, str]]
     commands: list[tuple[str, list[str]]]  # a command and the rows it reproduces
@@ -110,6 +112,7 @@ def content(
         table=_table(rows, columns(rows)),
         definitions=[*DEFINITIONS, *legend(rows)],
         more=_table(rows, more_columns(rows)),
+        saliency=saliency_part(rows),
         details=_details(rows),
         machine=_machine(rows),
         commands=list(commands.items()),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from compress.report.content import Content, Detail, Table
+from compress.report.saliency import SaliencyPart
 from compress.report.say import name
 from compress.report.steps import StepDetail
 from compress.report.table import MARK
@@ -26,6 +27,7 @@ def markdown(report: Content) -> str:
         _bullets(f"**{term}**: {meaning}" for term, meaning in report.definitions),
         "## More measurements",
         _table(report.more),
+        *_saliency(report.saliency),
         "## Candidates",
         *(part for detail in report.details for part in _detail(detail)),
         *_section("## Notes", report.notes),
@@ -65,6 +67,15 @@ def _table(table: Table) -> str:
         [":-:", *(_align(column.numeric) for column in table.columns)],
         ([MARK if front else "", *map(escape, cells)] for front, cells in table.rows),
     )
+
+
+def _saliency(part: SaliencyPart | None) -> list[str]:
+    if part is None:
+        return []
+    rows = (list(map(escape, cells)) for cells in part.rows)
+    grid = _grid(part.headings, [_align(numeric) for numeric in part.numeric], rows)
+    notes = [_bullets(map(escape, part.notes))] if part.notes else []
+    return ["## Where they look", part.meaning, *([grid] if part.rows else []), *notes]
 
 
 def _align(numeric: bool) -> str:

@@ -16,7 +16,11 @@ from compress.results import Result
 from compress.run import run_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
-SMALL_DATA = {"individuals": 4, "pictures": 72, "unlabelled": 8, "size": 32}
+FEW = {"individuals": 4, "pictures": 72, "unlabelled": 8}
+SMALL_DATA = {
+    "teachers.synthetic_whales:heads": FEW | {"size": 32},
+    "teachers.whale_frames:frames": FEW | {"width": 96, "height": 64},
+}
 
 
 def narrowed(value: Any) -> Any:
@@ -37,6 +41,8 @@ def narrowed(value: Any) -> Any:
     small |= {key: change(small[key]) for key, change in changes.items() if key in small}
     if "prune" in small:
         small["prune"] |= {"pictures": 16}
+    if "saliency" in small:
+        small["saliency"] |= {"pictures": 4}
     if "binarize" in small:
         small["binarize"] |= {"pictures": 8}
     if "quantize" in small:
@@ -63,7 +69,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe(path: Path, out: Path) -> None:
     recipe = narrowed(yaml.safe_load(path.read_text("utf-8")))
-    recipe["data"]["settings"] = SMALL_DATA
+    recipe["data"]["settings"] = SMALL_DATA[recipe["data"]["builder"]]
     recipe["teacher"]["settings"] = {"pool": 1, "width": 0.5, "classifier_width": 64}
     recipe.setdefault("measure", {})
     recipe["measure"] |= {

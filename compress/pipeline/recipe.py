@@ -1,5 +1,6 @@
 """A recipe for a pipeline: which recipe gives each stage its networks, and the ways through."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -80,7 +81,7 @@ def is_pipeline(path: Path) -> bool:
 
 
 def load_pipeline_recipe(
-    path: Path, assignments: tuple[str, ...] = (), allowed: tuple[str, ...] = ()
+    path: Path, assignments: Sequence[str] = (), allowed: Sequence[str] = ()
 ) -> tuple[PipelineRecipe, dict[str, Recipe]]:
     """Reads and checks a pipeline's recipe and those of its stages.
 

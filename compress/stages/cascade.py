@@ -47,12 +47,13 @@ def plan(
 
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
     looks = []
-    (folder / PIPELINE).mkdir(exist_ok=True)
     for described in stage.settings["stages"]:
         source = Artifact.load(inputs[described["name"]]).path
+        place = folder / PIPELINE / described["name"]
+        place.mkdir(parents=True, exist_ok=True)
         for file in files_of(source):
-            shutil.copyfile(file, folder / PIPELINE / f"{described['name']}{file.suffix}")
-        model = f"{described['name']}{source.suffix}"
+            shutil.copyfile(file, place / file.name)
+        model = f"{described['name']}/{source.name}"
         looks.append(Look.model_validate(described | {"model": model}))
     minimum = stage.settings["min_probability"]
     PipelineSpec(stages=tuple(looks), min_probability=minimum).save(folder / PIPELINE)

@@ -18,7 +18,7 @@ class Budget:
 
     Args:
         speedup: times faster than the teacher in the same runtime, > 0.
-        max_accuracy_drop: top-1 that may be lost, as a fraction in [0, 1].
+        max_accuracy_drop: right answers (top-1) that may be lost, as a fraction in [0, 1].
 
     Raises:
         UserError: a bound out of its range.
@@ -36,13 +36,13 @@ class Budget:
         if not 0 <= self.max_accuracy_drop <= 1:
             raise UserError(
                 f"--max-accuracy-drop {self.max_accuracy_drop:g} is not a fraction between 0 and "
-                "1: one point of top-1 is --max-accuracy-drop 0.01."
+                "1: one point is --max-accuracy-drop 0.01."
             )
 
     def __str__(self) -> str:
         return (
             f"at least {self.speedup:g} times faster than the teacher in the same runtime, at "
-            f"most {units.points_typed(self.max_accuracy_drop)} of top-1 lost"
+            f"most {units.points_typed(self.max_accuracy_drop)} of accuracy lost"
         )
 
 

@@ -31,7 +31,7 @@ def choose(
     ],
     max_accuracy_drop: Annotated[
         float,
-        typer.Option(help="Top-1 that may be lost, as a fraction: 0.01 is one point."),
+        typer.Option(help="Accuracy that may be lost, as a fraction: 0.01 is one point."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:

@@ -45,7 +45,7 @@ def why(row: Result) -> str:
             f"{name(row)} is the teacher itself: the most accurate row that meets the budget, "
             f"{units.ms(row.latency_s)} ms a picture, {size}."
         )
-    speedup, drop = row.speedup, row.accuracy.top1_drop
+    speedup, drop, word = row.speedup, row.accuracy.top1_drop, row.accuracy.word
     named = "" if speedup.against == "teacher" else f" {speedup.against}"
     threads = f"{speedup.threads} thread{'s' if speedup.threads != 1 else ''}"
     return (
@@ -53,9 +53,9 @@ def why(row: Result) -> str:
         f"teacher{named} "
         f"({_confidence(speedup.ratio)} {units.significant(speedup.ratio.low)} to "
         f"{units.significant(speedup.ratio.high)}; same runtime, {threads}, batch "
-        f"{speedup.batch}) and {_change(drop.value)} ({_confidence(drop)} of the drop "
+        f"{speedup.batch}) and {_change(drop.value, word)} ({_confidence(drop)} of the drop "
         f"{units.points(drop.low)} to {units.points(drop.high)}, paired on "
-        f"{row.accuracy.pictures} pictures): {units.percent(row.accuracy.top1.value)} % top-1, "
+        f"{row.accuracy.pictures} pictures): {units.percent(row.accuracy.top1.value)} % {word}, "
         f"{units.ms(row.latency_s)} ms a picture, {size}. "
         "It is the most accurate row that meets the budget."
     )
@@ -67,11 +67,11 @@ def lost(best: Result, other: Result) -> str:
     if behind > 0:
         return (
             f"{name(other)} meets the budget too, at {units.ms(other.latency_s)} ms a picture, but "
-            f"has {_points(behind)} less top-1."
+            f"has {_points(behind)} less {best.accuracy.word}."
         )
     return (
-        f"{name(other)} has the same top-1 and takes {units.ms(other.latency_s)} ms a picture, "
-        f"the pick {units.ms(best.latency_s)} ms."
+        f"{name(other)} has the same {best.accuracy.word} and takes "
+        f"{units.ms(other.latency_s)} ms a picture, the pick {units.ms(best.latency_s)} ms."
     )
 
 
@@ -152,14 +152,14 @@ def miss(row: Result, speedup: float, drop: float, budget: Budget) -> str:
         )
     if drop > budget.max_accuracy_drop:
         over = units.significant(100 * (drop - budget.max_accuracy_drop), 2)
-        said.append(f"{_points(drop)} of top-1 lost, {over} points too many")
+        said.append(f"{_points(drop)} of {row.accuracy.word} lost, {over} points too many")
     return f"{name(row)}: {'; '.join(said)}"
 
 
-def _change(drop: float) -> str:
+def _change(drop: float, word: str) -> str:
     if units.points(drop) == units.points(0):
-        return "loses no top-1"
-    return f"{'loses' if drop > 0 else 'gains'} {_points(abs(drop))} of top-1"
+        return f"loses no {word}"
+    return f"{'loses' if drop > 0 else 'gains'} {_points(abs(drop))} of {word}"
 
 
 def _points(fraction: float) -> str:

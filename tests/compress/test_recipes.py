@@ -16,7 +16,12 @@ from compress.results import Result
 from compress.run import run_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
-SMALL_DATA = {"individuals": 4, "pictures": 72, "unlabelled": 8, "size": 32}
+FEW = {"individuals": 4, "pictures": 72}
+SMALL_DATA = {
+    "teachers.synthetic_whales:heads": {**FEW, "unlabelled": 8, "size": 32},
+    "teachers.synthetic_whales:frames": {**FEW, "unlabelled": 8, "width": 96, "height": 64},
+    "teachers.head_crops:synthetic": {**FEW, "width": 160, "height": 128, "size": 40},
+}
 
 
 def narrowed(value: Any) -> Any:
@@ -63,7 +68,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe(path: Path, out: Path) -> None:
     recipe = narrowed(yaml.safe_load(path.read_text("utf-8")))
-    recipe["data"]["settings"] = SMALL_DATA
+    recipe["data"]["settings"] = SMALL_DATA[recipe["data"]["builder"]]
     recipe["teacher"]["settings"] = {"pool": 1, "width": 0.5, "classifier_width": 64}
     recipe.setdefault("measure", {})
     recipe["measure"] |= {

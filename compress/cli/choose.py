@@ -36,13 +36,13 @@ def choose(
     ] = None,
     max_accuracy_drop: Annotated[
         float | None,
-        typer.Option(help="Top-1 that may be lost, as a fraction: 0.01 is one point."),
+        typer.Option(help="Accuracy that may be lost, as a fraction: 0.01 is one point."),
     ] = None,
     latency_ms: Annotated[
         float | None, typer.Option(help="At most so many milliseconds a picture.")
     ] = None,
     min_accuracy: Annotated[
-        float | None, typer.Option(help="At least this top-1, as a fraction: 0.8 is 80 %.")
+        float | None, typer.Option(help="At least this accuracy, as a fraction: 0.8 is 80 %.")
     ] = None,
     max_bytes: Annotated[
         str | None, typer.Option(help="A file of at most this size: 5000000, or 5MB.")

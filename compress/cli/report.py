@@ -19,7 +19,7 @@ def report(
         float | None, typer.Option(help="Budget: times faster than the teacher, e.g. 10.")
     ] = None,
     max_accuracy_drop: Annotated[
-        float | None, typer.Option(help="Budget: top-1 that may be lost; 0.01 is one point.")
+        float | None, typer.Option(help="Budget: accuracy that may be lost; 0.01 is one point.")
     ] = None,
 ) -> None:
     """Write report.md, report.html, pareto.csv and the picture of the front for several runs.

@@ -89,16 +89,17 @@ class DataSet:
         counts = Counter(p.label for p in self.pictures if p.label is not None)
         return np.flatnonzero([p.label is not None and counts[p.label] == 1 for p in self.pictures])
 
+    @property
+    def task(self) -> str:
+        """What is known of its pictures: `of 3 classes`, `with left_eye and right_eye`."""
+        points = " and ".join(self.points)
+        return f"with {points}" if points else f"of {len(self.classes)} classes"
+
     def describe(self) -> str:
         counts = Counter(p.split for p in self.pictures)
-        what = (
-            f"with {' and '.join(self.points)}"
-            if self.points
-            else f"of {len(self.classes)} classes"
-        )
         text = (
             f"{counts['train']} training and {counts['validation']} validation pictures "
-            f"{what}, {counts['unlabelled']} unlabelled"
+            f"{self.task}, {counts['unlabelled']} unlabelled"
         )
         return text + (f", {len(self.skipped)} unreadable skipped" if self.skipped else "")
 

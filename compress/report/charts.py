@@ -9,7 +9,7 @@ import altair as alt
 from compress.choose import Budget, fits
 from compress.pareto import deployed, front_rows
 from compress.report.roles import CONTROL, DROPPED, FROM_SCRATCH, NO_TEACHER, role
-from compress.report.table import columns, more_columns
+from compress.report.table import columns, more_columns, task_word
 from compress.report.text import plain
 from compress.report.units import TIMES, points_typed
 from compress.results import Result
@@ -38,7 +38,7 @@ LABELS = 0.22  # share of the width that is kept free for names, left of the fas
 
 
 def pareto_chart(rows: Sequence[Result], budget: Budget | None) -> Spec:
-    """Latency (log) against top-1 with intervals, the front, the budget and every number.
+    """Latency (log) against right answers with intervals, the front, the budget, every number.
 
     The tooltip of a point holds both tables' cells of its row. Torch rows are shown, as reference,
     but are not in the front.
@@ -55,7 +55,8 @@ def pareto_chart(rows: Sequence[Result], budget: Budget | None) -> Spec:
     x = alt.X("ms:Q", title="milliseconds a picture (log scale)").scale(
         type="log", nice=False, domain=[left, right]
     )
-    y = alt.Y("top1:Q", title="top-1 %").scale(zero=False, nice=False, domain=[low, high])
+    y = alt.Y("top1:Q", title=f"{task_word(rows)} %")
+    y = y.scale(zero=False, nice=False, domain=[low, high])
     base = alt.Chart(alt.InlineData(values=dots)).encode(x=x, y=y)
     layers = [
         *_budget_layers([{**a, "left": left, "top": high} for a in areas], x, y),
@@ -74,7 +75,8 @@ def pareto_chart(rows: Sequence[Result], budget: Budget | None) -> Spec:
 
 def training_chart(rows: Sequence[Result], measure: str) -> Spec | None:
     """`loss` or `validation_top1` (as %) by epoch, one line a candidate; None without epochs."""
-    factor, title = (1, "training loss") if measure == "loss" else (100, "validation top-1 %")
+    is_loss = measure == "loss"
+    factor, title = (1, "training loss") if is_loss else (100, f"validation {task_word(rows)} %")
     values = {
         (plain(row.candidate), epoch.epoch): factor * value
         for row in rows

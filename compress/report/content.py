@@ -44,8 +44,8 @@ DEFINITIONS = (
     ),
     (
         "drop",
-        "top-1 of the teacher minus top-1 of the candidate in percentage points, paired on the "
-        "same pictures; positive is a loss.",
+        "right answers of the teacher minus those of the candidate in percentage points, paired on "
+        "the same pictures; positive is a loss.",
     ),
     (
         "front",

@@ -19,7 +19,7 @@ def markdown(report: Content) -> str:
         f"**Asked:** {escape(report.asked)}",
         *_choice(report),
         "## Front",
-        "![top-1 against latency of every row, with the Pareto front](pareto.svg)",
+        "![accuracy against latency of every row, with the Pareto front](pareto.svg)",
         f"{MARK} marks the front; bars are intervals. The same picture with every number on its "
         "points is in [report.html](report.html), the numbers are in [pareto.csv](pareto.csv).",
         "## Measurements",

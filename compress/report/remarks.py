@@ -10,11 +10,11 @@ from compress.results import Interval, Result
 
 # What the candidate has and its control has not, by the kind of control.
 WORTH = {
-    NO_TEACHER: "learning from the teacher gained {} of top-1 over the control without one",
-    FROM_SCRATCH: "the weights kept from the network it was made of are worth {} of top-1 over the "
+    NO_TEACHER: "learning from the teacher gained {} over the control without one",
+    FROM_SCRATCH: "the weights kept from the network it was made of are worth {} over the "
     "same shape trained from scratch",
 }
-WORTH_OF_OTHERS = "it has {} of top-1 over its control"
+WORTH_OF_OTHERS = "it has {} over its control"
 
 ALIKE = "cannot be told apart at 95 %, neither in latency nor in top-1: each may be the better one."
 
@@ -54,15 +54,16 @@ def whose(group: Sequence[Result], rows: Sequence[Result], runtimes: bool = True
 
 def _gained(row: Result, gain: Interval, rows: Sequence[Result]) -> str:
     worth = WORTH.get(_kind_of_control(row, gain, rows), WORTH_OF_OTHERS)
+    points = f"{units.points(gain.value)} points of {row.accuracy.word}"
     sure = "" if gain.low > 0 or gain.high < 0 else "; it may be nothing"
     return (
-        f"{worth.format(f'{units.points(gain.value)} points')} (95 % interval "
+        f"{worth.format(points)} (95 % interval "
         f"{units.points(gain.low)} to {units.points(gain.high)}{sure})."
     )
 
 
 def _kind_of_control(row: Result, gain: Interval, rows: Sequence[Result]) -> str:
-    """Of several controls, the gain is over the one whose top-1 is that much lower."""
+    """Of several controls, the gain is over the one whose accuracy is that much lower."""
 
     def mismatch(control: Result) -> float:
         return abs(row.accuracy.top1.value - control.accuracy.top1.value - gain.value)

@@ -52,9 +52,9 @@ def why(row: Result, probability: float | None) -> str:
     Args:
         probability: of meeting the budget; None: that is certain.
     """
-    top1 = row.accuracy.top1
+    top1, word = row.accuracy.top1, row.accuracy.word
     facts = (
-        f"{units.percent(top1.value)} % top-1 ({_confidence(top1)} {units.percent(top1.low)} to "
+        f"{units.percent(top1.value)} % {word} ({_confidence(top1)} {units.percent(top1.low)} to "
         f"{units.percent(top1.high)}), {units.ms(row.latency_s)} ms a picture, "
         f"{units.megabytes(row.artifact.size_bytes)} MB"
     )
@@ -73,7 +73,7 @@ def why(row: Result, probability: float | None) -> str:
         f"teacher{named} "
         f"({_confidence(speedup.ratio)} {units.significant(speedup.ratio.low)} to "
         f"{units.significant(speedup.ratio.high)}; same runtime, {threads}, batch "
-        f"{speedup.batch}) and {_change(drop.value)} ({_confidence(drop)} of the drop "
+        f"{speedup.batch}) and {_change(drop.value, word)} ({_confidence(drop)} of the drop "
         f"{units.points(drop.low)} to {units.points(drop.high)}, paired on "
         f"{row.accuracy.pictures} pictures): {facts}. {best}"
     )
@@ -85,11 +85,11 @@ def lost(best: Result, other: Result) -> str:
     if behind > 0:
         return (
             f"{name(other)} meets the budget too, at {units.ms(other.latency_s)} ms a picture, but "
-            f"has {_points(behind)} less top-1."
+            f"has {_points(behind)} less {best.accuracy.word}."
         )
     return (
-        f"{name(other)} has the same top-1 and takes {units.ms(other.latency_s)} ms a picture, "
-        f"the pick {units.ms(best.latency_s)} ms."
+        f"{name(other)} has the same {best.accuracy.word} and takes "
+        f"{units.ms(other.latency_s)} ms a picture, the pick {units.ms(best.latency_s)} ms."
     )
 
 
@@ -108,14 +108,14 @@ def next_steps(best: Result, front: Sequence[Result]) -> list[str]:
 
 
 def _beside(best: Result, other: Result) -> str:
-    """Another row's time and top-1, and what they are beside the pick's."""
+    """Another row's time and accuracy, and what they are beside the pick's."""
     faster = best.latency_s / other.latency_s
     times = f"{units.significant(max(faster, 1 / faster))} times"
     more = other.accuracy.top1.value - best.accuracy.top1.value
     return (
         f"{name(other)}, takes {units.ms(other.latency_s)} ms a picture, {times} "
         f"{'faster' if faster > 1 else 'slower'} than the pick, and has "
-        f"{_points(abs(more))} {'more' if more > 0 else 'less'} top-1"
+        f"{_points(abs(more))} {'more' if more > 0 else 'less'} {best.accuracy.word}"
     )
 
 
@@ -195,10 +195,10 @@ def miss(row: Result, budget: Budget, probability: float) -> str:
     return f"{name(row)}: {'; '.join(dict.fromkeys(said))}"
 
 
-def _change(drop: float) -> str:
+def _change(drop: float, word: str) -> str:
     if units.points(drop) == units.points(0):
-        return "loses no top-1"
-    return f"{'loses' if drop > 0 else 'gains'} {_points(abs(drop))} of top-1"
+        return f"loses no {word}"
+    return f"{'loses' if drop > 0 else 'gains'} {_points(abs(drop))} of {word}"
 
 
 def _points(fraction: float) -> str:

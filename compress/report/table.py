@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from compress.input_spec import TOP1
 from compress.pareto import deployed
 from compress.report import units
 from compress.report.roles import beside_name
@@ -68,21 +69,26 @@ def on_front(rows: Sequence[Result]) -> dict[str, float | None]:
     }
 
 
+def task_word(rows: Sequence[Result]) -> str:
+    """What the share of right answers is called; rows of one table have one task."""
+    return rows[0].accuracy.word if rows else TOP1
+
+
 def columns(rows: Sequence[Result]) -> list[Column]:
     """The main table."""
-    small, large = smallest_batch(rows), largest_batch(rows)
+    small, large, word = smallest_batch(rows), largest_batch(rows), task_word(rows)
     return [
         Column("candidate", labelled, "the model, and its role", numeric=False),
         Column("runtime", lambda r: r.artifact.runtime, "what loads the file", numeric=False),
         Column(
-            "top-1 %",
+            f"{word} %",
             lambda r: units.percent_half(r.accuracy.top1),
             "right answers on the validation split, with half the interval",
         ),
         Column(
             "drop, points",
             lambda r: units.points_interval(r.accuracy.top1_drop),
-            "top-1 of the teacher minus this, paired on the same pictures, with its interval",
+            f"{word} of the teacher minus this, paired on the same pictures, with its interval",
         ),
         Column(
             f"ms, {small}",
@@ -119,15 +125,9 @@ def more_columns(rows: Sequence[Result]) -> list[Column]:
         Column(
             "on the front %",
             lambda r: units.percent(chances[name(r)]),
-            "probability of the front, by latency and top-1",
+            f"probability of the front, by latency and {task_word(rows)}",
         ),
-        Column("top-5 %", lambda r: units.percent(r.accuracy.top5), "right within five answers"),
-        Column("log loss, nats", lambda r: units.significant(r.accuracy.log_loss), "lower: better"),
-        Column(
-            "macro recall %",
-            lambda r: units.percent(r.accuracy.macro_recall),
-            "mean recall of the classes in the validation split",
-        ),
+        *(_of_points(rows) or _of_classes()),
         Column(
             "agreement %",
             lambda r: units.percent(r.accuracy.agreement),
@@ -182,6 +182,49 @@ def _percentile(percent: int, batch: str) -> Column:
     )
 
 
+def _of_classes() -> list[Column]:
+    return [
+        Column("top-5 %", lambda r: units.percent(r.accuracy.top5), "right within five answers"),
+        Column("log loss, nats", lambda r: units.significant(r.accuracy.log_loss), "lower: better"),
+        Column(
+            "macro recall %",
+            lambda r: units.percent(r.accuracy.macro_recall),
+            "mean recall of the classes in the validation split",
+        ),
+    ]
+
+
+def _of_points(rows: Sequence[Result]) -> list[Column]:
+    """Those that any of the rows has a number for; none where classes are predicted."""
+    apart = "between true and predicted points, in % of the largest between true points"
+    found = {
+        "mean_iou": ("mean IoU %", 100, "of the true and the predicted box"),
+        "median_distance": ("distance, median %", 100, apart),
+        "p90_distance": ("distance, p90 %", 100, f"{apart}; nine of ten are nearer"),
+        "median_angle_degrees": (
+            "angle error, median °",
+            1,
+            "between the true and the predicted direction from the second point to the first",
+        ),
+    }
+
+    def number(row: Result, name: str) -> float | None:
+        return getattr(row.accuracy.points, name, None)
+
+    def column(name: str, heading: str, factor: int, meaning: str) -> Column:
+        def cell(row: Result) -> str:
+            value = number(row, name)
+            return units.significant(None if value is None else factor * value)
+
+        return Column(heading, cell, meaning)
+
+    return [
+        column(name, *described)
+        for name, described in found.items()
+        if any(number(row, name) is not None for row in rows)
+    ]
+
+
 def csv_text(rows: Sequence[Result], front: Sequence[Result]) -> str:
     """One line a row, SI units and fractions, unrounded; empty where not measured."""
     out = io.StringIO()
@@ -218,6 +261,7 @@ def _plain(row: Result, in_front: bool, chance: float | None) -> dict[str, objec
         "log_loss_nats": row.accuracy.log_loss,
         "macro_recall": row.accuracy.macro_recall,
         "calibration_error": row.accuracy.calibration_error,
+        **(row.accuracy.points.model_dump() if row.accuracy.points else {}),
         "pictures": row.accuracy.pictures,
         "threads": small.threads,
         "batch": small.batch,

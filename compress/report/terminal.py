@@ -19,7 +19,7 @@ from compress.results import Result
 
 LEGEND = (
     f"{MARK} on the Pareto front: no other deployed row is both faster and more accurate.\n"
-    "drop: top-1 of the teacher minus this, paired on the same pictures, with its interval.\n"
+    "drop: right answers of the teacher minus its own, paired on the same pictures; interval.\n"
     "speedup: against the teacher in the same runtime, and in torch eager (as served)."
 )
 

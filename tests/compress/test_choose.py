@@ -342,7 +342,7 @@ def test_nothing_fits_names_what_each_misses():
     choice = choose(rows, Budget(20, 0.02))
     slow, poor = choice.misses if "slow" in choice.misses[0] else choice.misses[::-1]
     assert "5.00 times faster where 20 times are asked for, 4.00 times too slow" in slow
-    assert "5.0 points of top-1 lost where 2 points may be, 3.0 points too many" in poor
+    assert "5.0 points of accuracy lost where 2 points may be, 3.0 points too many" in poor
     assert choice.hints() == [
         "--speedup 5 alone would let in slow in onnxruntime.",
         "--max-accuracy-drop 0.05 alone would let in poor in onnxruntime.",

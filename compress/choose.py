@@ -37,7 +37,7 @@ class Choice:
             return []
         helpful = [x.option for x in self.relaxations]
         useless = [option for option in self.budget.options() if option not in helpful]
-        said = f"{' or '.join(useless)} alone lets nothing in: no candidate meets the rest."
+        said = f"{' or '.join(useless)} alone lets nothing in: no candidate meets the other bounds."
         return [*(x.text for x in self.relaxations), *([said] if useless else [])]
 
 

@@ -1,6 +1,7 @@
 """A folder that can be deployed as it is: the model, what it expects, a script, a model card."""
 
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,8 +16,7 @@ from compress.input_spec import InputSpec
 from compress.results import Result
 from compress.runtimes import package_of
 
-# Pillow's antialiased scaling is the same since 10.
-REQUIREMENTS = "{package}=={version}\nnumpy>=2.0\npillow>=10\n"
+REQUIREMENTS = "{runtime}\nnumpy>=2.0\npillow>=10\n"
 
 
 def check_free(folder: Path) -> None:
@@ -52,12 +52,11 @@ def write_bundle(row: Result, model: Path, why: str, folder: Path) -> None:
             raise UserError(f"{model} is not the file that was measured. {remedy(row, model)}")
         spec = spec_of(copy)
         package = package_of(row.artifact.runtime)
-        version = row.machine.versions[package]
         texts = {
             "classes.json": _json(spec.classes),
             "model.json": _json(_facts(row, spec, copy.name)),
             "predict.py": _render("predict.py", package=package),
-            "requirements.txt": REQUIREMENTS.format(package=package, version=version),
+            "requirements.txt": REQUIREMENTS.format(runtime=_pinned(row, package)),
             "README.md": _render("README.md", **card(row, spec, why)),
         }
         for name, text in texts.items():
@@ -69,6 +68,12 @@ def write_bundle(row: Result, model: Path, why: str, folder: Path) -> None:
 def remedy(row: Result, model: Path) -> str:
     """How to get the file back: a run makes nothing anew whose folder is there."""
     return f"Remove {model.parent} where it exists, and make it again: {row.command}"
+
+
+def _pinned(row: Result, package: str) -> str:
+    """The version that was measured; results are somebody's text, and pip takes more than names."""
+    version = row.machine.versions.get(package, "")
+    return f"{package}=={version}" if re.fullmatch(r"[\w.+-]+", version) else package
 
 
 def _facts(row: Result, spec: InputSpec, file: str) -> dict[str, Any]:

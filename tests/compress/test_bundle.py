@@ -210,6 +210,19 @@ def test_the_folder_says_what_is_in_it(network: Path, tmp_path: Path) -> None:
         assert said in card
 
 
+@pytest.mark.parametrize("version", [None, "1.0\n--index-url https://example.org"])
+def test_requirements_name_a_version_or_none(
+    network: Path, tmp_path: Path, version: str | None
+) -> None:
+    made = row(network)
+    versions = {} if version is None else {"onnxruntime": version}
+    here = made.machine.model_copy(update={"versions": versions})
+    write_bundle(made.model_copy(update={"machine": here}), network, "", tmp_path)
+    assert (tmp_path / "requirements.txt").read_text().splitlines() == [
+        *("onnxruntime", "numpy>=2.0", "pillow>=10")
+    ]
+
+
 def test_a_folder_with_something_in_it_is_refused(network: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").write_text("precious")

@@ -26,7 +26,7 @@ SIZES = st.integers(1, 10**9)
 RUNTIMES = ("onnxruntime", "openvino")
 TEACHER = result("teacher", role="teacher", latency_s=0.1, top1=0.9)
 ASKED = {
-    "speedup": st.floats(0.1, 300),
+    "speedup": SPEEDUPS,
     "max_accuracy_drop": SHARES,
     "latency_s": SECONDS,
     "min_accuracy": SHARES,
@@ -376,7 +376,7 @@ def test_what_is_no_use_to_relax_is_said_once():
     assert choice.misses == ["no row was measured in openvino: add it to measure.runtimes"]
     assert choice.hints() == [
         "--latency-ms or --max-bytes or --runtime alone lets nothing in: no candidate meets the "
-        "rest."
+        "other bounds."
     ]
     runtime = choose(rows, Budget(latency_s=1, runtime="openvino"))
     assert runtime.hints()[0] == "--runtime onnxruntime alone would let in a in onnxruntime."

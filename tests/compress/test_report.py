@@ -232,7 +232,7 @@ def test_report_without_budget_training_or_fit(tmp_path):
     write_report(ROWS[:3], tmp_path / "b", Budget(50, 0.001), "None")
     text = (tmp_path / "b/report.md").read_text()
     assert "## Nothing fits" in text and "0.90 points" not in text
-    assert "--speedup alone lets nothing in: no row meets the other bound" in text
+    assert "--speedup or --max-accuracy-drop alone lets nothing in: no candidate meets" in text
 
 
 def test_terminal_table_fits_100_columns():

@@ -2,10 +2,12 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from compress.results import SaliencyMethod
 
 PICTURES = 8
 SIDE = 120  # pixels of the longer side, at most
@@ -15,7 +17,7 @@ BOX = (255, 255, 255)
 
 
 def gallery(
-    pictures: np.ndarray, maps: Mapping[str, np.ndarray], boxes: np.ndarray
+    pictures: np.ndarray, maps: Mapping[SaliencyMethod, np.ndarray], boxes: np.ndarray
 ) -> dict[str, list[str]]:
     """JPEGs in base64, one for each of the first pictures: "picture", and by method the overlays.
 
@@ -26,10 +28,9 @@ def gallery(
             (0, 4).
     """
     pictures = pictures[:PICTURES]
-    layers = {"picture": pictures} | {
-        method: [overlay(p, m) for p, m in zip(pictures, found, strict=False)]
-        for method, found in maps.items()
-    }
+    layers: dict[str, Sequence[np.ndarray]] = {"picture": list(pictures)}
+    for method, found in maps.items():
+        layers[method] = [overlay(p, m) for p, m in zip(pictures, found, strict=False)]
     return {
         name: [_thumbnail(picture, boxes[i : i + 1]) for i, picture in enumerate(layer)]
         for name, layer in layers.items()

@@ -1,14 +1,21 @@
 """The recipe's section `saliency`: from annotated frames to the table in the report."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
+from compress.context import BUILT, Context
+from compress.data.pictures import DataSet
 from compress.errors import UserError
+from compress.measure.machine import machine
+from compress.plan import make_plan
 from compress.progress import Progress
 from compress.recipe import load_recipe
 from compress.report.content import content
@@ -17,6 +24,9 @@ from compress.report.saliency import saliency_part, verdict
 from compress.report.write import write_report
 from compress.results import Looks, Result, Saliency, read
 from compress.run import run_recipe
+from compress.saliency.settings import SaliencySettings
+from compress.stage import Stage
+from compress.stages import saliency as stages_saliency
 from tests.compress.result_factory import around, result
 from tests.conftest import tiny_recipe
 
@@ -87,12 +97,47 @@ def test_the_report_shows_it(finished: tuple[Path, list[Result]]) -> None:
     assert read(folder).rows == results
 
 
-def test_a_recipe_without_boxes_says_that_it_cannot_be_told(tmp_path: Path, shapes: Path) -> None:
-    data = {"path": str(shapes), "validation_fraction": 0.25}
-    found = run(recipe(data, {"pictures": 2}), tmp_path)[0].saliency
-    assert found is not None and not found.looks and found.area_share is None and not found.gallery
-    assert "cannot be told: no validation picture has a box" in found.notes[0]
-    assert "cannot be told" in (tmp_path / "reports/tiny/report.md").read_text("utf-8")
+def test_without_boxes_it_says_that_it_cannot_be_told(
+    finished: tuple[Path, list[Result]], tmp_path: Path
+) -> None:
+    """The same pictures without their annotations; the gallery needs none."""
+    out, results = finished
+    artifact = (out / results[0].artifact.path).parent
+    made_of = json.loads((artifact / "stage.json").read_text())["inputs"]
+    stages = artifact.parent
+    pictures = stages / made_of["data"] / BUILT
+    data = DataSet.load(pictures.parent, pictures)
+    bare = tuple(replace(picture, annotations={}) for picture in data.pictures)
+    replace(data, pictures=bare).save(tmp_path / "data")
+    here = machine()
+    context = Context(
+        seed=0,
+        fit="stretch",
+        device=torch.device("cpu"),
+        threads=1,
+        allowed=(),
+        progress=Progress(Console(quiet=True)),
+        data_path=pictures,
+        weights_path=None,
+        tables=tmp_path,
+        machine=here,
+    )
+    folders = {"data": tmp_path / "data", "model": stages / made_of["model"], "artifact": artifact}
+
+    def looked(gallery: bool) -> Saliency:
+        settings = SaliencySettings(pictures=2, methods=["grad_cam"], gallery=gallery)
+        inputs = {role: Stage("test", role, 1, {}) for role in folders}
+        stage = stages_saliency.plan("teacher", settings, "onnxruntime", here, 0, **inputs)
+        stages_saliency.run(stage, folders, tmp_path, context)
+        return stages_saliency.load(tmp_path)
+
+    nothing, shown = looked(gallery=False), looked(gallery=True)
+    assert nothing == Saliency(pictures=0, notes=[stages_saliency.NO_BOXES])
+    assert not shown.looks and shown.area_share is None and shown.notes == nothing.notes
+    assert [len(layer) for layer in shown.gallery.values()] == [2, 2]
+    row = results[0].model_copy(update={"saliency": nothing})
+    text = markdown(content([row, *results[1:2]], None, "title"))
+    assert "teacher in onnxruntime: Where it looks cannot be told" in text
 
 
 def test_faults_of_the_section_are_told_with_their_line(write_recipe: Any, shapes: Path) -> None:
@@ -104,9 +149,6 @@ def test_faults_of_the_section_are_told_with_their_line(write_recipe: Any, shape
 
 
 def test_the_section_changes_no_other_stage(write_recipe: Any, shapes: Path) -> None:
-    from compress.measure.machine import machine
-    from compress.plan import make_plan
-
     with_it = tiny_recipe(shapes) | {"saliency": {}}
     plain, looking = (
         make_plan(load_recipe(write_recipe(x)), machine(), 1)

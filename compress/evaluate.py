@@ -60,7 +60,7 @@ def evaluate_file(
     if places is not None:
         notes: list[str] = []
         data = drop_misplaced(data, notes.append)
-        used, indices = _chosen(data, split)
+        used, indices = chosen(data, split)
         outputs = run_on_pictures(session, data.paths(indices), spec)
         scored = score_points(outputs, data, indices, spec, bounds)
         return Evaluation(scored, used, (*data.skipped, *notes))
@@ -70,13 +70,21 @@ def evaluate_file(
             f"{data_path} has {len(unknown)} classes that {model} does not know "
             f"({', '.join(unknown[:3])}): it was trained on other labels."
         )
-    used, indices = _chosen(data, split)
+    used, indices = chosen(data, split)
     labels = np.array([spec.classes.index(data.pictures[i].label or "") for i in indices])
     logits = run_on_pictures(session, data.paths(indices), spec)
     return Evaluation(score(logits, labels), used, data.skipped)
 
 
-def _chosen(data: DataSet, split: str | None) -> tuple[str, np.ndarray]:
+def chosen(data: DataSet, split: str | None) -> tuple[str, np.ndarray]:
+    """Which part of labelled data to judge on, and the positions of its pictures.
+
+    Args:
+        split: as `evaluate_file` takes it.
+
+    Raises:
+        UserError: no such part, or no pictures in it.
+    """
     labelled = np.flatnonzero([p.is_labelled for p in data.pictures])
     if not len(labelled):
         raise UserError(f"{data.root} has no labelled pictures.")
@@ -88,10 +96,10 @@ def _chosen(data: DataSet, split: str | None) -> tuple[str, np.ndarray]:
         raise UserError(f"--split {used}: choose validation, train or all.")
     if not has_split:
         raise UserError(f"{data.root} has no split: use --split all, or add a split.csv.")
-    chosen = data.indices("validation" if used == "validation" else "train")
-    if not len(chosen):
+    found = data.indices("validation" if used == "validation" else "train")
+    if not len(found):
         raise UserError(f"{data.root} has no pictures in its {used} split: use --split all.")
-    return used, chosen
+    return used, found
 
 
 def predict_points(

@@ -5,10 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compress.errors import UserError
+
 if TYPE_CHECKING:
     from compress.results import Accuracy
 
-Model = Annotated[Path, typer.Argument(help="An ONNX file, or an OpenVINO model (.xml).")]
+Model = Annotated[
+    Path,
+    typer.Argument(help="An ONNX file, an OpenVINO model (.xml), or the folder of a pipeline."),
+]
 Spec = Annotated[
     Path | None,
     typer.Option(help="JSON with height, width, mean, std, classes or points, for a file without."),
@@ -37,9 +42,17 @@ def evaluate(
         typer.Option(help="Points are right within this share of the largest distance between."),
     ] = 0.1,
     iou: Annotated[float, typer.Option(help="A box is right from this overlap (IoU).")] = 0.5,
+    per_picture: Annotated[
+        Path | None, typer.Option(help="Of a pipeline: a CSV file to write, a line a photograph.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
-    """Accuracy of a deployed file, computed in its runtime."""
+    """Accuracy of a deployed file or pipeline, computed in its runtime."""
+    if artifact.is_dir():
+        _pipeline(artifact, data, split, threads, per_picture, as_json)
+        return
+    if per_picture is not None:
+        raise UserError("--per-picture is for the folder of a pipeline, and this is one model.")
     from compress.evaluate import evaluate_file
     from compress.measure.points import Bounds
     from compress.report.units import percent
@@ -59,6 +72,37 @@ def evaluate(
     typer.echo(f"{accuracy.pictures} pictures of {data} ({shown})")
     sure = f"(95 %: {percent(top1.low)} to {percent(top1.high)})"
     typer.echo(f"{accuracy.word} {percent(top1.value)} {sure}, {_beside(accuracy)}")
+
+
+def _pipeline(
+    folder: Path,
+    data_path: Path,
+    split: str | None,
+    threads: int | None,
+    per_picture: Path | None,
+    as_json: bool,
+) -> None:
+    """Judges a pipeline on annotated photographs."""
+    from compress.data.layouts import read_folder
+    from compress.evaluate import chosen
+    from compress.measure.machine import usable_threads
+    from compress.pipeline.cascade import Cascade
+    from compress.pipeline.judge import judge, verdict, write_csv
+    from compress.report.pipeline import verdict_lines
+
+    cascade = Cascade.load(folder, threads or usable_threads())
+    data = read_folder(data_path)
+    used, indices = chosen(data, split)
+    judged = judge(cascade, data, indices.tolist())
+    said = verdict(judged, names_things=bool(cascade.classes))
+    if per_picture is not None:
+        write_csv(judged, per_picture)
+    if as_json:
+        typer.echo(said.model_dump_json(indent=2))
+        return
+    typer.echo(f"{said.pictures} photographs of {data_path} ({used})")
+    for line in verdict_lines(said):
+        typer.echo(line)
 
 
 def _beside(accuracy: "Accuracy") -> str:

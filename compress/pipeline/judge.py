@@ -16,12 +16,11 @@ import numpy as np
 from compress.data.pictures import DataSet, Picture
 from compress.errors import UserError
 from compress.files import write_text
+from compress.input_spec import BOX
 from compress.measure.accuracy import wilson
 from compress.pipeline.cascade import Cascade, Found
 from compress.pipeline.geometry import Point
 from compress.results import Judged, Verdict
-
-CORNERS = ("top_left", "bottom_right")
 
 
 def judge(
@@ -56,7 +55,7 @@ def judge(
 def judged_picture(cascade: Cascade, picture: Picture, found: Found) -> Judged:
     """Compares what was found with a picture's annotations."""
     box = _true_box(picture)
-    both = [found.points[name] for name in CORNERS if name in found.points]
+    both = [found.points[name] for name in BOX if name in found.points]
     iou = inside = None
     if box is not None and len(both) == 2:
         iou = intersection_over_union(tuple(both), box)

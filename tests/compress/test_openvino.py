@@ -36,8 +36,9 @@ from compress.plan import Plan, make_plan
 from compress.progress import Progress
 from compress.quantization import quantize_file, ranges_of
 from compress.recipe import load_recipe
-from compress.report.charts import pareto_chart, svg
+from compress.report.charts import svg
 from compress.report.content import content
+from compress.report.front_chart import pareto_chart
 from compress.results import Result
 from compress.run import run_recipe
 from compress.runtimes import open_session

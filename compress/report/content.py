@@ -8,6 +8,7 @@ from compress.budget import Budget
 from compress.choose import Choice, choose
 from compress.pareto import front_rows
 from compress.report import units
+from compress.report.pipeline import Grid, grids
 from compress.report.remarks import notes, whose
 from compress.report.roles import beside_name, legend
 from compress.report.saliency import SaliencyPart, saliency_part
@@ -90,6 +91,7 @@ class Content:
     definitions: list[tuple[str, str]]  # a term and its meaning
     more: Table
     saliency: SaliencyPart | None
+    pipelines: list[Grid]
     details: list[Detail]
     machine: list[tuple[str, str]]
     commands: list[tuple[str, list[str]]]  # a command and the rows it reproduces
@@ -113,6 +115,7 @@ def content(
         definitions=[*DEFINITIONS, *legend(rows)],
         more=_table(rows, more_columns(rows)),
         saliency=saliency_part(rows),
+        pipelines=grids(rows),
         details=_details(rows),
         machine=_machine(rows),
         commands=list(commands.items()),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from compress.report.content import Content, Detail, Table
+from compress.report.pipeline import Grid
 from compress.report.saliency import SaliencyPart
 from compress.report.say import name
 from compress.report.steps import StepDetail
@@ -27,6 +28,7 @@ def markdown(report: Content) -> str:
         _bullets(f"**{term}**: {meaning}" for term, meaning in report.definitions),
         "## More measurements",
         _table(report.more),
+        *(part for grid in report.pipelines for part in _pipelines(grid)),
         *_saliency(report.saliency),
         "## Candidates",
         *(part for detail in report.details for part in _detail(detail)),
@@ -76,6 +78,16 @@ def _saliency(part: SaliencyPart | None) -> list[str]:
     grid = _grid(part.headings, [_align(numeric) for numeric in part.numeric], rows)
     notes = [_bullets(map(escape, part.notes))] if part.notes else []
     return ["## Where they look", part.meaning, *([grid] if part.rows else []), *notes]
+
+
+def _pipelines(part: Grid) -> list[str]:
+    aligns = [_align(number >= part.words) for number in range(len(part.headings))]
+    grid = _grid(
+        list(map(escape, part.headings)), aligns, (list(map(escape, cells)) for cells in part.rows)
+    )
+    if part.folded:
+        return [f"<details><summary>{html_escape(part.title)}</summary>", grid, "</details>"]
+    return [f"## {escape(part.title)}", part.meaning, grid]
 
 
 def _align(numeric: bool) -> str:

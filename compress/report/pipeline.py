@@ -1,12 +1,23 @@
 """What a report says of pipelines: predicted beside measured, by part and by photograph."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from compress.report import units
 from compress.report.say import name
 from compress.results import Judged, Result, Verdict
 
-Rows = list[list[str]]  # the heading's first
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as text; nothing in it is escaped."""
+
+    title: str
+    meaning: str
+    headings: list[str]
+    rows: list[list[str]]
+    words: int  # the first columns, which hold words; the others hold numbers
+    folded: bool = False
 
 
 def verdict_lines(said: Verdict) -> Iterator[str]:
@@ -35,18 +46,17 @@ def verdict_lines(said: Verdict) -> Iterator[str]:
     yield f"parts, median ms: {', '.join(parts)}"
 
 
-def end_to_end(rows: Sequence[Result]) -> Rows:
-    """A table of the pipelines: what was predicted, and what was measured from bytes to name."""
-    heading = [
-        *("pipeline", "runtime", "ms, predicted", "ms, measured", "difference %"),
-        *("top-1 %, predicted", "top-1 %, measured", "mean IoU", "centre inside %"),
-        *("distance, median %", "angle error, median °", "p95 ms"),
-    ]
-    table = [heading]
+def grids(rows: Sequence[Result]) -> list[Grid]:
+    """Every table of a report of pipelines; none where no row is one."""
+    rows = [row for row in rows if row.pipeline is not None]
+    return [_end_to_end(rows), _parts(rows), *_listed(rows)] if rows else []
+
+
+def _end_to_end(rows: Sequence[Result]) -> Grid:
+    table = []
     for row in rows:
-        if (facts := row.pipeline) is None:
-            continue
-        said, predicted = facts.verdict, facts.predicted_s
+        assert row.pipeline is not None
+        said, predicted = row.pipeline.verdict, row.pipeline.predicted_s
         off = None if predicted is None else row.latency_s / predicted - 1
         table.append(
             [
@@ -55,57 +65,69 @@ def end_to_end(rows: Sequence[Result]) -> Rows:
                 units.ms(predicted),
                 units.ms(row.latency_s),
                 units.NONE if off is None else f"{100 * off:+.1f}",
-                units.percent(facts.predicted_top1),
+                units.percent(row.pipeline.predicted_top1),
                 units.percent(row.accuracy.top1.value),
                 units.significant(said.mean_iou),
                 units.percent(said.centres_inside),
                 units.percent(said.median_distance),
                 units.significant(said.median_angle_error_degrees),
-                units.ms(row.latency[0].p95_s),
             ]
         )
-    return table if len(table) > 1 else []
-
-
-def parts(rows: Sequence[Result]) -> Rows:
-    """A table of where the time goes: median milliseconds of each part on the photographs."""
-    names = list(
-        dict.fromkeys(p for row in rows if row.pipeline for p in row.pipeline.verdict.parts_s)
+    return Grid(
+        "End to end: predicted and measured",
+        "Every combination of networks was predicted from what its stages measured alone: times "
+        "add up, and a stage that is right less often than its teacher lowers the whole in the "
+        "same ratio. The front of the predictions was then measured from the photograph's bytes to "
+        "the name. The choice is made by what was measured. Distances of points are in % of that "
+        "between the true ones.",
+        [
+            *("pipeline", "runtime", "ms, predicted", "ms, measured", "difference %"),
+            *("top-1 %, predicted", "top-1 %, measured", "mean IoU", "centre inside %"),
+            *("distance, median %", "angle error, median °"),
+        ],
+        table,
+        words=2,
     )
-    table = [["pipeline", *(f"{part}, ms" for part in names)]]
+
+
+def _parts(rows: Sequence[Result]) -> Grid:
+    taken = {name(row): row.pipeline.verdict.parts_s for row in rows if row.pipeline}
+    parts = list(dict.fromkeys(part for seconds in taken.values() for part in seconds))
+    return Grid(
+        "Where the time goes",
+        "Median milliseconds of each part over the photographs, one after the other as they were "
+        "judged. A part that a pipeline has not is a dash.",
+        ["pipeline", *parts],
+        [[who, *(units.ms(seconds.get(part)) for part in parts)] for who, seconds in taken.items()],
+        words=1,
+    )
+
+
+def _listed(rows: Sequence[Result]) -> Iterator[Grid]:
     for row in rows:
-        if row.pipeline:
-            taken = row.pipeline.verdict.parts_s
-            table.append([name(row), *(units.ms(taken.get(part)) for part in names)])
-    return table if names else []
-
-
-def listed(rows: Sequence[Result]) -> dict[str, Rows]:
-    """Every further photograph, one by one: a table for each pipeline and set of photographs."""
-    return {
-        f"{name(row)}: {which}": [_LISTED, *map(_line, judged)]
-        for row in rows
-        if row.pipeline
-        for which, judged in row.pipeline.listed.items()
-    }
-
-
-_LISTED = [
-    *("photograph", "who it is", "named", "probability %", "rank"),
-    *("IoU", "centre inside", "distance %", "angle error °", "ms"),
-]
+        for which, judged in row.pipeline.listed.items() if row.pipeline else ():
+            yield Grid(
+                f"{which}, one by one: {name(row)}",
+                "",
+                [
+                    *("photograph", "who it is", "named", "centre inside", "rank"),
+                    *("probability %", "IoU", "distance %", "angle error °", "ms"),
+                ],
+                [_line(x) for x in judged],
+                words=4,
+                folded=True,
+            )
 
 
 def _line(x: Judged) -> list[str]:
-    inside = {None: units.NONE, True: "yes", False: "no"}[x.centre_inside]
     return [
         x.picture,
         x.label or units.NONE,
         x.named or units.NONE,
-        units.percent(x.probability),
+        {None: units.NONE, True: "yes", False: "no"}[x.centre_inside],
         units.whole(x.rank),
+        units.percent(x.probability),
         units.significant(x.iou),
-        inside,
         units.percent(x.distance),
         units.significant(x.angle_error_degrees),
         units.ms(x.seconds),

@@ -174,6 +174,7 @@ function folded(summary, lines) {
 function command(text) {
   const made = find("command").content.cloneNode(true);
   made.querySelector("code").textContent = text;
+  made.querySelector("button").hidden = false;
   return made;
 }
 

@@ -54,7 +54,7 @@ def html(report: Content, rows: Sequence[Result], budget: Budget | None) -> str:
         axes=[(axis, side) for side, axes in _axes(rows).items() for axis in axes],
         charts=(drawn := _charts(rows, budget)),
         drawn=_json(drawn),
-        data=_json(_data(rows, budget)),
+        data=_json(data(rows, budget)),
     )
 
 
@@ -90,7 +90,7 @@ def _charts(rows: Sequence[Result], budget: Budget | None) -> dict[str, charts.S
     return found
 
 
-def _data(rows: Sequence[Result], budget: Budget | None) -> dict[str, Any]:
+def data(rows: Sequence[Result], budget: Budget | None) -> dict[str, Any]:
     """What the page's scripts need beside the charts; fractions and seconds, unrounded."""
     speedups = [1.0, *(row.speedup.ratio.value for row in rows if row.speedup)]
     drops = [100 * drop.value for row in rows if (drop := row.accuracy.top1_drop)]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from compress.pareto import deployed, pareto_front
-from compress.report.table import largest_batch, ratio, smallest_batch
+from compress.report.table import largest_batch, ratio, smallest_batch, task_word
 from compress.results import Interval, Result
 
 
@@ -38,11 +38,12 @@ def x_axes(rows: Sequence[Result]) -> list[Axis]:
 
 def y_axes(rows: Sequence[Result]) -> list[Axis]:
     """How right the answers are."""
+    word = task_word(rows)
     axes = [
-        Axis("top1", "top-1 %", lambda r: _scaled(r.accuracy.top1, 100), more_is_better=True),
+        Axis("top1", f"{word} %", lambda r: _scaled(r.accuracy.top1, 100), more_is_better=True),
         Axis("top5", "top-5 %", lambda r: _exact(r.accuracy.top5, 100), more_is_better=True),
         Axis("log_loss", "log loss, nats", lambda r: _exact(r.accuracy.log_loss)),
-        Axis("drop", "drop of top-1, points", _drop_points),
+        Axis("drop", f"drop of {word}, points", _drop_points),
     ]
     return [axis for axis in axes if any(map(axis.value, rows))]
 

@@ -38,7 +38,7 @@ const BOUNDS = {
     shown: (value) => String(points(value)),
     read: fraction,
     valid: (value) => value >= 0 && value <= 1,
-    said: (value) => `at most ${pointsSaid(value)} of top-1 lost`,
+    said: (value) => `at most ${pointsSaid(value)} of ${data.word} lost`,
     toSlider: (value, [, high]) => (1000 * points(value)) / high,
     fromSlider: (share, [, high]) => fraction(((share * high) / 1000).toFixed(1)),
   },
@@ -85,7 +85,7 @@ function chosen(choice) {
 
 function runnerUp(row, other) {
   const behind = row.top1 - other.top1;
-  const less = behind > 0 ? `${lost(behind)} less top-1` : "the same top-1";
+  const less = behind > 0 ? `${lost(behind)} less ${data.word}` : `the same ${data.word}`;
   return `Runner-up: ${other.name}, ${less}, ${significant(1e3 * other.latency_s)} ms a picture.`;
 }
 
@@ -146,7 +146,7 @@ function missed(choice) {
     }
     if (lossy) {
       const over = significant(100 * (drop - budget.drop), 2);
-      reasons.push(`${lost(drop)} of top-1 lost, ${over} points too many`);
+      reasons.push(`${lost(drop)} of ${data.word} lost, ${over} points too many`);
     }
     return `${row.name}: ${reasons.join("; ")}`;
   });

@@ -10,7 +10,8 @@ from typing import Any
 
 import altair as alt
 
-from compress.choose import Budget, choose, fits
+from compress.budget import Budget
+from compress.choose import choose, fits
 from compress.report.axes import Axis, front, x_axes, y_axes
 from compress.report.charts import BLUE, GREY, ORANGE, Spec, spec
 from compress.report.places import LABELS, Domain, asked, references, sides, x_domain, y_domain

@@ -12,14 +12,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from compress.choose import Budget
+from compress.budget import Budget
 from compress.pareto import deployed
 from compress.report import charts, say, units
 from compress.report.axes import Axis, x_axes, y_axes
 from compress.report.content import Content
 from compress.report.front_chart import pareto_chart
 from compress.report.places import asked
-from compress.report.table import MARK
+from compress.report.table import MARK, task_word
 from compress.report.text import plain
 from compress.results import Result
 from compress.significance import mcnemar
@@ -105,6 +105,7 @@ def data(rows: Sequence[Result], budget: Budget | None) -> dict[str, Any]:
             "speedup": [floor(100 * slowest) / 100 or 0.01, 1.2 * fastest],
             "drop": [0, ceil(min(100.0, lossiest))],
         },
+        "word": task_word(rows),
         "missing": {
             axis.key: [plain(say.name(row)) for row in rows if not axis.value(row)]
             for axes in _axes(rows).values()
@@ -127,7 +128,7 @@ def _row(row: Result) -> dict[str, Any]:
         "drop": drop and drop.value,
         "drop_high": drop and drop.high,
         "headline": _headline(row),
-        "why": say.why(row),
+        "why": say.why(row, None),
         "command": row.command,
     }
 
@@ -137,7 +138,7 @@ def _headline(row: Result) -> list[tuple[str, str]]:
     speedup, drop = row.speedup, row.accuracy.top1_drop
     return [
         *([(units.times(speedup.ratio), "faster, same runtime")] if speedup else []),
-        (f"{units.percent(row.accuracy.top1.value)} %", "top-1"),
+        (f"{units.percent(row.accuracy.top1.value)} %", row.accuracy.word),
         *([_change(drop.value)] if drop else []),
         (f"{units.ms(row.latency_s)} ms", "a picture"),
         (f"{units.megabytes(row.artifact.size_bytes)} MB", "model file"),

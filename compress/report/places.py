@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import log
 
-from compress.choose import Budget
+from compress.budget import Budget
 from compress.pareto import deployed
 from compress.report.axes import Axis
 from compress.results import Result

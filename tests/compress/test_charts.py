@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.choose import Budget
+from compress.budget import Budget
 from compress.pareto import front_rows
 from compress.report.axes import front, x_axes, y_axes
 from compress.report.charts import layers_chart, training_chart

@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from compress.choose import Budget
+from compress.budget import Budget
 from compress.cli.report import report as command
 from compress.errors import UserError
 from compress.report import units

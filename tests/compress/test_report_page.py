@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.choose import Budget, choose
+from compress.budget import Budget
+from compress.choose import choose
 from compress.report.axes import front, x_axes, y_axes
 from compress.report.front_chart import pareto_chart
 from compress.report.page import data

@@ -33,20 +33,23 @@ def run(
 ) -> None:
     """Train, compress, export, measure, report. Run again, it re-uses all that is done."""
     from compress.pipeline.recipe import is_pipeline, load_pipeline_recipe
-    from compress.recipe import load_recipe
+    from compress.recipe import Asked, load_recipe
 
     changes = [*(assignments or []), *([f"device={device}"] if device else [])]
     allowed = allow_builders or []
-    stages = {}
+    command = shlex.join(["compress", *sys.argv[1:]])
     if is_pipeline(recipe):
         if data is not None:
             raise UserError(
                 "--data is for the recipe of one network: a pipeline's recipe and those of its "
                 "stages each say where their own pictures are."
             )
-        loaded, stages = load_pipeline_recipe(recipe, changes, allowed)
+        pipeline, stages = load_pipeline_recipe(recipe, changes, allowed)
+        asked: Asked = pipeline
+        recipes = list(stages.values())
     else:
         loaded = load_recipe(recipe, data, changes, allowed)
+        asked, recipes, pipeline = loaded, [loaded], None
 
     from rich.console import Console
 
@@ -65,29 +68,28 @@ def run(
         from compress.stage import Store
 
         store = Store(out / RUNS / "stages")
-        for each in stages.values() or [loaded]:
+        for each in recipes:
             plan = make_plan(each, machine(), each.measure.threads or usable_threads(), allowed)
             for stage in plan.stages:
                 mark = "done" if store.is_done(stage) else "to do"
                 typer.echo(f"{mark:>5}  {stage.title}  [{stage.folder_name}]")
-        if stages:
+        if pipeline is not None:
             typer.echo("Then the pipelines: those of the teachers, and the predicted front.")
         return
 
     def progress_of(name: str) -> Progress:
         return Progress(console, out / RUNS / name / "run.log")
 
-    command = shlex.join(["compress", *sys.argv[1:]])
     try:
-        if stages:
-            results = run_pipeline(loaded, stages, out, progress_of, command, allowed)
+        if pipeline is not None:
+            results = run_pipeline(pipeline, stages, out, progress_of, command, allowed)
         else:
-            results = run_recipe(loaded, out, progress_of(loaded.name), command, allowed)
+            results = run_recipe(loaded, out, progress_of(asked.name), command, allowed)
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
         raise typer.Exit(130) from None
 
-    budget = budget_of(loaded)
+    budget = budget_of(asked)
     console.print()
     show(results, budget, console)
     if budget:
@@ -96,4 +98,4 @@ def run(
             typer.echo(f"Chosen: {out / choice.picked.artifact.path}\n{plain(choice.why)}")
         else:
             typer.echo(plain(" ".join(["Nothing meets the budget.", *choice.hints()])))
-    typer.echo(f"Report: {out / REPORTS / loaded.name / 'report.html'} (and report.md)")
+    typer.echo(f"Report: {out / REPORTS / asked.name / 'report.html'} (and report.md)")

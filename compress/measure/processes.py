@@ -132,7 +132,7 @@ def time_here(job: dict[str, Any]) -> Run:
     rng = np.random.default_rng(job["seed"])
     # In another order in each process: a model comes to lie elsewhere in memory in each.
     names = rng.permutation(list(job["models"])).tolist()
-    loaded = {name: _load(*job["models"][name], job) for name in names}
+    loaded = {name: _load(job["models"][name], job) for name in names}
     samples = []
     clocks = [frequency_mhz()]
     started, used, stolen = time.perf_counter(), others_cpu_s(), stolen_cpu_s()
@@ -151,10 +151,11 @@ def time_here(job: dict[str, Any]) -> Run:
     )
 
 
-def _load(path: str, runtime: str, job: dict[str, Any]) -> MakeCall:
-    """Loads a model, or a pipeline where the path is a folder."""
+def _load(model: Sequence[str], job: dict[str, Any]) -> MakeCall:
+    """Loads a model, or a pipeline where its path is a folder."""
     import numpy as np
 
+    path, runtime = model
     if Path(path).is_dir():
         from compress.pipeline.cascade import Cascade
 

@@ -12,7 +12,6 @@ from compress.candidate import History
 from compress.comparison import with_comparisons
 from compress.context import Context
 from compress.data.layouts import read_folder
-from compress.data.pictures import DataSet
 from compress.errors import UserError
 from compress.measure.machine import machine, usable_threads
 from compress.pipeline.cascade import Cascade
@@ -231,7 +230,7 @@ class _Run:
         said = verdict(judged, names_things)
         if said.top1 is None:
             raise UserError(f"{self.recipe.name}: the last stage of every way must name things.")
-        data = DataSet.load(self.store.folder(self.data), Path())
+        found = member.predicted
         return Result(
             recipe=self.recipe.name,
             run=timing.key,
@@ -241,7 +240,7 @@ class _Run:
             candidate=member.name,
             role="teacher" if member.name == TEACHER else "candidate",
             lineage=[f"{stage}: {network}" for stage, network in member.networks.items()],
-            artifact=self._facts(member, data),
+            artifact=self._facts(member),
             accuracy=Accuracy(
                 pictures=said.pictures,
                 top1=said.top1,
@@ -251,15 +250,15 @@ class _Run:
             latency=[Latency.model_validate(timed["latency"][_row(member)])],
             pipeline=PipelineFacts(
                 networks=member.networks,
-                predicted_s=member.predicted and member.predicted.predicted_s,
-                predicted_top1=member.predicted and member.predicted.predicted_top1,
+                predicted_s=None if found is None else found.predicted_s,
+                predicted_top1=None if found is None else found.predicted_top1,
                 verdict=said,
                 listed=self._listed(member),
             ),
             machine=self.machine,
         )
 
-    def _facts(self, member: Member, data: DataSet) -> ArtifactFacts:
+    def _facts(self, member: Member) -> ArtifactFacts:
         """Of the folder: the files of all networks together."""
         folder = self.store.folder(member.judged)
         inputs = [i for role, i in member.judged.inputs.items() if role != "data"]

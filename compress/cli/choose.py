@@ -170,7 +170,7 @@ def _locate(row: Result, folders: list[Path]) -> Path | None:
     for folder in folders:
         for parent in (Path.cwd(), *folder.resolve().parents):
             file = inside(parent, row.artifact.path)
-            if file is not None and file.is_file():
+            if file is not None and file.exists():
                 return file
     return None
 

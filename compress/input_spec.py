@@ -13,6 +13,7 @@ from compress.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image
 
 METADATA_KEY = "compress.input"
 TOP1, RIGHT = "top-1", "right answers"
@@ -73,8 +74,7 @@ def load_picture(path: Path, height: int, width: int, fit: str) -> "np.ndarray":
         with Image.open(path) as file:
             # JPEG can be decoded at 1/2, 1/4, 1/8 of its size: 20-megapixel photographs in no time.
             file.draft("RGB", (2 * width, 2 * height))
-            turned = ImageOps.exif_transpose(file)
-            picture = turned.convert("RGB")
+            picture = upright_rgb(file)
     except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise OSError(str(error)) from error
     if picture.size != (width, height):
@@ -83,6 +83,18 @@ def load_picture(path: Path, height: int, width: int, fit: str) -> "np.ndarray":
         else:
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(picture, dtype=np.uint8)
+
+
+def upright_rgb(file: "Image") -> "Image":
+    """An opened picture of any mode as RGB, 8 bits a channel, its EXIF orientation applied."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    turned = ImageOps.exif_transpose(file)
+    if turned.mode.startswith("I"):  # 16 bits; Pillow would clip all but the darkest to white
+        high = np.asarray(turned).astype(np.int64) >> 8
+        turned = Image.fromarray(high.clip(0, 255).astype(np.uint8))
+    return turned.convert("RGB")
 
 
 def normalise(pictures: "np.ndarray", spec: InputSpec) -> "np.ndarray":

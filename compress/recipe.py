@@ -130,6 +130,7 @@ class MeasureSettings(RecipeModel):
     rounds: Annotated[int, Field(ge=5, le=10_000)] = 20  # a process's samples at batch 1
     throughput_batch: Annotated[int, Field(ge=2)] = 32
     throughput_rounds: Annotated[int, Field(ge=1, le=1000)] = 2
+    batches: list[Annotated[int, Field(ge=2)]] = []  # further ones, in as many rounds
     # When points are right: all within this distance, in units of the largest between two of them.
     tolerance: Positive = USUAL.tolerance
     iou: Annotated[float, Field(gt=0, le=1)] = USUAL.iou  # when a box is right: at least this

@@ -14,7 +14,7 @@ from compress.results import Accuracy, Machine, SinglePictureClasses
 from compress.runtimes import Runtime, open_session, package_of
 from compress.stage import Stage
 
-VERSION = 1
+VERSION = 2  # 2: answers, calibration, slices
 FILE = "accuracy.json"
 
 
@@ -63,7 +63,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     if artifact.spec.points:
         accuracy = score_points(logits, data, validation, artifact.spec, context.bounds)
     else:
-        accuracy = score(logits, data.labels[validation], single_picture)
+        trained_on = data.labels[data.indices("train")]
+        accuracy = score(logits, data.labels[validation], single_picture, trained_on)
     context.progress.note(
         f"{accuracy.word} {accuracy.top1.value:.1%} of {accuracy.pictures} validation pictures"
     )

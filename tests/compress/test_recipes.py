@@ -17,16 +17,11 @@ from compress.run import run_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 FEW = {"individuals": 4, "pictures": 72}
+CROPS = {"width": 160, "height": 128, "size": 40}
 SMALL_DATA = {
     "teachers.synthetic_whales:heads": {**FEW, "unlabelled": 8, "size": 32},
     "teachers.whale_frames:frames": {**FEW, "unlabelled": 8, "width": 96, "height": 64},
-    "teachers.whale_frames:synthetic_head_crops": {
-        **FEW,
-        "width": 160,
-        "height": 128,
-        "size": 40,
-        "margin": 0.25,
-    },
+    "teachers.whale_frames:synthetic_head_crops": {**FEW, **CROPS},
 }
 
 

@@ -96,6 +96,7 @@ def test_what_is_for_the_other_task_is_refused(write_recipe: Write, tmp_path: Pa
         ({"box": ["x", "y", "w"]}, "data.box: "),
         ({"points": POINTS, "box": ["x", "y", "w", "h"]}, "give points or a box"),
         ({"points": POINTS, "label_column": "whale"}, "label_column is for classes"),
+        ({"points": {name: ["x", "y"] for name in BOX}}, "these two points are a box"),
     ],
 )
 def test_faults_of_points(

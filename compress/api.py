@@ -15,10 +15,20 @@ from compress.choose import Budget, Choice
 from compress.choose import choose as choose_row
 from compress.evaluate import evaluate_file as evaluate
 from compress.evaluate import predict_files as predict
+from compress.evaluate import predict_points
 from compress.report.join import join as load_results
 from compress.results import Result
 
-__all__ = ["Choice", "Result", "choose", "evaluate", "load_results", "predict", "run"]
+__all__ = [
+    "Choice",
+    "Result",
+    "choose",
+    "evaluate",
+    "load_results",
+    "predict",
+    "predict_points",
+    "run",
+]
 
 
 def run(

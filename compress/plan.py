@@ -78,6 +78,9 @@ def make_plan(
         "threads": threads,
     }
 
+    # How near is right; a class is right or not.
+    bounds = None if recipe.data.point_columns is None else recipe.measure.bounds
+
     # The teacher is measured as it is served today, too.
     served: list[Runtime] = [*recipe.measure.runtimes, "torch"]
     models: list[tuple[str, Role, str | None, Sequence[Runtime], Stage]] = [
@@ -96,6 +99,8 @@ def make_plan(
                         views, seed, data_stage, teacher_stage
                     )
                 described = _described(kind, settings, seed, allowed)
+                if bounds is not None and getattr(module, "JUDGES", False):
+                    described["bounds"] = bounds._asdict()
                 if getattr(module, "MEASURES", False):
                     inputs["teacher_artifact"] = teacher_artifact
                     described["measured_on"] = measured_on
@@ -109,7 +114,7 @@ def make_plan(
     for name, role, control_of, run_in, model in models:
         for runtime in run_in:
             artifact = export.plan(name, runtime, data_stage, model)
-            judged = accuracy.plan(name, runtime, machine, data_stage, artifact)
+            judged = accuracy.plan(name, runtime, machine, data_stage, artifact, bounds)
             entries.append(Entry(name, role, control_of, runtime, model, artifact, judged))
     latency_stage = latency.plan(recipe.measure, machine, threads, entries)
     ends = [entry.accuracy for entry in entries]

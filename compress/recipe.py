@@ -11,9 +11,13 @@ from pydantic import AfterValidator, Field, ValidationError, create_model, model
 
 from compress import steps
 from compress.builders import split_name
+from compress.data.targets import PointColumns
 from compress.errors import UserError
 from compress.grid import Grid, expand, is_grid
+from compress.input_spec import BOX
+from compress.measure.points import USUAL, Bounds
 from compress.recipe_file import SET, KeyPath, RecipeFile, read_recipe_file, set_value
+from compress.recipe_task import fit_to_task, task_faults
 from compress.runtimes import Deployed
 from compress.training.settings import Fraction, RecipeModel, TrainSettings
 
@@ -22,17 +26,25 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 NAME = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$"
 
 Channel = tuple[float, float, float]
+PointName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")]
+XY = Annotated[list[str], Field(min_length=2, max_length=2)]
 Positive = Annotated[float, Field(gt=0)]
 
 
 class DataSettings(RecipeModel):
-    """Where the pictures are: a `path`, or a `builder` that makes them."""
+    """Where the pictures are, and what is to be predicted of them.
+
+    They lie at a `path`, or a `builder` makes them. Predicted are classes, unless `points` or a
+    `box` name the columns, in pixels, that points are annotated in.
+    """
 
     path: str | None = None  # a folder or a CSV file; relative to the recipe
     builder: str | None = None  # package.module:function(folder, **settings)
     settings: dict[str, Any] = {}  # of the builder
     picture_column: str | None = None
     label_column: str | None = None
+    points: Annotated[dict[PointName, XY], Field(min_length=1)] | None = None  # name: [x, y]
+    box: Annotated[list[str], Field(min_length=4, max_length=4)] | None = None  # x y width height
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2  # where no split is given
     fit: Literal["crop", "stretch"] = "crop"  # how other aspect ratios are brought to the input
 
@@ -40,7 +52,22 @@ class DataSettings(RecipeModel):
     def _one_source(self) -> "DataSettings":
         if (self.path is None) == (self.builder is None):
             raise ValueError("give either path (or --data) or builder")
+        if self.points is not None and self.box is not None:
+            raise ValueError("give points or a box: a box is two points, top_left and bottom_right")
+        if self.point_columns is not None and self.label_column is not None:
+            raise ValueError("label_column is for classes: remove it, or points and box")
         return self
+
+    @property
+    def point_columns(self) -> PointColumns | None:
+        """Where the points are annotated; None where classes are to be predicted."""
+        if self.box is not None:
+            return PointColumns.of(BOX, self.box)
+        if self.points is not None:
+            return PointColumns.of(
+                list(self.points), [c for xy in self.points.values() for c in xy]
+            )
+        return None
 
 
 class TeacherSettings(RecipeModel):
@@ -102,13 +129,20 @@ class MeasureSettings(RecipeModel):
     throughput_batch: Annotated[int, Field(ge=2)] = 32
     throughput_rounds: Annotated[int, Field(ge=1, le=1000)] = 2
     batches: list[Annotated[int, Field(ge=2)]] = []  # further ones, in as many rounds
+    # When points are right: all within this distance, in units of the largest between two of them.
+    tolerance: Positive = USUAL.tolerance
+    iou: Annotated[float, Field(gt=0, le=1)] = USUAL.iou  # when a box is right: at least this
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(self.tolerance, self.iou)
 
 
 class BudgetSettings(RecipeModel):
     """What is asked for; the report names the model that meets it."""
 
     speedup: Annotated[float, Field(gt=0)]
-    max_accuracy_drop: Fraction  # of top-1, as a fraction: 0.02 is two points
+    max_accuracy_drop: Fraction  # of top-1 (or of right points), as a fraction: 0.02 is two points
 
 
 @cache
@@ -245,6 +279,11 @@ def load_recipe(
         faults += [_fault(file, grid, detail) for detail in error.errors()]
     faults += _refused_builders(file, grid, recipe, allowed)
     faults += _run_nowhere(file, grid, recipe)
+    if recipe is not None:
+        for at, what in task_faults(recipe):
+            key, where = grid.written(at)
+            faults.append((_line(file, where), _shown(key), what))
+        recipe = fit_to_task(recipe)
     if faults or recipe is None:
         # A union reports a fault once for each of its members, a grid for each of its points.
         unique = list(dict.fromkeys(sorted(faults)))
@@ -348,7 +387,7 @@ def _fault(file: RecipeFile, grid: Grid, detail: Any) -> tuple[int, str, str]:
     return _line(file, where), _shown(key), what
 
 
-_LOSSES = ("kd", "dkd", "dist")
+_LOSSES = ("kd", "dkd", "dist", "points")
 
 
 def _is_number(text: str) -> bool:

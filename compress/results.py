@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from compress.errors import UserError
 from compress.files import write_text
+from compress.input_spec import RIGHT, TOP1
 from compress.runtimes import Runtime
 
 # 2: samples by process, step reports, dropped; 3: answers, slices, percentiles, conditions
@@ -89,14 +90,40 @@ class Slice(_Record):
     top1: Interval
 
 
+class PointErrors(_Record):
+    """How far predicted points are from the true ones, and when a picture counts as right.
+
+    Distances are relative to the largest between two true points of the picture (a head's length, a
+    box's diagonal), with a single point to the picture's diagonal.
+    """
+
+    tolerance: float | None = None  # right: every point at most this far; not of boxes
+    least_iou: float | None = None  # right: a box whose intersection over union is at least this
+    median_distance: float  # over all points
+    p90_distance: float
+    mean_iou: float | None = None  # of boxes
+    # Of the direction from the second point to the first, where there are two; not of boxes.
+    median_angle_degrees: float | None = None
+
+    @property
+    def rule(self) -> str:
+        """When a picture is right, in words."""
+        if self.least_iou is not None:
+            return f"the box has an intersection over union of at least {self.least_iou:g}"
+        return (
+            f"every point is at most {self.tolerance:g} off, in units of the largest distance "
+            "between the true points (a single point: of the picture's diagonal)"
+        )
+
+
 class Accuracy(_Record):
     """Computed from the artifact in its runtime, on the validation split."""
 
     pictures: int
-    top1: Interval
-    top5: float
-    log_loss: float  # nats
-    macro_recall: float  # mean over the classes present in the validation split
+    top1: Interval  # pictures answered right; where points are predicted, as `points` says
+    top5: float | None = None  # this and the next two: of classes
+    log_loss: float | None = None  # nats
+    macro_recall: float | None = None  # mean over the classes present in the validation split
     single_picture_classes: SinglePictureClasses | None = None
     slices: list[Slice] = []  # fewest training pictures first; [] where these are not known
     calibration_error: float | None = None  # in [0, 1], see compress/measure/accuracy.py
@@ -106,6 +133,12 @@ class Accuracy(_Record):
     top1_drop: Interval | None = None  # teacher minus this, paired
     drop_p_value: float | None = None  # McNemar's exact test: both are right equally often
     agreement: float | None = None  # share of the pictures on which both name the same class
+    points: PointErrors | None = None  # None where classes are predicted
+
+    @property
+    def word(self) -> str:
+        """What the share of pictures that are answered right is called."""
+        return RIGHT if self.points else TOP1
 
 
 class Percentile(_Record):

@@ -15,10 +15,14 @@ from compress.candidate import History
 from compress.choose import Budget
 from compress.context import Context
 from compress.data.pictures import DataSet
+from compress.data.targets import labels_of
 from compress.errors import UserError
+from compress.input_spec import InputSpec
 from compress.measure.accuracy import agreement, paired_drop
 from compress.measure.latency import speedup
 from compress.measure.machine import machine, usable_threads
+from compress.measure.points import Bounds
+from compress.measure.right import judge
 from compress.plan import Entry, Plan, make_plan, weights_path
 from compress.progress import Progress
 from compress.recipe import Recipe
@@ -88,6 +92,7 @@ def _run(
         weights_path=weights_path(recipe),
         tables=out / RUNS / TABLES,
         machine=here,
+        bounds=recipe.measure.bounds,
     )
     with progress.tree({stage.key: stage.title for stage in plan.stages}):
         for stage in plan.stages:
@@ -159,7 +164,7 @@ def _result(
         training=past.training,
         steps=list(past.steps),
         dropped=past.dropped if _judged(entry) else None,
-        notes=_notes(entry, artifact, past, scored, data),
+        notes=_notes(entry, artifact, past, scored, data, plan.recipe.measure.bounds),
         machine=here,
     )
 
@@ -171,7 +176,12 @@ def _judged(entry: Entry) -> bool:
 
 
 def _notes(
-    entry: Entry, artifact: Artifact, past: History, scored: Accuracy, data: DataSet
+    entry: Entry,
+    artifact: Artifact,
+    past: History,
+    scored: Accuracy,
+    data: DataSet,
+    bounds: Bounds,
 ) -> list[str]:
     """What a reader must know of a row."""
     notes = []
@@ -190,14 +200,24 @@ def _notes(
             f"There are only {scored.pictures} validation pictures: an accuracy is known to "
             f"± {(scored.top1.high - scored.top1.low) / 2:.0%} at best."
         )
-    labels = data.labels[data.indices("validation")]
-    guess = float(np.bincount(labels).max() / len(labels))
-    if scored.top1.low <= guess:
+    guess, share = _best_guess(data, artifact.spec, bounds)
+    if scored.top1.low <= share:
         notes.append(
-            f"The teacher is no better than always naming the commonest class ({guess:.1%}): check "
-            "the order of its classes, mean, std and image_size."
+            f"The teacher is no better than always naming {guess} ({share:.1%}): check the order "
+            f"of its {'points' if data.points else 'classes'}, mean, std and image_size."
         )
     return notes
+
+
+def _best_guess(data: DataSet, spec: InputSpec, bounds: Bounds) -> tuple[str, float]:
+    """What to answer without a look at the picture, and the share of pictures it is right for."""
+    validation = data.indices("validation")
+    if not spec.points:
+        labels = data.labels[validation]
+        return "the commonest class", float(np.bincount(labels).max() / len(labels))
+    middle = np.median(labels_of(data, spec)[data.indices("train")], axis=0)
+    answers = np.tile(middle, (len(validation), 1))
+    return "the middle place", float(judge(data, validation, spec, bounds)(answers).mean())
 
 
 def _with_comparisons(results: list[Result]) -> list[Result]:

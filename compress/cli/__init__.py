@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from compress.cli.bench import bench
 from compress.cli.check import check
 from compress.cli.choose import choose
 from compress.cli.eval import evaluate
@@ -25,6 +26,7 @@ app.command()(choose)
 app.command()(report)
 app.command("eval")(evaluate)
 app.command()(predict)
+app.command()(bench)
 app.command()(check)
 app.command()(schema)
 

@@ -1,14 +1,17 @@
 """`compress eval`: the accuracy of any deployed file on labelled pictures."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from compress.results import Accuracy
 
 Model = Annotated[Path, typer.Argument(help="An ONNX file, or an OpenVINO model (.xml).")]
 Spec = Annotated[
     Path | None,
-    typer.Option(help="JSON with height, width, mean, std, classes, for a file without them."),
+    typer.Option(help="JSON with height, width, mean, std, classes or points, for a file without."),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; without it, all cores.")]
 
@@ -22,13 +25,28 @@ def evaluate(
     ] = None,
     threads: Threads = None,
     spec: Spec = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a model of points: the columns of each point's x and y (of a box: of x, y, "
+            "width, height), a comma between; without it, <point>_x,<point>_y,… (x,y,width,height)."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(help="Points are right within this share of the largest distance between."),
+    ] = 0.1,
+    iou: Annotated[float, typer.Option(help="A box is right from this overlap (IoU).")] = 0.5,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
     """Accuracy of a deployed file, computed in its runtime."""
     from compress.evaluate import evaluate_file
+    from compress.measure.points import Bounds
     from compress.report.units import percent
 
-    evaluation = evaluate_file(artifact, data, split, threads, spec)
+    named = columns.split(",") if columns else []
+    bounds = Bounds(tolerance, iou)
+    evaluation = evaluate_file(artifact, data, split, threads, spec, named, bounds)
     accuracy = evaluation.accuracy
     for skipped in evaluation.skipped:
         typer.echo(f"Left out: {skipped}", err=True)
@@ -39,8 +57,23 @@ def evaluate(
     shown = "all: the model may have been trained on some" if split is None else evaluation.split
     shown = shown if evaluation.split == "all" else f"{evaluation.split} split"
     typer.echo(f"{accuracy.pictures} pictures of {data} ({shown})")
-    typer.echo(
-        f"top-1 {percent(top1.value)} (95 %: {percent(top1.low)} to {percent(top1.high)}), "
-        f"top-5 {percent(accuracy.top5)}, macro recall {percent(accuracy.macro_recall)}, "
-        f"log loss {accuracy.log_loss:.3f}"
-    )
+    sure = f"(95 %: {percent(top1.low)} to {percent(top1.high)})"
+    typer.echo(f"{accuracy.word} {percent(top1.value)} {sure}, {_beside(accuracy)}")
+
+
+def _beside(accuracy: "Accuracy") -> str:
+    """The numbers beside the share that is right."""
+    from compress.report.units import percent, significant
+
+    if (errors := accuracy.points) is None:
+        return (
+            f"top-5 {percent(accuracy.top5)}, macro recall {percent(accuracy.macro_recall)}, "
+            f"log loss {significant(accuracy.log_loss)}"
+        )
+    median, p90 = percent(errors.median_distance), percent(errors.p90_distance)
+    found = [f"distance: median {median} %, p90 {p90} %"]
+    if errors.mean_iou is not None:
+        found.append(f"mean IoU {percent(errors.mean_iou)} %")
+    if errors.median_angle_degrees is not None:
+        found.append(f"angle error: median {errors.median_angle_degrees:.1f} degrees")
+    return f"{', '.join(found)}\nright: {errors.rule}"

@@ -6,8 +6,12 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from compress.data.pictures import DataSet
 from compress.errors import UserError
 from compress.input_spec import InputSpec, preprocess
+from compress.measure.points import Bounds, errors
+from compress.measure.right import coordinates, judge
+from compress.placement import to_picture
 from compress.results import Accuracy, Interval, SinglePictureClasses, Slice
 from compress.runtimes import Session
 
@@ -23,7 +27,7 @@ def run_on_pictures(
     """float32 (n, classes) logits for picture files, prepared exactly as in deployment.
 
     Raises:
-        UserError: a file that is no picture, or a model whose outputs are not the spec's classes.
+        UserError: a file that is no picture, or a model whose outputs are not the spec's.
     """
     size = session.batch_size or batch_size
     chunks = [paths[start : start + size] for start in range(0, len(paths), size)]
@@ -36,16 +40,17 @@ def infer(session: Session, pictures: np.ndarray, spec: InputSpec) -> np.ndarray
     A file with a fixed batch gets its pictures repeated up to that number.
 
     Raises:
-        UserError: outputs that are not one number for each of the spec's classes.
+        UserError: not as many outputs as the spec has classes, or coordinates of points.
     """
     count = len(pictures)
     if session.batch_size:
         pictures = np.resize(pictures, (session.batch_size, *pictures.shape[1:]))
     logits = session.run(pictures)[:count]
-    if logits.shape != (count, len(spec.classes)):
+    if logits.shape != (count, spec.outputs):
+        named = f"{len(spec.points)} points" if spec.points else f"{len(spec.classes)} classes"
         raise UserError(
             f"The model gives an output of shape {logits.shape} for {count} pictures, but its "
-            f"input spec names {len(spec.classes)} classes."
+            f"input spec names {named}."
         )
     return logits
 
@@ -126,6 +131,24 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
 def agreement(one: Sequence[int], other: Sequence[int]) -> float | None:
     """The share of pictures on which both give the same answer; None where they are not known."""
     return float(np.mean(np.equal(one, other))) if one and other else None
+
+
+def score_points(
+    outputs: np.ndarray, data: DataSet, indices: np.ndarray, spec: InputSpec, bounds: Bounds
+) -> Accuracy:
+    """The same for a network that predicts points; a picture is right as `judge` says.
+
+    Args:
+        outputs: (n, 2 x points) for the pictures at `indices`.
+    """
+    correct = judge(data, indices, spec, bounds)(outputs)
+    true, sizes = data.coordinates[indices], data.sizes[indices]
+    return Accuracy(
+        pictures=len(correct),
+        top1=wilson(int(correct.sum()), len(correct)),
+        correct="".join("1" if c else "0" for c in correct),
+        points=errors(to_picture(coordinates(outputs), sizes, spec), true, sizes, spec, bounds),
+    )
 
 
 def _logsumexp(logits: np.ndarray) -> np.ndarray:

@@ -33,8 +33,9 @@ def plan(
     settings: MeasureSettings, machine: Machine, threads: int, entries: "list[Entry]"
 ) -> Stage:
     """Latency belongs to a machine and its runtimes: both are part of the key."""
-    # Which runtimes were asked for stands in the rows' names.
-    described = settings.model_dump(exclude={"runtimes"}) | {"threads": threads}
+    # Which runtimes were asked for stands in the rows' names; what is right takes no time.
+    unused = {"runtimes", "tolerance", "iou"}
+    described = settings.model_dump(exclude=unused) | {"threads": threads}
     # The memory that a virtual machine is given changes by a little; nothing here depends on it.
     described["machine"] = machine.model_dump(exclude={"memory_bytes"})
     artifacts = {row_name(e.candidate, e.runtime): e.artifact for e in entries}

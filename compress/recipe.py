@@ -113,6 +113,7 @@ class MeasureSettings(RecipeModel):
     rounds: Annotated[int, Field(ge=5, le=10_000)] = 20  # a process's samples at batch 1
     throughput_batch: Annotated[int, Field(ge=2)] = 32
     throughput_rounds: Annotated[int, Field(ge=1, le=1000)] = 2
+    batches: list[Annotated[int, Field(ge=2)]] = []  # further ones, in as many rounds
 
 
 class BudgetSettings(RecipeModel):

@@ -5,7 +5,7 @@ file (report, choose) need neither torch nor a runtime.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -13,7 +13,8 @@ from compress.errors import UserError
 from compress.files import write_text
 from compress.runtimes import Runtime
 
-SCHEMA_VERSION = 2  # 2: samples by process, step reports, dropped
+# 2: samples by process, step reports, dropped; 3: answers, slices, percentiles, conditions
+SCHEMA_VERSION: Final = 3
 RESULTS_FILE = "results.jsonl"
 
 Role = Literal["teacher", "candidate", "control"]
@@ -77,6 +78,17 @@ class SinglePictureClasses(_Record):
     top1: float
 
 
+class Slice(_Record):
+    """The validation pictures of all classes that had about as many pictures to train on."""
+
+    name: str
+    fewest: int  # training pictures of such a class
+    most: int | None  # None: any number
+    classes: int
+    pictures: int
+    top1: Interval
+
+
 class Accuracy(_Record):
     """Computed from the artifact in its runtime, on the validation split."""
 
@@ -86,8 +98,22 @@ class Accuracy(_Record):
     log_loss: float  # nats
     macro_recall: float  # mean over the classes present in the validation split
     single_picture_classes: SinglePictureClasses | None = None
+    slices: list[Slice] = []  # fewest training pictures first; [] where these are not known
+    calibration_error: float | None = None  # in [0, 1], see compress/measure/accuracy.py
     correct: str  # one '1' or '0' per validation picture, in the data set's order
-    top1_drop: Interval | None = None  # teacher minus this, paired; None for the teacher
+    answers: list[int] = []  # the class named for each; [] before schema 3
+    # Against the teacher in the same runtime; None for the teacher.
+    top1_drop: Interval | None = None  # teacher minus this, paired
+    drop_p_value: float | None = None  # McNemar's exact test: both are right equally often
+    agreement: float | None = None  # share of the pictures on which both name the same class
+
+
+class Percentile(_Record):
+    """What `percent` of all calls take at most, with 99 % confidence; None: too few samples."""
+
+    percent: int
+    bound_s: float | None
+    needs_samples: int
 
 
 class Latency(_Record):
@@ -96,12 +122,16 @@ class Latency(_Record):
     batch: int
     threads: int
     median_s: float
-    p95_s: float
+    p95_s: float  # of the samples; `percentiles` says what may be promised
     pictures_per_s: float
     # Raw, one list a process; the i-th samples of its artifacts are one interleaved round.
     samples_s: list[list[float]]
+    percentiles: list[Percentile] = []  # p50, p90, p95, p99
     # Cores that other processes used while this was timed, the largest over the processes kept.
     disturbance_cores: float | None = None
+    steal_cores: float | None = None  # the part of it that went to other virtual machines
+    frequency_mhz: tuple[float, float] | None = None  # lowest and highest of the fastest core
+    warnings: list[str] = []  # what casts doubt on these numbers: cause and what to do
 
     @field_validator("samples_s", mode="before")
     @classmethod
@@ -172,7 +202,7 @@ class StepReport(_Record):
 class Result(_Record):
     """One artifact in one runtime, everything that was measured about it."""
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[3] = SCHEMA_VERSION
     recipe: str
     run: str  # content key of the plan
     data: str  # content key of the data stage: pictures and split
@@ -185,7 +215,10 @@ class Result(_Record):
     artifact: ArtifactFacts
     accuracy: Accuracy
     latency: list[Latency]
-    peak_memory_bytes: int | None = None  # of a fresh process that loads the file and runs it once
+    # Of a fresh process that loads the file and runs it once.
+    peak_memory_bytes: int | None = None
+    cold_start_s: float | None = None  # loading and the first call; the runtime was imported before
+    energy_j: float | None = None  # of the CPU package for one call at batch 1, where it is counted
     speedup: Speedup | None = None  # against the teacher in the same runtime, same threads, batch 1
     throughput_speedup: Speedup | None = None  # the same at the largest batch measured
     speedup_as_served: Speedup | None = None  # against the teacher in torch eager, batch 1
@@ -195,6 +228,12 @@ class Result(_Record):
     dropped: str | None = None  # why this row is no candidate for a choice, in a sentence
     notes: list[str] = []
     machine: Machine
+
+    @field_validator("schema_version", mode="before")
+    @classmethod
+    def _migrated(cls, value: Any) -> Any:
+        """Older lines lack fields, and the validators above read what was written otherwise."""
+        return SCHEMA_VERSION if value in (1, 2) else value
 
     @property
     def latency_s(self) -> float:

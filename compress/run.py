@@ -16,7 +16,7 @@ from compress.candidate import History
 from compress.context import Context
 from compress.data.pictures import DataSet
 from compress.errors import UserError
-from compress.measure.accuracy import paired_drop
+from compress.measure.accuracy import agreement, paired_drop
 from compress.measure.latency import speedup
 from compress.measure.machine import machine, usable_threads
 from compress.plan import Entry, Plan, make_plan, weights_path
@@ -25,6 +25,7 @@ from compress.recipe import Recipe
 from compress.report.write import write_report
 from compress.results import RESULTS_FILE, Accuracy, Latency, Machine, Result, append, read
 from compress.seeding import derive
+from compress.significance import mcnemar
 from compress.stage import Stage, Store
 
 FEW_PICTURES = 100  # validation pictures below which a report warns
@@ -164,7 +165,7 @@ def _result(
         artifact=artifact.facts(out, entry.runtime),
         accuracy=scored,
         latency=[Latency.model_validate(x) for x in timed["latency"][row]],
-        peak_memory_bytes=timed["peak_memory_bytes"][row],
+        **timed["first_run"][row],
         training=past.training,
         steps=list(past.steps),
         dropped=past.dropped if _judged(entry) else None,
@@ -222,11 +223,7 @@ def _with_comparisons(results: list[Result]) -> list[Result]:
         if result.role != "teacher":
             if result.training == reference.training:  # inherited: the candidate was not trained
                 update["training"] = None
-            update["accuracy"] = result.accuracy.model_copy(
-                update={
-                    "top1_drop": paired_drop(reference.accuracy.correct, result.accuracy.correct)
-                }
-            )
+            update["accuracy"] = _judged_against(reference.accuracy, result.accuracy)
         if control is not None:
             gain = paired_drop(result.accuracy.correct, control.accuracy.correct)
             update["gain_over_control"] = gain
@@ -237,6 +234,16 @@ def _with_comparisons(results: list[Result]) -> list[Result]:
             update["speedup_as_served"] = _against(served, result, 0)
         compared.append(result.model_copy(update=update))
     return compared
+
+
+def _judged_against(reference: Accuracy, accuracy: Accuracy) -> Accuracy:
+    return accuracy.model_copy(
+        update={
+            "top1_drop": paired_drop(reference.correct, accuracy.correct),
+            "drop_p_value": mcnemar(reference.correct, accuracy.correct),
+            "agreement": agreement(reference.answers, accuracy.answers),
+        }
+    )
 
 
 def _against(reference: Result, result: Result, which: int) -> object:

@@ -51,9 +51,11 @@ def class_folders(root: Path, each: int = 12, unlabelled: int = 6) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def as_disturbed_as_tests_are() -> Iterator[None]:
-    """Tests run beside each other: measuring until it is quiet would take three times as long."""
+    """Tests run beside each other: measuring until it is quiet would take three times as long, and
+    no test asks how long a first run takes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("compress.measure.processes.ATTEMPTS", 1)
+        patch.setattr("compress.measure.memory.PROCESSES", 1)
         yield
 
 

@@ -17,10 +17,11 @@ from typing import Any
 import psutil
 
 from compress.errors import UserError
+from compress.measure.conditions import QUIET_CORES, about_machine
+from compress.measure.machine import frequency_mhz, usable_threads
 from compress.results import Latency
 
 FAILED = 3  # exit status for what the user can mend; the message is on stderr
-QUIET_CORES = 0.1  # that others may use while a process times
 ATTEMPTS = 3  # of a process that is disturbed
 
 
@@ -38,6 +39,8 @@ class Run:
 
     samples: list[tuple[str, int, list[float]]]  # name, batch, seconds
     disturbance_cores: float  # that other processes used meanwhile
+    steal_cores: float = 0.0  # and other virtual machines, which is part of it
+    frequency_mhz: Sequence[float] = ()  # as seen at times, where the system tells
 
 
 def time_in_processes(
@@ -64,23 +67,28 @@ def time_in_processes(
         "threads": threads,
         "allowed": list(allowed),
     }
-    samples: dict[tuple[str, int], list[list[float]]] = {}
-    disturbance_cores = 0.0
+    runs: list[Run] = []
     for process in range(processes):
-        run = _quietest(job | {"seed": process})
-        disturbance_cores = max(disturbance_cores, run.disturbance_cores)
+        runs.append(_quietest(job | {"seed": process}))
+        progress(process + 1, processes)
+    samples: dict[tuple[str, int], list[list[float]]] = {}
+    for run in runs:
         for name, batch, seconds in run.samples:
             samples.setdefault((name, batch), []).append(seconds)
-        progress(process + 1, processes)
-    return {
-        name: [
-            summarise(samples[name, batch], batch, threads).model_copy(
-                update={"disturbance_cores": disturbance_cores}
-            )
-            for batch in rounds
-        ]
-        for name in models
+    clocks = [clock for run in runs for clock in run.frequency_mhz]
+    conditions: dict[str, Any] = {
+        "disturbance_cores": max(run.disturbance_cores for run in runs),
+        "steal_cores": max(run.steal_cores for run in runs),
+        "frequency_mhz": (min(clocks), max(clocks)) if clocks else None,
     }
+    warnings = about_machine(threads, usable_threads(), **conditions)
+
+    def latency(name: str, batch: int) -> Latency:
+        found = summarise(samples[name, batch], batch, threads)
+        update = conditions | {"warnings": [*warnings, *found.warnings]}
+        return found.model_copy(update=update)
+
+    return {name: [latency(name, batch) for batch in rounds] for name in models}
 
 
 def _quietest(job: dict[str, Any]) -> Run:
@@ -120,7 +128,8 @@ def time_here(job: dict[str, Any]) -> Run:
         path, runtime = job["models"][name]
         sessions[name] = open_session(Path(path), runtime, job["threads"], tuple(job["allowed"]))
     samples = []
-    started, used = time.perf_counter(), others_cpu_s()
+    clocks = [frequency_mhz()]
+    started, used, stolen = time.perf_counter(), others_cpu_s(), stolen_cpu_s()
     for batch, rounds in job["rounds"].items():
         inputs = {
             name: rng.standard_normal((int(batch), 3, *s.picture_size)).astype(np.float32)
@@ -128,8 +137,14 @@ def time_here(job: dict[str, Any]) -> Run:
         }
         timed = time_interleaved(sessions, inputs, rounds, job["seed"])
         samples += [(name, int(batch), seconds) for name, seconds in timed.items()]
-    used = others_cpu_s() - used
-    return Run(samples, max(0.0, used / (time.perf_counter() - started)))
+        clocks.append(frequency_mhz())
+    elapsed_s = time.perf_counter() - started
+    return Run(
+        samples,
+        max(0.0, others_cpu_s() - used) / elapsed_s,
+        max(0.0, stolen_cpu_s() - stolen) / elapsed_s,
+        [clock for clock in clocks if clock],
+    )
 
 
 def others_cpu_s() -> float:
@@ -141,6 +156,11 @@ def others_cpu_s() -> float:
     kinds = ("user", "nice", "system", "irq", "softirq", "steal")  # not all are on every system
     busy = sum(getattr(times, kind, 0.0) for kind in kinds)
     return float(busy) - time.process_time()
+
+
+def stolen_cpu_s() -> float:
+    """Seconds of CPU that a hypervisor gave to others instead, where the system counts them."""
+    return float(getattr(psutil.cpu_times(), "steal", 0.0))
 
 
 def _main() -> None:

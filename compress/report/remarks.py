@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from compress.pareto import deployed
 from compress.report import units
 from compress.report.roles import FROM_SCRATCH, NO_TEACHER, role
+from compress.report.say import names
 from compress.results import Interval, Result
 
 # What the candidate has and its control has not, by the kind of control.
@@ -14,25 +16,40 @@ WORTH = {
 }
 WORTH_OF_OTHERS = "it has {} of top-1 over its control"
 
+ALIKE = "cannot be told apart at 95 %, neither in latency nor in top-1: each may be the better one."
+
 
 def remarks(row: Result, rows: Sequence[Result]) -> list[str]:
-    """Why the row was dropped, its notes, and what it gained over its control.
+    """Why the row was dropped, its notes, what casts doubt on its times, and what it gained over
+    its control.
 
     Args:
         rows: all that are reported, the control among them.
     """
     dropped = [f"dropped. {row.dropped}"] if row.dropped is not None else []
     gained = [_gained(row, row.gain_over_control, rows)] if row.gain_over_control else []
-    return [*dropped, *row.notes, *gained]
+    doubts = dict.fromkeys(warning for x in row.latency for warning in x.warnings)
+    return [*dropped, *row.notes, *doubts, *gained]
 
 
 def notes(rows: Sequence[Result]) -> list[tuple[list[Result], str]]:
-    """Every remark, and of which rows of a candidate it is true: in several runtimes, often."""
-    found: dict[tuple[str, str], list[Result]] = {}
+    """Every remark once, and of which rows it is true."""
+    from compress.uncertainty import alike, draw  # NumPy: not for every command
+
+    competing = deployed(rows)
+    groups = [([competing[i] for i in group], ALIKE) for group in alike(draw(competing))]
+    found: dict[str, list[Result]] = {}
     for row in rows:
         for remark in remarks(row, rows):
-            found.setdefault((row.candidate, remark), []).append(row)
-    return [(group, remark) for (_, remark), group in found.items()]
+            found.setdefault(remark, []).append(row)
+    return [*groups, *((group, remark) for remark, group in found.items())]
+
+
+def whose(group: Sequence[Result], rows: Sequence[Result], runtimes: bool = True) -> str:
+    """Whom a remark is about, of all rows; without `runtimes`, only the candidates."""
+    if 1 < len(group) == len(rows):
+        return "all rows"
+    return names(group) if runtimes else ", ".join(dict.fromkeys(row.candidate for row in group))
 
 
 def _gained(row: Result, gain: Interval, rows: Sequence[Result]) -> str:

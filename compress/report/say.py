@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -32,10 +33,17 @@ def name(row: Result) -> str:
 
 
 def names(group: Sequence[Result]) -> str:
-    """Rows of one candidate: `small in onnxruntime, openvino and openvino-bf16`."""
-    *others, last = (row.artifact.runtime for row in group)
-    runtimes = f"{', '.join(others)} and {last}" if others else last
-    return f"{group[0].candidate} in {runtimes}"
+    """Rows by candidate: `small in onnxruntime, openvino and openvino-bf16; large in openvino`."""
+    runtimes: dict[str, list[str]] = defaultdict(list)
+    for row in group:
+        runtimes[row.candidate].append(row.artifact.runtime)
+    return "; ".join(f"{candidate} in {listed(found)}" for candidate, found in runtimes.items())
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def why(row: Result, probability: float | None) -> str:

@@ -11,9 +11,8 @@ from rich.text import Text
 
 from compress.budget import Budget
 from compress.pareto import deployed, front_rows
-from compress.report.remarks import notes
+from compress.report.remarks import notes, whose
 from compress.report.roles import beside_name, legend
-from compress.report.say import names
 from compress.report.table import MARK, columns
 from compress.report.text import plain as plain
 from compress.results import Result
@@ -53,7 +52,7 @@ def results_table(
         below.append(Text(f"Budget: {budget}."))
     one_runtime = len({row.artifact.runtime for row in deployed(rows)}) < 2
     below += [
-        Text(plain(f"{group[0].candidate if one_runtime else names(group)}: {remark}"))
+        Text(plain(f"{whose(group, rows, runtimes=not one_runtime)}: {remark}"))
         for group, remark in notes(rows)
     ]
     return Group(table, *below)

@@ -12,7 +12,7 @@ from compress.results import Accuracy, Machine, SinglePictureClasses
 from compress.runtimes import Runtime, open_session, package_of
 from compress.stage import Stage
 
-VERSION = 1
+VERSION = 2  # 2: answers, calibration, slices
 FILE = "accuracy.json"
 
 
@@ -45,7 +45,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         )
     validation = data.indices("validation")
     logits = run_on_pictures(session, data.paths(validation), artifact.spec)
-    accuracy = score(logits, data.labels[validation], single_picture)
+    trained_on = data.labels[data.indices("train")]
+    accuracy = score(logits, data.labels[validation], single_picture, trained_on)
     context.progress.note(
         f"top-1 {accuracy.top1.value:.1%} of {accuracy.pictures} validation pictures"
     )

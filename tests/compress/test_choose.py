@@ -335,6 +335,7 @@ def test_a_dropped_row_is_never_offered_and_it_is_said_why():
     assert nothing.relaxations == []
     alone = choose([dropped], Budget(5, 0.02))
     assert alone.picked is None and alone.relaxations == []
+    assert alone.misses == [f"int8 in onnxruntime: dropped. {REASON}"]
 
 
 def test_nothing_fits_names_what_each_misses():

@@ -108,8 +108,9 @@ class DataSet:
 
         The root is not written: the same pictures elsewhere are the same data set.
         """
+        rows: list[list[object]]
         rows = [[p.path, p.label, p.split, p.annotations] for p in self.pictures]
-        record = {"skipped": self.skipped, "pictures": rows}
+        record: dict[str, object] = {"skipped": self.skipped, "pictures": rows}
         if self.points:
             rows = [[*row, p.points, p.size] for row, p in zip(rows, self.pictures, strict=True)]
             record |= {"pictures": rows, "points": self.points}

@@ -27,8 +27,8 @@ def judge(data: DataSet, indices: np.ndarray, spec: InputSpec, bounds: Bounds) -
     def right(outputs: np.ndarray) -> np.ndarray:
         found = to_picture(coordinates(outputs), sizes, spec)
         if spec.is_box:
-            return iou(found, true) >= bounds.iou
-        return (distances(found, true, sizes) <= bounds.tolerance).all(1)
+            return np.asarray(iou(found, true) >= bounds.iou)
+        return np.asarray((distances(found, true, sizes) <= bounds.tolerance).all(1))
 
     return right
 

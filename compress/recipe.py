@@ -48,9 +48,12 @@ class TeacherSettings(RecipeModel):
 
     `weights` is a safetensors file (or a torch file that holds tensors only), relative to the
     recipe, or `torchvision:VGG16_Weights.IMAGENET1K_FEATURES`, which downloads.
+
+    Or it is an `onnx` file, relative to the recipe: then only what it answers can be used.
     """
 
-    builder: str
+    builder: str | None = None
+    onnx: str | None = None
     settings: dict[str, Any] = {}
     weights: str | None = None
     image_size: Annotated[int, Field(ge=8, le=2048)] = 224
@@ -72,6 +75,15 @@ class TeacherSettings(RecipeModel):
 
     @model_validator(mode="after")
     def _weights_or_training(self) -> "TeacherSettings":
+        if (self.builder is None) == (self.onnx is None):
+            raise ValueError("give either builder (and weights, or train), or onnx")
+        if self.onnx is not None:
+            used = {"settings", "weights", "only", "views", "train"} & self.model_fields_set
+            if used:
+                raise ValueError(
+                    f"an onnx file is taken as it is: remove {', '.join(sorted(used))}"
+                )
+            return self
         if self.weights is None and self.train is None:
             raise ValueError("give weights, or train, or both: a teacher must know something")
         if self.only is not None and (self.train is None or self.weights is None):
@@ -197,7 +209,9 @@ def runtimes_of(recipe: Recipe, chain: Sequence[Any]) -> list[Deployed]:
 
 def builders_of(recipe: Recipe) -> list[tuple[KeyPath, str]]:
     """Every builder that the recipe names, with its key path."""
-    found: list[tuple[KeyPath, str]] = [(("teacher", "builder"), recipe.teacher.builder)]
+    found: list[tuple[KeyPath, str]] = []
+    if recipe.teacher.builder is not None:
+        found.append((("teacher", "builder"), recipe.teacher.builder))
     if recipe.data.builder is not None:
         found.append((("data", "builder"), recipe.data.builder))
     for name, chain in recipe.candidates.items():
@@ -244,6 +258,7 @@ def load_recipe(
         faults += [_fault(file, grid, detail) for detail in error.errors()]
     faults += _refused_builders(file, grid, recipe, allowed)
     faults += _run_nowhere(file, grid, recipe)
+    faults += _need_code(file, grid, recipe)
     if faults or recipe is None:
         # A union reports a fault once for each of its members, a grid for each of its points.
         unique = list(dict.fromkeys(sorted(faults)))
@@ -288,6 +303,25 @@ def _run_nowhere(file: RecipeFile, grid: Grid, recipe: Recipe | None) -> list[tu
             f"add {files_run_in[0]} to measure.runtimes"
         )
         faults.append((_line(file, at), _shown(at), what))
+    return faults
+
+
+def _need_code(file: RecipeFile, grid: Grid, recipe: Recipe | None) -> list[tuple[int, str, str]]:
+    """First steps that change the teacher's network, where the teacher is an ONNX file."""
+    if recipe is None or recipe.teacher.onnx is None:
+        return []
+    faults = []
+    for name, chain in recipe.candidates.items():
+        kind, settings = chosen(chain[0])
+        on_file = getattr(steps.discover()[kind], "on_file", lambda _: False)
+        if getattr(settings, "student", None) is not None or on_file(settings):
+            continue
+        key, where = grid.written(("candidates", name, 0, kind))
+        what = (
+            "changes the teacher's network, and an ONNX file holds no code to change: distil into "
+            "a student first, or give the teacher's builder and weights"
+        )
+        faults.append((_line(file, where), _shown(key), what))
     return faults
 
 
@@ -401,4 +435,7 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
     if teacher.weights is not None and not teacher.weights.startswith("torchvision:"):
         weights = str((folder / teacher.weights).resolve())
         teacher = teacher.model_copy(update={"weights": weights})
+    if teacher.onnx is not None:
+        onnx = str((folder / teacher.onnx).resolve())
+        teacher = teacher.model_copy(update={"onnx": onnx})
     return recipe.model_copy(update={"data": data, "teacher": teacher})

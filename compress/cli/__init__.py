@@ -7,6 +7,7 @@ import typer
 from compress.cli.check import check
 from compress.cli.choose import choose
 from compress.cli.eval import evaluate
+from compress.cli.init import init
 from compress.cli.predict import predict
 from compress.cli.report import report
 from compress.cli.run import run
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(init)
 app.command()(run)
 app.command()(choose)
 app.command()(report)

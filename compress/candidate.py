@@ -51,7 +51,7 @@ class Candidate:
     ) -> "Candidate":
         """A new network with weights drawn from `seed`."""
         with torch_seed(seed, "weights"):
-            model = build(builder, settings, len(spec.classes), allowed)
+            model = build(builder, settings, spec.outputs, allowed)
         check_forward(model, spec, builder)
         return cls(model, builder, settings, spec, lineage)
 
@@ -109,7 +109,7 @@ class Candidate:
                 deployed=past.deployed,
             )
         with torch.random.fork_rng(devices=[]):
-            model = build(metadata["builder"], metadata["settings"], len(spec.classes), allowed)
+            model = build(metadata["builder"], metadata["settings"], spec.outputs, allowed)
         replaced = tuple(Replaced(*change) for change in metadata.get("replaced", ()))
         restructure(model, replaced, tensors)
         load_into(model, tensors, path)
@@ -158,7 +158,7 @@ def check_forward(model: nn.Module, spec: InputSpec, builder: str) -> None:
     """Runs two empty pictures in training mode: better now than after hours of a teacher's.
 
     Raises:
-        UserError: the network does not take such pictures, or gives anything but logits.
+        UserError: the network does not take such pictures, or gives no such outputs.
     """
     trial = copy.deepcopy(model).train()  # a copy: batch norms take notice of what they see
     with torch.no_grad():
@@ -168,8 +168,9 @@ def check_forward(model: nn.Module, spec: InputSpec, builder: str) -> None:
             raise UserError(
                 f"{builder} does not take pictures of {spec.height} x {spec.width}: {error}"
             ) from error
-    if not isinstance(outputs, torch.Tensor) or outputs.shape != (2, len(spec.classes)):
+    if not isinstance(outputs, torch.Tensor) or outputs.shape != (2, spec.outputs):
         got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
         raise UserError(
-            f"{builder} gives {got} for two pictures; expected logits {(2, len(spec.classes))}."
+            f"{builder} gives {got} for two pictures; expected "
+            f"{'coordinates' if spec.points else 'logits'} {(2, spec.outputs)}."
         )

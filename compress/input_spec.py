@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 METADATA_KEY = "compress.input"
+TOP1, RIGHT = "top-1", "right answers"
 BOX = ("top_left", "bottom_right")  # the two points that are a box
 
 
@@ -47,6 +48,11 @@ class InputSpec(BaseModel):
     @property
     def is_box(self) -> bool:
         return self.points == BOX
+
+    @property
+    def word(self) -> str:
+        """What the share of pictures that the network answers right is called."""
+        return RIGHT if self.points else TOP1
 
     def at(self, size: int) -> "InputSpec":
         """The same spec for square inputs of `size` pixels."""

@@ -34,6 +34,7 @@ class Entry:
     model: Stage  # the stage that made the candidate
     artifact: Stage
     accuracy: Stage
+    saliency: Stage | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def make_plan(
         export,
         latency,
         onnx_teacher,
+        saliency,
         teacher,
         teacher_outputs,
     )
@@ -90,6 +92,9 @@ def make_plan(
         "threads": threads,
     }
 
+    # How near is right; a class is right or not.
+    bounds = None if recipe.data.point_columns is None else recipe.measure.bounds
+
     # The teacher is measured as it is served today, too: a file is served as it is.
     served: list[Runtime] = [*recipe.measure.runtimes]
     served += ["torch"] if recipe.teacher.onnx is None else []
@@ -109,6 +114,8 @@ def make_plan(
                         views, seed, data_stage, teacher_stage
                     )
                 described = _described(kind, settings, seed, allowed)
+                if bounds is not None and getattr(module, "JUDGES", False):
+                    described["bounds"] = bounds._asdict()
                 if getattr(module, "MEASURES", False):
                     inputs["teacher_artifact"] = teacher_artifact
                     described["measured_on"] = measured_on
@@ -122,10 +129,15 @@ def make_plan(
     for name, role, control_of, run_in, model in models:
         for runtime in run_in:
             artifact = export.plan(name, runtime, data_stage, model)
-            judged = accuracy.plan(name, runtime, machine, data_stage, artifact)
-            entries.append(Entry(name, role, control_of, runtime, model, artifact, judged))
+            judged = accuracy.plan(name, runtime, machine, data_stage, artifact, bounds)
+            looked = None
+            if recipe.saliency and runtime == run_in[0]:
+                looked = saliency.plan(
+                    name, recipe.saliency, runtime, machine, seed, data_stage, model, artifact
+                )
+            entries.append(Entry(name, role, control_of, runtime, model, artifact, judged, looked))
     latency_stage = latency.plan(recipe.measure, machine, threads, entries)
-    ends = [entry.accuracy for entry in entries]
+    ends = [stage for entry in entries for stage in (entry.accuracy, entry.saliency) if stage]
     ordered = list(_in_order([*ends, latency_stage]))
     return Plan(recipe, data_stage, entries, latency_stage, ordered)
 

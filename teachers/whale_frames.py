@@ -30,6 +30,9 @@ CANONICAL = {
     "bonnet_tip": (BONNET_AT.real, BONNET_AT.imag),
     "blowhead": (BLOWHEAD_AT.real, BLOWHEAD_AT.imag),
 }  # in fractions of an aligned head, as in the heads of the competition's community
+# How far a head reaches past its two points, in head lengths: behind the blowhead, ahead of the
+# bonnet tip, to either side. As the boxes of synthetic frames have it.
+BEHIND, AHEAD, BESIDE = 0.3, 0.2, 0.6
 QUALITY = 95  # of JPEG
 
 
@@ -86,14 +89,33 @@ def head_crops(folder: Path, *, source: Path, margin: float = 0.25, size: int = 
 
 def aligned_heads(folder: Path, *, source: Path, size: int = 224) -> None:
     """Writes each annotated head in the pose of a passport photograph (size x size): train.csv,
-    split.csv where `source` has one, imgs/.
+    split.csv where `source` has one, head_boxes.csv in pixels of the crop, imgs/.
+
+    The box is the head's own in that pose, the same in every crop. A frame's upright box, turned
+    with the head, would no longer fit it: it would cover 95 % of the crop, in half of them all.
     """
     data = read_folder(source)
+    box = [f"{size * x:.2f}" for x in aligned_box()]
+    boxes: list[list[str | None]] = []
     for name, picture in _annotated(data):
         found = [_point(picture, point) for point in POINTS]
         view = brought_to(found, [CANONICAL[point] for point in POINTS], 1.0)
         _write(folder / "imgs" / name, data.root / picture.path, view, size)
+        boxes.append([name, *box])
+    _write_table(folder / "head_boxes.csv", ["Image", "x", "y", "width", "height"], boxes)
     _write_labels(folder, data)
+
+
+def aligned_box() -> tuple[float, float, float, float]:
+    """x, y, width, height of the head in an aligned head, in fractions of its side."""
+    (tip, middle), (blowhead, _) = (CANONICAL[point] for point in POINTS)
+    length = tip - blowhead
+    return (
+        blowhead - BEHIND * length,
+        middle - BESIDE * length,
+        (BEHIND + 1 + AHEAD) * length,
+        2 * BESIDE * length,
+    )
 
 
 def _annotated(data: DataSet) -> Iterator[tuple[str, Picture]]:

@@ -8,7 +8,6 @@ import csv
 import io
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import median
 
@@ -17,44 +16,11 @@ import numpy as np
 from compress.data.pictures import DataSet, Picture
 from compress.errors import UserError
 from compress.files import write_text
+from compress.input_spec import BOX
 from compress.measure.accuracy import wilson
 from compress.pipeline.cascade import Cascade, Found
 from compress.pipeline.geometry import Point
-from compress.results import Interval
-
-CORNERS = ("top_left", "bottom_right")
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One photograph; None where it has no such annotation, or the cascade finds no such thing."""
-
-    picture: str
-    label: str | None
-    named: str | None  # None: not sure enough to give a name
-    probability: float | None  # of the most probable name
-    rank: int | None  # of the right name, 1 is the best; None where the cascade does not know it
-    iou: float | None  # intersection over union of the boxes, 0 to 1
-    centre_inside: bool | None  # whether the middle of the found box lies in the true one
-    distance: float | None  # mean of the points' distances, in distances of the true points
-    angle_error_degrees: float | None  # of the direction between the two points, 0 to 180
-    seconds: float  # from the file's bytes to the name
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What all photographs say together."""
-
-    pictures: int
-    top1: Interval | None
-    top5: float | None
-    named: float | None  # share that got a name at all
-    mean_iou: float | None
-    centres_inside: float | None
-    median_distance: float | None
-    median_angle_error_degrees: float | None
-    p50_s: float
-    p95_s: float
+from compress.results import Judged, Verdict
 
 
 def judge(
@@ -89,7 +55,7 @@ def judge(
 def judged_picture(cascade: Cascade, picture: Picture, found: Found) -> Judged:
     """Compares what was found with a picture's annotations."""
     box = _true_box(picture)
-    both = [found.points[name] for name in CORNERS if name in found.points]
+    both = [found.points[name] for name in BOX if name in found.points]
     iou = inside = None
     if box is not None and len(both) == 2:
         iou = intersection_over_union(tuple(both), box)
@@ -120,6 +86,7 @@ def judged_picture(cascade: Cascade, picture: Picture, found: Found) -> Judged:
         distance=distance,
         angle_error_degrees=angle,
         seconds=found.total_s,
+        parts_s=found.seconds,
     )
 
 
@@ -147,15 +114,19 @@ def verdict(judged: Sequence[Judged], names_things: bool) -> Verdict:
         median_angle_error_degrees=_over(judged, "angle_error_degrees", median),
         p50_s=float(np.quantile(seconds, 0.5)),
         p95_s=float(np.quantile(seconds, 0.95)),
+        parts_s={name: median(x.parts_s[name] for x in judged) for name in judged[0].parts_s},
     )
 
 
 def write_csv(judged: Sequence[Judged], path: Path) -> None:
     """One line a photograph; empty where nothing could be judged."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, [x.name for x in fields(Judged)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(x) for x in judged)
+    columns = [name for name in Judged.model_fields if name != "parts_s"]
+    parts = list(judged[0].parts_s) if judged else []
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*columns, *(f"{part}_s" for part in parts)])
+    for x in judged:
+        writer.writerow([*(getattr(x, name) for name in columns), *(x.parts_s[p] for p in parts)])
     write_text(path, out.getvalue())
 
 

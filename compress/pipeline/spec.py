@@ -1,7 +1,7 @@
 """What a pipeline folder says of itself (`pipeline.json`): its networks and where each looks."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -65,7 +65,7 @@ class Stage(_Model):
 class PipelineSpec(_Model):
     """The stages in order, and how sure the last must be to give a name."""
 
-    version: int = Field(1, ge=1, le=1)
+    version: Literal[1] = 1
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     min_probability: Annotated[float, Field(ge=0, lt=1)] = 0.0
 

@@ -51,6 +51,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         std=described["std"],
         fit=described["fit"],
         classes=data.classes,
+        points=data.points,
     )
     given = read_onnx(context.weights_path)
     noted = noted_spec(given)
@@ -88,10 +89,10 @@ def check_same(
     expected = np.concatenate(
         [session.run(np.repeat(p[None], batch, axis=0))[:1] for p in pictures]
     )
-    if expected.shape != (len(pictures), len(spec.classes)):
+    if expected.shape != (len(pictures), spec.outputs):
         raise UserError(
-            f"teacher.onnx gives outputs of {expected.shape[1:]} for a picture, but the data has "
-            f"{len(spec.classes)} classes: use the pictures that it was trained on."
+            f"teacher.onnx gives outputs of {expected.shape[1:]} for a picture, but the data asks "
+            f"for {spec.outputs}: use the pictures that it was trained on."
         )
     try:
         got = OnnxSession(ours, threads=1).run(pictures)

@@ -103,7 +103,7 @@ def test_the_drawing_marks_the_box_and_shows_the_crops(folder, data):
     assert page.shape[1] > picture.width  # two crops stand beside it
     left, top = found.points["top_left"]
     band = page.shape[0] - picture.height
-    near = page[band + int(top) - 3 : band + int(top) + 4, int(left) + 20]
-    assert (np.abs(near - np.array([230, 159, 0])).sum(1) < 30).any()
+    near = page[band + int(top) - 3 : band + int(top) + 4, int(left) + 20].astype(int)
+    assert (np.abs(near - np.array([0xD5, 0x5E, 0])).sum(1) < 30).any()
     tiny = Image.new("RGB", (1, 1))
     assert drawn(tiny, found, cascade, "").width > 1

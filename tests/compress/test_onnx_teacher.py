@@ -116,7 +116,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"takes pictures of \(32, 32\).*image_size is 64"):
         check_same(given, made, pictures, SPEC.at(64), False)
     two = SPEC.model_copy(update={"classes": CLASSES[:2]})
-    with pytest.raises(UserError, match="but the data has 2 classes"):
+    with pytest.raises(UserError, match="but the data asks for 2"):
         check_same(given, made, pictures, two, False)
     other = network()
     nn.init.zeros_(other.classifier.weight)

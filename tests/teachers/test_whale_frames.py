@@ -45,6 +45,15 @@ def test_points_of_a_crop_keep_their_direction_and_lie_in_it(folders):
         assert all(0 <= x <= 64 for end in here for x in (end.real, end.imag))
 
 
+def test_the_box_of_an_aligned_head_is_what_a_frame_in_that_pose_would_have(folders):
+    """Blowhead and bonnet tip where the crop has them: the frames' own rule gives the box."""
+    boxes = [tuple(p.annotations.values()) for p in by_name(folders / "heads").values()]
+    bonnet, blowhead = synthetic_whales.BONNET_AT, synthetic_whales.BLOWHEAD_AT
+    expected = synthetic_whales._head_box((64 * bonnet, 64 * blowhead))
+    assert boxes == [pytest.approx(expected, abs=0.01)] * 24
+    assert whale_frames.aligned_box() == pytest.approx([x / 64 for x in expected])
+
+
 def _ends(a):
     return (
         complex(a["bonnet_tip_x"], a["bonnet_tip_y"]),

@@ -30,6 +30,7 @@ class Timed:
 
     path: Path
     runtime: str
+    threads: int | None = None  # None: as many as all the others
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,10 @@ def time_in_processes(
     from compress.measure.latency import summarise
 
     job = {
-        "models": {name: [str(m.path), m.runtime] for name, m in models.items()},
+        "models": {
+            name: [str(m.path), m.runtime, m.threads or threads] for name, m in models.items()
+        },
         "rounds": {str(batch): count for batch, count in rounds.items()},
-        "threads": threads,
         "allowed": list(allowed),
     }
     samples: dict[tuple[str, int], list[list[float]]] = {}
@@ -74,12 +76,12 @@ def time_in_processes(
         progress(process + 1, processes)
     return {
         name: [
-            summarise(samples[name, batch], batch, threads).model_copy(
+            summarise(samples[name, batch], batch, model.threads or threads).model_copy(
                 update={"disturbance_cores": disturbance_cores}
             )
             for batch in rounds
         ]
-        for name in models
+        for name, model in models.items()
     }
 
 
@@ -117,8 +119,8 @@ def time_here(job: dict[str, Any]) -> Run:
     # In another order in each process: a model comes to lie elsewhere in memory in each.
     sessions = {}
     for name in rng.permutation(list(job["models"])).tolist():
-        path, runtime = job["models"][name]
-        sessions[name] = open_session(Path(path), runtime, job["threads"], tuple(job["allowed"]))
+        path, runtime, threads = job["models"][name]
+        sessions[name] = open_session(Path(path), runtime, threads, tuple(job["allowed"]))
     samples = []
     started, used = time.perf_counter(), others_cpu_s()
     for batch, rounds in job["rounds"].items():

@@ -69,7 +69,7 @@ def pareto_chart(rows: Sequence[Result], budget: Budget | None) -> Spec:
         _labels(base, "right", align="left", dx=7, dy=-9),
         _labels(base, "below", align="center", dy=15),
     ]
-    return _spec(alt.layer(*layers), height=430)
+    return sized_spec(alt.layer(*layers), height=430)
 
 
 def training_chart(rows: Sequence[Result], measure: str) -> Spec | None:
@@ -98,7 +98,7 @@ def training_chart(rows: Sequence[Result], measure: str) -> Spec | None:
             tooltip=["candidate:N", "epoch:Q", alt.Tooltip("value:Q", title=title, format=".3~f")],
         )
     )
-    return _spec(chart, height=260)
+    return sized_spec(chart, height=260)
 
 
 def svg(spec: Spec) -> str:
@@ -133,7 +133,7 @@ def _version() -> str:
     return alt.SCHEMA_VERSION.removeprefix("v").rsplit(".", 1)[0]
 
 
-def _spec(chart: Any, height: int) -> Spec:
+def sized_spec(chart: Any, height: int) -> Spec:
     """A plain dictionary; as wide as what holds it. (altair's own types are loose: Any.)"""
     sized = chart.properties(width="container", height=height).configure_view(stroke=None)
     sized = sized.configure_axis(gridOpacity=0.5, labelFontSize=11, titleFontSize=12)

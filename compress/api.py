@@ -10,15 +10,27 @@ print(choice.picked.artifact.path, choice.why)
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from compress.choose import Budget, Choice
+from compress.budget import Budget
+from compress.choose import Choice
 from compress.choose import choose as choose_row
 from compress.evaluate import evaluate_file as evaluate
 from compress.evaluate import predict_files as predict
+from compress.evaluate import predict_points
 from compress.report.join import join as load_results
 from compress.results import Result
 
-__all__ = ["Choice", "Result", "choose", "evaluate", "load_results", "predict", "run"]
+__all__ = [
+    "Choice",
+    "Result",
+    "choose",
+    "evaluate",
+    "load_results",
+    "predict",
+    "predict_points",
+    "run",
+]
 
 
 def run(
@@ -47,6 +59,15 @@ def run(
     return run_recipe(loaded, Path(out), progress, shlex.join(words), allow_builders)
 
 
-def choose(results: Sequence[Result], speedup: float, max_accuracy_drop: float) -> Choice:
-    """The most accurate result that is fast enough; `choice.picked` is None where nothing fits."""
-    return choose_row(results, Budget(speedup, max_accuracy_drop))
+def choose(
+    results: Sequence[Result],
+    speedup: float | None = None,
+    max_accuracy_drop: float | None = None,
+    **more: Any,
+) -> Choice:
+    """The most accurate result that meets the budget; `choice.picked` is None where nothing fits.
+
+    Args:
+        more: other fields of `compress.budget.Budget`: latency_s, min_accuracy, confidence, …
+    """
+    return choose_row(results, Budget(speedup, max_accuracy_drop, **more))

@@ -1,6 +1,7 @@
 """Networks by name. A recipe is data from somebody: it may name builders under a few packages only.
 
-A builder is a function `builder(num_classes=..., **settings) -> nn.Module`, named
+A builder is a function `builder(num_classes=..., **settings) -> nn.Module`; of a network that
+predicts points, `num_classes` is the number of its coordinates. It is named
 `package.module:function`, or `package.function`. `timm:resnet18` goes through `timm.create_model`.
 """
 
@@ -108,8 +109,8 @@ def _version(package: str) -> str:
         return "missing"
 
 
-def build(name: str, settings: dict[str, Any], classes: int, allowed: Sequence[str]) -> "nn.Module":
-    """Calls a builder.
+def build(name: str, settings: dict[str, Any], outputs: int, allowed: Sequence[str]) -> "nn.Module":
+    """Calls a builder; `outputs` are the numbers that the network gives for a picture.
 
     Raises:
         UserError: settings that the builder does not take.
@@ -123,7 +124,7 @@ def build(name: str, settings: dict[str, Any], classes: int, allowed: Sequence[s
             "weights come from teacher.weights."
         )
     try:
-        model = builder(num_classes=classes, **settings)
+        model = builder(num_classes=outputs, **settings)
     except Exception as error:  # whatever somebody's builder raises
         raise UserError(f"{name} cannot be built with {settings}: {error}") from error
     if not isinstance(model, nn.Module):

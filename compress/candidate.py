@@ -50,7 +50,7 @@ class Candidate:
     ) -> "Candidate":
         """A new network with weights drawn from `seed`."""
         with torch_seed(seed, "weights"):
-            model = build(builder, settings, len(spec.classes), allowed)
+            model = build(builder, settings, spec.outputs, allowed)
         check_forward(model, spec, builder)
         return cls(model, builder, settings, spec, lineage)
 
@@ -95,7 +95,7 @@ class Candidate:
             raise UserError(f"{path} does not say how its network is built; run the recipe again.")
         spec = InputSpec.model_validate(metadata["spec"])
         with torch.random.fork_rng(devices=[]):
-            model = build(metadata["builder"], metadata["settings"], len(spec.classes), allowed)
+            model = build(metadata["builder"], metadata["settings"], spec.outputs, allowed)
         past = History.of(metadata)
         replaced = tuple(Replaced(*change) for change in metadata.get("replaced", ()))
         restructure(model, replaced, tensors)
@@ -145,7 +145,7 @@ def check_forward(model: nn.Module, spec: InputSpec, builder: str) -> None:
     """Runs two empty pictures in training mode: better now than after hours of a teacher's.
 
     Raises:
-        UserError: the network does not take such pictures, or gives anything but logits.
+        UserError: the network does not take such pictures, or gives no such outputs.
     """
     trial = copy.deepcopy(model).train()  # a copy: batch norms take notice of what they see
     with torch.no_grad():
@@ -155,8 +155,9 @@ def check_forward(model: nn.Module, spec: InputSpec, builder: str) -> None:
             raise UserError(
                 f"{builder} does not take pictures of {spec.height} x {spec.width}: {error}"
             ) from error
-    if not isinstance(outputs, torch.Tensor) or outputs.shape != (2, len(spec.classes)):
+    if not isinstance(outputs, torch.Tensor) or outputs.shape != (2, spec.outputs):
         got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
         raise UserError(
-            f"{builder} gives {got} for two pictures; expected logits {(2, len(spec.classes))}."
+            f"{builder} gives {got} for two pictures; expected "
+            f"{'coordinates' if spec.points else 'logits'} {(2, spec.outputs)}."
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress.data.pictures import DataSet
+from compress.measure.points import USUAL, Bounds
 from compress.progress import Progress
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Context:
     weights_path: Path | None  # of the teacher
     tables: Path  # what layers cost on this machine, kept for all recipes
     machine: "Machine"
+    bounds: Bounds = USUAL  # how near points and boxes must be to be right
 
     def layer_times(self) -> "LayerTimes":
         """The table of what layers cost in onnxruntime here."""
@@ -44,7 +46,8 @@ class Context:
 
     def data(self, folder: Path) -> DataSet:
         """The data set of a data stage's folder."""
-        path = self.data_path or folder / BUILT
+        built = folder / BUILT
+        path = built if built.is_dir() or self.data_path is None else self.data_path
         return DataSet.load(folder, path.parent if path.is_file() else path)
 
     def pixels(self, data: DataSet, folder: Path) -> "Callable[[int], np.ndarray]":

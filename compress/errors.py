@@ -11,3 +11,9 @@ class NothingFits(UserError):
     """No candidate meets the budget; the message says what to relax. The exit code is 3."""
 
     exit_code = 3
+
+
+class GotWorse(UserError):
+    """A model got significantly worse than it was, for a CI to notice. The exit code is 4."""
+
+    exit_code = 4

@@ -1,6 +1,6 @@
 """Accuracy and predictions of a deployed file, outside any recipe; needs no torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +8,16 @@ import numpy as np
 
 from compress.artifact import spec_of
 from compress.data.layouts import read_folder
-from compress.data.pictures import DataSet
+from compress.data.pictures import DataSet, Point
 from compress.data.pixels import drop_unreadable
+from compress.data.targets import PointColumns, drop_misplaced
 from compress.errors import UserError
 from compress.input_spec import preprocess
-from compress.measure.accuracy import infer, run_on_pictures, score
+from compress.measure.accuracy import infer, run_on_pictures, score, score_points
 from compress.measure.machine import usable_threads
+from compress.measure.points import USUAL, Bounds
+from compress.measure.right import coordinates
+from compress.placement import to_picture, upright_size
 from compress.results import Accuracy
 from compress.runtimes import open_session, runtime_for
 
@@ -33,35 +37,55 @@ def evaluate_file(
     split: str | None = None,
     threads: int | None = None,
     spec_file: Path | None = None,
+    columns: Sequence[str] = (),
+    bounds: Bounds = USUAL,
 ) -> Evaluation:
-    """Accuracy on labelled pictures; classes are matched by name.
+    """Accuracy on labelled pictures; classes are matched by name, points by their columns.
 
     Args:
         split: "validation", "train" or "all"; None is validation where the data has a split of its
             own (split.csv, or train and validation folders), else all.
         spec_file: JSON of an `InputSpec`, for files that were not exported by compress.
+        columns: that the model's points are annotated in, as `PointColumns` has them.
+        bounds: how near points must be to be right.
 
     Raises:
         UserError: pictures of classes that the model does not know, none of the split, or
             anything wrong with the file or the data.
     """
     spec = spec_of(model, spec_file)
-    data = drop_unreadable(read_folder(data_path), lambda done, total: None)
+    places = PointColumns.of(spec.points, columns) if spec.points else None
+    data = drop_unreadable(read_folder(data_path, points=places), lambda done, total: None)
+    session = open_session(model, runtime_for(model), threads or usable_threads())
+    if places is not None:
+        notes: list[str] = []
+        data = drop_misplaced(data, notes.append)
+        used, indices = chosen(data, split)
+        outputs = run_on_pictures(session, data.paths(indices), spec)
+        scored = score_points(outputs, data, indices, spec, bounds)
+        return Evaluation(scored, used, (*data.skipped, *notes))
     unknown = sorted(set(data.classes) - set(spec.classes))
     if unknown:
         raise UserError(
             f"{data_path} has {len(unknown)} classes that {model} does not know "
             f"({', '.join(unknown[:3])}): it was trained on other labels."
         )
-    used, indices = _chosen(data, split)
+    used, indices = chosen(data, split)
     labels = np.array([spec.classes.index(data.pictures[i].label or "") for i in indices])
-    session = open_session(model, runtime_for(model), threads or usable_threads())
     logits = run_on_pictures(session, data.paths(indices), spec)
     return Evaluation(score(logits, labels), used, data.skipped)
 
 
-def _chosen(data: DataSet, split: str | None) -> tuple[str, np.ndarray]:
-    labelled = np.flatnonzero([p.label is not None for p in data.pictures])
+def chosen(data: DataSet, split: str | None) -> tuple[str, np.ndarray]:
+    """Which part of labelled data to judge on, and the positions of its pictures.
+
+    Args:
+        split: as `evaluate_file` takes it.
+
+    Raises:
+        UserError: no such part, or no pictures in it.
+    """
+    labelled = np.flatnonzero([p.is_labelled for p in data.pictures])
     if not len(labelled):
         raise UserError(f"{data.root} has no labelled pictures.")
     has_split = all(data.pictures[i].split is not None for i in labelled)
@@ -72,10 +96,33 @@ def _chosen(data: DataSet, split: str | None) -> tuple[str, np.ndarray]:
         raise UserError(f"--split {used}: choose validation, train or all.")
     if not has_split:
         raise UserError(f"{data.root} has no split: use --split all, or add a split.csv.")
-    chosen = data.indices("validation" if used == "validation" else "train")
-    if not len(chosen):
+    found = data.indices("validation" if used == "validation" else "train")
+    if not len(found):
         raise UserError(f"{data.root} has no pictures in its {used} split: use --split all.")
-    return used, chosen
+    return used, found
+
+
+def predict_points(
+    model: Path,
+    pictures: list[Path],
+    threads: int | None = None,
+    spec_file: Path | None = None,
+) -> Iterator[dict[str, Point] | UserError]:
+    """For each picture x and y of the model's points by name, in pixels of the upright picture.
+
+    A picture that cannot be read gives its error, and the next one follows.
+    """
+    spec = spec_of(model, spec_file)
+    session = open_session(model, runtime_for(model), threads or usable_threads())
+    for picture in pictures:
+        try:
+            outputs = infer(session, preprocess([picture], spec), spec)
+        except UserError as error:
+            yield error
+            continue
+        sizes = np.array([upright_size(picture)])
+        found = to_picture(coordinates(outputs), sizes, spec)[0]
+        yield {name: (x, y) for name, (x, y) in zip(spec.points, found.tolist(), strict=True)}
 
 
 def predict_files(
@@ -88,8 +135,13 @@ def predict_files(
     """For each picture the `top` most probable class names with softmax probabilities.
 
     A picture that cannot be read gives its error, and the next one follows.
+
+    Raises:
+        UserError: a model that predicts points (`predict_points`), or anything wrong with the file.
     """
     spec = spec_of(model, spec_file)
+    if spec.points:
+        raise UserError(f"{model} predicts points, not classes.")
     session = open_session(model, runtime_for(model), threads or usable_threads())
     for picture in pictures:
         try:

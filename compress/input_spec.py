@@ -13,8 +13,11 @@ from compress.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image
 
 METADATA_KEY = "compress.input"
+TOP1, RIGHT = "top-1", "right answers"
+BOX = ("top_left", "bottom_right")  # the two points that are a box
 
 
 class InputSpec(BaseModel):
@@ -23,6 +26,8 @@ class InputSpec(BaseModel):
     `mean` and `std` are in units of [0, 1] pixels, one number a channel. `fit` says how another
     aspect ratio is brought to the input: "crop" scales the shorter side and cuts the centre,
     "stretch" scales both sides. Scaling is Pillow's antialiased bilinear.
+
+    A network predicts either classes or points. Two points named as in BOX are a box.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,7 +37,22 @@ class InputSpec(BaseModel):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fit: Literal["crop", "stretch"] = "crop"
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()  # of a classifier, whose outputs are logits
+    points: tuple[str, ...] = ()  # of a network whose outputs are x, y of each, as `place` says
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the network gives for a picture."""
+        return len(self.classes) + 2 * len(self.points)
+
+    @property
+    def is_box(self) -> bool:
+        return self.points == BOX
+
+    @property
+    def word(self) -> str:
+        """What the share of pictures that the network answers right is called."""
+        return RIGHT if self.points else TOP1
 
     def at(self, size: int) -> "InputSpec":
         """The same spec for square inputs of `size` pixels."""
@@ -54,8 +74,7 @@ def load_picture(path: Path, height: int, width: int, fit: str) -> "np.ndarray":
         with Image.open(path) as file:
             # JPEG can be decoded at 1/2, 1/4, 1/8 of its size: 20-megapixel photographs in no time.
             file.draft("RGB", (2 * width, 2 * height))
-            turned = ImageOps.exif_transpose(file)
-            picture = turned.convert("RGB")
+            picture = upright_rgb(file)
     except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise OSError(str(error)) from error
     if picture.size != (width, height):
@@ -64,6 +83,18 @@ def load_picture(path: Path, height: int, width: int, fit: str) -> "np.ndarray":
         else:
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(picture, dtype=np.uint8)
+
+
+def upright_rgb(file: "Image") -> "Image":
+    """An opened picture of any mode as RGB, 8 bits a channel, its EXIF orientation applied."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    turned = ImageOps.exif_transpose(file)
+    if turned.mode.startswith("I"):  # 16 bits; Pillow would clip all but the darkest to white
+        high = np.asarray(turned).astype(np.int64) >> 8
+        turned = Image.fromarray(high.clip(0, 255).astype(np.uint8))
+    return turned.convert("RGB")
 
 
 def normalise(pictures: "np.ndarray", spec: InputSpec) -> "np.ndarray":

@@ -12,6 +12,7 @@ from compress.context import Context
 from compress.measure.latency import speedup
 from compress.measure.layers import LayerShape
 from compress.measure.processes import Timed, time_in_processes
+from compress.measure.right import Right
 from compress.pruning import layer_shapes
 from compress.quantization import Ranges, integer_operations, layers_of, quantize_file
 from compress.results import Decision, StepReport
@@ -24,22 +25,22 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Judge:
-    """Pictures with labels, and which of them the float network gets right."""
+    """Pictures, what is right for them, and which of them the float network gets right."""
 
     pictures: np.ndarray
-    labels: np.ndarray
+    right: Right
     correct: np.ndarray
     outputs: np.ndarray
     threads: int
 
     @classmethod
-    def of(cls, path: Path, pictures: np.ndarray, labels: np.ndarray, threads: int) -> "Judge":
+    def of(cls, path: Path, pictures: np.ndarray, right: Right, threads: int) -> "Judge":
         outputs = _outputs(path, pictures, threads)
-        return cls(pictures, labels, outputs.argmax(1) == labels, outputs, threads)
+        return cls(pictures, right, right(outputs), outputs, threads)
 
     def drop(self, path: Path) -> float:
-        """Top-1 that the file loses against the float network, as a fraction."""
-        right = _outputs(path, self.pictures, self.threads).argmax(1) == self.labels
+        """Right answers that the file loses against the float network, as a fraction."""
+        right = self.right(_outputs(path, self.pictures, self.threads))
         return float(self.correct.mean() - right.mean())
 
     def error(self, path: Path, count: int = 64) -> float:
@@ -78,7 +79,7 @@ def find_int8(
 
     Args:
         keep_float: of layers' names, those the user wants in float.
-        max_drop: of top-1 on the judge's pictures, against the float file.
+        max_drop: of right answers on the judge's pictures, against the float file.
     """
     layers = _layers(candidate, float_file)
     wanted = set(keep_float([layer.name for layer in layers.values()]))
@@ -125,8 +126,8 @@ def find_int8(
         )
     notes.append(
         f"quantize: {len(integers)} operations run in integers, {len(islands)} in float, read from "
-        f"onnxruntime's own graph; on {len(judge.labels)} training pictures the file loses "
-        f"{100 * drop:.2f} points of top-1 against float."
+        f"onnxruntime's own graph; on {len(judge.pictures)} training pictures the file loses "
+        f"{100 * drop:.2f} points of {candidate.spec.word} against float."
     )
     if SLOWER <= ratios[best] < FASTER:
         notes.append(
@@ -142,11 +143,13 @@ def find_int8(
         notes.append("quantize: int8's speed and accuracy were measured on this CPU only.")
     return Found(
         StepReport(step="quantize", decisions=decisions, notes=notes),
-        _why_dropped(ratios[best], drop, max_drop, len(integers)),
+        _why_dropped(ratios[best], drop, max_drop, len(integers), candidate.spec.word),
     )
 
 
-def _why_dropped(ratio: float, drop: float, max_drop: float, integers: int) -> str | None:
+def _why_dropped(
+    ratio: float, drop: float, max_drop: float, integers: int, word: str
+) -> str | None:
     if integers == 0:
         return "No layer is left in int8: every one had to go back to float."
     if ratio < SLOWER:
@@ -156,7 +159,7 @@ def _why_dropped(ratio: float, drop: float, max_drop: float, integers: int) -> s
         )
     if drop > max_drop:
         return (
-            f"The int8 file loses {100 * drop:.1f} points of top-1 against its float parent on "
+            f"The int8 file loses {100 * drop:.1f} points of {word} against its float parent on "
             f"training pictures, {100 * max_drop:.1f} are allowed."
         )
     return None

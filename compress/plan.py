@@ -34,6 +34,7 @@ class Entry:
     model: Stage  # the stage that made the candidate
     artifact: Stage
     accuracy: Stage
+    saliency: Stage | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def make_plan(
     Raises:
         UserError: data, weights or a runtime that are not there.
     """
-    from compress.stages import accuracy, data, export, latency, teacher, teacher_outputs
+    from compress.stages import accuracy, data, export, latency, saliency, teacher, teacher_outputs
 
     packages = {package_of(runtime) for runtime in recipe.measure.runtimes}
     if "openvino" in packages and "openvino" not in machine.versions:
@@ -77,6 +78,9 @@ def make_plan(
         "cpu_flags": machine.cpu_flags,
         "threads": threads,
     }
+
+    # How near is right; a class is right or not.
+    bounds = None if recipe.data.point_columns is None else recipe.measure.bounds
 
     # The teacher is measured as it is served today, too.
     served: list[Runtime] = [*recipe.measure.runtimes, "torch"]
@@ -96,6 +100,8 @@ def make_plan(
                         views, seed, data_stage, teacher_stage
                     )
                 described = _described(kind, settings, seed, allowed)
+                if bounds is not None and getattr(module, "JUDGES", False):
+                    described["bounds"] = bounds._asdict()
                 if getattr(module, "MEASURES", False):
                     inputs["teacher_artifact"] = teacher_artifact
                     described["measured_on"] = measured_on
@@ -109,10 +115,15 @@ def make_plan(
     for name, role, control_of, run_in, model in models:
         for runtime in run_in:
             artifact = export.plan(name, runtime, data_stage, model)
-            judged = accuracy.plan(name, runtime, machine, data_stage, artifact)
-            entries.append(Entry(name, role, control_of, runtime, model, artifact, judged))
+            judged = accuracy.plan(name, runtime, machine, data_stage, artifact, bounds)
+            looked = None
+            if recipe.saliency and runtime == run_in[0]:
+                looked = saliency.plan(
+                    name, recipe.saliency, runtime, machine, seed, data_stage, model, artifact
+                )
+            entries.append(Entry(name, role, control_of, runtime, model, artifact, judged, looked))
     latency_stage = latency.plan(recipe.measure, machine, threads, entries)
-    ends = [entry.accuracy for entry in entries]
+    ends = [stage for entry in entries for stage in (entry.accuracy, entry.saliency) if stage]
     ordered = list(_in_order([*ends, latency_stage]))
     return Plan(recipe, data_stage, entries, latency_stage, ordered)
 

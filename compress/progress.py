@@ -88,7 +88,7 @@ class Progress:
     def epoch(self, record: Epoch, epochs: int) -> None:
         """An epoch is finished and saved."""
         top1 = record.validation_top1
-        shown = "" if top1 is None else f", validation top-1 {top1:.1%}"
+        shown = "" if top1 is None else f", {top1:.1%} of validation right"
         left = _duration(record.seconds * (epochs - record.epoch))
         self._say(
             f"  epoch {record.epoch}/{epochs}: loss {record.loss:.3f}{shown}, "

@@ -10,11 +10,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
 
 from compress import steps
+from compress.budget import parse_bytes
 from compress.builders import split_name
+from compress.data.targets import PointColumns
 from compress.errors import UserError
 from compress.grid import Grid, expand, is_grid
+from compress.input_spec import BOX
+from compress.measure.points import USUAL, Bounds
 from compress.recipe_file import SET, KeyPath, RecipeFile, read_recipe_file, set_value
+from compress.recipe_task import fit_to_task, task_faults
 from compress.runtimes import Deployed
+from compress.saliency.settings import SaliencySettings
 from compress.training.settings import Fraction, RecipeModel, TrainSettings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -22,25 +28,60 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 NAME = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$"
 
 Channel = tuple[float, float, float]
+PointName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")]
+XY = Annotated[list[str], Field(min_length=2, max_length=2)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+def _size(value: str | int) -> str | int:
+    try:
+        parse_bytes(value)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
+Size = Annotated[str | int, AfterValidator(_size)]
+
+
 class DataSettings(RecipeModel):
-    """Where the pictures are: a `path`, or a `builder` that makes them."""
+    """Where the pictures are, and what is to be predicted of them.
+
+    They lie at a `path`, or a `builder` makes them, of what lies at the path where there is one (a
+    crop of each, say). Predicted are classes, unless `points` or a `box` name the columns, in
+    pixels, that points are annotated in.
+    """
 
     path: str | None = None  # a folder or a CSV file; relative to the recipe
-    builder: str | None = None  # package.module:function(folder, **settings)
+    builder: str | None = None  # package.module:function(folder, **settings), source=path if given
     settings: dict[str, Any] = {}  # of the builder
     picture_column: str | None = None
     label_column: str | None = None
+    points: Annotated[dict[PointName, XY], Field(min_length=1)] | None = None  # name: [x, y]
+    box: Annotated[list[str], Field(min_length=4, max_length=4)] | None = None  # x y width height
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2  # where no split is given
     fit: Literal["crop", "stretch"] = "crop"  # how other aspect ratios are brought to the input
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSettings":
-        if (self.path is None) == (self.builder is None):
-            raise ValueError("give either path (or --data) or builder")
+        if self.path is None and self.builder is None:
+            raise ValueError("give a path (or --data), or a builder that makes the pictures")
+        if self.points is not None and self.box is not None:
+            raise ValueError("give points or a box: a box is two points, top_left and bottom_right")
+        if self.point_columns is not None and self.label_column is not None:
+            raise ValueError("label_column is for classes: remove it, or points and box")
         return self
+
+    @property
+    def point_columns(self) -> PointColumns | None:
+        """Where the points are annotated; None where classes are to be predicted."""
+        if self.box is not None:
+            return PointColumns.of(BOX, self.box)
+        if self.points is not None:
+            return PointColumns.of(
+                list(self.points), [c for xy in self.points.values() for c in xy]
+            )
+        return None
 
 
 class TeacherSettings(RecipeModel):
@@ -101,13 +142,26 @@ class MeasureSettings(RecipeModel):
     rounds: Annotated[int, Field(ge=5, le=10_000)] = 20  # a process's samples at batch 1
     throughput_batch: Annotated[int, Field(ge=2)] = 32
     throughput_rounds: Annotated[int, Field(ge=1, le=1000)] = 2
+    batches: list[Annotated[int, Field(ge=2)]] = []  # further ones, in as many rounds
+    # When points are right: all within this distance, in units of the largest between two of them.
+    tolerance: Positive = USUAL.tolerance
+    iou: Annotated[float, Field(gt=0, le=1)] = USUAL.iou  # when a box is right: at least this
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(self.tolerance, self.iou)
 
 
 class BudgetSettings(RecipeModel):
-    """What is asked for; the report names the model that meets it."""
+    """What is asked for; the report names the model that meets all of it."""
 
-    speedup: Annotated[float, Field(gt=0)]
-    max_accuracy_drop: Fraction  # of top-1, as a fraction: 0.02 is two points
+    speedup: Positive
+    max_accuracy_drop: Fraction  # of top-1 (or of right points), as a fraction: 0.02 is two points
+    latency_ms: Positive | None = None  # of one picture
+    min_accuracy: Fraction | None = None
+    max_bytes: Size | None = None  # of the file: 5000000, or 5MB
+    max_memory: Size | None = None  # of a process that loads the file and runs it
+    runtime: Deployed | None = None
 
 
 @cache
@@ -170,8 +224,8 @@ def _chain(value: list[Any]) -> list[Any]:
 CandidateName = Annotated[str, AfterValidator(_candidate_name)]
 
 
-class Recipe(RecipeModel):
-    """One question a user has: a teacher, data, candidates, and the budget to choose by."""
+class Asked(RecipeModel):
+    """What every recipe says: of which data, how it is measured, and the budget to choose by."""
 
     version: Literal[1] = 1
     name: Annotated[str, Field(pattern=NAME)]
@@ -179,13 +233,19 @@ class Recipe(RecipeModel):
     seed: Annotated[int, Field(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     data: DataSettings
+    measure: MeasureSettings = MeasureSettings()
+    budget: BudgetSettings | None = None
+
+
+class Recipe(Asked):
+    """One question a user has: a teacher, data, candidates, and the budget to choose by."""
+
     teacher: TeacherSettings
     candidates: Annotated[
         dict[CandidateName, Annotated[list[step_model()], AfterValidator(_chain)]],  # type: ignore[valid-type]
         Field(min_length=1),
     ]
-    measure: MeasureSettings = MeasureSettings()
-    budget: BudgetSettings | None = None
+    saliency: SaliencySettings | None = None
 
 
 def runtimes_of(recipe: Recipe, chain: Sequence[Any]) -> list[Deployed]:
@@ -231,8 +291,9 @@ def load_recipe(
     if data is not None:
         section = file.data.get("data")
         section = dict(section) if isinstance(section, dict) else {}
-        section.pop("builder", None)
-        section.pop("settings", None)
+        if "path" not in section:  # a builder that makes pictures of nothing
+            section.pop("builder", None)
+            section.pop("settings", None)
         file.data["data"] = section | {"path": str(data.resolve())}
 
     grid = expand(file.data, _schema_at)
@@ -244,6 +305,11 @@ def load_recipe(
         faults += [_fault(file, grid, detail) for detail in error.errors()]
     faults += _refused_builders(file, grid, recipe, allowed)
     faults += _run_nowhere(file, grid, recipe)
+    if recipe is not None:
+        for at, what in task_faults(recipe):
+            key, where = grid.written(at)
+            faults.append((_line(file, where), _shown(key), what))
+        recipe = fit_to_task(recipe)
     if faults or recipe is None:
         # A union reports a fault once for each of its members, a grid for each of its points.
         unique = list(dict.fromkeys(sorted(faults)))
@@ -347,7 +413,7 @@ def _fault(file: RecipeFile, grid: Grid, detail: Any) -> tuple[int, str, str]:
     return _line(file, where), _shown(key), what
 
 
-_LOSSES = ("kd", "dkd", "dist")
+_LOSSES = ("kd", "dkd", "dist", "points")
 
 
 def _is_number(text: str) -> bool:

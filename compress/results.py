@@ -5,18 +5,22 @@ file (report, choose) need neither torch nor a runtime.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from compress.errors import UserError
 from compress.files import write_text
+from compress.input_spec import RIGHT, TOP1
 from compress.runtimes import Runtime
 
-SCHEMA_VERSION = 2  # 2: samples by process, step reports, dropped
+# 2: samples by process, step reports, dropped; 3: answers, slices, percentiles, conditions
+SCHEMA_VERSION: Final = 3
 RESULTS_FILE = "results.jsonl"
 
 Role = Literal["teacher", "candidate", "control"]
+SaliencyMethod = Literal["grad_cam", "occlusion", "deconvolution"]
+Jpeg = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]  # in base64
 
 
 class _Record(BaseModel):
@@ -77,17 +81,74 @@ class SinglePictureClasses(_Record):
     top1: float
 
 
+class Slice(_Record):
+    """The validation pictures of all classes that had about as many pictures to train on."""
+
+    name: str
+    fewest: int  # training pictures of such a class
+    most: int | None  # None: any number
+    classes: int
+    pictures: int
+    top1: Interval
+
+
+class PointErrors(_Record):
+    """How far predicted points are from the true ones, and when a picture counts as right.
+
+    Distances are relative to the largest between two true points of the picture (a head's length, a
+    box's diagonal), with a single point to the picture's diagonal.
+    """
+
+    tolerance: float | None = None  # right: every point at most this far; not of boxes
+    least_iou: float | None = None  # right: a box whose intersection over union is at least this
+    median_distance: float  # over all points
+    p90_distance: float
+    mean_iou: float | None = None  # of boxes
+    # Of the direction from the second point to the first, where there are two; not of boxes.
+    median_angle_degrees: float | None = None
+
+    @property
+    def rule(self) -> str:
+        """When a picture is right, in words."""
+        if self.least_iou is not None:
+            return f"the box has an intersection over union of at least {self.least_iou:g}"
+        return (
+            f"every point is at most {self.tolerance:g} off, in units of the largest distance "
+            "between the true points (a single point: of the picture's diagonal)"
+        )
+
+
 class Accuracy(_Record):
     """Computed from the artifact in its runtime, on the validation split."""
 
     pictures: int
-    top1: Interval
-    top5: float
-    log_loss: float  # nats
-    macro_recall: float  # mean over the classes present in the validation split
+    top1: Interval  # pictures answered right; where points are predicted, as `points` says
+    top5: float | None = None  # this and the next two: of classes
+    log_loss: float | None = None  # nats
+    macro_recall: float | None = None  # mean over the classes present in the validation split
     single_picture_classes: SinglePictureClasses | None = None
+    slices: list[Slice] = []  # fewest training pictures first; [] where these are not known
+    calibration_error: float | None = None  # in [0, 1], see compress/measure/accuracy.py
     correct: str  # one '1' or '0' per validation picture, in the data set's order
-    top1_drop: Interval | None = None  # teacher minus this, paired; None for the teacher
+    answers: list[int] = []  # the class named for each; [] before schema 3
+    # Against the teacher in the same runtime; None for the teacher.
+    top1_drop: Interval | None = None  # teacher minus this, paired
+    drop_p_value: float | None = None  # McNemar's exact test: both are right equally often
+    agreement: float | None = None  # share of the pictures on which both name the same class
+    points: PointErrors | None = None  # None where classes are predicted
+
+    @property
+    def word(self) -> str:
+        """What the share of pictures that are answered right is called."""
+        return RIGHT if self.points else TOP1
+
+
+class Percentile(_Record):
+    """What `percent` of all calls take at most, with 99 % confidence; None: too few samples."""
+
+    percent: int
+    bound_s: float | None
+    needs_samples: int
 
 
 class Latency(_Record):
@@ -96,12 +157,16 @@ class Latency(_Record):
     batch: int
     threads: int
     median_s: float
-    p95_s: float
+    p95_s: float  # of the samples; `percentiles` says what may be promised
     pictures_per_s: float
     # Raw, one list a process; the i-th samples of its artifacts are one interleaved round.
     samples_s: list[list[float]]
+    percentiles: list[Percentile] = []  # p50, p90, p95, p99
     # Cores that other processes used while this was timed, the largest over the processes kept.
     disturbance_cores: float | None = None
+    steal_cores: float | None = None  # the part of it that went to other virtual machines
+    frequency_mhz: tuple[float, float] | None = None  # lowest and highest of the fastest core
+    warnings: list[str] = []  # what casts doubt on these numbers: cause and what to do
 
     @field_validator("samples_s", mode="before")
     @classmethod
@@ -169,10 +234,74 @@ class StepReport(_Record):
     notes: list[str] = []
 
 
+class Judged(_Record):
+    """What a pipeline answered to one annotated photograph, beside what is true.
+
+    None where the photograph has no such annotation, or the pipeline finds no such thing.
+    """
+
+    picture: str
+    label: str | None
+    named: str | None  # None: not sure enough to give a name
+    probability: float | None  # of the most probable name
+    rank: int | None  # of the right name, 1 is the best; None where the pipeline does not know it
+    iou: float | None  # intersection over union of the boxes, 0 to 1
+    centre_inside: bool | None  # whether the middle of the found box lies in the true one
+    distance: float | None  # mean of the points' distances, in distances of the true points
+    angle_error_degrees: float | None  # of the direction between the two points, 0 to 180
+    seconds: float  # from the file's bytes to the name
+    parts_s: dict[str, float]  # decode, and each stage's look and network
+
+
+class Verdict(_Record):
+    """What several photographs say together."""
+
+    pictures: int
+    top1: Interval | None
+    top5: float | None
+    named: float | None  # share that got a name at all
+    mean_iou: float | None
+    centres_inside: float | None
+    median_distance: float | None
+    median_angle_error_degrees: float | None
+    p50_s: float
+    p95_s: float
+    parts_s: dict[str, float]  # medians
+
+
+class PipelineFacts(_Record):
+    """Of a row that is a pipeline of several networks: which, what was predicted, how it did."""
+
+    networks: dict[str, str]  # stage -> candidate of the stage's recipe
+    predicted_s: float | None = None  # from the stages' own measurements; None: not predicted
+    predicted_top1: float | None = None
+    verdict: Verdict
+    # Further photographs, judged one by one: by the name that the recipe gives them.
+    listed: dict[str, list[Judged]] = {}
+
+
+class Looks(_Record):
+    """Where one method says that a network looks, over the pictures whose map is not empty."""
+
+    pictures: int
+    share_inside: Interval  # of the saliency, in the picture's box
+    times_even: Interval  # that, as a multiple of what an even map has there
+
+
+class Saliency(_Record):
+    """What a candidate's answers rest on."""
+
+    pictures: int  # with a box
+    area_share: float | None = None  # of the input, that the boxes cover; None without boxes
+    looks: dict[SaliencyMethod, Looks] = {}
+    gallery: dict[str, list[Jpeg]] = {}  # by method, and "picture": the same pictures in each
+    notes: list[str] = []
+
+
 class Result(_Record):
     """One artifact in one runtime, everything that was measured about it."""
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[3] = SCHEMA_VERSION
     recipe: str
     run: str  # content key of the plan
     data: str  # content key of the data stage: pictures and split
@@ -185,16 +314,27 @@ class Result(_Record):
     artifact: ArtifactFacts
     accuracy: Accuracy
     latency: list[Latency]
-    peak_memory_bytes: int | None = None  # of a fresh process that loads the file and runs it once
+    # Of a fresh process that loads the file and runs it once.
+    peak_memory_bytes: int | None = None
+    cold_start_s: float | None = None  # loading and the first call; the runtime was imported before
+    energy_j: float | None = None  # of the CPU package for one call at batch 1, where it is counted
     speedup: Speedup | None = None  # against the teacher in the same runtime, same threads, batch 1
     throughput_speedup: Speedup | None = None  # the same at the largest batch measured
     speedup_as_served: Speedup | None = None  # against the teacher in torch eager, batch 1
     gain_over_control: Interval | None = None  # top-1, this minus its control, paired
     training: Training | None = None
     steps: list[StepReport] = []
+    pipeline: PipelineFacts | None = None
+    saliency: Saliency | None = None  # where the recipe asks for it, in the first runtime
     dropped: str | None = None  # why this row is no candidate for a choice, in a sentence
     notes: list[str] = []
     machine: Machine
+
+    @field_validator("schema_version", mode="before")
+    @classmethod
+    def _migrated(cls, value: Any) -> Any:
+        """Older lines lack fields, and the validators above read what was written otherwise."""
+        return SCHEMA_VERSION if value in (1, 2) else value
 
     @property
     def latency_s(self) -> float:

@@ -2,7 +2,8 @@
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +12,20 @@ from filelock import FileLock, Timeout
 
 from compress import steps
 from compress.artifact import Artifact
+from compress.budget import Budget, parse_bytes, seconds
 from compress.candidate import History
-from compress.choose import Budget
+from compress.comparison import with_comparisons
 from compress.context import Context
 from compress.data.pictures import DataSet
+from compress.data.targets import labels_of
 from compress.errors import UserError
-from compress.measure.accuracy import paired_drop
-from compress.measure.latency import speedup
+from compress.input_spec import InputSpec
 from compress.measure.machine import machine, usable_threads
+from compress.measure.points import Bounds
+from compress.measure.right import judge
 from compress.plan import Entry, Plan, make_plan, weights_path
 from compress.progress import Progress
-from compress.recipe import Recipe
+from compress.recipe import Asked, Recipe
 from compress.report.write import write_report
 from compress.results import RESULTS_FILE, Accuracy, Latency, Machine, Result, append, read
 from compress.seeding import derive
@@ -51,15 +55,25 @@ def run_recipe(
         UserError: another run works in the same folder, or a stage fails for a reason that the
             user can mend. What was finished stays finished.
     """
+    with alone(out, progress):
+        return _run(recipe, out, progress, command, tuple(allowed))
+
+
+@contextmanager
+def alone(out: Path, progress: Progress) -> Iterator[None]:
+    """One run at a time: two on one machine would also spoil each other's timings.
+
+    Raises:
+        UserError: another run works in the same folder.
+    """
     runs = out / RUNS
     runs.mkdir(parents=True, exist_ok=True)
     try:
-        # One at a time: two runs on one machine would also spoil each other's timings.
         with FileLock(runs / ".lock", timeout=0):
             for left_behind in runs.glob("*/*/.*.tmp*"):  # by a run that was killed while writing
                 left_behind.unlink()
             try:
-                return _run(recipe, out, progress, command, tuple(allowed))
+                yield
             except Exception as error:
                 progress.failed(error)
                 raise
@@ -76,7 +90,48 @@ def _run(
     threads = recipe.measure.threads or usable_threads()
     plan = make_plan(recipe, here, threads, allowed)
     store = Store(out / RUNS / STAGES)
-    context = Context(
+    context = context_of(recipe, out, here, threads, progress, allowed, weights_path(recipe))
+    with progress.tree({stage.key: stage.title for stage in plan.stages}):
+        for stage in plan.stages:
+            run_stage(stage, store, context)
+
+    results = [_result(entry, plan, store, out, command, here) for entry in plan.entries]
+    results = with_comparisons(results)
+    folder = out / RUNS / recipe.name
+    append_new(folder / RESULTS_FILE, results, progress)
+    write_report(
+        results, out / REPORTS / recipe.name, budget_of(recipe), recipe.description or recipe.name
+    )
+    return results
+
+
+def budget_of(recipe: Asked) -> Budget | None:
+    """What the recipe asks for."""
+    asked = recipe.budget
+    if asked is None:
+        return None
+    return Budget(
+        speedup=asked.speedup,
+        max_accuracy_drop=asked.max_accuracy_drop,
+        latency_s=None if asked.latency_ms is None else seconds(asked.latency_ms),
+        min_accuracy=asked.min_accuracy,
+        max_bytes=None if asked.max_bytes is None else parse_bytes(asked.max_bytes),
+        max_memory_bytes=None if asked.max_memory is None else parse_bytes(asked.max_memory),
+        runtime=asked.runtime,
+    )
+
+
+def context_of(
+    recipe: Asked,
+    out: Path,
+    here: Machine,
+    threads: int,
+    progress: Progress,
+    allowed: tuple[str, ...],
+    weights: Path | None = None,
+) -> Context:
+    """What the stages of a recipe are told beside their settings and inputs."""
+    return Context(
         seed=derive(recipe.seed, "run"),
         fit=recipe.data.fit,
         device=_device(recipe.device),
@@ -84,28 +139,11 @@ def _run(
         allowed=allowed,
         progress=progress,
         data_path=None if recipe.data.path is None else Path(recipe.data.path),
-        weights_path=weights_path(recipe),
+        weights_path=weights,
         tables=out / RUNS / TABLES,
         machine=here,
+        bounds=recipe.measure.bounds,
     )
-    with progress.tree({stage.key: stage.title for stage in plan.stages}):
-        for stage in plan.stages:
-            run_stage(stage, store, context)
-
-    results = [_result(entry, plan, store, out, command, here) for entry in plan.entries]
-    results = _with_comparisons(results)
-    folder = out / RUNS / recipe.name
-    _append_new(folder / RESULTS_FILE, results, progress)
-    write_report(
-        results, out / REPORTS / recipe.name, budget_of(recipe), recipe.description or recipe.name
-    )
-    return results
-
-
-def budget_of(recipe: Recipe) -> Budget | None:
-    """What the recipe asks for."""
-    asked = recipe.budget
-    return Budget(asked.speedup, asked.max_accuracy_drop) if asked else None
 
 
 def run_stage(stage: Stage, store: Store, context: Context) -> None:
@@ -133,7 +171,7 @@ def _device(wanted: str) -> torch.device:
 def _result(
     entry: Entry, plan: Plan, store: Store, out: Path, command: str, here: Machine
 ) -> Result:
-    from compress.stages import accuracy, latency
+    from compress.stages import accuracy, latency, saliency
 
     artifact = Artifact.load(store.folder(entry.artifact))
     timed = latency.load(store.folder(plan.latency))
@@ -154,11 +192,12 @@ def _result(
         artifact=artifact.facts(out, entry.runtime),
         accuracy=scored,
         latency=[Latency.model_validate(x) for x in timed["latency"][row]],
-        peak_memory_bytes=timed["peak_memory_bytes"][row],
+        **timed["first_run"][row],
         training=past.training,
         steps=list(past.steps),
+        saliency=saliency.load(store.folder(entry.saliency)) if entry.saliency else None,
         dropped=past.dropped if _judged(entry) else None,
-        notes=_notes(entry, artifact, past, scored, data),
+        notes=_notes(entry, artifact, past, scored, data, plan.recipe.measure.bounds),
         machine=here,
     )
 
@@ -170,7 +209,12 @@ def _judged(entry: Entry) -> bool:
 
 
 def _notes(
-    entry: Entry, artifact: Artifact, past: History, scored: Accuracy, data: DataSet
+    entry: Entry,
+    artifact: Artifact,
+    past: History,
+    scored: Accuracy,
+    data: DataSet,
+    bounds: Bounds,
 ) -> list[str]:
     """What a reader must know of a row."""
     notes = []
@@ -189,56 +233,27 @@ def _notes(
             f"There are only {scored.pictures} validation pictures: an accuracy is known to "
             f"± {(scored.top1.high - scored.top1.low) / 2:.0%} at best."
         )
-    labels = data.labels[data.indices("validation")]
-    guess = float(np.bincount(labels).max() / len(labels))
-    if scored.top1.low <= guess:
+    guess, share = _best_guess(data, artifact.spec, bounds)
+    if scored.top1.low <= share:
         notes.append(
-            f"The teacher is no better than always naming the commonest class ({guess:.1%}): check "
-            "the order of its classes, mean, std and image_size."
+            f"The teacher is no better than always naming {guess} ({share:.1%}): check the order "
+            f"of its {'points' if data.points else 'classes'}, mean, std and image_size."
         )
     return notes
 
 
-def _with_comparisons(results: list[Result]) -> list[Result]:
-    """Adds what every candidate loses and gains against the teacher, paired."""
-    teachers = {r.artifact.runtime: r for r in results if r.role == "teacher"}
-    controls = {(r.control_of, r.artifact.runtime): r for r in results if r.role == "control"}
-    compared = []
-    for result in results:
-        reference = teachers[result.artifact.runtime]
-        served = teachers.get("torch")
-        control = controls.get((result.candidate, result.artifact.runtime))
-        update: dict[str, object] = {}
-        if result.role != "teacher":
-            if result.training == reference.training:  # inherited: the candidate was not trained
-                update["training"] = None
-            update["accuracy"] = result.accuracy.model_copy(
-                update={
-                    "top1_drop": paired_drop(reference.accuracy.correct, result.accuracy.correct)
-                }
-            )
-        if control is not None:
-            gain = paired_drop(result.accuracy.correct, control.accuracy.correct)
-            update["gain_over_control"] = gain
-        if result is not reference:
-            update["speedup"] = _against(reference, result, 0)
-            update["throughput_speedup"] = _against(reference, result, -1)
-        if served is not None and result is not served:
-            update["speedup_as_served"] = _against(served, result, 0)
-        compared.append(result.model_copy(update=update))
-    return compared
+def _best_guess(data: DataSet, spec: InputSpec, bounds: Bounds) -> tuple[str, float]:
+    """What to answer without a look at the picture, and the share of pictures it is right for."""
+    validation = data.indices("validation")
+    if not spec.points:
+        labels = data.labels[validation]
+        return "the commonest class", float(np.bincount(labels).max() / len(labels))
+    middle = np.median(labels_of(data, spec)[data.indices("train")], axis=0)
+    answers = np.tile(middle, (len(validation), 1))
+    return "the middle place", float(judge(data, validation, spec, bounds)(answers).mean())
 
 
-def _against(reference: Result, result: Result, which: int) -> object:
-    return speedup(
-        reference.candidate,
-        reference.artifact.runtime,
-        reference.latency[which],
-        result.latency[which],
-    )
-
-
-def _append_new(path: Path, results: list[Result], progress: Progress) -> None:
+def append_new(path: Path, results: list[Result], progress: Progress) -> None:
     """Appends unless these are the newest there: a run that re-used everything adds nothing."""
     try:
         known = read(path).rows if path.is_file() else []

@@ -1,5 +1,9 @@
 """Whether two models differ in accuracy; in plain Python, so that a choice loads nothing heavy."""
 
+from collections.abc import Sequence
+
+from compress.results import Result
+
 
 def mcnemar(a: str, b: str) -> float:
     """The two-sided p-value of McNemar's exact test that two models are right equally often.
@@ -21,3 +25,22 @@ def mcnemar(a: str, b: str) -> float:
         tail += ways
         ways = ways * (tosses - heads) // (heads + 1)
     return min(1.0, 2 * tail / 2**tosses)  # integers of any size: exact up to this division
+
+
+def same_pictures(a: Result, b: Result) -> bool:
+    """Whether two rows were judged on the same pictures, in the same order."""
+    return a.data == b.data and len(a.accuracy.correct) == len(b.accuracy.correct)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Corrected for as many tests as there are p-values (Holm 1979, Scand. J. Stat. 6:65-70).
+
+    Calling significant what stays below a level calls nothing so by chance, with a probability of
+    one minus the level. In the order given, in [0, 1].
+    """
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, (len(p_values) - rank) * p_values[i])
+        corrected[i] = min(1.0, largest)
+    return corrected

@@ -49,11 +49,44 @@ def class_folders(root: Path, each: int = 12, unlabelled: int = 6) -> Path:
     return root
 
 
+def dot_frames(root: Path, count: int = 40, unlabelled: int = 4) -> Path:
+    """`root/imgs/*.png`, 48 x 32, each with a red and a green dot, and where they are: points.csv
+    (Image,red_x,red_y,green_x,green_y) and the box round both in box.csv (Image,x,y,width,height).
+    """
+    rng = np.random.default_rng(0)
+    (root / "imgs").mkdir(parents=True)
+    points, boxes = ["Image,red_x,red_y,green_x,green_y"], ["Image,x,y,width,height"]
+    for i in range(count + unlabelled):
+        picture = rng.integers(0, 60, (32, 48, 3), dtype=np.uint8)
+        red, green = rng.integers((6, 6), (20, 26), 2), rng.integers((28, 6), (42, 26), 2)
+        for (x, y), channel in ((red, 0), (green, 1)):
+            picture[y - 3 : y + 3, x - 3 : x + 3, channel] = 240
+        Image.fromarray(picture).save(root / "imgs" / f"{i:02d}.png")
+        if i < count:
+            (left, top), (right, bottom) = np.minimum(red, green) - 3, np.maximum(red, green) + 3
+            points.append(f"{i:02d}.png,{red[0]},{red[1]},{green[0]},{green[1]}")
+            boxes.append(f"{i:02d}.png,{left},{top},{right - left},{bottom - top}")
+    (root / "points.csv").write_text("\n".join(points) + "\n")
+    (root / "box.csv").write_text("\n".join(boxes) + "\n")
+    return root
+
+
+POINTS = {"red": ["red_x", "red_y"], "green": ["green_x", "green_y"]}
+
+
+@pytest.fixture(scope="session")
+def dots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 pictures with two annotated dots, 4 without annotations."""
+    return dot_frames(tmp_path_factory.mktemp("data") / "dots")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def as_disturbed_as_tests_are() -> Iterator[None]:
-    """Tests run beside each other: measuring until it is quiet would take three times as long."""
+    """Tests run beside each other: measuring until it is quiet would take three times as long, and
+    no test asks how long a first run takes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("compress.measure.processes.ATTEMPTS", 1)
+        patch.setattr("compress.measure.memory.PROCESSES", 1)
         yield
 
 

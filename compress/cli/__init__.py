@@ -4,8 +4,10 @@ import sys
 
 import typer
 
+from compress.cli.bench import bench
 from compress.cli.check import check
 from compress.cli.choose import choose
+from compress.cli.compare import compare
 from compress.cli.eval import evaluate
 from compress.cli.predict import predict
 from compress.cli.report import report
@@ -23,14 +25,16 @@ app = typer.Typer(
 app.command()(run)
 app.command()(choose)
 app.command()(report)
+app.command()(compare)
 app.command("eval")(evaluate)
 app.command()(predict)
+app.command()(bench)
 app.command()(check)
 app.command()(schema)
 
 
 def main() -> None:
-    """Entry point: user errors exit 2 (3: nothing fits the budget) without a traceback."""
+    """Entry point: user errors exit 2 without a traceback (3: nothing fits; 4: it got worse)."""
     try:
         app()
     except UserError as error:

@@ -52,11 +52,13 @@ def _data(recipe: "Loaded") -> str:
     settings = recipe.data
     if settings.path is None:
         return f"data: made by {settings.builder}"
-    data = read_folder(Path(settings.path), settings.picture_column, settings.label_column)
-    check_classes(data)
-    labelled = sum(p.label is not None for p in data.pictures)
+    columns = settings.point_columns
+    data = read_folder(Path(settings.path), settings.picture_column, settings.label_column, columns)
+    if columns is None:
+        check_classes(data)
+    labelled = sum(p.is_labelled for p in data.pictures)
     return (
-        f"data: {labelled} labelled pictures of {len(data.classes)} classes, "
+        f"data: {labelled} labelled pictures {data.task}, "
         f"{len(data.pictures) - labelled} unlabelled (not decoded yet)"
     )
 

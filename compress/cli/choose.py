@@ -3,14 +3,18 @@
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import asdict
+from pathlib import Path, PurePath
 from typing import Annotated
 
 import typer
 
-from compress.choose import Budget, Choice
+from compress.budget import Budget, parse_bytes, seconds
+from compress.choose import Choice
 from compress.choose import choose as choose_row
 from compress.errors import NothingFits, UserError
+from compress.files import inside
+from compress.pareto import deployed
 from compress.report.join import load, newest_comparable
 from compress.report.say import name
 from compress.report.text import plain
@@ -27,31 +31,79 @@ def choose(
     ] = None,
     *,
     speedup: Annotated[
-        float, typer.Option(help="Times faster than the teacher in the same runtime, e.g. 10.")
-    ],
+        float | None,
+        typer.Option(help="At least so many times faster than the teacher in the same runtime."),
+    ] = None,
     max_accuracy_drop: Annotated[
-        float,
-        typer.Option(help="Top-1 that may be lost, as a fraction: 0.01 is one point."),
-    ],
+        float | None,
+        typer.Option(help="Accuracy that may be lost, as a fraction: 0.01 is one point."),
+    ] = None,
+    latency_ms: Annotated[
+        float | None, typer.Option(help="At most so many milliseconds a picture.")
+    ] = None,
+    min_accuracy: Annotated[
+        float | None, typer.Option(help="At least this accuracy, as a fraction: 0.8 is 80 %.")
+    ] = None,
+    max_bytes: Annotated[
+        str | None, typer.Option(help="A file of at most this size: 5000000, or 5MB.")
+    ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(help="At most this peak memory of its process, e.g. 200MB.")
+    ] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="onnxruntime, openvino or openvino-bf16 only.")
+    ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            help="All bounds together must be met with this probability, e.g. 0.95; without it, "
+            "by the numbers as measured."
+        ),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            help="An empty or new folder that gets the model, its class names and preprocessing, "
+            "a script that runs it, and a model card."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
-    """Pick the most accurate model that is fast enough, and say why.
+    """Pick the most accurate model that meets the budget, and say why. Give one bound or more.
 
     When nothing fits, says what each candidate misses and what to relax, and exits with code 3.
     """
-    budget = Budget(speedup, max_accuracy_drop)
+    budget = Budget(
+        speedup=speedup,
+        max_accuracy_drop=max_accuracy_drop,
+        latency_s=None if latency_ms is None else seconds(latency_ms),
+        min_accuracy=min_accuracy,
+        max_bytes=None if max_bytes is None else parse_bytes(max_bytes),
+        max_memory_bytes=None if max_memory is None else parse_bytes(max_memory),
+        runtime=runtime,
+        confidence=confidence,
+    )
     chosen = reports or newest_comparable(default_reports())
     if not reports and not as_json:
         typer.echo(f"Reports: {', '.join(map(str, chosen))}")
     rows, damaged = load(chosen)
     for line in damaged:
         typer.echo(f"Left out: {plain(line)}", err=True)
+    if not deployed(rows):
+        raise UserError(
+            f"Nothing can be chosen from {', '.join(map(str, chosen))}: every row was dropped, or "
+            "is in torch, which is a reference only. Add a candidate to the recipe and run it."
+        )
     choice = choose_row(rows, budget)
+    if export is not None and choice.picked is not None:
+        _export(choice.picked, choice.why, chosen, export)
     if as_json:
         typer.echo(json.dumps(_as_json(choice), indent=2))
     else:
         for line in _lines(choice, chosen):
             typer.echo(plain(line))
+        if export is not None and choice.picked is not None:
+            typer.echo(f"Exported to {export}: its README.md says how to use it.")
     if choice.picked is None:
         raise NothingFits(f"Nothing fits. {plain(' '.join(choice.hints()))}")
 
@@ -71,6 +123,16 @@ def default_reports(folder: Path = Path("reports")) -> list[Path]:
     return found
 
 
+def _export(row: Result, why: str, folders: list[Path], target: Path) -> None:
+    from compress.bundle import remedy, write_bundle  # here: it loads the model in its runtime
+
+    model = _locate(row, folders)
+    if model is None:
+        path = Path(row.artifact.path)
+        raise UserError(plain(f"{path}, the chosen model, is not here. {remedy(row, path)}"))
+    write_bundle(row, model, why, target)
+
+
 def _lines(choice: Choice, folders: list[Path]) -> Iterator[str]:
     row = choice.picked
     if row is None:
@@ -80,41 +142,46 @@ def _lines(choice: Choice, folders: list[Path]) -> Iterator[str]:
         return
     yield f"Chosen: {name(row)}"
     file = _locate(row, folders)
-    path = file or row.artifact.path
+    path = os.path.relpath(file) if file else row.artifact.path
     yield f"Model file: {path}{' and the .bin beside it' if path.endswith('.xml') else ''}"
     if file is None:
         yield f"  It is not here; this makes it: {row.command}"
     yield f"Why: {choice.why}"
     if choice.runner_up:
         yield f"Runner-up: {choice.runner_up_lost}"
+    yield from choice.next_steps
     yield from choice.warnings
     if choice.misses:
         yield "What the others miss:"
         yield from (f"  {line}" for line in choice.misses)
 
 
-def _locate(row: Result, folders: list[Path]) -> str | None:
-    """The model file from where the user stands: it lies below the --out that holds the report."""
+def _locate(row: Result, folders: list[Path]) -> Path | None:
+    """The model file: it lies below the --out that holds the report, or where the user stands."""
+    if PurePath(row.artifact.path).is_absolute():  # no run writes that: nobody asked for this file
+        return None
     for folder in folders:
         for parent in (Path.cwd(), *folder.resolve().parents):
-            if (parent / row.artifact.path).is_file():
-                return os.path.relpath(parent / row.artifact.path)
+            file = inside(parent, row.artifact.path)
+            if file is not None and file.is_file():
+                return file
     return None
 
 
 def _as_json(choice: Choice) -> dict[str, object]:
     """Everything the text says, with the numbers as they are in the results (SI, fractions)."""
     return {
-        "speedup": choice.budget.speedup,
-        "max_accuracy_drop": choice.budget.max_accuracy_drop,
+        "budget": {k: v for k, v in asdict(choice.budget).items() if v is not None},
         "picked": _row(choice.picked),
+        "probability": choice.probability,
         "why": choice.why,
         "runner_up": _row(choice.runner_up),
         "runner_up_lost": choice.runner_up_lost,
+        "next_steps": choice.next_steps,
         "warnings": choice.warnings,
         "misses": choice.misses,
         "relax": [
-            {"option": x.option, "value": x.value, "candidate": x.row.candidate, "text": x.text}
+            {"option": x.option, "value": x.typed, "candidate": x.row.candidate, "text": x.text}
             for x in choice.relaxations
         ],
     }

@@ -1,14 +1,22 @@
 """`compress eval`: the accuracy of any deployed file on labelled pictures."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-Model = Annotated[Path, typer.Argument(help="An ONNX file, or an OpenVINO model (.xml).")]
+from compress.errors import UserError
+
+if TYPE_CHECKING:
+    from compress.results import Accuracy
+
+Model = Annotated[
+    Path,
+    typer.Argument(help="An ONNX file, an OpenVINO model (.xml), or the folder of a pipeline."),
+]
 Spec = Annotated[
     Path | None,
-    typer.Option(help="JSON with height, width, mean, std, classes, for a file without them."),
+    typer.Option(help="JSON with height, width, mean, std, classes or points, for a file without."),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; without it, all cores.")]
 
@@ -22,13 +30,36 @@ def evaluate(
     ] = None,
     threads: Threads = None,
     spec: Spec = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a model of points: the columns of each point's x and y (of a box: of x, y, "
+            "width, height), a comma between; without it, <point>_x,<point>_y,… (x,y,width,height)."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(help="Points are right within this share of the largest distance between."),
+    ] = 0.1,
+    iou: Annotated[float, typer.Option(help="A box is right from this overlap (IoU).")] = 0.5,
+    per_picture: Annotated[
+        Path | None, typer.Option(help="Of a pipeline: a CSV file to write, a line a photograph.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
-    """Accuracy of a deployed file, computed in its runtime."""
+    """Accuracy of a deployed file or pipeline, computed in its runtime."""
+    if artifact.is_dir():
+        _pipeline(artifact, data, split, threads, per_picture, as_json)
+        return
+    if per_picture is not None:
+        raise UserError("--per-picture is for the folder of a pipeline, and this is one model.")
     from compress.evaluate import evaluate_file
+    from compress.measure.points import Bounds
     from compress.report.units import percent
 
-    evaluation = evaluate_file(artifact, data, split, threads, spec)
+    named = columns.split(",") if columns else []
+    bounds = Bounds(tolerance, iou)
+    evaluation = evaluate_file(artifact, data, split, threads, spec, named, bounds)
     accuracy = evaluation.accuracy
     for skipped in evaluation.skipped:
         typer.echo(f"Left out: {skipped}", err=True)
@@ -39,8 +70,54 @@ def evaluate(
     shown = "all: the model may have been trained on some" if split is None else evaluation.split
     shown = shown if evaluation.split == "all" else f"{evaluation.split} split"
     typer.echo(f"{accuracy.pictures} pictures of {data} ({shown})")
-    typer.echo(
-        f"top-1 {percent(top1.value)} (95 %: {percent(top1.low)} to {percent(top1.high)}), "
-        f"top-5 {percent(accuracy.top5)}, macro recall {percent(accuracy.macro_recall)}, "
-        f"log loss {accuracy.log_loss:.3f}"
-    )
+    sure = f"(95 %: {percent(top1.low)} to {percent(top1.high)})"
+    typer.echo(f"{accuracy.word} {percent(top1.value)} {sure}, {_beside(accuracy)}")
+
+
+def _pipeline(
+    folder: Path,
+    data_path: Path,
+    split: str | None,
+    threads: int | None,
+    per_picture: Path | None,
+    as_json: bool,
+) -> None:
+    """Judges a pipeline on annotated photographs."""
+    from compress.data.layouts import read_folder
+    from compress.evaluate import chosen
+    from compress.measure.machine import usable_threads
+    from compress.pipeline.cascade import Cascade
+    from compress.pipeline.judge import judge, verdict, write_csv
+    from compress.report.pipeline import verdict_lines
+
+    cascade = Cascade.load(folder, threads or usable_threads())
+    data = read_folder(data_path)
+    used, indices = chosen(data, split)
+    judged = judge(cascade, data, indices.tolist())
+    said = verdict(judged, names_things=bool(cascade.classes))
+    if per_picture is not None:
+        write_csv(judged, per_picture)
+    if as_json:
+        typer.echo(said.model_dump_json(indent=2))
+        return
+    typer.echo(f"{said.pictures} photographs of {data_path} ({used})")
+    for line in verdict_lines(said):
+        typer.echo(line)
+
+
+def _beside(accuracy: "Accuracy") -> str:
+    """The numbers beside the share that is right."""
+    from compress.report.units import percent, significant
+
+    if (errors := accuracy.points) is None:
+        return (
+            f"top-5 {percent(accuracy.top5)}, macro recall {percent(accuracy.macro_recall)}, "
+            f"log loss {significant(accuracy.log_loss)}"
+        )
+    median, p90 = percent(errors.median_distance), percent(errors.p90_distance)
+    found = [f"distance: median {median} %, p90 {p90} %"]
+    if errors.mean_iou is not None:
+        found.append(f"mean IoU {percent(errors.mean_iou)} %")
+    if errors.median_angle_degrees is not None:
+        found.append(f"angle error: median {errors.median_angle_degrees:.1f} degrees")
+    return f"{', '.join(found)}\nright: {errors.rule}"

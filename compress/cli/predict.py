@@ -1,34 +1,123 @@
-"""`compress predict`: what is on these pictures?"""
+"""`compress predict`: what is on these pictures, or where?"""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from compress.cli.eval import Model, Spec, Threads
+from compress.cli.eval import Spec, Threads
 from compress.errors import UserError
 
 
 def predict(
-    artifact: Model,
-    pictures: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="An ONNX file or an OpenVINO model (.xml), then pictures; with --pipeline, "
+            "pictures only."
+        ),
+    ],
+    pipeline: Annotated[
+        Path | None, typer.Option(help="Folder of a pipeline (with a pipeline.json).")
+    ] = None,
     threads: Threads = None,
     spec: Spec = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the pictures with the points in them; of a pipeline, also with what "
+            "its networks looked at."
+        ),
+    ] = None,
 ) -> None:
-    """The five most probable names of each picture."""
+    """The five most probable names of each picture, the pixels where its points are, or both."""
+    if pipeline is not None:
+        pictures = files
+        found = _through(pipeline, pictures, threads, draw)
+    else:
+        artifact, *pictures = files
+        if not pictures:
+            raise UserError("No picture was given: compress predict MODEL PICTURE…")
+        from compress.artifact import spec_of
+
+        answers = _places if spec_of(artifact, spec).points else _names
+        found = answers(artifact, pictures, threads, spec, draw)
+    failed = 0
+    for picture, lines in zip(pictures, found, strict=True):
+        typer.echo(f"{picture}")
+        if isinstance(lines, UserError):
+            typer.echo(f"  {lines}", err=True)
+            failed += 1
+            continue
+        for line in lines:
+            typer.echo(f"  {line}")
+    if failed:
+        raise UserError(f"{failed} of {len(pictures)} pictures could not be read.")
+
+
+def _through(
+    folder: Path, pictures: list[Path], threads: int | None, draw: Path | None
+) -> Iterator[list[str] | UserError]:
+    """What a pipeline says of each picture."""
+    from compress.draw import save_jpeg
+    from compress.measure.machine import usable_threads
+    from compress.pipeline.cascade import Cascade, decode
+    from compress.pipeline.draw import drawn
+    from compress.report.units import ms, percent
+
+    cascade = Cascade.load(folder, threads or usable_threads())
+    for number, picture in enumerate(pictures):
+        try:
+            content = picture.read_bytes()
+            found = cascade.find(content)
+        except (UserError, OSError) as error:
+            yield UserError(str(error))
+            continue
+        ranked = sorted(zip(found.probabilities, cascade.classes, strict=True), reverse=True)[:5]
+        caption = cascade.name(found) or "not sure enough to give a name"
+        lines = [caption] if ranked else []
+        lines += [f"{percent(float(p)):>7}  {name}" for p, name in ranked]
+        lines += [f"{name}: {x:.1f}, {y:.1f}" for name, (x, y) in found.points.items()]
+        lines.append(f"{ms(found.total_s)} ms")
+        if draw is not None:
+            # Numbered, since pictures of several folders may share a name.
+            out = draw / f"{number:04d}-{picture.stem}.jpg"
+            save_jpeg(drawn(decode(content), found, cascade, caption), out)
+            lines.append(f"drawn: {out}")
+        yield lines
+
+
+def _names(
+    artifact: Path, pictures: list[Path], threads: int | None, spec: Path | None, draw: Path | None
+) -> Iterator[list[str] | UserError]:
     from compress.evaluate import predict_files
     from compress.report.units import percent
 
-    failed = 0
-    for picture, names in zip(
-        pictures, predict_files(artifact, pictures, threads, spec), strict=True
-    ):
-        typer.echo(f"{picture}")
+    if draw is not None:
+        raise UserError("--draw is for models of points, and this one predicts classes.")
+    for names in predict_files(artifact, pictures, threads, spec):
         if isinstance(names, UserError):
-            typer.echo(f"  {names}", err=True)
-            failed += 1
+            yield names
+        else:
+            yield [f"{percent(probability):>7}  {name}" for name, probability in names]
+
+
+def _places(
+    artifact: Path, pictures: list[Path], threads: int | None, spec: Path | None, draw: Path | None
+) -> Iterator[list[str] | UserError]:
+    from compress.draw import draw_points
+    from compress.evaluate import predict_points
+
+    found = predict_points(artifact, pictures, threads, spec)
+    for number, (picture, points) in enumerate(zip(pictures, found, strict=True)):
+        if isinstance(points, UserError):
+            yield points
             continue
-        for name, probability in names:
-            typer.echo(f"  {percent(probability):>7}  {name}")
-    if failed:
-        raise UserError(f"{failed} of {len(pictures)} pictures could not be read.")
+        lines = [f"{name}: {x:.1f}, {y:.1f}" for name, (x, y) in points.items()]
+        if draw is not None:
+            # Numbered, since pictures of several folders may share a name.
+            drawn = draw / f"{number:04d}-{picture.stem}.jpg"
+            draw_points(picture, points, drawn)
+            lines.append(f"drawn: {drawn}")
+        yield lines

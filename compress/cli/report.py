@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from compress.choose import Budget
+from compress.budget import Budget
 from compress.errors import UserError
 from compress.report.join import load
 from compress.report.terminal import show
@@ -19,7 +19,7 @@ def report(
         float | None, typer.Option(help="Budget: times faster than the teacher, e.g. 10.")
     ] = None,
     max_accuracy_drop: Annotated[
-        float | None, typer.Option(help="Budget: top-1 that may be lost; 0.01 is one point.")
+        float | None, typer.Option(help="Budget: accuracy that may be lost; 0.01 is one point.")
     ] = None,
 ) -> None:
     """Write report.md, report.html, pareto.csv and the picture of the front for several runs.

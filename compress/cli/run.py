@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from compress.errors import UserError
+
 Recipe = Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/distill_shufflenet.yaml.")]
 Data = Annotated[
     Path | None, typer.Option(help="Your pictures: class folders, or a folder with a train.csv.")
@@ -30,15 +32,29 @@ def run(
     dry_run: Annotated[bool, typer.Option(help="Show the stages and stop.")] = False,
 ) -> None:
     """Train, compress, export, measure, report. Run again, it re-uses all that is done."""
-    from compress.recipe import load_recipe
+    from compress.pipeline.recipe import is_pipeline, load_pipeline_recipe
+    from compress.recipe import Asked, load_recipe
 
     changes = [*(assignments or []), *([f"device={device}"] if device else [])]
     allowed = allow_builders or []
-    loaded = load_recipe(recipe, data, changes, allowed)
+    command = shlex.join(["compress", *sys.argv[1:]])
+    if is_pipeline(recipe):
+        if data is not None:
+            raise UserError(
+                "--data is for the recipe of one network: a pipeline's recipe and those of its "
+                "stages each say where their own pictures are."
+            )
+        pipeline, stages = load_pipeline_recipe(recipe, changes, allowed)
+        asked: Asked = pipeline
+        recipes = list(stages.values())
+    else:
+        loaded = load_recipe(recipe, data, changes, allowed)
+        asked, recipes, pipeline = loaded, [loaded], None
 
     from rich.console import Console
 
     from compress.choose import choose as choose_row
+    from compress.pipeline.run import run_pipeline
     from compress.plan import make_plan
     from compress.progress import Progress
     from compress.report.terminal import plain, show
@@ -51,21 +67,29 @@ def run(
         from compress.measure.machine import machine, usable_threads
         from compress.stage import Store
 
-        plan = make_plan(loaded, machine(), loaded.measure.threads or usable_threads(), allowed)
         store = Store(out / RUNS / "stages")
-        for stage in plan.stages:
-            mark = "done" if store.is_done(stage) else "to do"
-            typer.echo(f"{mark:>5}  {stage.title}  [{stage.folder_name}]")
+        for each in recipes:
+            plan = make_plan(each, machine(), each.measure.threads or usable_threads(), allowed)
+            for stage in plan.stages:
+                mark = "done" if store.is_done(stage) else "to do"
+                typer.echo(f"{mark:>5}  {stage.title}  [{stage.folder_name}]")
+        if pipeline is not None:
+            typer.echo("Then the pipelines: those of the teachers, and the predicted front.")
         return
-    progress = Progress(console, out / RUNS / loaded.name / "run.log")
-    command = shlex.join(["compress", *sys.argv[1:]])
+
+    def progress_of(name: str) -> Progress:
+        return Progress(console, out / RUNS / name / "run.log")
+
     try:
-        results = run_recipe(loaded, out, progress, command, allowed)
+        if pipeline is not None:
+            results = run_pipeline(pipeline, stages, out, progress_of, command, allowed)
+        else:
+            results = run_recipe(loaded, out, progress_of(asked.name), command, allowed)
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
         raise typer.Exit(130) from None
 
-    budget = budget_of(loaded)
+    budget = budget_of(asked)
     console.print()
     show(results, budget, console)
     if budget:
@@ -74,4 +98,4 @@ def run(
             typer.echo(f"Chosen: {out / choice.picked.artifact.path}\n{plain(choice.why)}")
         else:
             typer.echo(plain(" ".join(["Nothing meets the budget.", *choice.hints()])))
-    typer.echo(f"Report: {out / REPORTS / loaded.name / 'report.html'} (and report.md)")
+    typer.echo(f"Report: {out / REPORTS / asked.name / 'report.html'} (and report.md)")

@@ -6,6 +6,7 @@
   pictures beside it or in `imgs/` or `images/`; pictures there that the table does not name are
   unlabelled; `split.csv` (Image,split) beside it is honoured; further CSVs with the same picture
   column annotate the pictures with their numeric columns. This is the layout of many competitions.
+  Where points are to be predicted they are numeric columns, and the table needs no labels
 """
 
 import os
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from compress.data.pictures import DataSet, Picture, Split, read_csv
+from compress.data.targets import PointColumns, take_points
 from compress.errors import UserError
 from compress.files import inside
 
@@ -26,9 +28,15 @@ MAX_FAULTS = 10  # shown; the rest is counted
 
 
 def read_folder(
-    path: Path, picture_column: str | None = None, label_column: str | None = None
+    path: Path,
+    picture_column: str | None = None,
+    label_column: str | None = None,
+    points: PointColumns | None = None,
 ) -> DataSet:
     """Reads the data set at `path` (a folder, or a CSV file); splits may still be missing.
+
+    Args:
+        points: what is to be predicted instead of classes; labels are not needed then.
 
     Raises:
         UserError: no such folder, or everything that is wrong with it, in one message.
@@ -40,7 +48,14 @@ def read_folder(
     elif (path / "train.csv").is_file():
         table = path / "train.csv"
     else:
+        if points is not None:
+            raise UserError(
+                f"{path} has no train.csv with annotations: give the CSV file itself, with a "
+                f"picture column and {', '.join(points.columns)}."
+            )
         return _read_class_folders(path)
+    if points is not None:
+        return take_points(_read_table(table, picture_column, None, labels=False), points)
     return _read_table(table, picture_column, label_column)
 
 
@@ -135,28 +150,33 @@ def _column(header: list[str], wanted: str | None, known: tuple[str, ...], table
     )
 
 
-def _read_table(table: Path, picture_column: str | None, label_column: str | None) -> DataSet:
+def _read_table(
+    table: Path, picture_column: str | None, label_column: str | None, labels: bool = True
+) -> DataSet:
+    """Without labels, the numbers of the table itself are annotations too."""
     root = table.parent
     header, rows = read_csv(table)
     picture_column = _column(header, picture_column, PICTURE_COLUMNS, table)
-    others = [name for name in header if name != picture_column]
-    if label_column is None and len(others) == 1:
-        label_column = others[0]
-    label_column = _column(header, label_column, LABEL_COLUMNS, table)
+    if labels:
+        others = [name for name in header if name != picture_column]
+        if label_column is None and len(others) == 1:
+            label_column = others[0]
+        label_column = _column(header, label_column, LABEL_COLUMNS, table)
 
     folders = [root / f for f in ("imgs", "images") if (root / f).is_dir()] or [root]
     faults: list[str] = []
     pictures: dict[str, Picture] = {}
     seen: set[Path] = set()
     for number, row in enumerate(rows, 2):
-        name, label = row[picture_column].strip(), row[label_column].strip()
+        name = row[picture_column].strip()
+        label = row[label_column].strip() if label_column is not None else None
         where = f"{table.name}:{number}: {name!r}"
         path = _find(name, folders, root)
         if path is None:
             faults.append(f"{where} lies outside {root}, which is refused")
         elif not path.is_file():
             faults.append(f"{where} does not exist in {' or '.join(map(str, folders))}")
-        elif not label:
+        elif label == "":
             faults.append(
                 f"{where} has an empty label (leave unlabelled pictures out of the table)"
             )
@@ -169,7 +189,8 @@ def _read_table(table: Path, picture_column: str | None, label_column: str | Non
     if faults:
         raise UserError(_listed(f"{table} has {len(faults)} faults:", faults))
 
-    _annotate(pictures, root, table, picture_column)
+    tables = [path for path in sorted(root.glob("*.csv")) if path.name != "split.csv"]
+    _annotate(pictures, [path for path in tables if path != table or not labels], picture_column)
     _split(pictures, root / "split.csv")
     labelled = {p.path for p in pictures.values()}
     if folders != [root]:
@@ -192,10 +213,8 @@ def _find(name: str, folders: list[Path], root: Path) -> Path | None:
     return next((p for p in places if p.is_file()), places[0] if places else None)
 
 
-def _annotate(pictures: dict[str, Picture], root: Path, table: Path, picture_column: str) -> None:
-    for path in sorted(root.glob("*.csv")):
-        if path == table or path.name == "split.csv":
-            continue
+def _annotate(pictures: dict[str, Picture], tables: list[Path], picture_column: str) -> None:
+    for path in tables:
         header, rows = read_csv(path)
         if picture_column not in header:
             continue

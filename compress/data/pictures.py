@@ -4,10 +4,11 @@ import csv
 import io
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from compress.errors import UserError
 from compress.files import write_text
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Split = Literal["train", "validation", "unlabelled"]
+Point = tuple[float, float]  # x, y in pixels of the upright picture
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,22 @@ class Picture:
     label: str | None = None
     split: Split | None = None
     annotations: dict[str, float] = field(default_factory=dict)
+    points: tuple[Point, ...] = ()  # where the task is points; none where they are not annotated
+    size: tuple[int, int] | None = None  # width, height, upright; where it has points
+
+    @property
+    def is_labelled(self) -> bool:
+        return self.label is not None or bool(self.points)
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Pictures below `root`, in a fixed order; classes are sorted by name."""
+    """Pictures below `root`, in a fixed order, with classes (sorted by name) or points."""
 
     root: Path
     pictures: tuple[Picture, ...]
     skipped: tuple[str, ...] = ()  # unreadable files, with the reason
+    points: tuple[str, ...] = ()  # their names; there are no classes then
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -47,6 +56,21 @@ class DataSet:
 
         index = {name: i for i, name in enumerate(self.classes)}
         return np.array([-1 if p.label is None else index[p.label] for p in self.pictures])
+
+    @cached_property
+    def coordinates(self) -> "np.ndarray":
+        """Of the points, float64 (n, points, 2), in pixels; nan where not annotated."""
+        import numpy as np
+
+        unknown = [(np.nan, np.nan)] * len(self.points)
+        return np.array([p.points or unknown for p in self.pictures], dtype=np.float64)
+
+    @cached_property
+    def sizes(self) -> "np.ndarray":
+        """Width and height of the pictures that have points, float64 (n, 2); else nan."""
+        import numpy as np
+
+        return np.array([p.size or (np.nan, np.nan) for p in self.pictures], dtype=np.float64)
 
     def indices(self, *splits: Split) -> "np.ndarray":
         """Positions of the pictures in any of the splits, int64, in order."""
@@ -65,11 +89,17 @@ class DataSet:
         counts = Counter(p.label for p in self.pictures if p.label is not None)
         return np.flatnonzero([p.label is not None and counts[p.label] == 1 for p in self.pictures])
 
+    @property
+    def task(self) -> str:
+        """What is known of its pictures: `of 3 classes`, `with left_eye and right_eye`."""
+        points = " and ".join(self.points)
+        return f"with {points}" if points else f"of {len(self.classes)} classes"
+
     def describe(self) -> str:
         counts = Counter(p.split for p in self.pictures)
         text = (
-            f"{counts['train']} training and {counts['validation']} validation pictures of "
-            f"{len(self.classes)} classes, {counts['unlabelled']} unlabelled"
+            f"{counts['train']} training and {counts['validation']} validation pictures "
+            f"{self.task}, {counts['unlabelled']} unlabelled"
         )
         return text + (f", {len(self.skipped)} unreadable skipped" if self.skipped else "")
 
@@ -78,20 +108,36 @@ class DataSet:
 
         The root is not written: the same pictures elsewhere are the same data set.
         """
-        rows = [[p.path, p.label, p.split, p.annotations] for p in self.pictures]
+        rows: list[list[Any]] = [[p.path, p.label, p.split, p.annotations] for p in self.pictures]
         record = {"skipped": self.skipped, "pictures": rows}
+        if self.points:
+            rows = [[*row, p.points, p.size] for row, p in zip(rows, self.pictures, strict=True)]
+            record |= {"pictures": rows, "points": self.points}
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(["Image", "split"])
-        writer.writerows([p.path, p.split] for p in self.pictures if p.label is not None)
+        writer.writerows([p.path, p.split] for p in self.pictures if p.is_labelled)
         write_text(folder / "split.csv", table.getvalue())
         write_text(folder / "pictures.json", json.dumps(record))
 
     @classmethod
     def load(cls, folder: Path, root: Path) -> "DataSet":
         record = json.loads((folder / "pictures.json").read_text("utf-8"))
-        pictures = tuple(Picture(p, lab, split, a) for p, lab, split, a in record["pictures"])
-        return cls(root, pictures, tuple(record["skipped"]))
+        pictures = tuple(_picture(*row) for row in record["pictures"])
+        return cls(root, pictures, tuple(record["skipped"]), tuple(record.get("points", ())))
+
+
+def _picture(
+    path: str,
+    label: str | None,
+    split: Split | None,
+    annotations: dict[str, float],
+    points: Sequence[Sequence[float]] = (),
+    size: Sequence[int] | None = None,
+) -> Picture:
+    """From a row of `pictures.json`, where tuples are lists."""
+    placed = tuple((x, y) for x, y in points)
+    return Picture(path, label, split, annotations, placed, (size[0], size[1]) if size else None)
 
 
 def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:

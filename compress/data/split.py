@@ -14,7 +14,7 @@ def draw_split(data: DataSet, validation_fraction: float, seed: int) -> DataSet:
 
     A class of n pictures sends n x `validation_fraction` of them to validation, rounded up or down
     at random so that the whole meets the fraction, and always keeps one for training: a class with
-    a single picture is never validated on.
+    a single picture is never validated on. Pictures with points are one class.
 
     Args:
         validation_fraction: in (0, 1).
@@ -26,8 +26,9 @@ def draw_split(data: DataSet, validation_fraction: float, seed: int) -> DataSet:
         return _checked(data)
     rng = generator(seed, "split")
     pictures = list(data.pictures)
-    for label in range(len(data.classes)):
-        members = np.flatnonzero(data.labels == label)
+    by_class = [data.labels == label for label in range(len(data.classes))]
+    for group in by_class or [np.array([p.is_labelled for p in pictures])]:
+        members = np.flatnonzero(group)
         expected = len(members) * validation_fraction
         count = int(expected) + int(rng.random() < expected - int(expected))
         chosen = set(rng.permutation(members)[: min(count, len(members) - 1)].tolist())
@@ -49,4 +50,6 @@ def _checked(data: DataSet) -> DataSet:
             f"{data.root}: {len(missing)} classes have no training picture "
             f"({', '.join(missing[:3])}): correct the split, or leave these classes out."
         )
+    if not len(data.indices("train")):
+        raise UserError(f"{data.root}: there are no pictures to train on; correct the split.")
     return data

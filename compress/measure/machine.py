@@ -42,6 +42,17 @@ def usable_threads() -> int:
     return min(cores or 1, limit)
 
 
+def frequency_mhz() -> float | None:
+    """The clock of the core that runs fastest just now; None where the system does not tell."""
+    import psutil
+
+    try:
+        cores = psutil.cpu_freq(percpu=True)
+    except (AttributeError, NotImplementedError, OSError):  # psutil's ways of not knowing
+        return None
+    return max((core.current for core in cores), default=0.0) or None
+
+
 def _cpu() -> tuple[str, set[str]]:
     model, flags = platform.processor() or platform.machine(), set[str]()
     try:

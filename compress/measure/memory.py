@@ -1,16 +1,42 @@
-"""Peak memory of a fresh process that loads an artifact and runs it once."""
+"""What a fresh process needs that loads an artifact and runs it: time, memory and energy."""
 
+import json
 import subprocess
 import sys
+import time
+from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
+
+PROCESSES = 3  # how long loading takes varies
 
 
-def peak_memory_bytes(path: Path, runtime: str, threads: int, allowed: tuple[str, ...]) -> int:
-    """Largest resident set, Python and runtime included: what a server must have.
+class FirstRun(NamedTuple):
+    """Of PROCESSES fresh processes: the largest of the memory, the medians of the others."""
+
+    peak_memory_bytes: int  # largest resident set, Python and runtime included
+    cold_start_s: float  # loading and the first call; the runtime was imported before
+    energy_j: float | None  # of a later call, see compress/measure/energy.py
+
+
+def first_run(path: Path, runtime: str, threads: int, allowed: tuple[str, ...] = ()) -> FirstRun:
+    """Loads a file and runs it on one picture, in fresh processes one after the other.
+
+    The file is in the system's cache: it was just hashed and judged.
 
     Raises:
-        RuntimeError: the process failed; the message holds what it printed.
+        RuntimeError: a process failed; the message holds what it printed.
     """
+    runs = [_fresh_process(path, runtime, threads, allowed) for _ in range(PROCESSES)]
+    energies = sorted(run.energy_j for run in runs if run.energy_j is not None)
+    return FirstRun(
+        max(run.peak_memory_bytes for run in runs),
+        sorted(run.cold_start_s for run in runs)[len(runs) // 2],
+        energies[len(energies) // 2] if energies else None,
+    )
+
+
+def _fresh_process(path: Path, runtime: str, threads: int, allowed: tuple[str, ...]) -> FirstRun:
     arguments = [str(path), runtime, str(threads), *allowed]
     done = subprocess.run(
         [sys.executable, "-m", "compress.measure.memory", *arguments],
@@ -19,18 +45,28 @@ def peak_memory_bytes(path: Path, runtime: str, threads: int, allowed: tuple[str
         check=False,
     )
     if done.returncode != 0:
-        raise RuntimeError(f"measuring the memory of {path} failed: {done.stderr.strip()}")
-    return int(done.stdout.split()[-1])
+        raise RuntimeError(f"running {path} for the first time failed: {done.stderr.strip()}")
+    return FirstRun(*json.loads(done.stdout.splitlines()[-1]))
 
 
 def _main(path: Path, runtime: str, threads: int, allowed: tuple[str, ...]) -> None:
     import numpy as np
 
-    from compress.runtimes import open_session
+    from compress.measure.energy import energy_per_call_j
+    from compress.runtimes import open_session, package_of
 
+    # Importing it takes longer than loading a small file, and is no property of the file.
+    import_module(
+        f"compress.runtimes.{'torch_eager' if runtime == 'torch' else package_of(runtime)}"
+    )
+    started = time.perf_counter()
     session = open_session(path, runtime, threads, allowed)
-    session.run(np.zeros((1, 3, *session.picture_size), dtype=np.float32))
-    print(_peak_bytes())
+    picture = np.zeros((1, 3, *session.picture_size), dtype=np.float32)
+    session.run(picture)
+    cold_start_s = time.perf_counter() - started
+    peak_memory_bytes = _peak_bytes()
+    energy_j = energy_per_call_j(lambda: session.run(picture))
+    print(json.dumps(FirstRun(peak_memory_bytes, cold_start_s, energy_j)))
 
 
 def _peak_bytes() -> int:

@@ -12,21 +12,27 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from compress.errors import UserError
+from compress.measure.conditions import QUIET_CORES, about_machine
+from compress.measure.machine import frequency_mhz, usable_threads
 from compress.results import Latency
 
+if TYPE_CHECKING:
+    import numpy as np
+
+# Of a batch size and a generator of inputs makes a call that is given the round's number.
+MakeCall = Callable[[int, "np.random.Generator"], Callable[[int], object]]
 FAILED = 3  # exit status for what the user can mend; the message is on stderr
-QUIET_CORES = 0.1  # that others may use while a process times
 ATTEMPTS = 3  # of a process that is disturbed
 
 
 @dataclass(frozen=True)
 class Timed:
-    """A file and the runtime that loads it."""
+    """A file and the runtime that loads it; or a pipeline's folder, which says so itself."""
 
     path: Path
     runtime: str
@@ -39,6 +45,8 @@ class Run:
 
     samples: list[tuple[str, int, list[float]]]  # name, batch, seconds
     disturbance_cores: float  # that other processes used meanwhile
+    steal_cores: float = 0.0  # and other virtual machines, which is part of it
+    frequency_mhz: Sequence[float] = ()  # as seen at times, where the system tells
 
 
 def time_in_processes(
@@ -48,11 +56,14 @@ def time_in_processes(
     processes: int,
     allowed: Sequence[str] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
+    photographs: Sequence[Path] = (),
 ) -> dict[str, list[Latency]]:
     """Latencies of each model, one a batch size.
 
     Args:
         rounds: by batch size, how many samples each process takes of each model.
+        photographs: picture files for pipelines, which are timed from a file's bytes to the
+            answer; round i takes the i-th for all of them.
 
     Raises:
         UserError: a file that its runtime cannot load or run.
@@ -65,24 +76,30 @@ def time_in_processes(
         },
         "rounds": {str(batch): count for batch, count in rounds.items()},
         "allowed": list(allowed),
+        "photographs": list(map(str, photographs)),
     }
-    samples: dict[tuple[str, int], list[list[float]]] = {}
-    disturbance_cores = 0.0
+    runs: list[Run] = []
     for process in range(processes):
-        run = _quietest(job | {"seed": process})
-        disturbance_cores = max(disturbance_cores, run.disturbance_cores)
+        runs.append(_quietest(job | {"seed": process}))
+        progress(process + 1, processes)
+    samples: dict[tuple[str, int], list[list[float]]] = {}
+    for run in runs:
         for name, batch, seconds in run.samples:
             samples.setdefault((name, batch), []).append(seconds)
-        progress(process + 1, processes)
-    return {
-        name: [
-            summarise(samples[name, batch], batch, model.threads or threads).model_copy(
-                update={"disturbance_cores": disturbance_cores}
-            )
-            for batch in rounds
-        ]
-        for name, model in models.items()
+    clocks = [clock for run in runs for clock in run.frequency_mhz]
+    conditions: dict[str, Any] = {
+        "disturbance_cores": max(run.disturbance_cores for run in runs),
+        "steal_cores": max(run.steal_cores for run in runs),
+        "frequency_mhz": (min(clocks), max(clocks)) if clocks else None,
     }
+    warnings = about_machine(threads, usable_threads(), **conditions)
+
+    def latency(name: str, batch: int) -> Latency:
+        found = summarise(samples[name, batch], batch, models[name].threads or threads)
+        update = conditions | {"warnings": [*warnings, *found.warnings]}
+        return found.model_copy(update=update)
+
+    return {name: [latency(name, batch) for batch in rounds] for name in models}
 
 
 def _quietest(job: dict[str, Any]) -> Run:
@@ -112,26 +129,51 @@ def time_here(job: dict[str, Any]) -> Run:
     """What a fresh process does."""
     import numpy as np
 
-    from compress.measure.latency import time_interleaved
-    from compress.runtimes import open_session
+    from compress.measure.latency import WARM_UP, time_interleaved
 
     rng = np.random.default_rng(job["seed"])
     # In another order in each process: a model comes to lie elsewhere in memory in each.
-    sessions = {}
-    for name in rng.permutation(list(job["models"])).tolist():
-        path, runtime, threads = job["models"][name]
-        sessions[name] = open_session(Path(path), runtime, threads, tuple(job["allowed"]))
+    names = rng.permutation(list(job["models"])).tolist()
+    loaded = {name: _load(job["models"][name], job) for name in names}
     samples = []
-    started, used = time.perf_counter(), others_cpu_s()
+    clocks = [frequency_mhz()]
+    started, used, stolen = time.perf_counter(), others_cpu_s(), stolen_cpu_s()
     for batch, rounds in job["rounds"].items():
-        inputs = {
-            name: rng.standard_normal((int(batch), 3, *s.picture_size)).astype(np.float32)
-            for name, s in sessions.items()
-        }
-        timed = time_interleaved(sessions, inputs, rounds, job["seed"])
+        calls = {name: make_call(int(batch), rng) for name, make_call in loaded.items()}
+        warm_up = WARM_UP if batch == "1" else 1
+        timed = time_interleaved(calls, rounds, job["seed"], warm_up)
         samples += [(name, int(batch), seconds) for name, seconds in timed.items()]
-    used = others_cpu_s() - used
-    return Run(samples, max(0.0, used / (time.perf_counter() - started)))
+        clocks.append(frequency_mhz())
+    elapsed_s = time.perf_counter() - started
+    return Run(
+        samples,
+        max(0.0, others_cpu_s() - used) / elapsed_s,
+        max(0.0, stolen_cpu_s() - stolen) / elapsed_s,
+        [clock for clock in clocks if clock],
+    )
+
+
+def _load(model: tuple[str, str, int], job: dict[str, Any]) -> MakeCall:
+    """Loads a model, or a pipeline where its path is a folder."""
+    import numpy as np
+
+    path, runtime, threads = model
+    if Path(path).is_dir():
+        from compress.pipeline.cascade import Cascade
+
+        cascade = Cascade.load(Path(path), threads, tuple(job["allowed"]))
+        photographs = [Path(file).read_bytes() for file in job["photographs"]]
+        return lambda batch, rng: lambda i: cascade.find(photographs[i % len(photographs)])
+    from compress.runtimes import open_session
+
+    session = open_session(Path(path), runtime, threads, tuple(job["allowed"]))
+
+    def make_call(batch: int, rng: "np.random.Generator") -> Callable[[int], object]:
+        size = (batch, 3, *session.picture_size)
+        pictures = rng.standard_normal(size).astype(np.float32)
+        return lambda number: session.run(pictures)
+
+    return make_call
 
 
 def others_cpu_s() -> float:
@@ -143,6 +185,11 @@ def others_cpu_s() -> float:
     kinds = ("user", "nice", "system", "irq", "softirq", "steal")  # not all are on every system
     busy = sum(getattr(times, kind, 0.0) for kind in kinds)
     return float(busy) - time.process_time()
+
+
+def stolen_cpu_s() -> float:
+    """Seconds of CPU that a hypervisor gave to others instead, where the system counts them."""
+    return float(getattr(psutil.cpu_times(), "steal", 0.0))
 
 
 def _main() -> None:

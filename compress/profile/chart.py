@@ -8,7 +8,7 @@ import altair as alt
 from compress.profile.limits import reach
 from compress.profile.records import BETWEEN, Layer, Part, Profile
 from compress.profile.tables import operation
-from compress.report.charts import GREY, Spec, sized_spec
+from compress.report.charts import GREY, Spec, spec
 from compress.report.text import plain
 from compress.report.units import ms, percent
 
@@ -55,7 +55,7 @@ def flame_chart(profile: Profile) -> Spec:
         color="#10151c",
     ).encode(y="row:O", text="label:N")
     zoom = alt.selection_interval(bind="scales", encodings=["x"])
-    return sized_spec(alt.layer(bars.add_params(zoom), names), height=ROW * depth)
+    return spec(alt.layer(bars.add_params(zoom), names), height=ROW * depth)
 
 
 _FIELDS = ("part", "time", "share", "operation", "makes", "work", "moves", "of_limit")

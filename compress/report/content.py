@@ -4,15 +4,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from compress.choose import Budget, Choice, choose
+from compress.budget import Budget
+from compress.choose import Choice, choose
 from compress.pareto import front_rows
 from compress.report import units
-from compress.report.remarks import notes
+from compress.report.pipeline import Grid, grids
+from compress.report.remarks import notes, whose
 from compress.report.roles import beside_name, legend
-from compress.report.say import name, names
+from compress.report.saliency import SaliencyPart, saliency_part
+from compress.report.say import listed, name
 from compress.report.steps import StepDetail, step_details
 from compress.report.table import Column, columns, more_columns
-from compress.results import Machine, Result, SinglePictureClasses, Training
+from compress.results import Machine, Result, SinglePictureClasses, Slice, Training
 
 # What decides which kernels a runtime can use, on x86 and on ARM.
 FLAGS = (
@@ -42,13 +45,18 @@ DEFINITIONS = (
     ),
     (
         "drop",
-        "top-1 of the teacher minus top-1 of the candidate in percentage points, paired on the "
-        "same pictures; positive is a loss.",
+        "right answers of the teacher minus those of the candidate in percentage points, paired on "
+        "the same pictures; positive is a loss.",
     ),
     (
         "front",
         "no other deployed row is at least as fast and as accurate, and better at one. Torch rows "
         "are references and not in it.",
+    ),
+    (
+        "probability of the front",
+        "how often a row is on the front when the processes and the pictures are drawn again, the "
+        "same ones for all rows.",
     ),
 )
 
@@ -82,6 +90,8 @@ class Content:
     table: Table
     definitions: list[tuple[str, str]]  # a term and its meaning
     more: Table
+    saliency: SaliencyPart | None
+    pipelines: list[Grid]
     details: list[Detail]
     machine: list[tuple[str, str]]
     commands: list[tuple[str, list[str]]]  # a command and the rows it reproduces
@@ -104,10 +114,12 @@ def content(
         table=_table(rows, columns(rows)),
         definitions=[*DEFINITIONS, *legend(rows)],
         more=_table(rows, more_columns(rows)),
+        saliency=saliency_part(rows),
+        pipelines=grids(rows),
         details=_details(rows),
         machine=_machine(rows),
         commands=list(commands.items()),
-        notes=[f"{names(group)}: {note}" for group, note in notes(rows)],
+        notes=[f"{whose(group, rows)}: {note}" for group, note in notes(rows)],
         damaged=list(damaged),
     )
 
@@ -127,7 +139,13 @@ def _details(rows: Sequence[Result]) -> list[Detail]:
             name=candidate,
             role="; ".join(dict.fromkeys(word for row in group for word in _words(row))),
             lineage=next((row.lineage for row in group if row.lineage), []),
-            facts=[*_training(group), *_single(group), *_files(group)],
+            facts=[
+                *_training(group),
+                *_single(group),
+                *_slices(group),
+                *_batches(group),
+                *_files(group),
+            ],
             steps=step_details(next((row.steps for row in group if row.steps), [])),
         )
         for candidate, group in groups.items()
@@ -178,6 +196,37 @@ def _single_sentence(single: SinglePictureClasses) -> str:
         f"top-1 {units.percent(single.top1)} % on the {single.pictures} pictures of classes with "
         f"a single picture; {trained}."
     )
+
+
+def _slices(group: Sequence[Result]) -> list[str]:
+    """Top-1 by how many pictures a class had to learn from, a sentence a runtime."""
+    return [
+        f"{row.artifact.runtime}: top-1 by the training pictures of the class: "
+        f"{'; '.join(map(_slice, row.accuracy.slices))}."
+        for row in group
+        if row.accuracy.slices
+    ]
+
+
+def _slice(part: Slice) -> str:
+    numbers = f"{part.fewest} or more" if part.most is None else f"{part.fewest} to {part.most}"
+    each = f"{part.fewest}" if part.fewest == part.most else numbers
+    return (
+        f"{part.name} ({each}) {units.percent(part.top1.value)} % ({units.percent(part.top1.low)} "
+        f"to {units.percent(part.top1.high)}) of {units.whole(part.pictures)} pictures of "
+        f"{units.whole(part.classes)} classes"
+    )
+
+
+def _batches(group: Sequence[Result]) -> list[str]:
+    """Throughput by batch size, where more than the tables' two were timed."""
+    return [
+        f"{row.artifact.runtime}: pictures per s "
+        + listed([f"{units.significant(x.pictures_per_s)} at batch {x.batch}" for x in row.latency])
+        + "."
+        for row in group
+        if len(row.latency) > 2
+    ]
 
 
 def _files(group: Sequence[Result]) -> list[str]:

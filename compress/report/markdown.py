@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from compress.report.content import Content, Detail, Table
+from compress.report.pipeline import Grid
+from compress.report.saliency import SaliencyPart
 from compress.report.say import name
 from compress.report.steps import StepDetail
 from compress.report.table import MARK
@@ -18,7 +20,7 @@ def markdown(report: Content) -> str:
         f"**Asked:** {escape(report.asked)}",
         *_choice(report),
         "## Front",
-        "![top-1 against latency of every row, with the Pareto front](pareto.svg)",
+        "![accuracy against latency of every row, with the Pareto front](pareto.svg)",
         f"{MARK} marks the front; bars are intervals. The same picture with every number on its "
         "points is in [report.html](report.html), the numbers are in [pareto.csv](pareto.csv).",
         "## Measurements",
@@ -26,6 +28,8 @@ def markdown(report: Content) -> str:
         _bullets(f"**{term}**: {meaning}" for term, meaning in report.definitions),
         "## More measurements",
         _table(report.more),
+        *(part for grid in report.pipelines for part in _pipelines(grid)),
+        *_saliency(report.saliency),
         "## Candidates",
         *(part for detail in report.details for part in _detail(detail)),
         *_section("## Notes", report.notes),
@@ -53,6 +57,7 @@ def _choice(report: Content) -> list[str]:
         f"## Chosen: {escape(name(choice.picked))}",
         escape(choice.why),
         *lost,
+        *map(escape, choice.next_steps),
         *(f"> {escape(warning)}" for warning in choice.warnings),
         *_section("What did not fit:", choice.misses),
     ]
@@ -64,6 +69,25 @@ def _table(table: Table) -> str:
         [":-:", *(_align(column.numeric) for column in table.columns)],
         ([MARK if front else "", *map(escape, cells)] for front, cells in table.rows),
     )
+
+
+def _saliency(part: SaliencyPart | None) -> list[str]:
+    if part is None:
+        return []
+    rows = (list(map(escape, cells)) for cells in part.rows)
+    grid = _grid(part.headings, [_align(numeric) for numeric in part.numeric], rows)
+    notes = [_bullets(map(escape, part.notes))] if part.notes else []
+    return ["## Where they look", part.meaning, *([grid] if part.rows else []), *notes]
+
+
+def _pipelines(part: Grid) -> list[str]:
+    aligns = [_align(number >= part.words) for number in range(len(part.headings))]
+    grid = _grid(
+        list(map(escape, part.headings)), aligns, (list(map(escape, cells)) for cells in part.rows)
+    )
+    if part.folded:
+        return [f"<details><summary>{html_escape(part.title)}</summary>", grid, "</details>"]
+    return [f"## {escape(part.title)}", part.meaning, grid]
 
 
 def _align(numeric: bool) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from compress.input_spec import RIGHT
 from compress.results import Result
 
 NO_TEACHER, FROM_SCRATCH, CONTROL, DROPPED = "no teacher", "from scratch", "control", "dropped"
@@ -38,4 +39,8 @@ def legend(rows: Sequence[Result]) -> list[tuple[str, str]]:
     """The words that these rows need explained, with their meanings."""
     used = {role(row) for row in rows} | {x for row in rows for x in beside_name(row)}
     used |= {row.artifact.runtime for row in rows}
-    return [(word, meaning) for word, meaning in MEANINGS.items() if word in used]
+    rules = {row.accuracy.points.rule for row in rows if row.accuracy.points}
+    return [
+        *((RIGHT, f"pictures in which {rule}.") for rule in sorted(rules)),
+        *((word, meaning) for word, meaning in MEANINGS.items() if word in used),
+    ]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from compress.report import units
 from compress.report.roles import FROM_SCRATCH, NO_TEACHER, role
 from compress.results import Interval, Result
-from compress.significance import mcnemar
+from compress.significance import mcnemar, same_pictures
 
 if TYPE_CHECKING:
-    from compress.choose import Budget
+    from compress.budget import Bound, Budget
 
 CHANCE = 0.05  # a p-value above it may be chance: the counterpart of the 95 % intervals
+SURE = 0.95  # a probability from which nothing is said to be uncertain
 
 # What a control is not given, and so what did not pay where the control is picked.
 WITHOUT = {
@@ -31,20 +33,38 @@ def name(row: Result) -> str:
 
 
 def names(group: Sequence[Result]) -> str:
-    """Rows of one candidate: `small in onnxruntime, openvino and openvino-bf16`."""
-    *others, last = (row.artifact.runtime for row in group)
-    runtimes = f"{', '.join(others)} and {last}" if others else last
-    return f"{group[0].candidate} in {runtimes}"
+    """Rows by candidate: `small in onnxruntime, openvino and openvino-bf16; large in openvino`."""
+    runtimes: dict[str, list[str]] = defaultdict(list)
+    for row in group:
+        runtimes[row.candidate].append(row.artifact.runtime)
+    return "; ".join(f"{candidate} in {listed(found)}" for candidate, found in runtimes.items())
 
 
-def why(row: Result) -> str:
-    """What the pick gives, with every interval; its role when it is the teacher itself."""
-    size = f"{units.megabytes(row.artifact.size_bytes)} MB"
+def listed(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def why(row: Result, probability: float | None) -> str:
+    """What the pick gives, with every interval; its role when it is the teacher itself.
+
+    Args:
+        probability: of meeting the budget; None: that is certain.
+    """
+    top1, word = row.accuracy.top1, row.accuracy.word
+    facts = (
+        f"{units.percent(top1.value)} % {word} ({_confidence(top1)} {units.percent(top1.low)} to "
+        f"{units.percent(top1.high)}), {units.ms(row.latency_s)} ms a picture, "
+        f"{units.megabytes(row.artifact.size_bytes)} MB"
+    )
+    best = "It is the most accurate row that meets the budget."
+    if probability is not None:
+        best += f" With {units.probability(probability)} probability it meets your budget."
+    if row.role == "teacher":
+        return f"{name(row)} is the teacher itself: {facts}. {best}"
     if row.speedup is None or row.accuracy.top1_drop is None:
-        return (
-            f"{name(row)} is the teacher itself: the most accurate row that meets the budget, "
-            f"{units.ms(row.latency_s)} ms a picture, {size}."
-        )
+        return f"{name(row)} was not compared with a teacher: {facts}. {best}"
     speedup, drop = row.speedup, row.accuracy.top1_drop
     named = "" if speedup.against == "teacher" else f" {speedup.against}"
     threads = f"{speedup.threads} thread{'s' if speedup.threads != 1 else ''}"
@@ -53,11 +73,9 @@ def why(row: Result) -> str:
         f"teacher{named} "
         f"({_confidence(speedup.ratio)} {units.significant(speedup.ratio.low)} to "
         f"{units.significant(speedup.ratio.high)}; same runtime, {threads}, batch "
-        f"{speedup.batch}) and {_change(drop.value)} ({_confidence(drop)} of the drop "
+        f"{speedup.batch}) and {_change(drop.value, word)} ({_confidence(drop)} of the drop "
         f"{units.points(drop.low)} to {units.points(drop.high)}, paired on "
-        f"{row.accuracy.pictures} pictures): {units.percent(row.accuracy.top1.value)} % top-1, "
-        f"{units.ms(row.latency_s)} ms a picture, {size}. "
-        "It is the most accurate row that meets the budget."
+        f"{row.accuracy.pictures} pictures): {facts}. {best}"
     )
 
 
@@ -67,29 +85,53 @@ def lost(best: Result, other: Result) -> str:
     if behind > 0:
         return (
             f"{name(other)} meets the budget too, at {units.ms(other.latency_s)} ms a picture, but "
-            f"has {_points(behind)} less top-1."
+            f"has {_points(behind)} less {best.accuracy.word}."
         )
     return (
-        f"{name(other)} has the same top-1 and takes {units.ms(other.latency_s)} ms a picture, "
-        f"the pick {units.ms(best.latency_s)} ms."
+        f"{name(other)} has the same {best.accuracy.word} and takes "
+        f"{units.ms(other.latency_s)} ms a picture, the pick {units.ms(best.latency_s)} ms."
     )
 
 
-def warnings(row: Result, others: list[Result], budget: Budget) -> list[str]:
-    """What the pick's numbers do not settle; `others` are the other rows that fit."""
+def next_steps(best: Result, front: Sequence[Result]) -> list[str]:
+    """What the next faster row of the front costs in accuracy, and the next more accurate in time.
+
+    Args:
+        front: fastest first, and so the least accurate first.
+    """
+    faster = [x for x in front if x.latency_s < best.latency_s]
+    better = [x for x in front if x.accuracy.top1.value > best.accuracy.top1.value]
+    found = [f"The next faster on the front, {_beside(best, faster[-1])}."] if faster else []
+    if better:
+        found.append(f"The next more accurate on the front, {_beside(best, better[0])}.")
+    return found
+
+
+def _beside(best: Result, other: Result) -> str:
+    """Another row's time and accuracy, and what they are beside the pick's."""
+    faster = best.latency_s / other.latency_s
+    times = f"{units.significant(max(faster, 1 / faster))} times"
+    more = other.accuracy.top1.value - best.accuracy.top1.value
+    return (
+        f"{name(other)}, takes {units.ms(other.latency_s)} ms a picture, {times} "
+        f"{'faster' if faster > 1 else 'slower'} than the pick, and has "
+        f"{_points(abs(more))} {'more' if more > 0 else 'less'} {best.accuracy.word}"
+    )
+
+
+def uncertain(chances: Sequence[tuple[Bound, float]]) -> list[str]:
+    """The bounds that the pick may not meet, with the probability that it does."""
+    return [
+        f"Not certain: {bound.quantity} meets its bound with {units.probability(chance)} "
+        f"probability. More {'validation pictures' if bound.share else 'processes'} narrow it."
+        for bound, chance in chances
+        if chance < SURE
+    ]
+
+
+def warnings(row: Result, others: list[Result]) -> list[str]:
+    """What else must be known of the pick; `others` are the other rows that fit."""
     found = []
-    drop = row.accuracy.top1_drop
-    if drop and drop.high > budget.max_accuracy_drop:
-        found.append(
-            f"Not certain: the {_confidence(drop)} of the drop reaches "
-            f"{_points(drop.high)}, the budget is {units.points_typed(budget.max_accuracy_drop)}. "
-            "More validation pictures narrow it."
-        )
-    if row.speedup and row.speedup.ratio.low < budget.speedup:
-        found.append(
-            f"Not certain: the {_confidence(row.speedup.ratio)} of the speedup begins at "
-            f"{units.significant(row.speedup.ratio.low)}, the budget is {budget.speedup:g}."
-        )
     if row.role == "control":
         of = f" of {row.control_of}" if row.control_of else ""
         how, what = WITHOUT.get(role(row), ("made without a part of it", "that part"))
@@ -99,8 +141,8 @@ def warnings(row: Result, others: list[Result], budget: Budget) -> list[str]:
 
 def _not_told_apart(row: Result, others: list[Result]) -> list[str]:
     """Compared picture by picture where both were judged on the same, else by their intervals."""
-    paired = [(x, p) for x in others if _same_pictures(row, x) and (p := _p_value(row, x)) > CHANCE]
-    apart = [x for x in others if not _same_pictures(row, x) and _overlap(row, x)]
+    paired = [(x, p) for x in others if same_pictures(row, x) and (p := _p_value(row, x)) > CHANCE]
+    apart = [x for x in others if not same_pictures(row, x) and _overlap(row, x)]
     found = []
     if paired:
         names = ", ".join(f"{name(x)} (p = {p:.2g})" for x, p in paired)
@@ -123,10 +165,6 @@ def _quicker(row: Result, others: list[Result]) -> str:
     return f" Faster than the pick: {', '.join(quicker)}." if quicker else ""
 
 
-def _same_pictures(a: Result, b: Result) -> bool:
-    return a.data == b.data and len(a.accuracy.correct) == len(b.accuracy.correct)
-
-
 def _p_value(a: Result, b: Result) -> float:
     return mcnemar(a.accuracy.correct, b.accuracy.correct)
 
@@ -142,24 +180,25 @@ def dropped(row: Result) -> str:
     return f"{name(row)}: dropped. {row.dropped}"
 
 
-def miss(row: Result, speedup: float, drop: float, budget: Budget) -> str:
-    """By how much the row misses each bound that it misses."""
-    said = []
-    if speedup < budget.speedup:
-        said.append(
-            f"{units.significant(speedup)} times faster where {budget.speedup:g} are asked for, "
-            f"{units.significant(budget.speedup / speedup)} times too slow"
-        )
-    if drop > budget.max_accuracy_drop:
-        over = units.significant(100 * (drop - budget.max_accuracy_drop), 2)
-        said.append(f"{_points(drop)} of top-1 lost, {over} points too many")
-    return f"{name(row)}: {'; '.join(said)}"
+def miss(row: Result, budget: Budget, probability: float) -> str:
+    """By how much the row misses each bound that it misses, as measured; or how probably."""
+    said = [
+        bound.miss(value, limit)
+        for bound, limit in budget.limits()
+        if not bound.is_met(value := bound.value(row), limit)
+    ]
+    if not said and budget.confidence is not None:
+        said = [
+            f"meets all bounds with {units.probability(probability)} probability where "
+            f"{100 * budget.confidence:g} % are asked for"
+        ]
+    return f"{name(row)}: {'; '.join(dict.fromkeys(said))}"
 
 
-def _change(drop: float) -> str:
+def _change(drop: float, word: str) -> str:
     if units.points(drop) == units.points(0):
-        return "loses no top-1"
-    return f"{'loses' if drop > 0 else 'gains'} {_points(abs(drop))} of top-1"
+        return f"loses no {word}"
+    return f"{'loses' if drop > 0 else 'gains'} {_points(abs(drop))} of {word}"
 
 
 def _points(fraction: float) -> str:

@@ -5,9 +5,12 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from compress.input_spec import TOP1
+from compress.pareto import deployed
 from compress.report import units
 from compress.report.roles import beside_name
-from compress.results import Interval, Result, Speedup
+from compress.report.say import name
+from compress.results import Interval, Latency, Result, Speedup
 
 MARK = "\u2605"  # a star, readable without colour
 
@@ -44,21 +47,48 @@ def smallest_batch(rows: Sequence[Result]) -> str:
     return f"batch {batches.pop()}" if len(batches) == 1 else "smallest batch"
 
 
+def fastest(row: Result) -> Latency:
+    """At the smallest batch."""
+    return min(row.latency, key=lambda x: x.batch)
+
+
+def bound_s(row: Result, percent: int) -> float | None:
+    """What so many calls take at most; None where there were too few samples to say."""
+    return next((x.bound_s for x in fastest(row).percentiles if x.percent == percent), None)
+
+
+def on_front(rows: Sequence[Result]) -> dict[str, float | None]:
+    """The probability of being on the front by the row's name; None for what is not deployed."""
+    from compress.uncertainty import draw, front_probability  # NumPy: not for every command
+
+    competes = [bool(deployed([row])) for row in rows]
+    found = front_probability(draw(rows), competes)
+    return {
+        name(row): float(chance) if deployable else None
+        for row, chance, deployable in zip(rows, found, competes, strict=True)
+    }
+
+
+def task_word(rows: Sequence[Result]) -> str:
+    """What the share of right answers is called; rows of one table have one task."""
+    return rows[0].accuracy.word if rows else TOP1
+
+
 def columns(rows: Sequence[Result]) -> list[Column]:
     """The main table."""
-    small, large = smallest_batch(rows), largest_batch(rows)
+    small, large, word = smallest_batch(rows), largest_batch(rows), task_word(rows)
     return [
         Column("candidate", labelled, "the model, and its role", numeric=False),
         Column("runtime", lambda r: r.artifact.runtime, "what loads the file", numeric=False),
         Column(
-            "top-1 %",
+            f"{word} %",
             lambda r: units.percent_half(r.accuracy.top1),
             "right answers on the validation split, with half the interval",
         ),
         Column(
             "drop, points",
             lambda r: units.points_interval(r.accuracy.top1_drop),
-            "top-1 of the teacher minus this, paired on the same pictures, with its interval",
+            f"{word} of the teacher minus this, paired on the same pictures, with its interval",
         ),
         Column(
             f"ms, {small}",
@@ -88,25 +118,32 @@ def columns(rows: Sequence[Result]) -> list[Column]:
 def more_columns(rows: Sequence[Result]) -> list[Column]:
     """The second table: what the first has no room for."""
     small, large = smallest_batch(rows), largest_batch(rows)
+    chances = on_front(rows)
     return [
         Column("candidate", labelled, "the model, and its role", numeric=False),
         Column("runtime", lambda r: r.artifact.runtime, "what loads the file", numeric=False),
-        Column("top-5 %", lambda r: units.percent(r.accuracy.top5), "right within five answers"),
-        Column("log loss, nats", lambda r: units.significant(r.accuracy.log_loss), "lower: better"),
         Column(
-            "macro recall %",
-            lambda r: units.percent(r.accuracy.macro_recall),
-            "mean recall of the classes in the validation split",
+            "on the front %",
+            lambda r: units.percent(chances[name(r)]),
+            f"probability of the front, by latency and {task_word(rows)}",
+        ),
+        *(_of_points(rows) or _of_classes()),
+        Column(
+            "agreement %",
+            lambda r: units.percent(r.accuracy.agreement),
+            "pictures to which the teacher in the same runtime gives the same answer",
         ),
         Column(
-            f"p95 ms, {small}",
-            lambda r: units.ms(min(r.latency, key=lambda x: x.batch).p95_s),
-            "19 of 20 calls take less",
+            "calibration error %",
+            lambda r: units.percent(r.accuracy.calibration_error),
+            "mean distance of confidence from the share of right answers, in 15 bins",
         ),
+        _percentile(90, small),
+        _percentile(99, small),
         Column(
             "speedup with interval",
             lambda r: units.times_interval(ratio(r.speedup)),
-            "same runtime; the bootstrap draws processes, then rounds in each",
+            "same runtime; Student's t over the processes",
         ),
         Column(
             f"speedup, {large}",
@@ -118,6 +155,16 @@ def more_columns(rows: Sequence[Result]) -> list[Column]:
             lambda r: units.megabytes(r.peak_memory_bytes),
             "peak of a fresh process that loads the file and runs it once",
         ),
+        Column(
+            "cold start ms",
+            lambda r: units.ms(r.cold_start_s),
+            "loading the file and the first call in a fresh process",
+        ),
+        Column(
+            "energy mJ",
+            lambda r: units.significant(r.energy_j and 1e3 * r.energy_j),
+            "of the CPU for one call; a dash where the system does not count it",
+        ),
         Column("parameters", lambda r: units.count(r.artifact.parameters), "in the file"),
         Column(
             "input",
@@ -127,20 +174,72 @@ def more_columns(rows: Sequence[Result]) -> list[Column]:
     ]
 
 
+def _percentile(percent: int, batch: str) -> Column:
+    return Column(
+        f"p{percent} ms, {batch}",
+        lambda r: units.ms(bound_s(r, percent)),
+        f"{percent} of 100 calls take at most this (99 % confidence); a dash: too few samples",
+    )
+
+
+def _of_classes() -> list[Column]:
+    return [
+        Column("top-5 %", lambda r: units.percent(r.accuracy.top5), "right within five answers"),
+        Column("log loss, nats", lambda r: units.significant(r.accuracy.log_loss), "lower: better"),
+        Column(
+            "macro recall %",
+            lambda r: units.percent(r.accuracy.macro_recall),
+            "mean recall of the classes in the validation split",
+        ),
+    ]
+
+
+def _of_points(rows: Sequence[Result]) -> list[Column]:
+    """Those that any of the rows has a number for; none where classes are predicted."""
+    apart = "between true and predicted points, in % of the largest between true points"
+    found = {
+        "mean_iou": ("mean IoU %", 100, "of the true and the predicted box"),
+        "median_distance": ("distance, median %", 100, apart),
+        "p90_distance": ("distance, p90 %", 100, f"{apart}; nine of ten are nearer"),
+        "median_angle_degrees": (
+            "angle error, median °",
+            1,
+            "between the true and the predicted direction from the second point to the first",
+        ),
+    }
+
+    def number(row: Result, name: str) -> float | None:
+        return getattr(row.accuracy.points, name, None)
+
+    def column(name: str, heading: str, factor: int, meaning: str) -> Column:
+        def cell(row: Result) -> str:
+            value = number(row, name)
+            return units.significant(None if value is None else factor * value)
+
+        return Column(heading, cell, meaning)
+
+    return [
+        column(name, *described)
+        for name, described in found.items()
+        if any(number(row, name) is not None for row in rows)
+    ]
+
+
 def csv_text(rows: Sequence[Result], front: Sequence[Result]) -> str:
     """One line a row, SI units and fractions, unrounded; empty where not measured."""
     out = io.StringIO()
-    lines = [_plain(row, row in front) for row in rows]
+    chances = on_front(rows)
+    lines = [_plain(row, row in front, chances[name(row)]) for row in rows]
     writer = csv.DictWriter(out, list(lines[0]) if lines else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue()
 
 
-def _plain(row: Result, in_front: bool) -> dict[str, object]:
+def _plain(row: Result, in_front: bool, chance: float | None) -> dict[str, object]:
     drop = row.accuracy.top1_drop
     speedup, served = ratio(row.speedup), ratio(row.speedup_as_served)
-    small = min(row.latency, key=lambda x: x.batch)
+    small = fastest(row)
     large = max(row.latency, key=lambda x: x.batch)
     return {
         "recipe": row.recipe,
@@ -148,6 +247,7 @@ def _plain(row: Result, in_front: bool) -> dict[str, object]:
         "role": row.role,
         "runtime": row.artifact.runtime,
         "front": int(in_front),
+        "front_probability": chance,
         "dropped": int(row.dropped is not None),
         "top1": row.accuracy.top1.value,
         "top1_low": row.accuracy.top1.low,
@@ -155,14 +255,19 @@ def _plain(row: Result, in_front: bool) -> dict[str, object]:
         "top1_drop": drop and drop.value,
         "top1_drop_low": drop and drop.low,
         "top1_drop_high": drop and drop.high,
+        "top1_drop_p_value": row.accuracy.drop_p_value,
+        "agreement": row.accuracy.agreement,
         "top5": row.accuracy.top5,
         "log_loss_nats": row.accuracy.log_loss,
         "macro_recall": row.accuracy.macro_recall,
+        "calibration_error": row.accuracy.calibration_error,
+        **(row.accuracy.points.model_dump() if row.accuracy.points else {}),
         "pictures": row.accuracy.pictures,
         "threads": small.threads,
         "batch": small.batch,
         "latency_s": small.median_s,
         "latency_p95_s": small.p95_s,
+        "latency_p99_bound_s": bound_s(row, 99),
         "largest_batch": large.batch,
         "pictures_per_s": large.pictures_per_s,
         "speedup": speedup and speedup.value,
@@ -173,5 +278,7 @@ def _plain(row: Result, in_front: bool) -> dict[str, object]:
         "parameters": row.artifact.parameters,
         "macs": row.artifact.macs,
         "peak_memory_bytes": row.peak_memory_bytes,
+        "cold_start_s": row.cold_start_s,
+        "energy_j": row.energy_j,
         "sha256": row.artifact.sha256,
     }

@@ -9,18 +9,17 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from compress.choose import Budget
+from compress.budget import Budget
 from compress.pareto import deployed, front_rows
-from compress.report.remarks import notes
+from compress.report.remarks import notes, whose
 from compress.report.roles import beside_name, legend
-from compress.report.say import names
 from compress.report.table import MARK, columns
 from compress.report.text import plain as plain
 from compress.results import Result
 
 LEGEND = (
     f"{MARK} on the Pareto front: no other deployed row is both faster and more accurate.\n"
-    "drop: top-1 of the teacher minus this, paired on the same pictures, with its interval.\n"
+    "drop: right answers of the teacher minus its own, paired on the same pictures; interval.\n"
     "speedup: against the teacher in the same runtime, and in torch eager (as served)."
 )
 
@@ -53,7 +52,7 @@ def results_table(
         below.append(Text(f"Budget: {budget}."))
     one_runtime = len({row.artifact.runtime for row in deployed(rows)}) < 2
     below += [
-        Text(plain(f"{group[0].candidate if one_runtime else names(group)}: {remark}"))
+        Text(plain(f"{whose(group, rows, runtimes=not one_runtime)}: {remark}"))
         for group, remark in notes(rows)
     ]
     return Group(table, *below)

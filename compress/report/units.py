@@ -30,6 +30,13 @@ def percent_half(interval: Interval | None) -> str:
     return f"{percent(interval.value)} ± {percent((interval.high - interval.low) / 2)}"
 
 
+def probability(fraction: float) -> str:
+    """A probability that was drawn, no more certain than draws are: 71 %, more than 99 %."""
+    if 0.01 <= fraction <= 0.99:
+        return f"{100 * fraction:.0f} %"
+    return "more than 99 %" if fraction > 0.5 else "less than 1 %"
+
+
 def points(fraction: float | None) -> str:
     """A difference of two shares in percentage points: 0.004 -> 0.4."""
     text = percent(fraction)

@@ -1,28 +1,43 @@
 """Accuracy of an artifact on the validation split, computed in its runtime from picture files."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from compress.artifact import Artifact
 from compress.context import Context
 from compress.files import write_text
-from compress.measure.accuracy import run_on_pictures, score
+from compress.measure.accuracy import run_on_pictures, score, score_points
+from compress.measure.points import Bounds
 from compress.results import Accuracy, Machine, SinglePictureClasses
 from compress.runtimes import Runtime, open_session, package_of
 from compress.stage import Stage
 
-VERSION = 1
+VERSION = 2  # 2: answers, calibration, slices
 FILE = "accuracy.json"
 
 
-def plan(name: str, runtime: Runtime, machine: Machine, data: Stage, artifact: Stage) -> Stage:
-    """Accuracy depends on the runtime's version, and int8's on the CPU's instructions."""
-    described = {
+def plan(
+    name: str,
+    runtime: Runtime,
+    machine: Machine,
+    data: Stage,
+    artifact: Stage,
+    bounds: Bounds | None = None,
+) -> Stage:
+    """Accuracy depends on the runtime's version, and int8's on the CPU's instructions.
+
+    Args:
+        bounds: how near points must be to be right; None where classes are predicted.
+    """
+    described: dict[str, Any] = {
         "runtime": runtime,
         "version": machine.versions.get(package_of(runtime)),
         "cpu_flags": machine.cpu_flags,
     }
+    if bounds is not None:
+        described["bounds"] = bounds._asdict()
     title = f"{name}: accuracy in {runtime}"
     return Stage("accuracy", title, VERSION, described, {"data": data, "artifact": artifact})
 
@@ -45,9 +60,13 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         )
     validation = data.indices("validation")
     logits = run_on_pictures(session, data.paths(validation), artifact.spec)
-    accuracy = score(logits, data.labels[validation], single_picture)
+    if artifact.spec.points:
+        accuracy = score_points(logits, data, validation, artifact.spec, context.bounds)
+    else:
+        trained_on = data.labels[data.indices("train")]
+        accuracy = score(logits, data.labels[validation], single_picture, trained_on)
     context.progress.note(
-        f"top-1 {accuracy.top1.value:.1%} of {accuracy.pictures} validation pictures"
+        f"{accuracy.word} {accuracy.top1.value:.1%} of {accuracy.pictures} validation pictures"
     )
     write_text(folder / FILE, accuracy.model_dump_json())
 

@@ -10,6 +10,7 @@ from compress.context import BUILT, Context
 from compress.data.layouts import SUFFIXES, check_classes, read_folder
 from compress.data.pixels import drop_unreadable
 from compress.data.split import draw_split
+from compress.data.targets import PointColumns, drop_misplaced
 from compress.errors import UserError
 from compress.recipe import DataSettings
 from compress.stage import Stage
@@ -19,15 +20,16 @@ VERSION = 1
 
 def plan(settings: DataSettings, seed: int, allowed: Sequence[str] = ()) -> Stage:
     """The data stage; pictures on disk are known by their contents, not by their place."""
-    described: dict[str, Any] = settings.model_dump(exclude={"path", "fit"}) | {"seed": seed}
+    described: dict[str, Any] = settings.model_dump(exclude={"path", "fit", "points", "box"})
+    described["seed"] = seed
+    if (columns := settings.point_columns) is not None:
+        described["points"] = {"names": columns.names, "columns": columns.columns}
     if settings.path is not None:
         described["fingerprint"] = fingerprint(Path(settings.path))
-        title = f"data {Path(settings.path).name}"
-    else:
-        assert settings.builder is not None
+    if settings.builder is not None:
         described["code"] = identity(settings.builder, allowed)
-        title = f"data {settings.builder}"
-    return Stage("data", title, VERSION, described)
+    named = [Path(settings.path).name if settings.path else "", settings.builder or ""]
+    return Stage("data", f"data {' by '.join(filter(None, named))}", VERSION, described)
 
 
 def fingerprint(path: Path) -> str:
@@ -52,17 +54,22 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     if settings["builder"] is not None:
         root = folder / BUILT
         root.mkdir(exist_ok=True)
+        given = {} if context.data_path is None else {"source": context.data_path}
         try:
-            resolve(settings["builder"], context.allowed)(root, **settings["settings"])
+            resolve(settings["builder"], context.allowed)(root, **given, **settings["settings"])
         except (TypeError, ValueError) as error:
             raise UserError(f"{settings['builder']} cannot make the data: {error}") from error
         source = root
     else:
         assert context.data_path is not None
         source = context.data_path
-    data = read_folder(source, settings["picture_column"], settings["label_column"])
-    check_classes(data)
+    points = PointColumns.of(**settings["points"]) if "points" in settings else None
+    data = read_folder(source, settings["picture_column"], settings["label_column"], points)
+    if points is None:
+        check_classes(data)
     data = drop_unreadable(data, context.progress.advance)
+    if points is not None:
+        data = drop_misplaced(data, context.progress.note)
     data = draw_split(data, settings["validation_fraction"], settings["seed"])
     for skipped in data.skipped:
         context.progress.note(f"skipped unreadable picture {skipped}")

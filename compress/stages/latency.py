@@ -1,4 +1,4 @@
-"""Times all artifacts of a recipe together, interleaved, in several fresh processes."""
+"""Times all artifacts of a recipe: each in fresh processes of its own, then all interleaved."""
 
 import json
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from compress.artifact import Artifact
 from compress.context import Context
 from compress.files import write_text
-from compress.measure.memory import peak_memory_bytes
+from compress.measure.memory import first_run
 from compress.measure.processes import Timed, time_in_processes
 from compress.recipe import MeasureSettings
 from compress.results import Machine
@@ -17,7 +17,7 @@ from compress.stage import Stage
 if TYPE_CHECKING:
     from compress.plan import Entry
 
-VERSION = 4  # 3: several fresh processes; 4: files loaded in random order
+VERSION = 5  # 4: files loaded in random order; 5: cold start, percentiles, conditions
 FILE = "latency.json"
 
 
@@ -33,8 +33,9 @@ def plan(
     settings: MeasureSettings, machine: Machine, threads: int, entries: "list[Entry]"
 ) -> Stage:
     """Latency belongs to a machine and its runtimes: both are part of the key."""
-    # Which runtimes were asked for stands in the rows' names.
-    described = settings.model_dump(exclude={"runtimes"}) | {"threads": threads}
+    # Which runtimes were asked for stands in the rows' names; what is right takes no time.
+    unused = {"runtimes", "tolerance", "iou"}
+    described = settings.model_dump(exclude=unused) | {"threads": threads}
     # The memory that a virtual machine is given changes by a little; nothing here depends on it.
     described["machine"] = machine.model_dump(exclude={"memory_bytes"})
     artifacts = {row_name(e.candidate, e.runtime): e.artifact for e in entries}
@@ -45,13 +46,14 @@ def plan(
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
     settings, threads = stage.settings, stage.settings["threads"]
     rows = {row: Timed(Artifact.load(path).path, runtime_of(row)) for row, path in inputs.items()}
-    memory = {
-        name: peak_memory_bytes(row.path, row.runtime, threads, context.allowed)
+    first = {
+        name: first_run(row.path, row.runtime, threads, context.allowed)._asdict()
         for name, row in rows.items()
     }
+    larger = sorted({*settings["batches"], settings["throughput_batch"]})
     timed = time_in_processes(
         rows,
-        {1: settings["rounds"], settings["throughput_batch"]: settings["throughput_rounds"]},
+        {1: settings["rounds"]} | dict.fromkeys(larger, settings["throughput_rounds"]),
         threads,
         settings["processes"],
         context.allowed,
@@ -60,12 +62,12 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     record = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "latency": {name: [x.model_dump() for x in found] for name, found in timed.items()},
-        "peak_memory_bytes": memory,
+        "first_run": first,
     }
     write_text(folder / FILE, json.dumps(record))
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """What `run` wrote: measured_at, latency and peak_memory_bytes by row name."""
+    """What `run` wrote: measured_at, and latency and first_run by row name."""
     record: dict[str, Any] = json.loads((folder / FILE).read_text("utf-8"))
     return record

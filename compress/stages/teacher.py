@@ -14,15 +14,25 @@ from compress.candidate import Candidate
 from compress.checkpoint import load_into, load_tensors
 from compress.context import Context
 from compress.data.pictures import DataSet
+from compress.data.targets import labels_of
 from compress.errors import UserError
 from compress.input_spec import InputSpec, normalise
+from compress.measure.points import USUAL
+from compress.measure.right import judge
 from compress.recipe import TeacherSettings
 from compress.results import Training
 from compress.stage import Stage
 from compress.training.features import module_inputs
-from compress.training.feed import FeatureFeed, Feed, PictureFeed, Pixels, draw_bank
+from compress.training.feed import (
+    FeatureFeed,
+    Feed,
+    PictureFeed,
+    Pixels,
+    draw_bank,
+    labels_in_views,
+)
 from compress.training.loop import finish, train
-from compress.training.objectives import Labels
+from compress.training.objectives import hard_objective
 from compress.training.settings import TRAINING_VERSION
 
 VERSION = 1
@@ -63,6 +73,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         std=settings.channel_std,
         fit=stage.settings["fit"],
         classes=data.classes,
+        points=data.points,
     )
     name = settings.builder.rpartition(":")[2]
     teacher = Candidate.create(
@@ -86,7 +97,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
                 seed=context.seed,
                 device=context.device,
             )
-        objective = Labels(settings.train.label_smoothing)
+        objective = hard_objective(spec, settings.train)
         history = train(model, feed, objective, settings.train, folder, context.progress)
         how = "from scratch" if settings.weights is None else "fine-tuned"
         teacher = teacher.with_training(
@@ -116,11 +127,17 @@ def _last_part(
     features = module_inputs(
         teacher, settings.only, settings.train, labelled, views, pixels, folder, context
     )
+    labels = labels_of(data, teacher.spec)[labelled]
+
+    def in_view(view: np.ndarray) -> np.ndarray:
+        return labels_in_views(labels, view, teacher.spec).numpy()
+
     feed = FeatureFeed(
         features=features,
-        labels=data.labels[labelled],
+        labels=np.stack([labels, *(in_view(view) for view in views[:, labelled])]),
         pool=np.flatnonzero(np.isin(labelled, data.indices("train"))),
         validation_indices=np.flatnonzero(np.isin(labelled, data.indices("validation"))),
+        validation_right=judge(data, data.indices("validation"), teacher.spec, USUAL),
         seed=context.seed,
         device=context.device,
         max_batch_size=settings.train.batch_size,
@@ -139,7 +156,7 @@ def _load_weights(
         assert context.weights_path is not None
         tensors, metadata = load_tensors(context.weights_path)
         if settings.only is None:  # with it, the last layer is made anew for this data
-            _check_classes(metadata, data)
+            _check_outputs(metadata, data)
     prepare = getattr(load_module(settings.builder, context.allowed), "prepare_weights", None)
     if prepare is not None:
         train_indices = data.indices("train")[:STATISTICS_PICTURES]
@@ -153,8 +170,16 @@ def _load_weights(
     load_into(teacher.model, tensors, context.weights_path or Path(settings.weights))
 
 
-def _check_classes(metadata: dict[str, Any], data: DataSet) -> None:
-    classes = metadata.get("classes") or (metadata.get("spec") or {}).get("classes")
+def _check_outputs(metadata: dict[str, Any], data: DataSet) -> None:
+    """The weights must have been trained on the same classes or points, if they say on which."""
+    spec = metadata.get("spec") or {}
+    points = tuple(spec.get("points", ()))
+    if points != data.points and spec:
+        raise UserError(
+            f"The teacher's weights predict {_named(points)}, the data has {_named(data.points)}: "
+            "name the same points in the same order, or train the last part anew (teacher.only)."
+        )
+    classes = metadata.get("classes") or spec.get("classes")
     if not isinstance(classes, list) or tuple(classes) == data.classes:
         return
     unknown = sorted(set(data.classes) - set(classes))
@@ -169,6 +194,10 @@ def _check_classes(metadata: dict[str, Any], data: DataSet) -> None:
         f"{'; '.join(text) or 'the same names in another order'}. Use the data it was trained on, "
         "or train the last part anew on yours (teacher.only: classifier, and teacher.train)."
     )
+
+
+def _named(points: tuple[str, ...]) -> str:
+    return f"the points {', '.join(points)}" if points else "classes"
 
 
 def _download(name: str) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ and where it has something to say on them
 - `check(settings, before, build)`: refuses what can be refused from the networks alone
 - `LAST`: nothing can follow it, and why
 - `MEASURES`: it decides by times on this machine, against the teacher's deployed file
+- `JUDGES`: it decides by right answers, so that how near points must be is its business too
 - `RUNTIMES: tuple[str, ...]`: the runtimes that its files run in, where not all do; what it judges
   it judges there (without this, in onnxruntime)
 

@@ -128,7 +128,12 @@ def _importance(
             context.progress.advance(min(start + BATCH, len(chosen)), len(chosen))
 
     with torch_seed(context.seed, "labels drawn for importance"):
-        return pruning.taylor(prunable, batches(), lambda: autocast(context.device, "bfloat16"))
+        return pruning.taylor(
+            prunable,
+            batches(),
+            lambda: autocast(context.device, "bfloat16"),
+            coordinates=bool(before.spec.points),
+        )
 
 
 def _speedup(candidate: "Candidate", inputs: "StepInputs", context: "Context") -> float:

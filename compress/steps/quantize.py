@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MEASURES = True
+JUDGES = True
 DEPLOYED = "int8.onnx"
 SAMPLE = 32  # pictures on which the simulation of int8 finds its ranges
 LAST = "int8 is made of the finished float network; put quantize last"
@@ -31,7 +32,7 @@ class Settings(RecipeModel):
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99  # for ranges: percentile
     pictures: Annotated[int, Field(ge=1)] = 128  # of the training split, to find ranges on
     judged: Annotated[int, Field(ge=1)] = 512  # other training pictures, to judge the loss on
-    max_accuracy_drop: Fraction = 0.01  # of top-1 on the judged pictures, against float
+    max_accuracy_drop: Fraction = 0.01  # of right answers on the judged pictures, against float
     float_layers: list[str] = []  # stay in float; * and ? match
     bias_correction: bool = False
     reduce_range: bool | None = None  # 7-bit weights; none: where the CPU has no VNNI
@@ -48,6 +49,7 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
     from compress.errors import UserError
     from compress.export import export_onnx
     from compress.int8 import Judge, find_int8
+    from compress.measure.right import judge
     from compress.pruning import matching
     from compress.quantization import correct_biases, ranges_of
 
@@ -58,7 +60,7 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
         lineage = f"quantize int8 (trained, {settings.train.loss.name})"
 
     float_file = inputs.folder / ".float.onnx"
-    calibration, judged, labels, notes = _pictures(inputs, settings, candidate, context.seed)
+    calibration, judged, chosen, notes = _pictures(inputs, settings, candidate, context.seed)
     export_onnx(candidate, float_file)
     try:
         ranges = ranges_of(
@@ -70,7 +72,8 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
         )
         if settings.bias_correction:
             correct_biases(float_file, float_file, calibration)
-        judge = Judge.of(float_file, judged, labels, context.threads)
+        right = judge(inputs.data, chosen, candidate.spec, context.bounds)
+        compared = Judge.of(float_file, judged, right, context.threads)
         reduce_range = settings.reduce_range
         if reduce_range is None:
             reduce_range = not context.machine.has_vnni
@@ -78,7 +81,7 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
             candidate,
             float_file,
             ranges,
-            judge,
+            compared,
             inputs.folder / DEPLOYED,
             context,
             keep_float=lambda names: list(matching(settings.float_layers, names)),
@@ -96,7 +99,7 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
 def _pictures(
     inputs: "StepInputs", settings: Settings, candidate: "Candidate", seed: int
 ) -> "tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]":
-    """Of the training split: pictures to calibrate on, others to judge on, their labels, notes."""
+    """Of the training split: pictures to calibrate on, others to judge on, their places, notes."""
     from compress.input_spec import preprocess
     from compress.seeding import generator
 
@@ -112,7 +115,7 @@ def _pictures(
         rest = order[: settings.judged]
     calibration = preprocess(inputs.data.paths(chosen), candidate.spec)
     judged = preprocess(inputs.data.paths(rest), candidate.spec)
-    return calibration, judged, inputs.data.labels[rest], notes
+    return calibration, judged, rest, notes
 
 
 def _trained(

@@ -8,10 +8,10 @@ from compress.candidate import Candidate
 from compress.context import Context, StepInputs
 from compress.results import Training
 from compress.training import losses
-from compress.training.distillation_settings import DIST, DKD, KD, Distillation, Learning
+from compress.training.distillation_settings import DIST, DKD, KD, Distillation, Learning, Points
 from compress.training.feed import PictureFeed, draw_bank
 from compress.training.loop import train
-from compress.training.objectives import Labels, MatchTeacher
+from compress.training.objectives import MatchTeacher, hard_objective
 from compress.training.teacher_outputs import CachedTeacher, make_online
 
 
@@ -23,7 +23,7 @@ def distil(
     how: str,
     from_teacher: bool = True,
 ) -> Training:
-    """Trains `student.model` in place, from the teacher's logits or as a control from the labels.
+    """Trains `student.model` in place, from the teacher's outputs or as a control from the labels.
 
     An epoch has as many pictures for the control as for the distilled student, whose pool is
     larger where unlabelled pictures join in: both take the same number of steps. The control sees
@@ -45,9 +45,9 @@ def distil(
         device=context.device,
         bank=bank if cached else None,
     )
-    hard = Labels(config.label_smoothing)
+    hard = hard_objective(student.spec, config)
     if not from_teacher:
-        objective: Labels | MatchTeacher = hard
+        objective = hard
     elif inputs.teacher_outputs is not None:
         teacher = CachedTeacher.load(inputs.teacher_outputs)
         objective = MatchTeacher(teacher, soft_loss(settings), settings.hard_weight, hard)
@@ -64,9 +64,10 @@ def distil(
     history = train(student.model, feed, objective, config, inputs.folder, context.progress)
     views = f"{settings.views} cached views" if cached else "fresh views, teacher run online"
     loss = settings.loss.model_dump(exclude={"name"})
-    detail = ", ".join(f"{k} {v:g}" for k, v in loss.items())
+    if detail := ", ".join(f"{k} {v:g}" for k, v in loss.items()):
+        how = f"{how} ({detail})"
     return Training(
-        description=f"{how} ({detail}), {views}" if from_teacher else "labels only, fresh views",
+        description=f"{how}, {views}" if from_teacher else "labels only, fresh views",
         labelled_pictures=len(labelled),
         unlabelled_pictures=len(with_unlabelled) - len(labelled) if from_teacher else 0,
         seconds=sum(epoch.seconds for epoch in history),
@@ -88,7 +89,7 @@ def fresh_student(settings: Learning, inputs: StepInputs, how: str, context: Con
 
 
 def soft_loss(settings: Distillation) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The distillation loss as a function of (student logits, teacher logits, labels)."""
+    """The distillation loss as a function of (student's outputs, teacher's outputs, labels)."""
     loss = settings.loss
     match loss:
         case KD():
@@ -97,3 +98,5 @@ def soft_loss(settings: Distillation) -> Callable[[Tensor, Tensor, Tensor], Tens
             return lambda s, t, y: losses.dkd(s, t, y, loss.temperature, loss.alpha, loss.beta)
         case DIST():
             return lambda s, t, _: losses.dist(s, t, loss.temperature, loss.beta, loss.gamma)
+        case Points():
+            return lambda s, t, _: losses.points(s, t)

@@ -32,6 +32,12 @@ class DIST(RecipeModel):
     gamma: Annotated[float, Field(ge=0)] = 2.0
 
 
+class Points(RecipeModel):
+    """Where the teacher says that points are: smooth L1 of the coordinates."""
+
+    name: Literal["points"] = "points"
+
+
 class ViewSettings(RecipeModel):
     """Which teacher outputs are cached: this many augmented views of each picture."""
 
@@ -45,8 +51,8 @@ class ViewSettings(RecipeModel):
 class Distillation(RecipeModel):
     """How a network learns from the teacher: the loss, the cached views, the schedule."""
 
-    loss: Annotated[KD | DKD | DIST, Field(discriminator="name")] = KD()
-    hard_weight: Fraction = 0.0  # share of the labels' cross entropy
+    loss: Annotated[KD | DKD | DIST | Points, Field(discriminator="name")] = KD()
+    hard_weight: Fraction = 0.0  # share of the labels' own loss
     teacher_outputs: Literal["cached", "online"] = "cached"
     views: Annotated[int, Field(ge=1, le=1000)] = 8  # augmented views of each picture when cached
     top_k: Annotated[int, Field(ge=2)] = 512  # logits kept of each view

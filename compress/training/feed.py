@@ -9,10 +9,19 @@ import torch
 from torch import Tensor
 
 from compress.data.pictures import DataSet
+from compress.data.targets import labels_of
 from compress.input_spec import InputSpec
+from compress.measure.points import USUAL
+from compress.measure.right import Right, judge
 from compress.seeding import generator
 from compress.training.settings import Augmentation, TrainSettings
-from compress.training.views import apply_views, draw_views, normalise_pixels, to_pixels
+from compress.training.views import (
+    apply_views,
+    draw_views,
+    move_points,
+    normalise_pixels,
+    to_pixels,
+)
 
 Pixels = Callable[[int], np.ndarray]  # picture size -> uint8 (n, size, size, 3)
 VALIDATION_BATCH = 64
@@ -23,7 +32,7 @@ class Batch:
     """One step's pictures; `indices` and `views` say which, so that cached outputs can be found."""
 
     inputs: Tensor  # float32 (n, 3, height, width), or features (n, ...)
-    labels: Tensor  # int64 (n,), -1 where unlabelled
+    labels: Tensor  # as `labels_of` gives them, the points where they lie in these views
     indices: np.ndarray  # int64 (n,), positions in the data set
     view_numbers: np.ndarray  # int64 (n,), rows of the bank; all 0 for fresh views
     views: np.ndarray  # float32 (n, fields)
@@ -41,8 +50,8 @@ class Feed(Protocol):
     @property
     def device(self) -> torch.device: ...
     def batches(self, epoch: int) -> Iterator[Batch]: ...
-    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs and labels of the validation split, at the size of that epoch."""
+    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Right]]:
+        """Inputs of the validation split at the size of that epoch, and what is right for them."""
 
 
 def draw_bank(count: int, pictures: int, settings: Augmentation, seed: int) -> np.ndarray:
@@ -56,6 +65,12 @@ def draw_order(pool: np.ndarray, count: int, rng: np.random.Generator) -> np.nda
     """`count` positions of the pool in random order, each as often as any other (give or take)."""
     rounds = -(-count // len(pool))
     return np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
+
+
+def labels_in_views(labels: np.ndarray, views: np.ndarray, spec: InputSpec) -> Tensor:
+    """Classes are the same in every view, points are not."""
+    found = torch.from_numpy(labels)
+    return move_points(found, views, spec) if spec.points else found
 
 
 @dataclass(frozen=True)
@@ -97,6 +112,7 @@ class PictureFeed:
         order = draw_order(self.pool, self.pictures_per_epoch, rng)
         size, augmentation = self.size(epoch), self.settings.augmentation
         pixels, spec = self.pixels(size), self.spec.at(size)
+        labels = labels_of(self.data, spec)
         for step in range(self.steps):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
             if self.bank is None:
@@ -107,19 +123,19 @@ class PictureFeed:
                 views = self.bank[numbers, indices]
             yield Batch(
                 apply_views(pixels[indices], views, spec, self.device, augmentation.erase),
-                torch.from_numpy(self.data.labels[indices]).to(self.device),
+                labels_in_views(labels[indices], views, spec).to(self.device),
                 indices,
                 numbers,
                 views,
             )
 
-    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Right]]:
         size, indices = self.size(epoch), self.data.indices("validation")
         pixels, spec = self.pixels(size), self.spec.at(size)
         for start in range(0, len(indices), VALIDATION_BATCH):
             chunk = indices[start : start + VALIDATION_BATCH]
             inputs = normalise_pixels(to_pixels(pixels[chunk], self.device), spec)
-            yield inputs, torch.from_numpy(self.data.labels[chunk]).to(self.device)
+            yield inputs, judge(self.data, chunk, spec, USUAL)
 
 
 @dataclass(frozen=True)
@@ -127,9 +143,10 @@ class FeatureFeed:
     """Features of stored views, computed once: trains the end of a network in minutes."""
 
     features: np.ndarray  # float16 (views, pictures, ...); view 0 is the picture as it is
-    labels: np.ndarray
+    labels: np.ndarray  # (views, pictures, ...)
     pool: np.ndarray
     validation_indices: np.ndarray
+    validation_right: Right
     seed: int
     device: torch.device
     max_batch_size: int
@@ -151,10 +168,9 @@ class FeatureFeed:
         for step in range(self.steps):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
             views = rng.integers(len(self.features), size=len(indices))
-            labels = torch.from_numpy(self.labels[indices]).to(self.device)
+            labels = torch.from_numpy(self.labels[views, indices]).to(self.device)
             yield Batch(self._inputs(views, indices), labels, indices, views, np.empty(0))
 
-    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Right]]:
         indices = self.validation_indices
-        inputs = self._inputs(np.zeros_like(indices), indices)
-        yield inputs, torch.from_numpy(self.labels[indices]).to(self.device)
+        yield self._inputs(np.zeros_like(indices), indices), self.validation_right

@@ -30,7 +30,7 @@ MAX_GRADIENT_NORM = 5.0
 
 
 class Objective(Protocol):
-    """A scalar loss of the network's outputs (n, classes) for a batch."""
+    """A scalar loss of the network's outputs (n, outputs) for a batch."""
 
     def __call__(self, outputs: Tensor, batch: Batch) -> Tensor: ...
 
@@ -84,7 +84,7 @@ def train(
             Epoch(
                 epoch=epoch + 1,
                 loss=total_loss / feed.steps,
-                validation_top1=top1(model, feed, epoch, settings.precision),
+                validation_top1=share_right(model, feed, epoch, settings.precision),
                 seconds=seconds,
                 pictures_per_s=feed.steps * feed.batch_size / seconds,
             )
@@ -164,14 +164,16 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Opt
 
 
 @torch.inference_mode()
-def top1(model: nn.Module, feed: Feed, epoch: int, precision: str) -> float:
-    """Validation top-1 of the network in training: progress, not what is reported."""
+def share_right(model: nn.Module, feed: Feed, epoch: int, precision: str) -> float:
+    """Validation answers of the network in training that are right (top-1 where there are classes;
+    points within the usual bounds): progress, not what is reported."""
     model.eval()
     correct = []
-    for inputs, labels in feed.validation(epoch):
+    for inputs, right in feed.validation(epoch):
         with autocast(feed.device, precision):
-            correct.append(model(inputs).argmax(1) == labels)
-    return float(torch.cat(correct).float().mean())
+            outputs = model(inputs)
+        correct.append(right(outputs.float().cpu().numpy()))
+    return float(np.concatenate(correct).mean())
 
 
 def _save(

@@ -1,8 +1,13 @@
-"""Distillation losses on logits (n, classes); each returns a scalar in nats, the batch's mean."""
+"""Losses; each returns a scalar, the batch's mean.
+
+Those of distillation are on logits (n, classes), in nats; that of points is on coordinates.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+BETA = 0.02  # of the input's side
 
 
 def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -48,6 +53,14 @@ def dist(student: Tensor, teacher: Tensor, temperature: float, beta: float, gamm
     inter = 1 - _pearson(p, q).mean()
     intra = 1 - _pearson(p.T, q.T).mean()
     return (beta * inter + gamma * intra) * temperature**2
+
+
+def points(found: Tensor, true: Tensor) -> Tensor:
+    """Smooth L1 of coordinates (n, 2 x points) in input fractions; Girshick 2015, arXiv:1504.08083.
+
+    Linear beyond BETA, so that a few wrong annotations do not rule; quadratic within it.
+    """
+    return F.smooth_l1_loss(found, true, beta=BETA)
 
 
 def _pearson(a: Tensor, b: Tensor) -> Tensor:

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from compress.input_spec import InputSpec
+from compress.training import losses
 from compress.training.feed import Batch
+from compress.training.loop import Objective
+from compress.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -24,14 +28,27 @@ class Labels:
         )
 
 
+def annotated_points(outputs: Tensor, batch: Batch) -> Tensor:
+    """How far the coordinates are from the annotated ones; unlabelled pictures do not count."""
+    labelled = batch.labels.isfinite().all(1)
+    if not bool(labelled.any()):
+        return outputs.sum() * 0.0
+    return losses.points(outputs[labelled], batch.labels[labelled])
+
+
+def hard_objective(spec: InputSpec, settings: TrainSettings) -> Objective:
+    """The loss that the labels ask for."""
+    return annotated_points if spec.points else Labels(settings.label_smoothing)
+
+
 @dataclass(frozen=True)
 class MatchTeacher:
-    """(1 - hard_weight) x distillation loss + hard_weight x cross entropy with the labels."""
+    """(1 - hard_weight) x distillation loss + hard_weight x the labels' own."""
 
-    teacher: Callable[[Batch], Tensor]  # the teacher's logits for the same views
+    teacher: Callable[[Batch], Tensor]  # the teacher's outputs for the same views
     soft: Callable[[Tensor, Tensor, Tensor], Tensor]  # (student, teacher, labels) -> scalar
     hard_weight: float
-    hard: Labels
+    hard: Objective
 
     def __call__(self, outputs: Tensor, batch: Batch) -> Tensor:
         loss = self.soft(outputs, self.teacher(batch), batch.labels)

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict, replace
 
 import pytest
 import typer
@@ -8,80 +9,211 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from compress.choose import Budget, choose, fits
+from compress.budget import BOUNDS as BOUND_TABLE
+from compress.budget import Budget, parse_bytes, seconds
+from compress.choose import choose, fits
 from compress.cli.choose import choose as command
 from compress.errors import NothingFits, UserError
 from compress.results import append
-from tests.compress.result_factory import result
+from compress.uncertainty import draw
+from tests.compress.result_factory import machine, result
 
 SPEEDUPS = st.sampled_from([0.5, 1.0, 2.0, 9.99, 10.0, 3.8, 123.456789]) | st.floats(0.01, 500)
-DROPS = st.sampled_from([-0.01, 0.0, 0.01, 0.02, 0.0123456]) | st.floats(-0.2, 0.9)
+SHARES = st.sampled_from([0.0, 0.01, 0.02, 0.0123456]) | st.floats(0, 0.9)
+DROPS = st.just(-0.01) | SHARES
+SECONDS = st.sampled_from([0.0123, 0.005, 0.1]) | st.floats(1e-5, 1)
+SIZES = st.integers(1, 10**9)
+RUNTIMES = ("onnxruntime", "openvino")
 TEACHER = result("teacher", role="teacher", latency_s=0.1, top1=0.9)
-BUDGETS = st.builds(Budget, st.floats(0.1, 300), st.floats(0, 1))
+ASKED = {
+    "speedup": SPEEDUPS,
+    "max_accuracy_drop": SHARES,
+    "latency_s": SECONDS,
+    "min_accuracy": SHARES,
+    "max_bytes": SIZES,
+    "max_memory_bytes": SIZES,
+    "runtime": st.sampled_from(RUNTIMES),
+}
+# Some of the bounds, at least one.
+BOUNDS = st.fixed_dictionaries({}, optional=ASKED).filter(bool)
+CONFIDENCES = st.sampled_from([0.5, 0.8, 0.95, 0.99])
 
 
 @st.composite
 def candidates(draw):
-    numbers = draw(st.lists(st.tuples(SPEEDUPS, DROPS), max_size=6))
-    return [
-        result(f"c{i}", speedup=speedup, drop=drop, top1=0.9 - drop, latency_s=0.1 / speedup)
-        for i, (speedup, drop) in enumerate(numbers)
-    ]
-
-
-def meets(row, budget):
-    if row.role == "teacher":
-        return budget.speedup <= 1
-    return (
-        row.speedup.ratio.value >= budget.speedup
-        and row.accuracy.top1_drop.value <= budget.max_accuracy_drop
+    numbers = st.tuples(
+        SPEEDUPS, DROPS, SECONDS, SIZES, st.none() | SIZES, st.sampled_from(RUNTIMES), st.booleans()
     )
+    rows = []
+    for i, (speedup, drop, latency, size, memory, runtime, compared) in enumerate(
+        draw(st.lists(numbers, max_size=6))
+    ):
+        row = result(
+            f"c{i}",
+            speedup=speedup if compared else None,
+            drop=drop,
+            top1=0.9 - drop,
+            latency_s=latency,
+            size_bytes=size,
+            runtime=runtime,
+            pictures=50,
+        )
+        rows.append(row.model_copy(update={"peak_memory_bytes": memory}))
+    return [*rows, TEACHER] if draw(st.booleans()) else rows
 
 
-@given(candidates(), BUDGETS, st.booleans())
-def test_picks_the_most_accurate_that_fits_then_the_fastest(rows, budget, with_teacher):
-    rows = [*rows, TEACHER] if with_teacher else rows
-    choice = choose(rows, budget)
-    fitting = [row for row in rows if meets(row, budget)]
+def facts(row):
+    """A row's numbers by the bound on them, and whether more is better."""
+    teacher, accuracy = row.role == "teacher", row.accuracy
+    return {
+        "speedup": (1 if teacher else row.speedup and row.speedup.ratio.value, True),
+        "max_accuracy_drop": (0 if teacher else accuracy.top1_drop.value, False),
+        "latency_s": (row.latency[0].median_s, False),
+        "min_accuracy": (accuracy.top1.value, True),
+        "max_bytes": (row.artifact.size_bytes, False),
+        "max_memory_bytes": (row.peak_memory_bytes, False),
+    }
+
+
+def meets(row, asked):
+    if asked.get("runtime") not in (None, row.artifact.runtime):
+        return False
+    for bound, (value, more) in facts(row).items():
+        limit = asked.get(bound)
+        if limit is not None and (
+            value is None or not (value >= limit if more else value <= limit)
+        ):
+            return False
+    return True
+
+
+def without(asked, bound):
+    return {k: v for k, v in asked.items() if k != bound}
+
+
+@given(candidates(), BOUNDS)
+def test_picks_the_most_accurate_that_fits_then_the_fastest(rows, asked):
+    budget = Budget(**asked)
+    choice = choose(rows, budget, draw(rows, 5))
+    fitting = [row for row in rows if meets(row, asked)]
     assert [row for row in rows if fits(row, budget)] == fitting
     if not fitting:
-        assert choice.picked is None
+        assert choice.picked is None and choice.hints()
         return
     order = [(-row.accuracy.top1.value, row.latency_s) for row in fitting]
     picked = (-choice.picked.accuracy.top1.value, choice.picked.latency_s)
     assert choice.picked in fitting and picked == min(order)
     assert (choice.runner_up is None) == (len(fitting) == 1)
+    assert choice.relaxations == [] and choice.hints() == []
 
 
-@given(candidates(), BUDGETS)
-def test_a_relaxed_bound_lets_its_row_in_and_is_the_smallest(rows, budget):
-    choice = choose(rows, budget)
+def field_of(relaxed):
+    return next((x.field for x in BOUND_TABLE if x.option == relaxed.option), relaxed.option[2:])
+
+
+@given(candidates(), BOUNDS)
+def test_a_relaxed_bound_lets_its_row_in_and_is_the_smallest(rows, asked):
+    choice = choose(rows, Budget(**asked), draw(rows, 5))
     if choice.picked:
-        assert choice.relaxations == [] and choice.hints() == []
         return
-    assert len(choice.hints()) == 2
+    small = [row for row in rows if row.role != "teacher"]
+    possible = {field_of(x) for x in choice.relaxations}
+    for bound in asked:
+        helped = [row for row in small if meets(row, without(asked, bound))]
+        known = [row for row in helped if bound == "runtime" or facts(row)[bound][0] is not None]
+        assert (bound in possible) == bool(known)
     for relaxed in choice.relaxations:
-        faster = relaxed.option == "--speedup"
-        new = (
-            Budget(relaxed.value, budget.max_accuracy_drop)
-            if faster
-            else Budget(budget.speedup, relaxed.value)
+        field = field_of(relaxed)
+        assert without(asked, field) == without(asdict_given(relaxed.budget), field)
+        assert meets(relaxed.row, asdict_given(relaxed.budget)) and fits(
+            relaxed.row, relaxed.budget
         )
-        assert meets(relaxed.row, new)
-        # One per mille tighter than the best row allows, and nothing is let in.
-        tighter = (
-            Budget(relaxed.row.speedup.ratio.value * 1.001, budget.max_accuracy_drop)
-            if faster
-            else Budget(budget.speedup, relaxed.row.accuracy.top1_drop.value * 0.999)
+        if field == "runtime":
+            assert relaxed.typed == relaxed.row.artifact.runtime
+            continue
+        # One per mille tighter than the best row allows, and no candidate is let in.
+        value, more = facts(relaxed.row)[field]
+        tighter = asked | {field: value * (1.001 if more else 0.999)}
+        if not tighter[field]:
+            continue
+        assert not any(meets(row, tighter) for row in small)
+
+
+def asdict_given(budget):
+    return {k: v for k, v in asdict(budget).items() if v is not None}
+
+
+def typed_back(relaxed):
+    """The budget that the option as printed asks for."""
+    read = {"latency_s": lambda x: seconds(float(x)), "runtime": str}
+    read |= {"max_bytes": parse_bytes, "max_memory_bytes": parse_bytes}
+    field = field_of(relaxed)
+    return replace(relaxed.budget, **{field: read.get(field, float)(relaxed.typed)})
+
+
+@given(candidates(), BOUNDS, st.none() | CONFIDENCES)
+def test_a_relaxation_can_be_typed_as_it_is_printed(rows, asked, confidence):
+    draws = draw(rows, 20)
+    for relaxed in choose(rows, Budget(**asked, confidence=confidence), draws).relaxations:
+        assert typed_back(relaxed) == relaxed.budget and relaxed.typed in relaxed.text
+        picked = choose(rows, relaxed.budget, draws).picked
+        assert picked is not None and picked.candidate in (relaxed.row.candidate, "teacher")
+
+
+def probability(row, column, draws, asked):
+    """By brute force: the share of draws in which the row meets everything."""
+    exact = {k: v for k, v in asked.items() if k in ("max_bytes", "max_memory_bytes", "runtime")}
+    if not meets(row, exact):
+        return 0.0
+    drawn = {
+        "speedup": (draws.speedup, True),
+        "max_accuracy_drop": (draws.drop, False),
+        "latency_s": (draws.latency_s, False),
+        "min_accuracy": (draws.top1, True),
+    }
+    count = len(draws.top1)
+    met = 0
+    for i in range(count):
+        met += all(
+            (values[i, column] >= asked[x] if more else values[i, column] <= asked[x])
+            for x, (values, more) in drawn.items()
+            if x in asked
         )
-        assert choose(rows, tighter).picked is None
-    possible = {x.option for x in choice.relaxations}
-    assert ("--speedup" in possible) == any(
-        row.accuracy.top1_drop.value <= budget.max_accuracy_drop for row in rows
-    )
-    assert ("--max-accuracy-drop" in possible) == any(
-        row.speedup.ratio.value >= budget.speedup for row in rows
-    )
+    return met / count
+
+
+@given(candidates(), BOUNDS, CONFIDENCES)
+def test_confidence_asks_for_the_joint_probability(rows, asked, confidence):
+    draws = draw(rows, 20)
+    choice = choose(rows, Budget(**asked, confidence=confidence), draws)
+    chances = [probability(row, i, draws, asked) for i, row in enumerate(rows)]
+    fitting = [row for row, chance in zip(rows, chances, strict=True) if chance >= confidence]
+    if choice.picked is None:
+        assert not fitting
+        return
+    order = [(-row.accuracy.top1.value, row.latency_s) for row in fitting]
+    assert (-choice.picked.accuracy.top1.value, choice.picked.latency_s) == min(order)
+    drawn = asked.keys() & {"speedup", "max_accuracy_drop", "latency_s", "min_accuracy"}
+    chance = chances[next(i for i, row in enumerate(rows) if row is choice.picked)]
+    assert choice.probability == (chance if drawn else None)
+
+
+@given(candidates(), BOUNDS, CONFIDENCES)
+def test_a_relaxed_bound_reaches_the_confidence_and_is_the_smallest(rows, asked, confidence):
+    draws = draw(rows, 20)
+    choice = choose(rows, Budget(**asked, confidence=confidence), draws)
+    small = [(i, row) for i, row in enumerate(rows) if row.role != "teacher"]
+    for relaxed in choice.relaxations:
+        field, new = field_of(relaxed), asdict_given(relaxed.budget)
+        wanted = new.pop("confidence")
+        column = next(i for i, row in small if row is relaxed.row)
+        assert probability(relaxed.row, column, draws, new) >= wanted
+        if field in ("runtime", "confidence"):
+            continue
+        # Two per mille tighter, more than the four digits printed, and nothing is let in.
+        tighter = new | {field: new[field] * (1.002 if facts(relaxed.row)[field][1] else 0.998)}
+        if tighter[field] > 0 and (field != "min_accuracy" or tighter[field] <= 1):
+            assert all(probability(row, i, draws, tighter) < confidence for i, row in small)
 
 
 def test_why_names_every_number_with_its_unit():
@@ -92,11 +224,55 @@ def test_why_names_every_number_with_its_unit():
         assert said in why
 
 
-def test_warns_when_an_interval_reaches_past_the_budget():
-    wide = choose([result(drop=0.01, drop_half=0.02, speedup=10)], Budget(9.9, 0.02))
-    assert any("drop reaches 3.0 points, the budget is 2 points" in x for x in wide.warnings)
-    assert any("speedup begins at 9.60, the budget is 9.9" in x for x in wide.warnings)
-    assert choose([result(drop=0, drop_half=0.001)], Budget(5, 0.02)).warnings == []
+def test_says_how_probably_the_budget_is_met_and_which_bound_may_not_be():
+    # The drop's interval, 0 to 4 points, is a normal one around 2, of which 84.1 % are below 3.
+    choice = choose([result(drop=0.02, drop_half=0.01 * 1.96)], Budget(5, 0.03))
+    assert choice.probability == pytest.approx(0.841, abs=0.03)
+    shown = f"{100 * choice.probability:.0f} %"
+    assert f"With {shown} probability it meets your budget." in choice.why
+    assert choice.warnings == [
+        f"Not certain: the drop meets its bound with {shown} probability. More validation pictures "
+        "narrow it."
+    ]
+    narrow = choose([result(speedup=10)], Budget(9.9, 0.2))
+    assert "the speedup meets its bound" in narrow.warnings[0]
+    assert "More processes narrow it" in narrow.warnings[0]
+    sure = choose([result(drop=0, drop_half=0.001)], Budget(5, 0.02))
+    assert sure.warnings == [] and "With more than 99 % probability" in sure.why
+    exact = choose([result()], Budget(max_bytes=5_000_000))
+    assert exact.probability is None and "probability" not in exact.why
+
+
+def test_confidence_passes_over_what_is_better_only_as_measured():
+    rows = [result("risky", drop=0.018, top1=0.85, drop_half=0.02), result("safe", drop=0)]
+    assert choose(rows, Budget(5, 0.02)).picked.candidate == "risky"
+    choice = choose(rows, Budget(5, 0.02, confidence=0.9))
+    assert choice.picked.candidate == "safe" and choice.probability > 0.9
+    (missed,) = choice.misses
+    assert missed.startswith("risky in onnxruntime: meets all bounds with ")
+    assert missed.endswith("% probability where 90 % are asked for")
+
+
+def test_the_price_of_the_next_step():
+    rows = [
+        result("tiny", top1=0.5, latency_s=0.001),
+        result("small", top1=0.7, latency_s=0.002),
+        result("pick", top1=0.8, latency_s=0.004),
+        result("off the front", top1=0.75, latency_s=0.0041),
+        result("large", top1=0.815, latency_s=0.01),
+        result("huge", top1=0.9, latency_s=0.05),
+        result("elsewhere", top1=0.81, latency_s=0.005, runtime="openvino"),
+    ]
+    assert choose(rows, Budget(latency_s=0.0045, runtime="onnxruntime")).next_steps == [
+        "The next faster on the front, small in onnxruntime, takes 2.00 ms a picture, 2.00 times "
+        "faster than the pick, and has 10.0 points less top-1.",
+        "The next more accurate on the front, large in onnxruntime, takes 10.0 ms a picture, 2.50 "
+        "times slower than the pick, and has 1.5 points more top-1.",
+    ]
+    assert "elsewhere in openvino" in choose(rows, Budget(latency_s=0.0045)).next_steps[1]
+    (fastest,) = choose(rows[:1] + rows[5:6], Budget(latency_s=0.0045)).next_steps
+    assert "huge in onnxruntime" in fastest
+    assert choose(rows[:1], Budget(latency_s=0.0045)).next_steps == []
 
 
 def test_says_who_cannot_be_told_apart_and_is_faster():
@@ -165,12 +341,45 @@ def test_nothing_fits_names_what_each_misses():
     rows = [TEACHER, result("slow", speedup=5), result("poor", speedup=50, drop=0.05)]
     choice = choose(rows, Budget(20, 0.02))
     slow, poor = choice.misses if "slow" in choice.misses[0] else choice.misses[::-1]
-    assert "5.00 times faster where 20 are asked for, 4.00 times too slow" in slow
-    assert "5.0 points of top-1 lost, 3.0 points too many" in poor
+    assert "5.00 times faster where 20 times are asked for, 4.00 times too slow" in slow
+    assert "5.0 points of accuracy lost where 2 points may be, 3.0 points too many" in poor
     assert choice.hints() == [
         "--speedup 5 alone would let in slow in onnxruntime.",
         "--max-accuracy-drop 0.05 alone would let in poor in onnxruntime.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (Budget(latency_s=0.002), "4.00 ms a picture where 2 ms are allowed, 2.00 times too slow"),
+        (Budget(min_accuracy=0.85), "80.0 % top-1 where 85 % are asked for, 5.0 points too few"),
+        (
+            Budget(max_bytes=4_000_000),
+            "a file of 5.00 MB where 4 MB are allowed, 1.25 times too large",
+        ),
+        (
+            Budget(max_memory_bytes=60_000_000),
+            "90.0 MB of memory where 60 MB are allowed, 1.50 times too much",
+        ),
+    ],
+)
+def test_each_bound_has_its_units(asked, said):
+    choice = choose([result("small")], asked)
+    assert choice.misses == [f"small in onnxruntime: {said}"] and len(choice.hints()) == 1
+
+
+def test_what_is_no_use_to_relax_is_said_once():
+    rows = [result("a", latency_s=0.1, size_bytes=10**7)]
+    asked = Budget(latency_s=0.01, max_bytes=10**6, runtime="openvino")
+    choice = choose(rows, asked)
+    assert choice.misses == ["no row was measured in openvino: add it to measure.runtimes"]
+    assert choice.hints() == [
+        "--latency-ms or --max-bytes or --runtime alone lets nothing in: no candidate meets the "
+        "other bounds."
+    ]
+    runtime = choose(rows, Budget(latency_s=1, runtime="openvino"))
+    assert runtime.hints()[0] == "--runtime onnxruntime alone would let in a in onnxruntime."
 
 
 def test_torch_never_competes_and_the_unmeasured_are_named():
@@ -178,12 +387,6 @@ def test_torch_never_competes_and_the_unmeasured_are_named():
     choice = choose(rows, Budget(1, 1))
     assert choice.picked is None
     assert choice.misses == ["unknown in onnxruntime: not compared with a teacher in its runtime"]
-
-
-@pytest.mark.parametrize("bad", [(0, 0.1), (-1, 0.1), (float("nan"), 0.1), (2, -0.1), (2, 1.5)])
-def test_a_budget_out_of_range_is_refused(bad):
-    with pytest.raises(UserError, match="--"):
-        Budget(*bad)
 
 
 @pytest.fixture
@@ -230,6 +433,23 @@ def test_command_prints_json(run):
     assert said["picked"]["speedup"]["ratio"]["value"] == 10.0
 
 
+def test_command_takes_any_bounds(run):
+    out = run("--latency-ms", "4", "--max-bytes", "5MB", "--max-memory", "90MB", "--json")
+    said = json.loads(out.output)
+    assert said["picked"]["candidate"] == "small"
+    assert said["budget"] == {
+        "latency_s": 0.004,
+        "max_bytes": 5_000_000,
+        "max_memory_bytes": 90_000_000,
+    }
+    out = run("--min-accuracy", "0.7", "--runtime", "onnxruntime", "--confidence", "0.95", "--json")
+    said = json.loads(out.output)
+    assert said["picked"]["candidate"] == "teacher" and said["probability"] > 0.95
+    nothing = run("--latency-ms", "1.5", "--confidence", "0.9", "--json")
+    relax = json.loads(nothing.stdout)["relax"]
+    assert [x["option"] for x in relax] == ["--latency-ms"] and float(relax[0]["value"]) >= 4
+
+
 def test_command_lists_what_was_dropped(run, tmp_path):
     rows = [TEACHER, result("small"), result("int8", top1=0.89, dropped=REASON)]
     append(tmp_path / "reports/whales/results.jsonl", rows)
@@ -248,12 +468,54 @@ def test_command_exits_with_3_when_nothing_fits(run):
 
 
 def test_command_refuses_bad_input(run, tmp_path):
-    for arguments in (["nowhere", "--speedup", "5"], ["--speedup", "-1"]):
-        out = run(*arguments, "--max-accuracy-drop", "0.02")
-        assert isinstance(out.exception, UserError)
+    for arguments, said in (
+        (["nowhere", "--speedup", "5"], "nowhere holds no results.jsonl"),
+        (["--speedup", "-1"], "--speedup -1 is out of range"),
+        (["--max-bytes", "big"], "'big' is no size"),
+        (["--runtime", "tensorrt"], "--runtime tensorrt: choose of onnxruntime"),
+        (["--confidence", "0.9"], "No budget was given"),
+    ):
+        out = run(*arguments)
+        assert isinstance(out.exception, UserError) and said in str(out.exception)
+        assert out.exception.exit_code == 2
     (tmp_path / "reports/whales/results.jsonl").unlink()
     out = run("--speedup", "5", "--max-accuracy-drop", "0.02")
     assert isinstance(out.exception, UserError) and "below ./reports" in str(out.exception)
+
+
+def test_command_names_damaged_lines_and_uses_the_rest(run, tmp_path):
+    file = tmp_path / "reports/whales/results.jsonl"
+    old, *rest = file.read_text("utf-8").splitlines()
+    file.write_text("\n".join([old, '{"schema_version": 99}', '{"cut', *rest]), "utf-8")
+    out = run("--speedup", "5")
+    assert out.exit_code == 0 and "Chosen: small" in out.output
+    assert "results.jsonl:2: " in out.stderr and "results.jsonl:3: " in out.stderr
+
+
+def test_command_refuses_an_empty_front(run, tmp_path):
+    file = tmp_path / "reports/whales/results.jsonl"
+    file.unlink()
+    append(file, [result("eager", runtime="torch"), result("int8", dropped=REASON)])
+    out = run("--speedup", "5")
+    assert isinstance(out.exception, UserError) and out.exception.exit_code == 2
+    assert "Nothing can be chosen from reports/whales" in str(out.exception)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"on": machine(cpu="Another CPU")}, "different machines"),
+        ({"threads": 2}, "different threads"),
+        ({"data": "d2"}, "different validation sets"),
+    ],
+)
+def test_command_never_mixes_what_cannot_be_compared(run, tmp_path, other, said):
+    later = {"measured_at": "2026-02-01T00:00:00Z", "recipe": "cats"}
+    append(tmp_path / "reports/cats/results.jsonl", [result("tabby", **later, **other)])
+    both = run("reports", "--latency-ms", "10")
+    assert isinstance(both.exception, UserError) and said in str(both.exception)
+    newest = run("--latency-ms", "10")
+    assert "Reports: reports/cats\n" in newest.output and "Chosen: tabby" in newest.output
 
 
 def test_choosing_loads_nothing_heavy():

@@ -219,3 +219,10 @@ def test_exif_orientation_and_aspect_ratio(tmp_path: Path) -> None:
     assert upright[5].mean() > 240 and upright[55].mean() < 15
     cropped = load_picture(tmp_path / "a.jpg", 20, 20, "crop")  # the centre of 20 x 60
     assert cropped[2].mean() > 240 and cropped[17].mean() < 15
+
+
+def test_sixteen_bits_are_not_clipped_to_white(tmp_path):
+    ramp = np.tile(np.arange(0, 65536, 1024, dtype=np.uint16), (64, 1))
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    read = load_picture(tmp_path / "deep.png", 64, 64, "crop")
+    assert read[0, :, 0].tolist() == (ramp[0] >> 8).tolist()

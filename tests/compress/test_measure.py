@@ -1,4 +1,4 @@
-"""Accuracy, intervals and speedups against independent formulas."""
+"""Latencies and speedups against independent formulas, and how files are timed."""
 
 import time
 from collections import namedtuple
@@ -16,83 +16,12 @@ from scipy import stats
 
 from compress.errors import UserError
 from compress.measure import processes
-from compress.measure.accuracy import paired_drop, score, wilson
 from compress.measure.latency import speedup, summarise, time_interleaved
 from compress.measure.layers import LayerShape, chain_model
 from compress.measure.machine import machine, usable_threads
-from compress.measure.memory import peak_memory_bytes
+from compress.measure.memory import first_run
 from compress.measure.processes import Run, Timed
 from compress.results import Latency
-
-
-def test_accuracy_against_loops() -> None:
-    rng = np.random.default_rng(0)
-    logits, labels = rng.normal(size=(60, 9)), rng.integers(0, 7, 60)
-    logits[np.arange(60), labels] += 1.0
-    got = score(logits, labels)
-    ranks = [sorted(row, reverse=True).index(row[y]) for row, y in zip(logits, labels, strict=True)]
-    assert got.top1.value == np.mean([r == 0 for r in ranks])
-    assert got.top5 == np.mean([r < 5 for r in ranks])
-    losses = [-np.log(np.exp(r[y]) / np.exp(r).sum()) for r, y in zip(logits, labels, strict=True)]
-    assert got.log_loss == pytest.approx(np.mean(losses))
-    recalls = []
-    for label in set(labels.tolist()):
-        hits = [r == 0 for r, y in zip(ranks, labels, strict=True) if y == label]
-        recalls.append(np.mean(hits))
-    assert got.macro_recall == pytest.approx(np.mean(recalls))
-    assert got.correct == "".join("1" if r == 0 else "0" for r in ranks)
-
-
-def test_huge_logits_give_a_finite_loss() -> None:
-    assert np.isfinite(score(np.array([[1e4, -1e4], [0.0, 3e4]]), np.array([1, 1])).log_loss)
-
-
-def test_wilson_by_hand() -> None:
-    interval = wilson(8, 10)
-    z, p, n = 1.959964, 0.8, 10
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    assert (interval.low, interval.high) == pytest.approx((centre - half, centre + half), abs=1e-5)
-
-
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=5, max_size=60))
-@settings(deadline=None)
-def test_paired_drop_is_the_difference_and_antisymmetric(pairs: list[tuple[bool, bool]]) -> None:
-    a = "".join("1" if x else "0" for x, _ in pairs)
-    b = "".join("1" if y else "0" for _, y in pairs)
-    drop, back = paired_drop(a, b), paired_drop(b, a)
-    assert drop.value == pytest.approx((a.count("1") - b.count("1")) / len(a))
-    assert drop.low <= drop.value <= drop.high
-    assert (back.value, back.low, back.high) == pytest.approx((-drop.value, -drop.high, -drop.low))
-
-
-def test_two_that_never_disagree_are_still_uncertain() -> None:
-    drop = paired_drop("1" * 12 + "0" * 4, "1" * 12 + "0" * 4)
-    # Agresti & Min: half a picture in each cell, so 1 discordant pair of 18.
-    half = 1.959964 * np.sqrt(1 / 18**2)
-    assert (drop.low, drop.value, drop.high) == pytest.approx((-half, 0, half), abs=1e-6)
-
-
-def test_paired_intervals_cover() -> None:
-    rng = np.random.default_rng(0)
-    lost, gained, n = 0.12, 0.05, 200
-    hits = 0
-    for _ in range(1000):
-        kinds = rng.choice(3, n, p=[lost, gained, 1 - lost - gained])
-        teacher = "".join("101"[k] for k in kinds)
-        student = "".join("011"[k] for k in kinds)
-        drop = paired_drop(teacher, student)
-        hits += drop.low <= lost - gained <= drop.high
-    assert 930 <= hits <= 970
-
-
-def test_a_paired_interval_is_sharper_than_its_parts() -> None:
-    rng = np.random.default_rng(0)
-    a = rng.random(400) < 0.5
-    b = np.where(rng.random(400) < 0.02, ~a, a)  # the same answers but for a few
-    text = ["".join("1" if x else "0" for x in v) for v in (a, b)]
-    drop = paired_drop(*text)
-    assert drop.high - drop.low < 0.04 < wilson(int(a.sum()), 400).high - a.mean()
 
 
 def latency(samples_s: np.ndarray) -> Latency:
@@ -104,6 +33,7 @@ def test_a_latency_is_the_median_of_the_processes_medians() -> None:
     assert (found.median_s, found.pictures_per_s, found.batch, found.threads) == (3, 2, 6, 2)
     assert found.p95_s == np.quantile([1, 2, 9, 3, 3, 3, 5, 4, 6], 0.95)
     assert found.samples_s[0] == [1, 2, 9] and found.disturbance_cores is None
+    assert [x.percent for x in found.percentiles] == [50, 90, 95, 99]
 
 
 @pytest.mark.parametrize("count", [1, 5])
@@ -123,11 +53,10 @@ def test_the_interval_between_processes_is_students_t() -> None:
     rng = np.random.default_rng(0)
     reference, candidate = rng.uniform(1, 2, (2, 4, 9))
     got = speedup("teacher", "onnxruntime", latency(reference), latency(candidate)).ratio
-    medians = np.median(reference / candidate, axis=1)
-    logs = np.log(medians)
+    logs = np.log(np.median(reference / candidate, axis=1))
     low, high = stats.t.interval(0.95, 3, logs.mean(), stats.sem(logs))
     assert (got.low, got.high) == pytest.approx((np.exp(low), np.exp(high)))
-    assert got.value == np.median(medians) and got.confidence == 0.95
+    assert got.value == pytest.approx(np.exp(np.median(logs))) and got.confidence == 0.95
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=1, max_size=9))
@@ -137,10 +66,9 @@ def test_a_speedup_lies_in_its_interval(ratios: list[float]) -> None:
     one, other = np.ones((len(ratios), 3)), np.asarray(ratios)[:, None].repeat(3, 1)
     got = speedup("a", "onnxruntime", latency(other), latency(one)).ratio
     assert got.low <= got.value <= got.high
-    if len(ratios) % 2:
-        back = speedup("b", "onnxruntime", latency(one), latency(other)).ratio
-        inverse = (1 / back.high, 1 / back.value, 1 / back.low)
-        assert inverse == pytest.approx((got.low, got.value, got.high))
+    back = speedup("b", "onnxruntime", latency(one), latency(other)).ratio
+    inverse = (1 / back.high, 1 / back.value, 1 / back.low)
+    assert inverse == pytest.approx((got.low, got.value, got.high))
 
 
 # Percent of 500 intervals that hold the truth, as found, in the order of the cases below, and what
@@ -184,8 +112,8 @@ class Sleeper:
 def test_sessions_are_interleaved_and_raw_samples_kept() -> None:
     calls: list[str] = []
     sessions = {name: Sleeper(name, 0.001, calls) for name in "abc"}
-    inputs = {name: np.zeros((2, 3, 4, 4), np.float32) for name in "abc"}
-    got = time_interleaved(sessions, inputs, 12, 1)
+    pictures = np.zeros((2, 3, 4, 4), np.float32)
+    got = time_interleaved({n: lambda _, s=s: s.run(pictures) for n, s in sessions.items()}, 12, 1)
     runs = [(name, len(list(group))) for name, group in groupby(calls[9:])]
     assert 24 <= len(runs) <= 36  # 12 rounds of three; neighbours may be the same model
     # Each is called untimed first: the timed call finds its own caches.
@@ -257,9 +185,10 @@ def test_disturbed_processes_are_repeated(
 def test_disturbance_is_what_others_used(
     files: dict[str, Timed], monkeypatch: pytest.MonkeyPatch, others_s: float, cores: float
 ) -> None:
-    """In 4 s this process used 2 s, and so many were used by others."""
+    """In 4 s this process used 2 s, and so many were used by others, 0.5 s of them stolen."""
     Times = namedtuple("Times", ["user", "nice", "system", "idle", "iowait", "steal"])
-    busy = iter([Times(100, 20, 30, 500, 7, 1), Times(100 + others_s, 21, 30.5, 900, 50, 1.5)])
+    before, after = Times(100, 20, 30, 500, 7, 1), Times(100 + others_s, 21, 30.5, 900, 50, 1.5)
+    busy = iter([before, before, after, after])
     clock, own = iter([10.0, 14.0]), iter([3.0, 5.0])
     fake = SimpleNamespace(perf_counter=lambda: next(clock), process_time=lambda: next(own))
     monkeypatch.setattr(processes, "time", fake)
@@ -272,10 +201,32 @@ def test_disturbance_is_what_others_used(
     }
     run = processes.time_here(job)
     assert run.disturbance_cores == pytest.approx(cores)
+    assert run.steal_cores == 0.125
+    assert all(100 < clock < 10_000 for clock in run.frequency_mhz)
     assert [(name, batch, len(seconds)) for name, batch, seconds in run.samples] == [
         ("small", 1, 2),
         ("large", 1, 2),
     ]
+
+
+def test_conditions_are_kept_and_judged(
+    files: dict[str, Timed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks = iter([[3000.0, 2500.0], [2800.0]])
+
+    def fresh_process(job: dict[str, Any]) -> Run:
+        samples = [(name, 1, [1.0, 1.0]) for name in job["models"]]
+        return Run(samples, 0.5, 0.2, next(clocks))
+
+    monkeypatch.setattr(processes, "_fresh_process", fresh_process)
+    monkeypatch.setattr(processes, "usable_threads", lambda: 2)
+    (got,) = processes.time_in_processes(files, {1: 2}, 3, 2)["small"]
+    assert (got.disturbance_cores, got.steal_cores) == (0.5, 0.2)
+    assert got.frequency_mhz == (2500, 3000)
+    said = " ".join(got.warnings)
+    for cause in ("3 threads", "0.2 of this", "up to 0.3 cores", "2.50 and 3.00 GHz", "4 samples"):
+        assert cause in said
+    assert Latency.model_validate_json(got.model_dump_json()) == got
 
 
 def test_latencies_of_before_have_no_disturbance() -> None:
@@ -283,7 +234,7 @@ def test_latencies_of_before_have_no_disturbance() -> None:
     assert Latency.model_validate(old | {"samples_s": [1.0]}).disturbance_cores is None
 
 
-def test_peak_memory_is_not_that_of_the_process_that_asks(tmp_path: Path) -> None:
+def test_the_first_run_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     tensor = onnx.TensorProto.FLOAT
     graph = onnx.helper.make_graph(
@@ -296,8 +247,17 @@ def test_peak_memory_is_not_that_of_the_process_that_asks(tmp_path: Path) -> Non
     model.ir_version = 9
     onnx.save(model, path)
     mine = np.ones(100_000_000)  # 800 MB
-    peak = peak_memory_bytes(path, "onnxruntime", 1, ())
-    assert 10**7 < peak < 4 * 10**8 < mine.nbytes
+    began = time.perf_counter()
+    got = first_run(path, "onnxruntime", 1)
+    assert 0 < got.cold_start_s < time.perf_counter() - began
+    assert 10**7 < got.peak_memory_bytes < 4 * 10**8 < mine.nbytes
+    assert got.energy_j is None or got.energy_j > 0  # few machines count it
+
+
+def test_a_first_run_that_fails_is_said(tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    with pytest.raises(RuntimeError, match=r"broken.onnx cannot be loaded by onnxruntime"):
+        first_run(tmp_path / "broken.onnx", "onnxruntime", 1)
 
 
 def test_machine_facts() -> None:

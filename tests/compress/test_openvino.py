@@ -31,13 +31,14 @@ from compress.ir import read_ir, save_ir
 from compress.measure.accuracy import paired_drop
 from compress.measure.latency import speedup
 from compress.measure.machine import machine
-from compress.measure.memory import peak_memory_bytes
+from compress.measure.memory import FirstRun, first_run
 from compress.plan import Plan, make_plan
 from compress.progress import Progress
 from compress.quantization import quantize_file, ranges_of
 from compress.recipe import load_recipe
-from compress.report.charts import pareto_chart, svg
+from compress.report.charts import svg
 from compress.report.content import content
+from compress.report.front_chart import pareto_chart
 from compress.results import Result
 from compress.run import run_recipe
 from compress.runtimes import open_session
@@ -142,7 +143,7 @@ def test_denormals_are_zero_in_the_runtime_and_nowhere_else(
 
 
 def test_its_memory_is_measured(vgg: Path) -> None:
-    assert 10**7 < peak_memory_bytes(vgg, "openvino", 1, ()) < 10**9
+    assert 10**7 < first_run(vgg, "openvino", 1).peak_memory_bytes < 10**9
 
 
 def test_a_fixed_batch_is_said(tmp_path: Path) -> None:
@@ -358,7 +359,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> tuple[Pa
     recipe["measure"] |= {"runtimes": ["onnxruntime", "openvino"], "processes": 1}
     (out / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compress.stages.latency.peak_memory_bytes", lambda *_: 1)
+        patch.setattr("compress.stages.latency.first_run", lambda *_: FirstRun(1, 1.0, None))
         patch.setattr(compress.int8, "PROCESSES", 1)
         patch.setattr(compress.int8, "ROUNDS", 5)
         patch.setattr(compress.int8, "SLOWER", 1e9)

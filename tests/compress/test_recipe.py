@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from compress.data.targets import PointColumns
 from compress.errors import UserError
+from compress.input_spec import BOX
 from compress.recipe import Recipe, load_recipe
-from tests.conftest import tiny_recipe
+from tests.conftest import POINTS, tiny_recipe
 
 Write = Callable[..., Path]
 
@@ -39,6 +41,68 @@ def test_two_faults_are_reported_at_once_with_line_and_key_path(write_recipe: Wr
     assert "tiny.yaml:6: teacher.train.lr: '1e-3' is text: write the number without quotes" in text
     assert "candidates.a.0.distill.train.epoch: unknown key; did you mean 'epochs'?" in text
     assert "tiny.yaml:9: candidates.a.0.distill.train.epochs: is missing" in text
+
+
+def points_recipe(data: Path, **changes: Any) -> dict[str, Any]:
+    recipe = tiny_recipe(data)
+    recipe["data"] |= {"points": POINTS}
+    return recipe | changes
+
+
+def test_points_bring_their_loss(write_recipe: Write, tmp_path: Path) -> None:
+    recipe = points_recipe(tmp_path)
+    train = {"train": {"epochs": 1}}
+    recipe["candidates"]["vgg"] = [{"prune": {"ratio": 0.5}}, {"quantize": {"train": train}}]
+    loaded = load_recipe(write_recipe(recipe)).candidates
+    assert loaded["shufflenet_v2_x0_5"][0].distill.loss.name == "points"
+    assert loaded["vgg"][1].quantize.train.loss.name == "points"
+    del recipe["data"]["points"]
+    recipe["data"]["box"] = ["x", "y", "width", "height"]
+    assert load_recipe(write_recipe(recipe)).data.point_columns == PointColumns.of(BOX)
+    del recipe["data"]["box"]
+    assert load_recipe(write_recipe(recipe)).candidates["vgg"][1].quantize.train.loss.name == "kd"
+
+
+def test_what_is_for_the_other_task_is_refused(write_recipe: Write, tmp_path: Path) -> None:
+    recipe = points_recipe(tmp_path)
+    recipe["teacher"]["train"] |= {"mixup": 0.2}
+    distill = recipe["candidates"]["shufflenet_v2_x0_5"][0]["distill"]
+    distill |= {"loss": {"name": "kd"}}
+    distill["train"] |= {"label_smoothing": 0.1}
+    recipe["measure"] |= {"iou": 0.6}
+    text = fault(write_recipe(recipe))
+    at = "candidates.shufflenet_v2_x0_5.0.distill"
+    assert "4 faults" in text
+    assert f"{at}.loss: kd compares classes, the data has points" in text
+    assert f"{at}.train.label_smoothing: mixes classes" in text
+    assert "teacher.train.mixup: mixes classes" in text
+    assert "measure.iou: is for a box" in text
+
+    recipe = tiny_recipe(tmp_path)
+    recipe["candidates"]["shufflenet_v2_x0_5"][0]["distill"]["loss"] = {"name": "points"}
+    recipe["measure"]["tolerance"] = 0.2
+    text = fault(write_recipe(recipe))
+    assert f"{at}.loss: is for points; the data has classes" in text
+    assert "measure.tolerance: is for points" in text
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"points": {"red": ["red_x"]}}, "data.points.red: "),
+        ({"points": {"a/b": ["x", "y"]}}, "data.points.a/b: "),
+        ({"points": {}}, "data.points: "),
+        ({"box": ["x", "y", "w"]}, "data.box: "),
+        ({"points": POINTS, "box": ["x", "y", "w", "h"]}, "give points or a box"),
+        ({"points": POINTS, "label_column": "whale"}, "label_column is for classes"),
+    ],
+)
+def test_faults_of_points(
+    data: dict[str, Any], expected: str, write_recipe: Write, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(tmp_path)
+    recipe["data"] |= data
+    assert expected in fault(write_recipe(recipe))
 
 
 def test_yaml_1_2_numbers_are_numbers(write_recipe: Write, tmp_path: Path) -> None:

@@ -9,14 +9,29 @@ import yaml
 from rich.console import Console
 
 from compress.ir import read_ir
+from compress.pipeline.recipe import is_pipeline, load_pipeline_recipe
 from compress.progress import Progress
 from compress.quantization import INTEGER, integer_operations
 from compress.recipe import load_recipe
 from compress.results import Result
 from compress.run import run_recipe
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
-SMALL_DATA = {"individuals": 4, "pictures": 72, "unlabelled": 8, "size": 32}
+ALL = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
+PIPELINES = [path for path in ALL if is_pipeline(path)]
+RECIPES = [path for path in ALL if path.parent.name == "recipes" and path not in PIPELINES]
+FEW = {"individuals": 4, "pictures": 72}
+SMALL_DATA = {
+    "teachers.synthetic_whales:heads": {**FEW, "unlabelled": 8, "size": 32},
+    "teachers.synthetic_whales:frames": {**FEW, "unlabelled": 8, "width": 96, "height": 64},
+    "teachers.whale_frames:frames": {**FEW, "unlabelled": 8, "width": 96, "height": 64},
+    "teachers.whale_frames:synthetic_head_crops": {**FEW, "width": 160, "height": 128, "size": 40},
+    "teachers.whale_frames:synthetic_aligned_heads": {
+        **FEW,
+        "width": 160,
+        "height": 128,
+        "size": 40,
+    },
+}
 
 
 def narrowed(value: Any) -> Any:
@@ -37,6 +52,8 @@ def narrowed(value: Any) -> Any:
     small |= {key: change(small[key]) for key, change in changes.items() if key in small}
     if "prune" in small:
         small["prune"] |= {"pictures": 16}
+    if "saliency" in small:
+        small["saliency"] |= {"pictures": 4}
     if "binarize" in small:
         small["binarize"] |= {"pictures": 8}
     if "quantize" in small:
@@ -63,7 +80,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe(path: Path, out: Path) -> None:
     recipe = narrowed(yaml.safe_load(path.read_text("utf-8")))
-    recipe["data"]["settings"] = SMALL_DATA
+    recipe["data"]["settings"] = SMALL_DATA[recipe["data"]["builder"]]
     recipe["teacher"]["settings"] = {"pool": 1, "width": 0.5, "classifier_width": 64}
     recipe.setdefault("measure", {})
     recipe["measure"] |= {
@@ -79,6 +96,18 @@ def test_recipe(path: Path, out: Path) -> None:
     for row in results:
         assert row.candidate in report
         check_steps(row, out)
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_the_stages_of_a_pipeline_find_what_later_ones_look_at(path: Path) -> None:
+    pipeline, recipes = load_pipeline_recipe(path)
+    for way in pipeline.ways:
+        known: set[str] = set()
+        for name in way:
+            assert set(pipeline.stages[name].look.needs) <= known
+            columns = recipes[name].data.point_columns
+            known |= set(columns.names if columns else ())
+        assert recipes[way[-1]].data.point_columns is None  # it names things
 
 
 def check_steps(row: Result, out: Path) -> None:

@@ -1,15 +1,18 @@
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from compress.errors import UserError
-from compress.results import Decision, Result, StepReport, Target, append, read
+from compress.results import RESULTS_FILE, Decision, Result, StepReport, Target, append, read
 from tests.compress.result_factory import result
 
 # str.splitlines ends a line at these too, though JSON leaves them as they are.
 SEPARATORS = "\x85\u2028\u2029"
+COMMITTED = sorted((Path(__file__).parents[2] / "reports").rglob(RESULTS_FILE))
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
@@ -49,6 +52,34 @@ def test_rows_of_schema_1_were_timed_in_one_process():
     row = Result.model_validate_json(json.dumps(line))
     assert [len(latency.samples_s) for latency in row.latency] == [1, 1]
     assert row.steps == [] and row.dropped is None
+
+
+def test_rows_of_schema_2_lack_what_was_not_measured_then():
+    line = json.loads(result().model_dump_json())
+    line["schema_version"] = 2
+    for field in ("answers", "calibration_error", "slices", "agreement", "drop_p_value"):
+        del line["accuracy"][field]
+    for latency in line["latency"]:
+        for field in ("percentiles", "steal_cores", "frequency_mhz", "warnings"):
+            del latency[field]
+    del line["cold_start_s"], line["energy_j"]
+    row = Result.model_validate_json(json.dumps(line))
+    assert row.schema_version == 3 and row == result()
+    assert row.accuracy.answers == row.latency[0].percentiles == [] and row.energy_j is None
+
+
+@pytest.mark.parametrize("version", [0, 4, "2", None])
+def test_other_schemas_are_refused(version):
+    line = json.loads(result().model_dump_json()) | {"schema_version": version}
+    with pytest.raises(ValidationError, match="schema_version"):
+        Result.model_validate_json(json.dumps(line))
+
+
+@pytest.mark.parametrize("file", COMMITTED, ids=lambda x: x.parent.name)
+def test_committed_results_load(file):
+    found = read(file)
+    assert found.rows and found.damaged == []
+    assert len(found.rows) == len(file.read_text("utf-8").splitlines())
 
 
 @pytest.mark.parametrize("separator", SEPARATORS)

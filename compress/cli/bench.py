@@ -1,0 +1,66 @@
+"""`compress bench`: which of these files is faster, and by how much?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def bench(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="ONNX files or OpenVINO models (.xml); the first is compared with."),
+    ],
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="onnxruntime, openvino or openvino-bf16; repeatable. Without it, by the file's "
+            "format."
+        ),
+    ] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Pictures a call; repeatable.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Without it, all cores.")] = None,
+    processes: Annotated[int, typer.Option(min=2, help="Fresh processes, each times all.")] = 5,
+    rounds: Annotated[int, typer.Option(min=5, help="A process's samples at batch 1.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print numbers and samples.")] = False,
+) -> None:
+    """Time model files, interleaved in several fresh processes, with intervals.
+
+    Speedups are against the first file, within one runtime and with the same threads.
+    """
+    import json
+    from dataclasses import asdict
+    from typing import cast, get_args
+
+    from compress.bench import bench as time_files
+    from compress.errors import UserError
+    from compress.measure.machine import usable_threads
+    from compress.runtimes import Deployed
+
+    known = get_args(Deployed)
+    if unknown := [name for name in runtime or [] if name not in known]:
+        raise UserError(f"No runtime {unknown[0]!r}: choose of {', '.join(known)}.")
+    chosen = threads or usable_threads()
+    timings = time_files(
+        files,
+        cast("list[Deployed]", runtime or []),
+        sorted(set(batch or [1])),
+        chosen,
+        processes,
+        rounds,
+        lambda done, total: typer.echo(f"process {done} of {total}", err=True),
+    )
+    if as_json:
+        rows = [
+            asdict(x)
+            | {"latency": x.latency.model_dump(), "speedup": x.speedup and x.speedup.model_dump()}
+            for x in timings
+        ]
+        typer.echo(json.dumps(rows, indent=2))
+        return
+
+    from compress.report.bench import show_timings
+
+    show_timings(timings, chosen, processes)

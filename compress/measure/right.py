@@ -1,0 +1,38 @@
+"""When an answer is right: one question, whatever a network predicts."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from compress.data.pictures import DataSet
+from compress.input_spec import InputSpec
+from compress.measure.points import Bounds, distances, iou
+from compress.placement import to_picture
+
+Right = Callable[[np.ndarray], np.ndarray]  # outputs (n, outputs) -> bool (n,)
+
+
+def judge(data: DataSet, indices: np.ndarray, spec: InputSpec, bounds: Bounds) -> Right:
+    """Says which outputs for these pictures are right, in the order of `indices`.
+
+    A class is right when it is the one of the largest logit. Points are by the percentage of
+    correct keypoints (PCK: Yang & Ramanan 2013, IEEE PAMI 35:2878-2890), asked of all points of a
+    picture at once; a box by its intersection over union with the true one.
+    """
+    if not spec.points:
+        labels = data.labels[indices]
+        return lambda outputs: outputs.argmax(1) == labels
+    true, sizes = data.coordinates[indices], data.sizes[indices]
+
+    def right(outputs: np.ndarray) -> np.ndarray:
+        found = to_picture(coordinates(outputs), sizes, spec)
+        if spec.is_box:
+            return np.asarray(iou(found, true) >= bounds.iou)
+        return np.asarray((distances(found, true, sizes) <= bounds.tolerance).all(1))
+
+    return right
+
+
+def coordinates(outputs: np.ndarray) -> np.ndarray:
+    """Outputs (n, 2 x points) as float64 (n, points, 2)."""
+    return outputs.reshape(len(outputs), -1, 2).astype(np.float64)

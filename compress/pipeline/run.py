@@ -1,0 +1,301 @@
+"""Runs a pipeline's recipe: each stage's own recipe, the search, the front measured end to end."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from compress.artifact import Artifact
+from compress.candidate import History
+from compress.comparison import with_comparisons
+from compress.context import Context
+from compress.data.layouts import read_folder
+from compress.errors import UserError
+from compress.measure.machine import machine, usable_threads
+from compress.pipeline.cascade import Cascade
+from compress.pipeline.judge import judge, verdict
+from compress.pipeline.recipe import PipelineRecipe
+from compress.pipeline.search import TEACHER, Combination, Option, Way, combinations, front
+from compress.pipeline.spec import Stage as LookStage
+from compress.plan import make_plan
+from compress.progress import Progress
+from compress.recipe import Recipe
+from compress.report.write import write_report
+from compress.results import (
+    RESULTS_FILE,
+    Accuracy,
+    ArtifactFacts,
+    Judged,
+    Latency,
+    PipelineFacts,
+    Result,
+)
+from compress.run import (
+    REPORTS,
+    RUNS,
+    STAGES,
+    alone,
+    append_new,
+    budget_of,
+    context_of,
+    run_recipe,
+    run_stage,
+)
+from compress.runtimes import Runtime
+from compress.stage import Stage, Store
+from compress.stages import accuracy, cascade, cascade_latency, latency
+from compress.stages import data as data_stage
+
+SERVED: Runtime = "torch"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A deployed network that a stage may have."""
+
+    option: Option
+    artifact: Stage
+
+
+@dataclass(frozen=True)
+class Member:
+    """A pipeline that is measured end to end."""
+
+    name: str
+    networks: dict[str, str]  # stage -> candidate
+    runtime: Runtime
+    judged: Stage
+    predicted: Combination | None = None
+
+
+def run_pipeline(
+    recipe: PipelineRecipe,
+    recipes: Mapping[str, Recipe],
+    out: Path,
+    progress_of: Callable[[str], Progress],
+    command: str,
+    allowed: Sequence[str] = (),
+) -> list[Result]:
+    """Does everything a pipeline's recipe asks for that was not done before; writes the reports.
+
+    Args:
+        recipes: of the stages, by stage.
+        progress_of: makes the progress display of a recipe's name.
+
+    Returns:
+        One result a pipeline, the teachers' first.
+
+    Raises:
+        UserError: as `run_recipe`.
+    """
+    for each in recipes.values():
+        run_recipe(each, out, progress_of(each.name), command, allowed)
+    progress = progress_of(recipe.name)
+    with alone(out, progress):
+        return _Run(recipe, recipes, out, progress, command, tuple(allowed)).results()
+
+
+class _Run:
+    """What all parts of one run share."""
+
+    def __init__(
+        self,
+        recipe: PipelineRecipe,
+        recipes: Mapping[str, Recipe],
+        out: Path,
+        progress: Progress,
+        command: str,
+        allowed: tuple[str, ...],
+    ) -> None:
+        self.recipe, self.recipes, self.out = recipe, recipes, out
+        self.progress, self.command, self.allowed = progress, command, allowed
+        self.machine = machine()
+        self.threads = recipe.measure.threads or usable_threads()
+        self.runtime: Runtime = recipe.measure.runtimes[0]
+        self.store = Store(out / RUNS / STAGES)
+        self.context: Context = context_of(
+            recipe, out, self.machine, self.threads, progress, allowed
+        )
+        self.data = data_stage.plan(recipe.data, recipe.seed, allowed)
+
+    def results(self) -> list[Result]:
+        self._do(self.data)
+        networks = {name: self._networks(name, self.runtime) for name in self.recipe.stages}
+        teachers = [
+            self._member(way, dict.fromkeys(way, TEACHER), networks, self.runtime)
+            for way in self.recipe.ways
+        ]
+        ways = [
+            self._way(way, member) for way, member in zip(self.recipe.ways, teachers, strict=True)
+        ]
+        options = {name: [x.option for x in found.values()] for name, found in networks.items()}
+        members = [*teachers, self._served()]
+        for found in front(list(combinations(ways, options))):
+            chosen = dict(zip(found.way, found.candidates, strict=True))
+            members.append(self._member(found.way, chosen, networks, self.runtime, found))
+        members = list({(m.runtime, m.name): m for m in members}.values())
+        timing = cascade_latency.plan(
+            self.recipe.measure,
+            self.machine,
+            self.threads,
+            self.data,
+            {_row(member): member.judged for member in members},
+        )
+        self._do(timing)
+        results = with_comparisons([self._result(member, timing) for member in members])
+        append_new(self.out / RUNS / self.recipe.name / RESULTS_FILE, results, self.progress)
+        title = self.recipe.description or self.recipe.name
+        folder = self.out / REPORTS / self.recipe.name
+        write_report(results, folder, budget_of(self.recipe), title)
+        return results
+
+    def _do(self, stage: Stage) -> None:
+        with self.progress.tree({stage.key: stage.title}):
+            run_stage(stage, self.store, self.context)
+
+    def _networks(self, name: str, runtime: Runtime) -> dict[str, Network]:
+        """Teacher and candidates of a stage's recipe that run in the runtime, by name."""
+        recipe = self.recipes[name]
+        threads = recipe.measure.threads or usable_threads()
+        plan = make_plan(recipe, self.machine, threads, self.allowed)
+        timed = latency.load(self.store.folder(plan.latency))["latency"]
+        found = {}
+        for entry in plan.entries:
+            if entry.runtime != runtime or entry.role == "control":
+                continue
+            if History.load(self.store.folder(entry.model)).dropped is not None:
+                continue
+            right = accuracy.load(self.store.folder(entry.accuracy)).top1.value
+            row = timed[latency.row_name(entry.candidate, runtime)]
+            alone_s = min(row, key=lambda x: x["batch"])["median_s"]
+            option = Option(entry.candidate, right, alone_s * self.recipe.stages[name].turns)
+            found[entry.candidate] = Network(option, entry.artifact)
+        if TEACHER not in found:
+            raise UserError(
+                f"stages.{name}: its recipe does not measure in {runtime}: add it to that "
+                "recipe's measure.runtimes."
+            )
+        return found
+
+    def _member(
+        self,
+        way: Sequence[str],
+        chosen: Mapping[str, str],
+        networks: Mapping[str, Mapping[str, Network]],
+        runtime: Runtime,
+        predicted: Combination | None = None,
+    ) -> Member:
+        """Puts the networks together and judges them on the validation photographs."""
+        parts = []
+        for name in way:
+            settings = self.recipe.stages[name]
+            look = LookStage(
+                name=name, model="-", look=settings.look, turns=settings.turns, runtime=runtime
+            )
+            parts.append(cascade.Part(look, networks[name][chosen[name]].artifact))
+        name = self._name(way, chosen)
+        minimum = self.recipe.min_probability
+        stage = cascade.plan(f"{name} in {runtime}", parts, minimum, self.machine, self.data)
+        self._do(stage)
+        return Member(name, dict(chosen), runtime, stage, predicted)
+
+    def _name(self, way: Sequence[str], chosen: Mapping[str, str]) -> str:
+        first = list(way) == list(self.recipe.ways[0])
+        if set(chosen.values()) == {TEACHER}:
+            return TEACHER if first else f"{' + '.join(way)}: {TEACHER}"
+        networks = " + ".join(chosen[name] for name in way)
+        return networks if first else f"{' + '.join(way)}: {networks}"
+
+    def _served(self) -> Member:
+        """The teacher's pipeline as it is served from torch today."""
+        way = self.recipe.ways[0]
+        networks = {name: self._networks_in_torch(name) for name in way}
+        return self._member(way, dict.fromkeys(way, TEACHER), networks, SERVED)
+
+    def _networks_in_torch(self, name: str) -> dict[str, Network]:
+        return {TEACHER: self._networks(name, SERVED)[TEACHER]}
+
+    def _way(self, way: Sequence[str], teacher: Member) -> Way:
+        judged = cascade.load(self.store.folder(teacher.judged))
+        said = verdict(judged, names_things=any(x.probability is not None for x in judged))
+        rest_s = sum(s for part, s in said.parts_s.items() if not part.endswith(": network"))
+        return Way(tuple(way), rest_s, said.top1.value if said.top1 else 0.0)
+
+    def _result(self, member: Member, timing: Stage) -> Result:
+        timed = cascade_latency.load(self.store.folder(timing))
+        judged = cascade.load(self.store.folder(member.judged))
+        names_things = any(x.probability is not None for x in judged)
+        said = verdict(judged, names_things)
+        if said.top1 is None:
+            raise UserError(f"{self.recipe.name}: the last stage of every way must name things.")
+        found = member.predicted
+        return Result(
+            recipe=self.recipe.name,
+            run=timing.key,
+            data=self.data.key,
+            command=self.command,
+            measured_at=timed["measured_at"],
+            candidate=member.name,
+            role="teacher" if member.name == TEACHER else "candidate",
+            lineage=[f"{stage}: {network}" for stage, network in member.networks.items()],
+            artifact=self._facts(member),
+            accuracy=Accuracy(
+                pictures=said.pictures,
+                top1=said.top1,
+                top5=said.top5,
+                correct="".join("1" if x.rank == 1 else "0" for x in judged),
+            ),
+            latency=[Latency.model_validate(timed["latency"][_row(member)])],
+            pipeline=PipelineFacts(
+                networks=member.networks,
+                predicted_s=None if found is None else found.predicted_s,
+                predicted_top1=None if found is None else found.predicted_top1,
+                verdict=said,
+                listed=self._listed(member),
+            ),
+            machine=self.machine,
+        )
+
+    def _facts(self, member: Member) -> ArtifactFacts:
+        """Of the folder: the files of all networks together."""
+        folder = self.store.folder(member.judged)
+        inputs = [i for role, i in member.judged.inputs.items() if role != "data"]
+        files = [Artifact.load(self.store.folder(artifact)) for artifact in inputs]
+        macs = [file.macs for file in files]
+        width, height = self._photograph_size()
+        hashes = "".join(file.sha256 for file in files)
+        return ArtifactFacts(
+            path=(folder / cascade.PIPELINE).relative_to(self.out).as_posix(),
+            sha256=hashlib.sha256(hashes.encode()).hexdigest(),
+            runtime=member.runtime,
+            size_bytes=sum(file.size_bytes for file in files),
+            parameters=sum(file.parameters for file in files),
+            macs=None if None in macs else sum(x for x in macs if x is not None),
+            uncounted_operations=sorted({o for file in files for o in file.uncounted_operations}),
+            input_height=height,
+            input_width=width,
+        )
+
+    def _photograph_size(self) -> tuple[int, int]:
+        data = self.context.data(self.store.folder(self.data))
+        with Image.open(data.paths(data.indices("validation")[:1])[0]) as picture:
+            return picture.size
+
+    def _listed(self, member: Member) -> dict[str, list[Judged]]:
+        """Every photograph of the further sets, one by one."""
+        if not self.recipe.also_judge:
+            return {}
+        folder = self.store.folder(member.judged) / cascade.PIPELINE
+        loaded = Cascade.load(folder, self.threads, self.allowed)
+        found = {}
+        for name, path in self.recipe.also_judge.items():
+            data = read_folder(Path(path))
+            labelled = [i for i, p in enumerate(data.pictures) if p.label is not None]
+            found[name] = judge(loaded, data, labelled)
+        return found
+
+
+def _row(member: Member) -> str:
+    return f"{member.name} in {member.runtime}"

@@ -1,0 +1,80 @@
+"""Which networks to put together: every combination predicted, the front of them kept."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One network that a stage could have, as its own recipe measured it."""
+
+    candidate: str
+    right: float  # share of pictures that it gets right alone, given what it should be shown
+    latency_s: float  # of one picture, in the pipeline's runtime
+
+
+@dataclass(frozen=True)
+class Way:
+    """A sequence of stages, and what its teachers do together, measured."""
+
+    stages: tuple[str, ...]
+    rest_s: float  # decoding, cutting, warping: what is no network
+    top1: float  # with the teacher in every stage
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One network for each stage of a way, and what is predicted of them."""
+
+    way: tuple[str, ...]
+    candidates: tuple[str, ...]
+    predicted_s: float
+    predicted_top1: float
+
+    @property
+    def name(self) -> str:
+        return " + ".join(
+            f"{stage}: {candidate}"
+            for stage, candidate in zip(self.way, self.candidates, strict=True)
+        )
+
+
+def combinations(
+    ways: Sequence[Way], options: Mapping[str, Sequence[Option]]
+) -> Iterator[Combination]:
+    """Every combination with its prediction.
+
+    Times add up. Errors compound: a stage that is right less often than its teacher is taken to
+    lower the whole in the same ratio, as if stages erred independently. That is a guess, which is
+    why the front of these is measured end to end.
+
+    Args:
+        options: by stage; each has its teacher among them.
+    """
+    for way in ways:
+        teachers = [
+            next(option for option in options[stage] if option.candidate == TEACHER)
+            for stage in way.stages
+        ]
+        for chosen in product(*(options[stage] for stage in way.stages)):
+            top1 = way.top1
+            for option, teacher in zip(chosen, teachers, strict=True):
+                top1 *= option.right / teacher.right if teacher.right else 0.0
+            yield Combination(
+                way=way.stages,
+                candidates=tuple(option.candidate for option in chosen),
+                predicted_s=way.rest_s + sum(option.latency_s for option in chosen),
+                predicted_top1=min(1.0, top1),
+            )
+
+
+def front(found: Sequence[Combination]) -> list[Combination]:
+    """Those that no other is at least as fast and as right as, and better at one; fastest first."""
+    kept: list[Combination] = []
+    for each in sorted(found, key=lambda x: (x.predicted_s, -x.predicted_top1)):
+        if not kept or each.predicted_top1 > kept[-1].predicted_top1:
+            kept.append(each)
+    return kept

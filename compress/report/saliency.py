@@ -1,0 +1,103 @@
+"""Where the networks look: a table, what it means, and the gallery if one was asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compress.report import units
+from compress.report.say import name
+from compress.results import Interval, Looks, Result, Saliency, SaliencyMethod
+
+METHODS: dict[SaliencyMethod, str] = {
+    "grad_cam": "Grad-CAM",
+    "occlusion": "occlusion",
+    "deconvolution": "deconvolution",
+}
+HEADINGS = (
+    *("row", "method", "% inside the box", "% of an even map", "times an even map"),
+    *("looks", "pictures"),
+)
+NUMERIC = 2  # the headings from here are of numbers, but for "looks"
+MEANING = (
+    "A map says what an answer rests on: how much each place of the input speaks for the class "
+    "that the file names. Listed is the share of it that lies in the annotated box, against the "
+    "box's share of the area, which is what an even map would have there. Intervals: bootstrap "
+    "over the pictures. Occlusion is of the deployed file in its runtime, the other methods are "
+    "of the network in torch. Occlusion blurs by the width of its patch, an eighth of the input's "
+    "shorter side, and Grad-CAM by a cell of its feature map: of a box that is no larger than "
+    "that, much of what is found lies outside."
+)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A method's small pictures of one row: JPEGs in base64."""
+
+    heading: str
+    pictures: list[str]
+
+
+@dataclass(frozen=True)
+class SaliencyPart:
+    """This part of the report, as text; nothing in it is escaped."""
+
+    rows: list[list[str]]
+    notes: list[str]
+    galleries: list[tuple[str, list[Shown]]]  # by row
+    headings: tuple[str, ...] = HEADINGS
+    meaning: str = MEANING
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers."""
+        return [i >= NUMERIC and heading != "looks" for i, heading in enumerate(self.headings)]
+
+
+def saliency_part(rows: Sequence[Result]) -> SaliencyPart | None:
+    """None where no row was looked into."""
+    known = [(name(row), row.saliency) for row in rows if row.saliency is not None]
+    if not known:
+        return None
+    return SaliencyPart(
+        rows=[
+            _cells(who, method, saliency)
+            for who, saliency in known
+            for method in METHODS
+            if method in saliency.looks
+        ],
+        notes=[f"{who}: {note}" for who, saliency in known for note in saliency.notes],
+        galleries=[(who, _gallery(saliency)) for who, saliency in known if saliency.gallery],
+    )
+
+
+def _cells(who: str, method: SaliencyMethod, saliency: Saliency) -> list[str]:
+    looks = saliency.looks[method]
+    share = looks.share_inside
+    return [
+        who,
+        METHODS[method],
+        f"{units.percent(share.value)} ({units.percent(share.low)} to {units.percent(share.high)})",
+        units.percent(saliency.area_share),
+        units.times_interval(looks.times_even),
+        verdict(looks.times_even),
+        _pictures(looks, saliency),
+    ]
+
+
+def verdict(times_even: Interval) -> str:
+    """What the interval settles."""
+    if times_even.low > 1:
+        return "at the box"
+    return "past the box" if times_even.high < 1 else "not told from an even map"
+
+
+def _pictures(looks: Looks, saliency: Saliency) -> str:
+    """With how many were looked at, where some maps were empty."""
+    of = f" of {saliency.pictures}" if looks.pictures < saliency.pictures else ""
+    return f"{looks.pictures}{of}"
+
+
+def _gallery(saliency: Saliency) -> list[Shown]:
+    headings: dict[str, str] = {"picture": "picture"} | {k: v for k, v in METHODS.items()}
+    return [
+        Shown(headings[key], saliency.gallery[key]) for key in headings if key in saliency.gallery
+    ]

@@ -1,0 +1,198 @@
+"""A pipeline's recipe from end to end on tiny real networks."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from compress.cli import app
+from compress.errors import UserError
+from compress.pipeline.cascade import Cascade
+from compress.pipeline.recipe import is_pipeline, load_pipeline_recipe
+from compress.results import read
+
+FRAMES = {"individuals": 4, "pictures": 40, "width": 160, "height": 107}
+CANONICAL = {"bonnet_tip": [0.8, 0.5], "blowhead": [0.26, 0.5]}
+
+
+def network(data, size):
+    """A recipe with a narrow teacher and an int8 candidate."""
+    return {
+        "version": 1,
+        "seed": 0,
+        "device": "cpu",
+        "data": data,
+        "teacher": {
+            "builder": "teachers.vgg:vgg16_bn",
+            "settings": {
+                "width": 0.07, "pool": 1, "classifier_width": 16, "hidden_layers": 1, "dropout": 0.0
+            },
+            "image_size": size,
+            "train": {"epochs": 2, "batch_size": 8, "lr": 0.002},
+        },
+        "candidates": {"int8": [{"quantize": {"max_accuracy_drop": 1.0}}]},
+        "measure": {"processes": 1, "rounds": 5, "throughput_batch": 2, "throughput_rounds": 1},
+    }  # fmt: skip
+
+
+POINTS = {"bonnet_tip": ["bonnet_tip_x", "bonnet_tip_y"], "blowhead": ["blowhead_x", "blowhead_y"]}
+RECIPES = {
+    "find": network(
+        {
+            "builder": "teachers.whale_frames:frames",
+            "settings": FRAMES,
+            "box": ["x", "y", "width", "height"],
+            "fit": "stretch",
+        },
+        32,
+    ),
+    "turn": network(
+        {
+            "builder": "teachers.whale_frames:synthetic_head_crops",
+            "settings": FRAMES | {"size": 32},
+            "points": POINTS,
+        },
+        32,
+    ),
+    "turn_at_once": network(
+        {
+            "builder": "teachers.whale_frames:frames",
+            "settings": FRAMES,
+            "points": POINTS,
+            "fit": "stretch",
+        },
+        32,
+    ),
+    "name": network(
+        {
+            "builder": "teachers.whale_frames:synthetic_aligned_heads",
+            "settings": FRAMES | {"size": 32},
+        },
+        32,
+    ),
+}
+PIPELINE = {
+    "version": 1,
+    "name": "tiny_pipeline",
+    "data": {"builder": "teachers.whale_frames:frames", "settings": FRAMES},
+    "stages": {
+        "find": {"recipe": "find.yaml"},
+        "turn": {"recipe": "turn.yaml", "crop": {"around": ["top_left", "bottom_right"]}},
+        "turn_at_once": {"recipe": "turn_at_once.yaml"},
+        "name": {"recipe": "name.yaml", "warp": CANONICAL},
+    },
+    "ways": [["find", "turn", "name"], ["turn_at_once", "name"]],
+    "measure": {"processes": 1, "rounds": 5},
+    "budget": {"speedup": 1.0, "max_accuracy_drop": 1.0},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pipeline")
+    for name, recipe in (RECIPES | {"pipeline": PIPELINE}).items():
+        (root / f"{name}.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    return root
+
+
+@pytest.fixture(scope="module")
+def done(folder):
+    result = CliRunner().invoke(
+        app, ["run", str(folder / "pipeline.yaml"), "--out", str(folder)], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_front_is_measured_end_to_end(folder, done):
+    rows = read(folder / "reports" / "tiny_pipeline").rows
+    by_name = {(row.candidate, row.artifact.runtime): row for row in rows}
+    teacher, served = by_name["teacher", "onnxruntime"], by_name["teacher", "torch"]
+    assert teacher.role == served.role == "teacher"
+    assert "turn_at_once + name: teacher" in {row.candidate for row in rows}
+    members = [row for row in rows if row.role == "candidate"]
+    assert members
+    for row in members:
+        assert row.speedup.against == "teacher" and row.speedup_as_served is not None
+        assert row.accuracy.top1_drop is not None
+        assert row.accuracy.pictures == teacher.accuracy.pictures == len(row.accuracy.correct)
+        assert set(row.pipeline.networks.values()) <= {"teacher", "int8"}
+        # The whole takes at least its parts' files, and time that is no network's.
+        assert row.artifact.size_bytes > 0 and row.artifact.macs > 0
+        assert sum(row.pipeline.verdict.parts_s.values()) > 0
+    predicted = [row for row in rows if row.pipeline.predicted_s is not None]
+    assert predicted
+    smallest = min(members, key=lambda row: row.artifact.size_bytes)
+    assert smallest.artifact.size_bytes < teacher.artifact.size_bytes
+    assert (folder / "reports" / "tiny_pipeline" / "report.html").is_file()
+
+
+def test_a_member_is_a_folder_that_runs_by_itself(folder, done):
+    row = read(folder / "reports" / "tiny_pipeline").rows[0]
+    cascade = Cascade.load(folder / row.artifact.path, threads=1)
+    frames = sorted(folder.glob("runs/stages/data-*/**/imgs/*.jpg"))
+    found = cascade.find(frames[0].read_bytes())
+    assert len(found.probabilities) == 4
+    assert set(found.points) == {"top_left", "bottom_right", "bonnet_tip", "blowhead"}
+
+
+def test_a_second_run_re_uses_everything(folder, done):
+    before = json.loads((folder / "reports/tiny_pipeline/results.jsonl").read_text().split("\n")[0])
+    arguments = ["run", str(folder / "pipeline.yaml"), "--out", str(folder)]
+    again = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert again.exit_code == 0
+    assert "running" not in again.output
+    after = json.loads((folder / "reports/tiny_pipeline/results.jsonl").read_text().split("\n")[0])
+    assert after["latency"] == before["latency"]
+
+
+def test_what_is_asked_is_shown_without_doing_it(folder):
+    arguments = ["run", str(folder / "pipeline.yaml"), "--dry-run", "--out", str(folder / "new")]
+    shown = CliRunner().invoke(app, arguments, catch_exceptions=False).output
+    assert "Then the pipelines" in shown and "to do" in shown
+    assert not (folder / "new" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ways": [["find", "name"], ["nobody"]]}, "ways names 'nobody'"),
+        ({"ways": [["find", "turn", "name"]]}, "no way goes through 'turn_at_once'"),
+        ({"ways": [["name", "name"]]}, "goes through each stage once"),
+        ({"measure": {"runtimes": ["onnxruntime", "openvino"]}}, "one runtime"),
+    ],
+)
+def test_faults_of_a_pipelines_recipe_are_said(folder, tmp_path, change, said):
+    for file in folder.glob("*.yaml"):
+        (tmp_path / file.name).write_text(file.read_text())
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(PIPELINE | change, sort_keys=False))
+    assert is_pipeline(tmp_path / "bad.yaml") and not is_pipeline(tmp_path / "find.yaml")
+    with pytest.raises(UserError, match=said):
+        load_pipeline_recipe(tmp_path / "bad.yaml")
+
+
+def test_faults_of_all_files_are_said_at_once(folder, tmp_path):
+    for file in folder.glob("*.yaml"):
+        (tmp_path / file.name).write_text(file.read_text())
+    stages = PIPELINE["stages"] | {"find": {"recipe": "nowhere.yaml"}}
+    (tmp_path / "turn.yaml").write_text(yaml.safe_dump(RECIPES["turn"] | {"teachers": 1}))
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(PIPELINE | {"stages": stages}))
+    with pytest.raises(UserError) as caught:
+        load_pipeline_recipe(tmp_path / "bad.yaml")
+    assert "nowhere.yaml" in str(caught.value)
+    assert "unknown key" in str(caught.value)
+
+
+def test_data_of_one_network_is_not_a_pipelines(folder):
+    arguments = ["run", str(folder / "pipeline.yaml"), "--data", str(folder)]
+    refused = CliRunner().invoke(app, arguments)
+    assert isinstance(refused.exception, UserError)
+    assert "--data is for the recipe of one network" in str(refused.exception)
+
+
+def test_the_folder_of_a_way_is_relative_to_the_output(folder, done):
+    for row in read(folder / "reports" / "tiny_pipeline").rows:
+        assert not Path(row.artifact.path).is_absolute()
+        assert (folder / row.artifact.path / "pipeline.json").is_file()

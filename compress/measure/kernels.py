@@ -183,7 +183,7 @@ def _openvino_turn(
 ) -> Sample:
     """One sample: its graph holds each kernel's mean over all calls, cut to whole microseconds.
 
-    What takes less than one is not in it.
+    What takes less than one takes none.
     """
     from compress.runtimes.openvino import OpenVinoSession
 
@@ -197,7 +197,7 @@ def _openvino_turn(
     kernels = []
     for kernel in _openvino_kernels(request):
         # The warm-up, which is slower, is taken out of the mean.
-        slower_s = before.get(kernel.names, kernel.seconds) - kernel.seconds
+        slower_s = before[kernel.names] - kernel.seconds
         corrected = max(0.0, kernel.seconds - slower_s * WARM_UP / calls)
         kernels.append(replace(kernel, seconds=corrected))
     return seconds, kernels
@@ -209,7 +209,7 @@ def _openvino_kernels(request: Any) -> list[Kernel]:
     executed = [
         op
         for op in sorted(operations, key=lambda op: int(facts[op.get_friendly_name()]["execOrder"]))
-        if facts[op.get_friendly_name()]["execTimeMcs"].isdigit()
+        if facts[op.get_friendly_name()]["layerType"] not in ("Const", "Input", "Output")
     ]
     return [_openvino_kernel(op, facts) for op in executed]
 
@@ -232,7 +232,7 @@ def _openvino_kernel(op: Any, facts: dict[str, dict[str, str]]) -> Kernel:
         output_shape=tuple(op.outputs()[0].get_shape()) if op.outputs() else (),
         activation_bytes=int(moved),
         names=tuple(names.split(",")) if names else (op.get_friendly_name(),),
-        seconds=1e-6 * int(mine["execTimeMcs"]),
+        seconds=1e-6 * int(time_us) if (time_us := mine["execTimeMcs"]).isdigit() else 0.0,
     )
 
 

@@ -133,7 +133,7 @@ def _torch(machine: Machine) -> Fact:
     advice = None
     if "avx512f" in machine.cpu_flags and not used.startswith("AVX512"):
         advice = f"the CPU has AVX-512, torch uses {used}: unset ATEN_CPU_CAPABILITY or update it"
-    elif not torch.backends.mkldnn.is_available():
+    elif not torch._C._has_mkldnn:
         advice = "built without oneDNN, its convolutions are slow: install torch from pytorch.org"
     return Fact(subject="torch's libraries", found=", ".join(libraries), advice=advice)
 

@@ -1,28 +1,30 @@
 """A torchvision detector in torch eager: is it the backbone or the region part?
 
-Modules are timed by forward hooks, which nest as the calls do. Non-maximum suppression is a
-function, no module: its share comes from torch's profiler, whose own cost stays outside of it.
+Modules are timed by forward hooks, which nest as the calls do. Non-maximum suppression is an
+operation, no module: it is timed where torch dispatches it, in calls of their own, since watching
+every operation slows all others down.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from compress.measure.processes import others_cpu_s
 from compress.profile.records import BETWEEN, Part
 
 DEPTH = 3  # of the modules that are timed: backbone.body.layer1
 CALLS, LEAST_S = 8, 4.0
-PROFILED = 2
+WATCHED = 3  # calls for non-maximum suppression
 NMS = "non-maximum suppression"
-_NMS_OPERATION = "torchvision::nms"
-_MARK = "compress: "
 
 Path = tuple[str, ...]  # a module and those that called it, by name, outermost first
 
@@ -32,15 +34,23 @@ def is_detector(model: nn.Module) -> bool:
     return isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform)
 
 
+@dataclass(frozen=True)
+class Timing:
+    """A detector's time and its parts'."""
+
+    whole_s: float  # a call, without hooks
+    root: Part  # a call with them
+    disturbance_cores: float  # that other processes used meanwhile
+
+
 @torch.inference_mode()
-def time_detector(model: nn.Module, pictures: Tensor, threads: int) -> tuple[float, Part]:
-    """Seconds of a call without hooks, and the parts of a call with them.
+def time_detector(model: nn.Module, size: int, batch: int, threads: int) -> Timing:
+    """Times the detector on noise of size x size pixels, with and without hooks, in turns.
 
     Means over the fastest quarter of the calls, which others disturbed least.
-
-    Args:
-        pictures: float32 (n, 3, height, width) in [0, 1].
     """
+    rng = np.random.default_rng(0)
+    pictures = torch.from_numpy(rng.random((batch, 3, size, size), dtype=np.float32))
     model.eval()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -48,20 +58,26 @@ def time_detector(model: nn.Module, pictures: Tensor, threads: int) -> tuple[flo
         model(pictures)
         whole: list[float] = []
         calls: list[dict[Path, float]] = []
-        ends = time.perf_counter() + LEAST_S
-        while len(calls) < CALLS or time.perf_counter() < ends:
+        started, others = time.perf_counter(), others_cpu_s()
+        while len(calls) < CALLS or time.perf_counter() < started + LEAST_S:
             whole.append(_seconds(lambda: model(pictures)))
             calls.append(_modules_s(model, pictures))
-        fastest = sorted(calls, key=lambda call: call[()])[: -(-len(calls) // 4)]
+        others = (others_cpu_s() - others) / (time.perf_counter() - started)
+        fastest = sorted(calls, key=lambda call: call[()])[: _quarter(calls)]
         seconds = {
             path: float(np.mean([call.get(path, 0.0) for call in fastest]))
             for path in dict.fromkeys(path for call in fastest for path in call)
         }
-        seconds |= _nms_s(model, pictures)
-        whole_s = float(np.mean(sorted(whole)[: -(-len(whole) // 4)]))
-        return whole_s, _part((), seconds, _macs(model, pictures), type(model).__name__)
+        watched = [_nms_s(model, pictures) for _ in range(WATCHED)]
+        seconds |= {path: min(call[path] for call in watched) for path in watched[0]}
+        root = _part((), seconds, _macs(model, pictures), type(model).__name__)
+        return Timing(float(np.mean(sorted(whole)[: _quarter(whole)])), root, max(0.0, others))
     finally:
         torch.set_num_threads(before)
+
+
+def _quarter(samples: Sequence[object]) -> int:
+    return -(-len(samples) // 4)
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -87,34 +103,30 @@ def _modules_s(model: nn.Module, pictures: Tensor) -> dict[Path, float]:
 
 
 def _nms_s(model: nn.Module, pictures: Tensor) -> dict[Path, float]:
-    """Seconds of non-maximum suppression, below the modules that call it."""
-    open_: list[record_function] = []
-
-    def enter(path: Path) -> None:
-        open_.append(record_function(_MARK + "/".join(path)))
-        open_[-1].__enter__()
-
-    def leave(_: Path) -> None:
-        open_.pop().__exit__(None, None, None)
-
+    """Seconds of non-maximum suppression in one call, below the modules that call it."""
+    stack: list[Path] = []
     seconds: dict[Path, float] = {}
-    with _hooks(model, enter, leave), profile(activities=[ProfilerActivity.CPU]) as found:
-        for _ in range(PROFILED):
-            model(pictures)
-    for event in found.events() or []:
-        if event.name == _NMS_OPERATION:
-            caller = event.cpu_parent
-            while caller is not None and not caller.name.startswith(_MARK):
-                caller = caller.cpu_parent
-            named = caller.name.removeprefix(_MARK).split("/") if caller else []
-            path = (*named, NMS)
-            seconds[path] = seconds.get(path, 0.0) + 1e-6 * event.cpu_time_total / PROFILED
+
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func is not torch.ops.torchvision.nms.default:
+                return func(*args, **(kwargs or {}))
+            started = time.perf_counter()
+            kept = func(*args, **(kwargs or {}))
+            path = (*(stack[-1] if stack else ()), NMS)
+            seconds[path] = seconds.get(path, 0.0) + time.perf_counter() - started
+            return kept
+
+    with _hooks(model, stack.append, lambda _: stack.pop()), Watch():  # type: ignore[no-untyped-call]
+        model(pictures)
     return seconds
 
 
 @contextmanager
 def _hooks(
-    model: nn.Module, enter: Callable[[Path], None], leave: Callable[[Path], None]
+    model: nn.Module, enter: Callable[[Path], object], leave: Callable[[Path], object]
 ) -> Iterator[None]:
     """Tells of every call of a module down to DEPTH."""
     stack: list[str] = []
@@ -167,8 +179,3 @@ def _part(path: Path, seconds: dict[Path, float], macs: dict[str, int], title: s
         macs=macs.get(path[-1]) if path else sum(macs.get(p[-1], 0) for p in below),
         parts=tuple(parts),
     )
-
-
-def largest_first(parts: Sequence[Part]) -> list[Part]:
-    """By time."""
-    return sorted(parts, key=lambda part: -part.seconds)

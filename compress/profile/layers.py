@@ -36,10 +36,11 @@ def layers_of(nodes: Sequence[Node], timing: Timing) -> list[Layer]:
     seconds = without_profile(
         [kernel.seconds for kernel in timing.kernels], timing.profiled_s, timing.whole_s
     )
-    return [
+    layers = [
         _layer(kernel, owned.get(number, []), time)
         for number, (kernel, time) in enumerate(zip(timing.kernels, seconds, strict=True))
     ]
+    return [layer for layer in layers if layer.seconds or layer.macs != 0]  # others never run
 
 
 def without_profile(kernels_s: Sequence[float], profiled_s: float, whole_s: float) -> list[float]:
@@ -68,26 +69,32 @@ def owners(nodes: Sequence[Node], kernels: Sequence[Kernel]) -> list[int | None]
     for number, kernel in enumerate(kernels):
         named.append([])
         for name in kernel.names:
-            node = _find(name, by_name, producer)
-            if node is not None and found[node] is None:
-                found[node] = number
-                named[-1].append(node)
+            place = _find(name, by_name, producer)
+            if place is not None and found[place] is None:
+                found[place] = number
+                named[-1].append(place)
 
-    def claim(node: int, kernel: int, absorbing: bool) -> None:
-        """Takes what leads to the node; behind one that computes, only what it absorbs."""
+    def claim(node: int, kernel: int, absorbing: bool) -> bool:
+        """Takes what lies between the node and one that computes; behind it what it absorbs."""
         absorbing = absorbing or nodes[node].computes
+        computes = False
         for tensor in nodes[node].inputs:
             before = producer.get(tensor)
             if before is None or found[before] is not None:
                 continue
-            if absorbing and nodes[before].operation not in _ABSORBED:
-                continue
-            found[before] = kernel
-            claim(before, kernel, absorbing)
+            if absorbing:
+                wanted = nodes[before].operation in _ABSORBED
+            else:
+                wanted = nodes[before].computes or claim(before, kernel, absorbing=False)
+                computes |= wanted
+            if wanted:
+                found[before] = kernel
+                claim(before, kernel, absorbing)
+        return computes
 
-    for kernel, its in enumerate(named):
-        for node in its:
-            claim(node, kernel, absorbing=False)
+    for owner, its in enumerate(named):
+        for first in its:
+            claim(first, owner, absorbing=False)
     for number, node in enumerate(nodes):  # what is left was fused to what it reads
         if found[number] is None:
             before = [found[producer[t]] for t in node.inputs if t in producer]
@@ -112,7 +119,7 @@ def _layer(kernel: Kernel, nodes: list[Node], seconds: float) -> Layer:
     operation = LAYOUT if kernel.operation in _LAYOUT else kernel.operation
     counts = [node.macs for node in nodes]
     return Layer(
-        name=(main and (main.module or main.name)) or "",
+        name=_name([node for node in nodes if node.computes] or by_rank[:1]),
         block="",
         operation=main.operation if main else operation,
         precision=kernel.precision,
@@ -122,3 +129,9 @@ def _layer(kernel: Kernel, nodes: list[Node], seconds: float) -> Layer:
         weight_bytes=sum(node.weight_bytes for node in nodes),
         activation_bytes=kernel.activation_bytes,
     )
+
+
+def _name(nodes: Sequence[Node]) -> str:
+    """Of several layers in one kernel the first and the last."""
+    names = [node.module or node.name for node in nodes] or [""]
+    return names[0] if names[0] == names[-1] else f"{names[0]} to {names[-1]}"

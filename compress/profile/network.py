@@ -90,8 +90,8 @@ def _from_path(name: str) -> str | None:
     if not name.startswith("/"):
         return None
     parts = name.split("/")[1:-1]
-    following = [*parts[1:], ""]
-    kept = [p for p, n in zip(parts, following, strict=True) if not n.startswith(f"{p}.")]
+    pairs = zip(parts, [*parts[1:], ""], strict=False)
+    kept = [part for part, following in pairs if not following.startswith(f"{part}.")]
     return ".".join(kept) or None
 
 

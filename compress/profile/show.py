@@ -5,11 +5,12 @@ from textwrap import wrap
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table as RichTable
+from rich.table import Table
 from rich.text import Text
 
-from compress.profile import tables
 from compress.profile.records import Profile
+from compress.profile.tables import heading, limits_line, tables
+from compress.report.pipeline import Grid
 from compress.report.text import plain
 
 MOST_LAYERS = 15
@@ -19,42 +20,45 @@ WIDTH = 100
 def show(profile: Profile, console: Console | None = None) -> None:
     """Prints all tables, the notes and the advice."""
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
-    _say(console, tables.heading(profile), "bold")
+    _say(console, heading(profile), "bold")
     if profile.limits:
-        _say(console, tables.limits_line(profile.limits), "dim")
-    for table in tables.tables(profile, MOST_LAYERS):
+        _say(console, limits_line(profile.limits), "dim")
+    grids = tables(profile, MOST_LAYERS)
+    for number, grid in enumerate(grids):
         console.print()
-        console.print(_table(table))
-        if table.note:
-            _say(console, table.note, "dim")
+        console.print(_table(grid))
+        # Several tables in a row share a note.
+        if grid.meaning and grid.meaning not in [x.meaning for x in grids[number + 1 :]]:
+            _say(console, grid.meaning, "dim")
     for note in profile.notes:
-        _say(console, f"Note: {note}", "yellow")
+        _say(console, f"\nNote: {note}", "yellow")
     if profile.advice:
-        console.print()
-        _say(console, "What to try first", "bold")
+        _say(console, "\nWhat to try first", "bold")
     for number, sentence in enumerate(profile.advice, 1):
         _say(console, f"{number}. {sentence}", "")
 
 
 def _say(console: Console, text: str, style: str) -> None:
-    console.print(Text(plain(text), style))
+    for line in text.split("\n"):
+        console.print(Text(plain(line), style))
 
 
-def _table(table: tables.Table) -> RichTable:
-    made = RichTable(
-        title=Text(table.title, "bold"),
+def _table(grid: Grid) -> Table:
+    table = Table(
+        title=Text(grid.title, "bold"),
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    for heading, numeric in zip(table.headings, table.numeric, strict=True):
-        made.add_column(
-            "\n".join(wrap(heading, 10)) if numeric else heading,
-            justify="right" if numeric else "left",
-            no_wrap=numeric,
+    for number, title in enumerate(grid.headings):
+        words = number < grid.words
+        table.add_column(
+            title if words else "\n".join(wrap(title, 8)),
+            justify="left" if words else "right",
+            no_wrap=not words,
             overflow="fold",
         )
-    for row in table.rows:
-        made.add_row(*(Text(plain(cell)) for cell in row))
-    return made
+    for row in grid.rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    return table

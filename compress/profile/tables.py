@@ -1,75 +1,120 @@
 """A profile as tables of text: terminal and HTML print the same ones."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
 
 from compress.profile.limits import reach
 from compress.profile.records import BETWEEN, Fact, Gain, Layer, Limits, Part, Profile
+from compress.report.pipeline import Grid
 from compress.report.units import NONE, count, ms, percent, significant, times_interval
-from compress.runtimes import package_of
 
-FLOATS = {"float32": "", "float16": " f16", "bfloat16": " bf16", "int8": " int8", "binary": " bin"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """Headings, whether a column holds numbers, and rows of cells."""
-
-    title: str
-    headings: tuple[str, ...]
-    numeric: tuple[bool, ...]
-    rows: list[tuple[str, ...]]
-    note: str = ""
+LEAST_SHARE = 0.01  # of the time, for a part below the first level to have a line
+NOTE = (
+    "of limit: the least time in which this machine does such work, over the time taken. Above "
+    "100 %: the data still lay in a nearer cache than the limit was measured in."
+)
+_WORK = ("ms", "time %", "GMAC", "MB", "GMAC/s", "of limit %", "bound by")
+_SUFFIX = {"float32": "", "float16": " f16", "bfloat16": " bf16", "binary": " 1 bit"}
 
 
 def heading(profile: Profile) -> str:
     """One line: what was run, where and how fast."""
     weights = " (random weights: the speed depends on the shapes)" if profile.random_weights else ""
-    pictures = f"{profile.batch} × 3 × {profile.height} × {profile.width}"
     threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
     return (
-        f"{profile.model}{weights} in {profile.runtime} {profile.runtime_version}, {pictures}, "
-        f"{threads}: {ms(profile.whole_s)} ms a call"
+        f"{profile.model}{weights} in {profile.runtime} {profile.runtime_version}, "
+        f"{profile.batch} × 3 × {profile.height} × {profile.width}, {threads}: "
+        f"{ms(profile.whole_s)} ms a call"
     )
 
 
-def tables(profile: Profile, most_layers: int | None = None) -> list[Table]:
-    """Operations, blocks and layers of a network; the parts of a detector; then the audit.
+def limits_line(limits: Limits) -> str:
+    """What the machine was measured to reach."""
+    rates = [
+        f"{count(rate.value)}MAC/s in {precision} ({rate.reached_by})"
+        for precision, rate in limits.macs_per_s.items()
+    ]
+    memory = limits.bytes_per_s
+    both = f"{significant(memory.value / 1e9)} GB/s ({memory.reached_by})"
+    return f"At most, this machine reaches {', '.join([*rates, both])}."
+
+
+def tables(profile: Profile, most_layers: int | None = None) -> list[Grid]:
+    """Operations, blocks and layers of a network, or the parts of a detector; then the audit.
 
     Args:
         most_layers: the slowest so many; None: all, in the order of execution.
     """
-    found = []
     if profile.layers:
-        found = [_operations(profile), _blocks(profile), _layers(profile, most_layers)]
+        found = [
+            _grouped(profile, "By operation", operation, by_time=True),
+            _grouped(profile, "By block, in the order of execution", lambda x: x.block),
+            _layers(profile, most_layers),
+        ]
     else:
-        found = [_parts(profile)]
+        found = [_parts(profile, everything=most_layers is None)]
     if profile.audit:
         found += [_gains(profile.audit.gains), _facts(profile.audit.facts)]
     return found
 
 
-_WORK = ("ms", "time %", "GMAC", "MB", "GMAC/s", "of limit %", "bound by")
-NOTE = (
-    "of limit: the least time that the machine needs for this work, over the time taken; above "
-    "100 %: the data still lay in a nearer cache than the limit was measured in."
-)
+def operation(layer: Layer) -> str:
+    """With the precision where it is another than float32."""
+    return layer.operation + _SUFFIX.get(layer.precision, f" {layer.precision}")
 
 
-def _work(layers: Sequence[Layer], profile: Profile) -> tuple[str, ...]:
-    """The cells of _WORK for some layers together."""
-    seconds = sum(layer.seconds for layer in layers)
-    macs = [layer.macs for layer in layers]
-    total = None if None in macs else sum(m for m in macs if m is not None)
-    return (
-        ms(seconds),
-        percent(seconds / profile.root.seconds),
-        significant(total / 1e9) if total else NONE,
-        significant(sum(layer.bytes for layer in layers) / 1e6),
-        significant(total / seconds / 1e9) if total and seconds else NONE,
-        *_reach(layers, profile.limits),
+def _grouped(
+    profile: Profile, title: str, key: Callable[[Layer], str], by_time: bool = False
+) -> Grid:
+    groups: dict[str, list[Layer]] = {}
+    for layer in profile.layers:
+        groups.setdefault(key(layer), []).append(layer)
+    ordered = list(groups.items())
+    if by_time:
+        ordered.sort(key=lambda group: -sum(layer.seconds for layer in group[1]))
+    share = percent(profile.between_s / profile.root.seconds)
+    whole = _work(profile.layers, profile, profile.root.seconds)
+    return Grid(
+        title,
+        NOTE,
+        [title.split(",")[0].removeprefix("By "), "layers", *_WORK],
+        [
+            *([name, str(len(layers)), *_work(layers, profile)] for name, layers in ordered),
+            [BETWEEN, "", ms(profile.between_s), share, *[NONE] * 5],
+            ["whole", str(len(profile.layers)), *whole],
+        ],
+        words=1,
     )
+
+
+def _layers(profile: Profile, most: int | None) -> Grid:
+    layers = profile.layers
+    title = "Layers, in the order of execution"
+    if most is not None and len(layers) > most:
+        layers = sorted(layers, key=lambda layer: -layer.seconds)[:most]
+        title = f"The {most} slowest of {len(profile.layers)} layers (--json and --html have all)"
+    rows = [
+        [
+            layer.name,
+            operation(layer),
+            "×".join(map(str, layer.output_shape[1:])),
+            *_work([layer], profile),
+        ]
+        for layer in layers
+    ]
+    return Grid(title, NOTE, ["layer", "operation", "output", *_WORK], rows, words=3)
+
+
+def _work(layers: Sequence[Layer], profile: Profile, seconds: float | None = None) -> Iterator[str]:
+    """The cells of _WORK for some layers together, that took `seconds`."""
+    seconds = sum(layer.seconds for layer in layers) if seconds is None else seconds
+    known = [layer.macs for layer in layers if layer.macs is not None]
+    macs = sum(known) if len(known) == len(layers) else None
+    yield ms(seconds)
+    yield percent(seconds / profile.root.seconds)
+    yield significant(macs / 1e9) if macs else NONE
+    yield significant(sum(layer.bytes for layer in layers) / 1e6)
+    yield significant(macs / seconds / 1e9) if macs and seconds else NONE
+    yield from _reach(layers, profile.limits)
 
 
 def _reach(layers: Sequence[Layer], limits: Limits | None) -> tuple[str, str]:
@@ -85,151 +130,49 @@ def _reach(layers: Sequence[Layer], limits: Limits | None) -> tuple[str, str]:
     return f"{100 * share:.0f}", "memory" if memory > seconds / 2 else "compute"
 
 
-def _between(profile: Profile, before: int) -> tuple[str, ...]:
-    share = profile.between_s / profile.root.seconds
-    blank = ("",) * (before - 1)
-    return BETWEEN, *blank, ms(profile.between_s), percent(share), *[NONE] * 5
-
-
-def _total(profile: Profile, before: int) -> tuple[str, ...]:
-    blank = ("",) * (before - 2)
-    work = _work(profile.layers, profile)
-    moved = significant(sum(layer.bytes for layer in profile.layers) / 1e6)
-    rate = significant(profile.macs / profile.root.seconds / 1e9)
-    layers = (str(len(profile.layers)),) if before > 1 else ()
-    return (
-        *("whole", *layers, *blank, ms(profile.root.seconds), "100.0"),
-        *(work[2], moved, rate, NONE, NONE),
-    )
-
-
-def _grouped(
-    profile: Profile, key: Callable[[Layer], str], by_time: bool
-) -> Iterable[tuple[str, ...]]:
-    groups: dict[str, list[Layer]] = {}
-    for layer in profile.layers:
-        groups.setdefault(key(layer), []).append(layer)
-    ordered = list(groups.items())
-    if by_time:
-        ordered.sort(key=lambda group: -sum(layer.seconds for layer in group[1]))
-    for name, layers in ordered:
-        yield name, str(len(layers)), *_work(layers, profile)
-
-
-def operation(layer: Layer) -> str:
-    """With the precision where it is another than float32."""
-    return layer.operation + FLOATS.get(layer.precision, f" {layer.precision}")
-
-
-def _operations(profile: Profile) -> Table:
-    return Table(
-        "By operation",
-        ("operation", "layers", *_WORK),
-        (False, True, *[True] * 6, False),
-        [
-            *_grouped(profile, operation, by_time=True),
-            _between(profile, 2),
-            _total(profile, 2),
-        ],
-    )
-
-
-def _blocks(profile: Profile) -> Table:
-    return Table(
-        "By block, in the order of execution",
-        ("block", "layers", *_WORK),
-        (False, True, *[True] * 6, False),
-        [
-            *_grouped(profile, lambda layer: layer.block, by_time=False),
-            _between(profile, 2),
-            _total(profile, 2),
-        ],
-        NOTE,
-    )
-
-
-def _layers(profile: Profile, most: int | None) -> Table:
-    layers = profile.layers
-    title = "Layers, in the order of execution"
-    if most is not None and len(layers) > most:
-        layers = sorted(layers, key=lambda layer: -layer.seconds)[:most]
-        title = f"The {most} slowest of {len(profile.layers)} layers (--json and --html have all)"
-    rows = [
-        (
-            layer.name,
-            operation(layer),
-            "×".join(map(str, layer.output_shape[1:])),
-            *_work([layer], profile),
-        )
-        for layer in layers
-    ]
-    return Table(
-        title,
-        ("layer", "operation", "makes", *_WORK),
-        (False, False, False, *[True] * 6, False),
-        rows,
-    )
-
-
-def _parts(profile: Profile) -> Table:
+def _parts(profile: Profile, everything: bool) -> Grid:
+    limit = profile.limits.macs_per_s.get("float32") if profile.limits else None
     whole_s = profile.root.seconds
 
-    def rows(part: Part, depth: int) -> list[tuple[str, ...]]:
+    def rows(part: Part, depth: int) -> Iterator[list[str]]:
         rate = part.macs / part.seconds if part.macs and part.seconds else None
-        limit = profile.limits.macs_per_s.get("float32") if profile.limits else None
-        mine = (
+        yield [
             "\u00a0\u00a0" * depth + part.name,
             ms(part.seconds),
             percent(part.seconds / whole_s),
             significant(part.macs / 1e9) if part.macs else NONE,
             significant(rate / 1e9) if rate else NONE,
             f"{100 * rate / limit.value:.0f}" if rate and limit else NONE,
-        )
-        shown = [p for p in part.parts if depth == 0 or p.seconds >= 0.01 * whole_s]
-        return [mine, *chain.from_iterable(rows(p, depth + 1) for p in shown)]
+        ]
+        for inner in part.parts:
+            if everything or depth == 0 or inner.seconds >= LEAST_SHARE * whole_s:
+                yield from rows(inner, depth + 1)
 
-    return Table(
+    return Grid(
         "By part",
-        ("part", "ms", "time %", "GMAC", "GMAC/s", "of limit %"),
-        (False, *[True] * 5),
-        rows(profile.root, 0),
-        "Parts of less than 1 % are in --json and --html. of limit: of the highest rate that a "
-        "large convolution reaches here.",
+        "of limit: of the highest rate that a large convolution reaches here."
+        + ("" if everything else " Smaller parts than 1 % are in --json and --html."),
+        ["part", "ms", "time %", "GMAC", "GMAC/s", "of limit %"],
+        list(rows(profile.root, 0)),
+        words=1,
     )
 
 
-def _gains(gains: Sequence[Gain]) -> Table:
-    return Table(
+def _gains(gains: Sequence[Gain]) -> Grid:
+    return Grid(
         "The same model, nothing compressed",
-        ("change", "ms a call", "times as fast", "as"),
-        (False, True, False, False),
-        [(g.change, ms(g.median_s), times_interval(g.ratio), g.against) for g in gains],
         "Medians of fresh processes, all variants interleaved; in brackets the 95 % interval.",
+        ["change", "times as fast", "as", "ms a call"],
+        [[g.change, times_interval(g.ratio), g.against, ms(g.median_s)] for g in gains],
+        words=3,
     )
 
 
-def _facts(facts: Sequence[Fact]) -> Table:
-    return Table(
+def _facts(facts: Sequence[Fact]) -> Grid:
+    return Grid(
         "Libraries and machine",
-        ("what", "found", "to do"),
-        (False, False, False),
-        [(fact.subject, fact.found, fact.advice or NONE) for fact in facts],
+        "",
+        ["what", "found", "to do"],
+        [[fact.subject, fact.found, fact.advice or NONE] for fact in facts],
+        words=3,
     )
-
-
-def limits_line(limits: Limits) -> str:
-    """What the machine was measured to reach."""
-    rates = [
-        f"{count(rate.value)}MAC/s in {precision} ({rate.reached_by})"
-        for precision, rate in limits.macs_per_s.items()
-    ]
-    memory = limits.bytes_per_s
-    return (
-        f"This machine reaches at most {', '.join(rates)} and "
-        f"{significant(memory.value / 1e9)} GB/s ({memory.reached_by})."
-    )
-
-
-def runtime_package(runtime: str) -> str:
-    """The package whose version a profile names."""
-    return "torch" if runtime.startswith("torch") else package_of(runtime)

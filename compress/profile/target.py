@@ -74,8 +74,8 @@ def _onnx(path: Path, size: int | None, batch: int, folder: Path) -> Path:
     if changed:
         dims[2].dim_value, dims[3].dim_value = height, width
         del proto.graph.value_info[:]
-    names = [node.name for node in proto.graph.node]
-    if len(set(names)) < len(names) or "" in names:
+    nodes = [node.name for node in proto.graph.node]
+    if len(set(nodes)) < len(nodes) or "" in nodes:
         changed = True  # the runtime's profile knows kernels by name
         for number, node in enumerate(proto.graph.node):
             node.name = f"{node.op_type}_{number}"

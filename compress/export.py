@@ -1,6 +1,5 @@
 """Candidate -> ONNX file, proven to compute what the network computes on real pictures."""
 
-import ast
 import logging
 import shutil
 import warnings
@@ -17,6 +16,7 @@ from compress.candidate import Candidate
 from compress.errors import UserError
 from compress.files import atomic
 from compress.input_spec import METADATA_KEY
+from compress.onnx_graph import module_of
 from compress.onnx_network import OnnxNetwork
 from compress.runtimes.onnxruntime import OnnxSession
 
@@ -105,13 +105,6 @@ def _difference(expected: np.ndarray, got: np.ndarray) -> float:
     if expected.shape != got.shape or not np.isfinite(got).all():
         return float("inf")
     return float(np.abs(expected - got).max() / (expected.std() + 1e-12))
-
-
-def module_of(node: onnx.NodeProto) -> str | None:
-    """Name of the torch module that a node of an exported file came from, as the exporter notes."""
-    scopes = next((p.value for p in node.metadata_props if p.key.endswith("name_scopes")), "[]")
-    modules = [name for name in ast.literal_eval(scopes) if name]
-    return modules[-2] if len(modules) >= 2 else None
 
 
 def first_difference(model: nn.Module, path: Path, pictures: np.ndarray) -> str | None:

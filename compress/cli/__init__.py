@@ -11,6 +11,7 @@ from compress.cli.compare import compare
 from compress.cli.eval import evaluate
 from compress.cli.init import init
 from compress.cli.predict import predict
+from compress.cli.profile import profile
 from compress.cli.report import report
 from compress.cli.run import run
 from compress.cli.schema import schema
@@ -30,6 +31,7 @@ app.command()(report)
 app.command()(compare)
 app.command("eval")(evaluate)
 app.command()(predict)
+app.command()(profile)
 app.command()(bench)
 app.command()(check)
 app.command()(schema)

@@ -1,6 +1,7 @@
 """Multiply-accumulates of an ONNX graph for one picture, counted from its shapes."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -18,6 +19,13 @@ _FREE = {
     "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where",
 }  # fmt: skip
 
+CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv")
+# Operations that multiply and accumulate, and which of their inputs holds the weights.
+WEIGHTS = {
+    "Conv": 1, "ConvInteger": 1, "QLinearConv": 3,
+    "Gemm": 1, "MatMul": 1, "MatMulInteger": 1, "QLinearMatMul": 3,
+}  # fmt: skip
+
 
 def count_macs(path: Path) -> tuple[int | None, list[str]]:
     """Multiply-accumulates of convolutions and matrix products at batch 1, and what else there is.
@@ -25,40 +33,51 @@ def count_macs(path: Path) -> tuple[int | None, list[str]]:
     Returns:
         (macs, operations whose work could not be counted); macs is None where shapes are unknown.
     """
-    proto = onnx.load(path)
-    for value in proto.graph.input:
-        value.type.tensor_type.shape.dim[0].dim_value = 1
-    # The exporter left shapes with a free batch dimension, which inference would keep.
-    del proto.graph.value_info[:]
-    for value in proto.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    graph = shape_inference.infer_shapes(proto, data_prop=True).graph
-    shapes = {
-        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
-        for v in (*graph.value_info, *graph.input, *graph.output)
-    }
-    shapes |= {t.name: list(t.dims) for t in graph.initializer}
     total, uncounted = 0, set()
-    for node in graph.node:
-        macs = _macs(node, shapes)
+    for node, macs in macs_by_node(onnx.load(path), batch=1):
         if macs is None:
             uncounted.add(node.op_type)
         else:
             total += macs
-    unknown = {"Conv", "Gemm", "MatMul"} & uncounted
+    unknown = WEIGHTS.keys() & uncounted
     return (None if unknown else total), sorted(uncounted)
 
 
+def macs_by_node(proto: onnx.ModelProto, batch: int) -> Iterator[tuple[onnx.NodeProto, int | None]]:
+    """Each node with its multiply-accumulates for `batch` pictures; None: not countable."""
+    shapes = _shapes(proto, batch)
+    for node in proto.graph.node:
+        yield node, _macs(node, shapes)
+
+
+def _shapes(proto: onnx.ModelProto, batch: int) -> dict[str, list[int]]:
+    """Of all tensors whose shapes can be inferred; 0 is an unknown size."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(proto)
+    for value in fixed.graph.input:
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    # The exporter left shapes with a free batch dimension, which inference would keep.
+    del fixed.graph.value_info[:]
+    for value in fixed.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    graph = shape_inference.infer_shapes(fixed, data_prop=True).graph
+    shapes = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in (*graph.value_info, *graph.input, *graph.output)
+    }
+    return shapes | {t.name: list(t.dims) for t in graph.initializer}
+
+
 def _macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int | None:
-    """None: not countable."""
     if node.op_type in _FREE:
         return 0
-    if node.op_type not in ("Conv", "Gemm", "MatMul"):
+    if node.op_type not in WEIGHTS:
         return None
-    weight, output = shapes.get(node.input[1], []), shapes.get(node.output[0], [])
+    weight = shapes.get(node.input[WEIGHTS[node.op_type]], [])
+    output = shapes.get(node.output[0], [])
     if not weight or not output or 0 in weight or 0 in output:
         return None
-    if node.op_type == "Conv":
+    if node.op_type in CONVOLUTIONS:
         return math.prod(output) * math.prod(weight[1:])
     if node.op_type == "Gemm":
         transposed = any(a.name == "transB" and a.i for a in node.attribute)

@@ -73,7 +73,7 @@ def layer_samples(
 
 
 @cache
-def limits(threads: int) -> dict[Kind, float]:
+def limits(threads: int, kinds: tuple[Kind, ...] = KINDS) -> dict[Kind, float]:
     """Multiply-accumulates a second, by kind: the highest rate of any call on large layers.
 
     That is what this runtime reached on this machine just now, not what a data sheet promises; it
@@ -84,10 +84,10 @@ def limits(threads: int) -> dict[Kind, float]:
         for channels, size in LARGE
     ]
     fastest = [
-        {kind: shape.macs / min(s) for kind, s in layer_samples(shape, threads).items()}
+        {kind: shape.macs / min(s) for kind, s in layer_samples(shape, threads, kinds).items()}
         for shape in shapes
     ]
-    return {kind: max(rates[kind] for rates in fastest) for kind in KINDS}
+    return {kind: max(rates[kind] for rates in fastest) for kind in kinds}
 
 
 def _check(shape: LayerShape, kinds: Sequence[Kind]) -> None:

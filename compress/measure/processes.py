@@ -36,6 +36,7 @@ class Timed:
 
     path: Path
     runtime: str
+    threads: int | None = None  # None: as many as all the others
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,10 @@ def time_in_processes(
     from compress.measure.latency import summarise
 
     job = {
-        "models": {name: [str(m.path), m.runtime] for name, m in models.items()},
+        "models": {
+            name: [str(m.path), m.runtime, m.threads or threads] for name, m in models.items()
+        },
         "rounds": {str(batch): count for batch, count in rounds.items()},
-        "threads": threads,
         "allowed": list(allowed),
         "photographs": list(map(str, photographs)),
     }
@@ -93,7 +95,7 @@ def time_in_processes(
     warnings = about_machine(threads, usable_threads(), **conditions)
 
     def latency(name: str, batch: int) -> Latency:
-        found = summarise(samples[name, batch], batch, threads)
+        found = summarise(samples[name, batch], batch, models[name].threads or threads)
         update = conditions | {"warnings": [*warnings, *found.warnings]}
         return found.model_copy(update=update)
 
@@ -151,20 +153,20 @@ def time_here(job: dict[str, Any]) -> Run:
     )
 
 
-def _load(model: Sequence[str], job: dict[str, Any]) -> MakeCall:
+def _load(model: tuple[str, str, int], job: dict[str, Any]) -> MakeCall:
     """Loads a model, or a pipeline where its path is a folder."""
     import numpy as np
 
-    path, runtime = model
+    path, runtime, threads = model
     if Path(path).is_dir():
         from compress.pipeline.cascade import Cascade
 
-        cascade = Cascade.load(Path(path), job["threads"], tuple(job["allowed"]))
+        cascade = Cascade.load(Path(path), threads, tuple(job["allowed"]))
         photographs = [Path(file).read_bytes() for file in job["photographs"]]
         return lambda batch, rng: lambda i: cascade.find(photographs[i % len(photographs)])
     from compress.runtimes import open_session
 
-    session = open_session(Path(path), runtime, job["threads"], tuple(job["allowed"]))
+    session = open_session(Path(path), runtime, threads, tuple(job["allowed"]))
 
     def make_call(batch: int, rng: "np.random.Generator") -> Callable[[int], object]:
         size = (batch, 3, *session.picture_size)

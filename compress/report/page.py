@@ -1,16 +1,9 @@
 """The report as one HTML page that needs no network."""
 
-import json
-from base64 import b64encode
 from collections.abc import Sequence
-from hashlib import sha256
-from importlib.resources import files
 from itertools import combinations
 from math import ceil, floor
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from compress.budget import Budget
 from compress.pareto import deployed
@@ -18,57 +11,33 @@ from compress.report import charts, say, units
 from compress.report.axes import Axis, x_axes, y_axes
 from compress.report.content import Content
 from compress.report.front_chart import pareto_chart
+from compress.report.offline import as_json, render
 from compress.report.places import asked
 from compress.report.table import MARK, task_word
 from compress.report.text import plain
 from compress.results import Result
 from compress.significance import mcnemar
 
-SCRIPTS = ("choose.js", "budget.js", "page.js")  # one after another, in one module
+SCRIPTS = ("choose.js", "budget.js", "page.js", "sort.js")  # one after another, in one module
 
 
 def html(report: Content, rows: Sequence[Result], budget: Budget | None) -> str:
-    """The page of `report`, which was made of `rows` and `budget`.
-
-    Its policy lets the page's own two scripts run and nothing else, and nothing be fetched.
-    """
+    """The page of `report`, which was made of `rows` and `budget`."""
     rows = sorted(rows, key=lambda row: row.latency_s)  # as the tables have them
-    scripts = [charts.javascript(), "".join(map(_own, SCRIPTS))]
-    environment = Environment(
-        loader=PackageLoader("compress", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     picked = report.choice and report.choice.picked
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
+        SCRIPTS,
         report=report,
         picked=picked,
         headline=picked and _headline(picked),
         name=say.name,
         mark=MARK,
-        style=Markup(_own("page.css")),
-        scripts=[Markup(script) for script in scripts],  # ours: nothing of a result is in them
-        hashes=" ".join(f"'sha256-{_hash(script)}'" for script in scripts),
         axes=[(axis, side) for side, axes in _axes(rows).items() for axis in axes],
         charts=(drawn := _charts(rows, budget)),
-        drawn=_json(drawn),
-        data=_json(data(rows, budget)),
+        drawn=as_json(drawn),
+        data=as_json(data(rows, budget)),
     )
-
-
-def _own(name: str) -> str:
-    return (files("compress.report") / name).read_text("utf-8")
-
-
-def _hash(script: str) -> str:
-    return b64encode(sha256(script.encode()).digest()).decode()
-
-
-def _json(value: Any) -> Markup:
-    """JSON inside a script element: no name in it can close the element."""
-    return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def _axes(rows: Sequence[Result]) -> dict[str, list[Axis]]:

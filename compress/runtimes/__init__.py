@@ -35,11 +35,15 @@ def runtime_for(path: Path) -> Deployed:
 
 
 def open_session(path: Path, runtime: str, threads: int, allowed: tuple[str, ...] = ()) -> Session:
-    """Loads an artifact's file with an explicit number of threads."""
-    if runtime == "torch":
+    """Loads an artifact's file with an explicit number of threads.
+
+    Besides a recipe's runtimes: "torch-contiguous" and "torch-bf16", which only `compress profile`
+    compares.
+    """
+    if runtime.startswith("torch"):
         from compress.runtimes.torch_eager import TorchSession
 
-        return TorchSession(path, threads, allowed)
+        return TorchSession(path, threads, allowed, runtime)
     if package_of(runtime) == "openvino":
         from compress.runtimes.openvino import OpenVinoSession
 

@@ -13,8 +13,12 @@ from compress.runtimes.denormals import denormals_as_zero
 class OnnxSession:
     """An ONNX file with one picture input and logits as its first output."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, profile: Path | None = None) -> None:
         """Loads the file.
+
+        Args:
+            profile: how the file begins that the runtime's own profile is written to; None: no
+                profile is taken.
 
         Raises:
             UserError: missing, or nothing that onnxruntime can load.
@@ -25,6 +29,9 @@ class OnnxSession:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
         # For its own threads; the calling one, which works too, is told in `run`.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         try:

@@ -20,11 +20,14 @@ class OpenVinoSession:
     binary convolutions take no others.
     """
 
-    def __init__(self, path: Path, threads: int, precision: Literal["f32", "bf16"]) -> None:
+    def __init__(
+        self, path: Path, threads: int, precision: Literal["f32", "bf16"], profile: bool = False
+    ) -> None:
         """Loads the file.
 
         Args:
             precision: of what is float in the file; int8 layers stay int8.
+            profile: whether the runtime times its kernels; its graph then holds the times.
 
         Raises:
             UserError: missing, or nothing that OpenVINO can load.
@@ -54,20 +57,22 @@ class OpenVinoSession:
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": precision,
+            "PERF_COUNT": profile,
         }
         self._requests: dict[int, ov.InferRequest] = {}  # by batch size
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
         try:
             with denormals_as_zero():
-                request = self._request(len(pictures))
+                request = self.request(len(pictures))
                 # Shared, not copied: as onnxruntime does.
                 outputs = request.infer([pictures], share_inputs=True)
         except RuntimeError as error:
             raise UserError(f"openvino cannot run {self.path}: {reason(error)}") from error
         return np.asarray(outputs[0], dtype=np.float32)
 
-    def _request(self, batch: int) -> ov.InferRequest:
+    def request(self, batch: int) -> ov.InferRequest:
+        """What runs `batch` pictures; compiled on the first call."""
         if batch not in self._requests:
             if self.batch_size not in (None, batch):
                 raise UserError(f"{self.path} takes {self.batch_size} pictures, not {batch}.")

@@ -13,12 +13,22 @@ class TorchSession:
 
     batch_size: int | None = None
 
-    def __init__(self, path: Path, threads: int, allowed: tuple[str, ...]) -> None:
+    def __init__(
+        self, path: Path, threads: int, allowed: tuple[str, ...], runtime: str = "torch"
+    ) -> None:
+        """
+        Args:
+            runtime: "torch-contiguous" leaves weights and pictures as they are built, channels
+                first; "torch-bf16" computes convolutions and matrix products in bfloat16.
+        """
         candidate = Candidate.load(path.parent, allowed)
         self.picture_size = (candidate.spec.height, candidate.spec.width)
         self.spec: str | None = candidate.spec.model_dump_json()
         self.model = candidate.model
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        contiguous = runtime == "torch-contiguous"
+        self.format = torch.contiguous_format if contiguous else torch.channels_last
+        self.model.to(memory_format=self.format)  # type: ignore[call-overload]
+        self.bfloat16 = runtime == "torch-bf16"
         self.threads = threads
 
     @torch.inference_mode()
@@ -26,7 +36,11 @@ class TorchSession:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            x = torch.from_numpy(pictures).contiguous(memory_format=torch.channels_last)
-            return np.asarray(self.model(x).float().numpy())
+            x = torch.from_numpy(pictures).contiguous(memory_format=self.format)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+                outputs = self.model(x)
+            # A detector answers a list, one dictionary a picture: the first one's boxes stand in.
+            first = outputs if isinstance(outputs, torch.Tensor) else outputs[0]["boxes"]
+            return np.asarray(first.float().numpy())
         finally:
             torch.set_num_threads(before)

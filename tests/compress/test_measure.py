@@ -194,9 +194,8 @@ def test_disturbance_is_what_others_used(
     monkeypatch.setattr(processes, "time", fake)
     monkeypatch.setattr(processes.psutil, "cpu_times", lambda: next(busy))
     job = {
-        "models": {name: [str(m.path), m.runtime] for name, m in files.items()},
+        "models": {name: [str(m.path), m.runtime, 1] for name, m in files.items()},
         "rounds": {"1": 2},
-        "threads": 1,
         "allowed": [],
         "seed": 0,
     }

@@ -1,0 +1,55 @@
+"""`compress profile`: where does the time go, and what to try first?"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compress.cli.eval import Threads
+from compress.cli.run import Allowed
+
+
+def profile(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="An ONNX file, an OpenVINO model (.xml), or a builder: torchvision.models:resnet50"
+        ),
+    ],
+    threads: Threads = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pixels of a side, for builders and models that leave it free."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures a call.")] = 1,
+    no_audit: Annotated[
+        bool, typer.Option("--no-audit", help="Leave out libraries and other runtimes.")
+    ] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page with a flame chart.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    allow_builders: Allowed = None,
+) -> None:
+    """Time each layer, compare it with this machine's limits, and say what to try first.
+
+    The library audit times the same model in other runtimes and settings: what can be won without
+    compressing anything. Nothing is downloaded: builders give networks with random weights.
+    """
+    from compress.profile.run import Settings
+    from compress.profile.run import profile as profile_model
+
+    settings = Settings(threads, size, batch, not no_audit, allow_builders or ())
+    found = profile_model(model, settings, lambda text: typer.echo(f"{text} ...", err=True))
+    if html:
+        from compress.files import write_text
+        from compress.profile.page import html as page
+
+        write_text(html, page(found))
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=1))
+        return
+    from compress.profile.show import show
+
+    show(found)
+    if html:
+        typer.echo(f"Page: {html}")

@@ -1,0 +1,183 @@
+"""The bottleneck, and what to try first, in sentences: read from a profile, nothing is measured."""
+
+from collections.abc import Iterator, Sequence
+
+from compress.profile.layers import LAYOUT
+from compress.profile.limits import reach
+from compress.profile.network import LINEAR
+from compress.profile.records import BETWEEN, Gain, Layer, Part, Profile
+from compress.report.units import percent, significant, times_interval
+
+MOST = 0.6  # share of the time that the bottleneck is to hold
+NEAR = 0.6  # share of the limit from which on a layer is as fast as it gets
+FAR = 0.35
+WORTH_IT = 1.05  # times faster
+MUCH, LITTLE = 0.3, 0.1
+
+
+def advice(profile: Profile) -> list[str]:
+    """Sentences, the most useful first."""
+    found = [*_cheap_win(profile)]
+    if profile.layers:
+        found += [_bottleneck(profile), *_linear(profile), *_layouts(profile)]
+    else:
+        found += _detector(profile)
+    return [*found, *_between(profile)]
+
+
+def _cheap_win(profile: Profile) -> Iterator[str]:
+    """A gain is one where even its interval's lower end is."""
+    won = [g for g in (profile.audit.gains if profile.audit else []) if g.ratio.low > WORTH_IT]
+    kept = [gain for gain in won if not _is_own(gain)]
+    if kept:
+        best = max(kept, key=lambda gain: gain.ratio.value)
+        yield (
+            f"Before any compression: {best.change} the model is {times_interval(best.ratio)} as "
+            f"fast as {best.against}."
+        )
+
+
+def _is_own(gain: Gain) -> bool:
+    return gain.against == "otherwise the same"
+
+
+def shortest_run(blocks: Sequence[tuple[str, float]], share: float) -> tuple[int, int]:
+    """First and last of the fewest neighbours that take `share` of the time; ties: the most."""
+    total = sum(seconds for _, seconds in blocks)
+    for length in range(1, len(blocks) + 1):
+        sums = [
+            (sum(seconds for _, seconds in blocks[i : i + length]), i)
+            for i in range(len(blocks) - length + 1)
+        ]
+        most, first = max(sums, key=lambda pair: (pair[0], -pair[1]))
+        if most >= share * total:
+            return first, first + length - 1
+    return 0, len(blocks) - 1
+
+
+def _bottleneck(profile: Profile) -> str:
+    blocks = [(part.name, part.seconds) for part in profile.root.parts if part.name != BETWEEN]
+    first, last = shortest_run(blocks, MOST)
+    names = {name for name, _ in blocks[first : last + 1]}
+    layers = [layer for layer in profile.layers if layer.block in names]
+    share = sum(layer.seconds for layer in layers) / profile.root.seconds
+    kind, its = _main_operation(layers)
+    start, end = blocks[first][0].split(" to ")[0], blocks[last][0].split(" to ")[-1]
+    where = f"{start} takes" if start == end else f"{start} to {end} take"
+    mostly = "all of it" if len(its) == len(layers) else f"{_share(its, layers)} % of that"
+    return (
+        f"{where} {percent(share)} % of the time, {mostly} in {kind} layers. "
+        f"{_what_to_try(its, profile)}"
+    )
+
+
+def _main_operation(layers: Sequence[Layer]) -> tuple[str, list[Layer]]:
+    by_kind: dict[str, list[Layer]] = {}
+    for layer in layers:
+        by_kind.setdefault(layer.operation, []).append(layer)
+    kind = max(by_kind, key=lambda kind: sum(layer.seconds for layer in by_kind[kind]))
+    return kind, by_kind[kind]
+
+
+def _share(some: Sequence[Layer], of: Sequence[Layer]) -> str:
+    whole = sum(layer.seconds for layer in of)
+    return f"{100 * sum(layer.seconds for layer in some) / whole:.0f}" if whole else "0"
+
+
+def _what_to_try(layers: Sequence[Layer], profile: Profile) -> str:
+    limits = profile.limits
+    reached = [(layer, reach(layer, limits)) for layer in layers] if limits else []
+    known = [(layer.seconds, found) for layer, found in reached if found is not None]
+    if limits is None or not known:
+        return "Prune or distil it."
+    seconds = sum(time for time, _ in known)
+    share = sum(time * found.share for time, found in known) / seconds
+    memory = sum(time for time, found in known if found.bound == "memory") / seconds > 0.5
+    by = "memory" if memory else "compute"
+    says = f"They reach {100 * share:.0f} % of this machine's limit and are bound by {by}: "
+    if share < FAR:
+        return says + (
+            "small or awkward shapes for this runtime. Try another runtime, then fewer and wider "
+            "layers (distil)."
+        )
+    if memory:
+        return says + "fewer bytes make them faster. Try int8, fewer channels, smaller pictures."
+    faster = _int8(profile, layers)
+    if share < NEAR:
+        return says + f"part of it is to be had from another runtime. Then prune or distil{faster}."
+    return says + f"only less work makes them faster. Prune or distil{faster}."
+
+
+def _int8(profile: Profile, layers: Sequence[Layer]) -> str:
+    limits = profile.limits.macs_per_s if profile.limits else {}
+    if layers[0].precision != "float32" or not {"float32", "int8"} <= limits.keys():
+        return ""
+    ratio = limits["int8"].value / limits["float32"].value
+    if ratio < WORTH_IT:
+        return ""
+    return f", or quantize: in int8 this machine's limit is {significant(ratio, 2)} times as high"
+
+
+def _linear(profile: Profile) -> Iterator[str]:
+    """Linear layers hold bytes rather than time, or, in transformers, both."""
+    linear = [layer for layer in profile.layers if layer.operation == LINEAR]
+    weights = sum(layer.weight_bytes for layer in profile.layers)
+    if not linear or not weights:
+        return
+    of_bytes = sum(layer.weight_bytes for layer in linear) / weights
+    of_time = sum(layer.seconds for layer in linear) / profile.root.seconds
+    says = (
+        f"Linear layers hold {percent(of_bytes)} % of the weights' bytes and take "
+        f"{percent(of_time)} % of the time: "
+    )
+    if of_bytes >= MUCH and of_time <= LITTLE:
+        yield says + "factorize them for size, it saves no time worth the name."
+    elif of_time > LITTLE and len(linear) < len(profile.layers) / 4:
+        yield says + "factorize them, it saves both."
+
+
+def _layouts(profile: Profile) -> Iterator[str]:
+    seconds = sum(layer.seconds for layer in profile.layers if layer.operation == LAYOUT)
+    if seconds > LITTLE * profile.root.seconds:
+        yield (
+            f"{percent(seconds / profile.root.seconds)} % of the time goes into changing the "
+            "layout of maps between layers: another runtime may keep one layout."
+        )
+
+
+def _between(profile: Profile) -> Iterator[str]:
+    share = profile.between_s / profile.root.seconds
+    if share > LITTLE:
+        yield (
+            f"{percent(share)} % of the time lies between the layers: the network is small for "
+            "this runtime. Fewer layers, or several pictures a call, help more than narrower ones."
+        )
+
+
+def _detector(profile: Profile) -> Iterator[str]:
+    """Is it the backbone or the region part?"""
+    seconds = {part.name: part.seconds for part in profile.root.parts}
+    total = profile.root.seconds
+    if "backbone" not in seconds:
+        return
+    backbone = seconds["backbone"]
+    regions = sum(s for name, s in seconds.items() if name not in ("backbone", "transform"))
+    nms = sum(part.seconds for part in _all(profile.root) if part.name.startswith("non-maximum"))
+    if backbone > regions:
+        yield (
+            f"It is the backbone: {percent(backbone / total)} % of the time, the region part "
+            f"{percent(regions / total)} % (non-maximum suppression {percent(nms / total)} %). "
+            "Try a smaller or distilled backbone, or smaller pictures, before touching the heads."
+        )
+    else:
+        yield (
+            f"It is the region part: {percent(regions / total)} % of the time, the backbone "
+            f"{percent(backbone / total)} % (non-maximum suppression {percent(nms / total)} %). "
+            "Try fewer proposals, then narrower heads, before touching the backbone."
+        )
+
+
+def _all(part: Part) -> Iterator[Part]:
+    yield part
+    for inner in part.parts:
+        yield from _all(inner)

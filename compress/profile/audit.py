@@ -1,0 +1,205 @@
+"""The library audit: what the machine offers, what the installed libraries use of it, and what the
+user's own model gains by a change that compresses nothing.
+
+Gains are timed as everything is (compress/measure/processes.py): fresh processes, interleaved.
+"""
+
+import os
+import re
+import time
+import timeit
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from safetensors.numpy import load_file
+
+from compress.errors import UserError
+from compress.measure.latency import speedup
+from compress.measure.machine import usable_threads
+from compress.measure.processes import Timed, time_in_processes
+from compress.profile.records import Audit, Fact, Gain
+from compress.results import Latency, Machine
+from compress.runtimes import open_session
+
+PROCESSES = 5
+ROUNDS, ROUNDS_S = (4, 15), 2.0  # of one model in one process, and the time to spend on them
+BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+SLOW = 1.5  # times as long with denormal numbers
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something to try: which file in which runtime, with how many threads."""
+
+    says: str
+    timed: Timed
+    undone: bool = False  # the base has the change, this is the model without it
+
+
+def audit_of(
+    base: Timed,
+    base_says: str,
+    changes: Sequence[Change],
+    machine: Machine,
+    threads: int,
+    batch: int,
+    allowed: Sequence[str],
+    progress: Callable[[str], None],
+) -> Audit:
+    """Facts about libraries and machine, and the gain of each change that runs here."""
+    facts = facts_of(machine, threads, base.path)
+    models, able, slowest_s = {BASE: base}, [], call_s(base, threads, batch, allowed)
+    for change in changes:
+        try:
+            slowest_s = max(slowest_s, call_s(change.timed, threads, batch, allowed))
+        except (UserError, RuntimeError, NotImplementedError) as error:
+            reason = str(error).strip().splitlines()[0]
+            facts.append(Fact(subject=change.says, found=f"does not run here: {reason}"))
+            continue
+        models[change.says] = change.timed
+        able.append(change)
+    progress(f"Timing {len(models)} variants in {PROCESSES} fresh processes")
+    rounds = int(min(ROUNDS[1], max(ROUNDS[0], ROUNDS_S / slowest_s)))
+    timed = time_in_processes(models, {batch: rounds}, threads, PROCESSES, allowed)
+    return Audit(facts=facts, gains=gains_of(timed, base_says, able))
+
+
+def call_s(timed: Timed, threads: int, batch: int, allowed: Sequence[str]) -> float:
+    """Roughly what a call takes, here."""
+    session = open_session(timed.path, timed.runtime, timed.threads or threads, tuple(allowed))
+    pictures = np.zeros((batch, 3, *session.picture_size), np.float32)
+    session.run(pictures)
+    started = time.perf_counter()
+    session.run(pictures)
+    return time.perf_counter() - started
+
+
+def gains_of(
+    timed: Mapping[str, Sequence[Latency]], base_says: str, changes: Sequence[Change]
+) -> list[Gain]:
+    """Each change's gain with its interval, the largest first."""
+    base = timed[BASE][0]
+    gains = []
+    for change in changes:
+        other = timed[change.says][0]
+        reference, candidate = (other, base) if change.undone else (base, other)
+        found = speedup(base_says, change.timed.runtime, reference, candidate)
+        against = "otherwise the same" if change.undone else base_says
+        gains.append(
+            Gain(
+                change=change.says,
+                against=against,
+                ratio=found.ratio,
+                median_s=candidate.median_s,
+            )
+        )
+    return sorted(gains, key=lambda gain: -gain.ratio.value)
+
+
+def facts_of(machine: Machine, threads: int, path: Path) -> list[Fact]:
+    """What can be read without timing a model."""
+    return [
+        _torch(machine),
+        _installed("onnxruntime", "pip install onnxruntime"),
+        _installed("openvino", "pip install 'compress[openvino]'"),
+        _threads(machine, threads),
+        _instructions(machine, "bfloat16", BF16_FLAGS),
+        _instructions(machine, "int8", INT8_FLAGS),
+        _denormals(path),
+    ]
+
+
+def _torch(machine: Machine) -> Fact:
+    import torch
+
+    text = torch.__config__.show()
+    libraries = [f"torch {torch.__version__}"]
+    for name, pattern in (
+        ("MKL", r"Math Kernel Library Version (\S+?)-"),
+        ("oneDNN", r"(?:MKL-DNN|oneDNN) v(\S+)"),
+        ("OpenBLAS", r"OpenBLAS (\S+)"),
+    ):
+        if found := re.search(pattern, text):
+            libraries.append(f"{name} {found[1]}")
+    used = torch.backends.cpu.get_cpu_capability()
+    libraries.append(f"kernels for {used}")
+    advice = None
+    if "avx512f" in machine.cpu_flags and not used.startswith("AVX512"):
+        advice = f"the CPU has AVX-512, torch uses {used}: unset ATEN_CPU_CAPABILITY or update it"
+    elif not torch._C._has_mkldnn:
+        advice = "built without oneDNN, its convolutions are slow: install torch from pytorch.org"
+    return Fact(subject="torch's libraries", found=", ".join(libraries), advice=advice)
+
+
+def _installed(package: str, command: str) -> Fact:
+    try:
+        return Fact(subject=package, found=version(package))
+    except PackageNotFoundError:
+        return Fact(subject=package, found="not installed", advice=f"try it: {command}")
+
+
+def _threads(machine: Machine, threads: int) -> Fact:
+    usable = usable_threads()
+    found = f"{threads} used, {usable} usable, {machine.cores} in the machine"
+    if told := os.environ.get("OMP_NUM_THREADS"):
+        found += f", OMP_NUM_THREADS={told}"
+    advice = None
+    if threads > usable:
+        advice = f"more than may run at once (affinity, cgroup quota): use {usable}"
+    elif told and told.isdigit() and int(told) < usable:
+        advice = "OMP_NUM_THREADS keeps torch from the other cores where nobody sets its threads"
+    elif threads < usable:
+        advice = f"{usable - threads} more may be used"
+    return Fact(subject="threads", found=found, advice=advice)
+
+
+def _instructions(machine: Machine, precision: str, flags: Sequence[str]) -> Fact:
+    found = ", ".join(flag for flag in flags if flag in machine.cpu_flags)
+    return Fact(
+        subject=f"{precision} instructions", found=found or "none on this CPU: it would be slow"
+    )
+
+
+def _denormals(path: Path) -> Fact:
+    """How many weights are below 1e-38, and what computing with such numbers costs here."""
+    largest = np.finfo(np.float32).tiny
+    count = total = 0
+    for weights in _weights(path):
+        count += int(((weights != 0) & (np.abs(weights) < largest)).sum())
+        total += weights.size
+    slower = _multiply_s(1e-40) / _multiply_s(1.0)
+    found = f"{count} of {total} weights; a product with one takes {slower:.1f} times as long here"
+    advice = "set them to zero, or ask the runtime to" if count and slower > SLOW else None
+    return Fact(subject="denormal numbers", found=found, advice=advice)
+
+
+def _weights(path: Path) -> Iterator[np.ndarray]:
+    """The float32 weights of an ONNX file, a torch checkpoint or an OpenVINO model."""
+    if path.suffix == ".onnx":
+        for tensor in onnx.load(path).graph.initializer:
+            if tensor.data_type == onnx.TensorProto.FLOAT:
+                yield numpy_helper.to_array(tensor)
+    elif path.suffix == ".xml":
+        from compress.ir import read_ir
+
+        for op in read_ir(path).get_ops():
+            if op.get_type_name() == "Constant" and op.get_element_type().to_string() == "f32":
+                yield op.data
+    else:
+        for weights in load_file(path).values():
+            if weights.dtype == np.float32:
+                yield weights
+
+
+def _multiply_s(value: float) -> float:
+    """Seconds of a product of an array that fits into the nearest cache."""
+    a, b = np.full(4096, value, np.float32), np.ones(4096, np.float32)
+    out = np.empty_like(a)
+    return min(timeit.repeat(lambda: np.multiply(a, b, out=out), number=50, repeat=20))

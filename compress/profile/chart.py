@@ -1,0 +1,115 @@
+"""The flame chart: the parts of a call side by side, each above what it consists of."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import altair as alt
+
+from compress.profile.limits import reach
+from compress.profile.records import BETWEEN, Layer, Part, Profile
+from compress.profile.tables import operation
+from compress.report.charts import GREY, Spec, spec
+from compress.report.text import plain
+from compress.report.units import ms, percent
+
+# Okabe and Ito's colours, for the kinds that take the most time; what is left is grey.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+OTHER = "other"
+ROW = 26  # pixels
+
+
+def flame_chart(profile: Profile) -> Spec:
+    """Time to the right, nesting downwards; the wheel zooms, dragging moves."""
+    layers = {id_: layer for id_, layer in _by_span(profile)}
+    boxes = list(_boxes(profile.root, 0.0, 0, profile, layers))
+    kinds = _kinds(profile.root)
+    for box in boxes:
+        box["colour"] = box["kind"] if box["kind"] in kinds else (OTHER if box["leaf"] else "")
+    domain = [*kinds, OTHER]
+    depth = 1 + max(box["row"] for box in boxes)
+    base = alt.Chart(alt.InlineData(values=boxes)).encode(
+        x=alt.X("start:Q", title="milliseconds").scale(
+            nice=False, domain=[0, 1e3 * profile.root.seconds]
+        ),
+        x2="end:Q",
+    )
+    bars = base.mark_rect(stroke="white", strokeWidth=0.7, clip=True).encode(
+        y=alt.Y("row:O", title=None, axis=None).scale(paddingInner=0.06),
+        color=alt.condition(
+            "datum.colour",
+            alt.Color("colour:N", title=None).scale(
+                domain=domain, range=[*COLOURS[: len(kinds)], GREY]
+            ),
+            alt.value("#c9d1da"),
+        ),
+        tooltip=[alt.Tooltip(f"{field}:N", title=field.replace("_", " ")) for field in _FIELDS],
+    )
+    width = "scale('x', datum.end) - scale('x', datum.start)"
+    names = base.mark_text(
+        align="left",
+        dx=4,
+        fontSize=11,
+        clip=True,
+        limit=alt.ExprRef(f"max(1, {width} - 6)"),
+        opacity=alt.ExprRef(f"{width} > 28 ? 1 : 0"),
+        color="#10151c",
+    ).encode(y="row:O", text="label:N")
+    zoom = alt.selection_interval(bind="scales", encodings=["x"])
+    return spec(alt.layer(bars.add_params(zoom), names), height=ROW * depth)
+
+
+_FIELDS = ("part", "time", "share", "operation", "makes", "work", "moves", "of_limit")
+
+
+def _by_span(profile: Profile) -> Iterator[tuple[int, Layer]]:
+    """The leaves are the layers, in the same order."""
+    leaves = [part for part in _leaves(profile.root) if part.name != BETWEEN]
+    if len(leaves) == len(profile.layers):
+        yield from ((id(leaf), x) for leaf, x in zip(leaves, profile.layers, strict=True))
+
+
+def _leaves(part: Part) -> Iterator[Part]:
+    if not part.parts:
+        yield part
+    for inner in part.parts:
+        yield from _leaves(inner)
+
+
+def _kinds(root: Part) -> list[str]:
+    seconds: dict[str, float] = {}
+    for leaf in _leaves(root):
+        seconds[leaf.kind] = seconds.get(leaf.kind, 0.0) + leaf.seconds
+    seconds.pop(BETWEEN, None)
+    return sorted(seconds, key=lambda kind: -seconds[kind])[: len(COLOURS)]
+
+
+def _boxes(
+    part: Part, start: float, row: int, profile: Profile, layers: dict[int, Layer]
+) -> Iterator[dict[str, Any]]:
+    layer = layers.get(id(part))
+    yield {
+        "start": 1e3 * start,
+        "end": 1e3 * (start + part.seconds),
+        "row": row,
+        "leaf": not part.parts,
+        "kind": part.kind,
+        "label": plain(part.name),
+        "part": plain(part.name),
+        "time": f"{ms(part.seconds)} ms",
+        "share": f"{percent(part.seconds / profile.root.seconds)} %",
+        **(_facts(layer, profile) if layer else {}),
+    }
+    for inner in part.parts:
+        yield from _boxes(inner, start, row + 1, profile, layers)
+        start += inner.seconds
+
+
+def _facts(layer: Layer, profile: Profile) -> dict[str, str]:
+    found = reach(layer, profile.limits) if profile.limits else None
+    return {
+        "operation": plain(operation(layer)),
+        "makes": "×".join(map(str, layer.output_shape)),
+        "work": f"{layer.macs / 1e6:.1f} MMAC" if layer.macs else "",
+        "moves": f"{layer.bytes / 1e6:.2f} MB",
+        "of_limit": f"{100 * found.share:.0f} %, bound by {found.bound}" if found else "",
+    }

@@ -1,0 +1,29 @@
+"""A profile as one HTML page with a flame chart that needs no network."""
+
+from compress.profile.chart import flame_chart
+from compress.profile.records import Profile
+from compress.profile.tables import heading, limits_line, tables
+from compress.report.offline import as_json, render
+
+
+def html(profile: Profile) -> str:
+    """The page; names in it are escaped by the template."""
+    machine = profile.machine
+    return render(
+        "profile.html.j2",
+        ("profile.js", "sort.js"),
+        model=profile.model,
+        heading=heading(profile),
+        advice=profile.advice,
+        limits=profile.limits and limits_line(profile.limits),
+        grids=tables(profile),
+        notes=profile.notes,
+        machine=[
+            ("CPU", machine.cpu),
+            ("instructions", ", ".join(machine.cpu_flags)),
+            ("cores", f"{machine.cores}, {profile.threads} used"),
+            ("system", f"{machine.system}, Python {machine.python}"),
+            ("versions", ", ".join(f"{k} {v}" for k, v in machine.versions.items())),
+        ],
+        chart=as_json(flame_chart(profile)),
+    )

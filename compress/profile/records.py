@@ -1,0 +1,140 @@
+"""What a profile found, in SI units and fractions; `--json` prints it as it is."""
+
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from compress.results import Interval, Machine
+
+BETWEEN = "between the layers"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Part(_Record):
+    """Something with a time that nests: a network, a stage of a pipeline, a block, a layer."""
+
+    name: str
+    seconds: float
+    kind: str = ""  # of a layer its operation
+    macs: int | None = None  # multiply-accumulates, where they were counted
+    parts: tuple["Part", ...] = ()  # in the order of execution
+
+    @property
+    def rest_s(self) -> float:
+        """What its parts do not account for."""
+        return self.seconds - sum(part.seconds for part in self.parts)
+
+
+class Layer(_Record):
+    """One kernel of the runtime with the operations of the file that it computes."""
+
+    name: str
+    block: str
+    operation: str
+    precision: str
+    output_shape: tuple[int, ...]
+    seconds: float
+    macs: int | None  # multiply-accumulates; None: cannot be counted
+    weight_bytes: int
+    activation_bytes: int  # read and written
+
+    @property
+    def bytes(self) -> int:
+        """What it must move at least."""
+        return self.weight_bytes + self.activation_bytes
+
+
+class Rate(_Record):
+    """The highest rate that was reached, and by what."""
+
+    value: float
+    reached_by: str
+
+
+class Limits(_Record):
+    """What this machine reaches with so many threads."""
+
+    macs_per_s: dict[str, Rate]  # by precision
+    bytes_per_s: Rate
+
+
+class Reach(_Record):
+    """How near a layer comes to the machine's limit (compress/profile/limits.py)."""
+
+    bound: Literal["compute", "memory"]
+    share: float  # of the limit; above 1 where data came from a nearer cache than was measured
+
+
+class Gain(_Record):
+    """A change that compresses nothing, timed on the user's own model."""
+
+    change: str
+    against: str
+    ratio: Interval  # times faster
+    median_s: float
+
+
+class Fact(_Record):
+    """A finding about the machine and its libraries."""
+
+    subject: str
+    found: str
+    advice: str | None = None  # None: nothing to be won here
+
+
+class Audit(_Record):
+    facts: list[Fact]
+    gains: list[Gain]
+
+
+class Profile(_Record):
+    """Where the time of one model goes.
+
+    `root` nests: blocks, layers and, last, what is between them; its seconds are those of a call.
+    """
+
+    model: str
+    runtime: str
+    runtime_version: str
+    random_weights: bool
+    threads: int
+    batch: int
+    height: int
+    width: int
+    machine: Machine
+    whole_s: float  # a call, without any profile
+    profiled_s: float  # with the runtime's
+    disturbance_cores: float  # that other processes used meanwhile
+    root: Part
+    layers: list[Layer] = []  # none of a detector
+    limits: Limits | None = None
+    audit: Audit | None = None
+    advice: list[str] = []
+    notes: list[str] = []
+
+    @cached_property
+    def between_s(self) -> float:
+        """Time between the kernels; of a detector, between its parts."""
+        return sum(part.seconds for part in self.root.parts if part.name == BETWEEN)
+
+    @property
+    def macs(self) -> int:
+        """Of a call, as far as they can be counted."""
+        return sum(layer.macs or 0 for layer in self.layers)
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, with each layer's block, rate and share of the limit."""
+        from compress.profile.limits import reach
+
+        record = self.model_dump()
+        record["between_s"] = self.between_s
+        for layer, entry in zip(self.layers, record["layers"], strict=True):
+            found = reach(layer, self.limits) if self.limits else None
+            entry["macs_per_s"] = layer.macs / layer.seconds if layer.macs else None
+            entry["bound"] = found and found.bound
+            entry["limit_share"] = found and found.share
+        return record

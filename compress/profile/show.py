@@ -1,0 +1,64 @@
+"""A profile in a terminal: 100 columns, the answer last, where the eye is."""
+
+import sys
+from textwrap import wrap
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from compress.profile.records import Profile
+from compress.profile.tables import heading, limits_line, tables
+from compress.report.pipeline import Grid
+from compress.report.text import plain
+
+MOST_LAYERS = 15
+WIDTH = 100
+
+
+def show(profile: Profile, console: Console | None = None) -> None:
+    """Prints all tables, the notes and the advice."""
+    console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
+    _say(console, heading(profile), "bold")
+    if profile.limits:
+        _say(console, limits_line(profile.limits), "dim")
+    grids = tables(profile, MOST_LAYERS)
+    for number, grid in enumerate(grids):
+        console.print()
+        console.print(_table(grid))
+        # Several tables in a row share a note.
+        if grid.meaning and grid.meaning not in [x.meaning for x in grids[number + 1 :]]:
+            _say(console, grid.meaning, "dim")
+    for note in profile.notes:
+        _say(console, f"\nNote: {note}", "yellow")
+    if profile.advice:
+        _say(console, "\nWhat to try first", "bold")
+    for number, sentence in enumerate(profile.advice, 1):
+        _say(console, f"{number}. {sentence}", "")
+
+
+def _say(console: Console, text: str, style: str) -> None:
+    for line in text.split("\n"):
+        console.print(Text(plain(line), style))
+
+
+def _table(grid: Grid) -> Table:
+    table = Table(
+        title=Text(grid.title, "bold"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for number, title in enumerate(grid.headings):
+        words = number < grid.words
+        table.add_column(
+            title if words else "\n".join(wrap(title, 8)),
+            justify="left" if words else "right",
+            no_wrap=not words,
+            overflow="fold",
+        )
+    for row in grid.rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    return table

@@ -68,6 +68,8 @@ class DataSettings(RecipeModel):
             raise ValueError("give a path (or --data), or a builder that makes the pictures")
         if self.points is not None and self.box is not None:
             raise ValueError("give points or a box: a box is two points, top_left and bottom_right")
+        if self.points is not None and tuple(self.points) == BOX:
+            raise ValueError("these two points are a box: give box: [x, y, width, height]")
         if self.point_columns is not None and self.label_column is not None:
             raise ValueError("label_column is for classes: remove it, or points and box")
         return self

@@ -126,8 +126,10 @@ def test_eval_and_predict_agree_with_the_report(
     assert (whole.accuracy.pictures, whole.split) == (40, "all")
     with pytest.raises(UserError, match="predicts points"):
         list(predict_files(model, places))
-    with pytest.raises(UserError, match=r"red_x.*Did you mean|red_x"):
+    with pytest.raises(UserError, match="numbers in no_x, no_y"):
         evaluate_file(model, dots / "box.csv", columns=["no_x", "no_y", "x", "y"])
+    with pytest.raises(UserError, match="need 4 columns, such as red_x"):
+        evaluate_file(model, dots / "box.csv", columns=["x", "y"])
 
 
 def test_the_commands(finished: tuple[Path, list[Result]], dots: Path, tmp_path: Path) -> None:

@@ -312,7 +312,7 @@ def only_training(stage, store, context):
         work(stage, store, context)
 compress.run.run_stage = only_training
 compress.run._result = lambda *_: None
-compress.run._with_comparisons = lambda results: sys.exit(0)
+compress.run.with_comparisons = lambda results: sys.exit(0)
 recipe = load_recipe(Path(sys.argv[1]))
 print("started", flush=True)
 compress.run.run_recipe(recipe, Path(sys.argv[2]), Progress(Console(quiet=True)), "")

@@ -78,7 +78,7 @@ def test_rows(finished: tuple[Path, list[Result]]) -> None:
         assert (out / row.artifact.path).is_file()
         assert (out / row.artifact.path).stat().st_size == row.artifact.size_bytes
         assert row.accuracy.pictures == 9
-        assert [x.batch for x in row.latency] == [1, 2]
+        assert [x.batch for x in row.latency] == [1, 2, 3]
         assert row.peak_memory_bytes and row.peak_memory_bytes > 10**7
         assert row.cold_start_s and row.cold_start_s > 0
         assert len(row.accuracy.answers) == sum(x.pictures for x in row.accuracy.slices) == 9

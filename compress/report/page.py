@@ -10,7 +10,7 @@ from math import ceil, floor
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from compress.budget import Budget
 from compress.pareto import deployed
@@ -41,6 +41,7 @@ def html(report: Content, rows: Sequence[Result], budget: Budget | None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     picked = report.choice and report.choice.picked
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -64,6 +65,11 @@ def _own(name: str) -> str:
 
 def _hash(script: str) -> str:
     return b64encode(sha256(script.encode()).digest()).decode()
+
+
+def _breakable(text: str) -> Markup:
+    """A name that may go on in the next line after an underscore; escaped."""
+    return escape(text).replace("_", Markup("_<wbr>"))
 
 
 def _json(value: Any) -> Markup:

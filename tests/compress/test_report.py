@@ -105,6 +105,8 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
+        if tag == "wbr":  # only a place where a name may break
+            return
         self._tag = tag
         named = dict(attrs)
         named_targets = [

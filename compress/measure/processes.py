@@ -57,6 +57,7 @@ def time_in_processes(
     allowed: Sequence[str] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
     photographs: Sequence[Path] = (),
+    attempts: int | None = None,
 ) -> dict[str, list[Latency]]:
     """Latencies of each model, one a batch size.
 
@@ -64,6 +65,7 @@ def time_in_processes(
         rounds: by batch size, how many samples each process takes of each model.
         photographs: picture files for pipelines, which are timed from a file's bytes to the
             answer; round i takes the i-th for all of them.
+        attempts: of a process that others disturb; without it, ATTEMPTS.
 
     Raises:
         UserError: a file that its runtime cannot load or run.
@@ -80,7 +82,7 @@ def time_in_processes(
     }
     runs: list[Run] = []
     for process in range(processes):
-        runs.append(_quietest(job | {"seed": process}))
+        runs.append(_quietest(job | {"seed": process}, attempts or ATTEMPTS))
         progress(process + 1, processes)
     samples: dict[tuple[str, int], list[list[float]]] = {}
     for run in runs:
@@ -102,10 +104,10 @@ def time_in_processes(
     return {name: [latency(name, batch) for batch in rounds] for name in models}
 
 
-def _quietest(job: dict[str, Any]) -> Run:
-    """The least disturbed of up to ATTEMPTS processes; the first quiet one is the last."""
+def _quietest(job: dict[str, Any], attempts: int) -> Run:
+    """The least disturbed of up to `attempts` processes; the first quiet one is the last."""
     runs: list[Run] = []
-    while len(runs) < ATTEMPTS and all(run.disturbance_cores > QUIET_CORES for run in runs):
+    while len(runs) < attempts and all(run.disturbance_cores > QUIET_CORES for run in runs):
         runs.append(_fresh_process(job))
     return min(runs, key=lambda run: run.disturbance_cores)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from compress.profile.layers import LAYOUT
 from compress.profile.limits import reach
 from compress.profile.network import LINEAR
-from compress.profile.records import BETWEEN, Gain, Layer, Part, Profile
+from compress.profile.records import BETWEEN, OTHERWISE_THE_SAME, Gain, Layer, Part, Profile
 from compress.report.units import percent, significant, times_interval
 
 MOST = 0.6  # share of the time that the bottleneck is to hold
@@ -26,19 +26,23 @@ def advice(profile: Profile) -> list[str]:
 
 
 def _cheap_win(profile: Profile) -> Iterator[str]:
-    """A gain is one where even its interval's lower end is."""
-    won = [g for g in (profile.audit.gains if profile.audit else []) if g.ratio.low > WORTH_IT]
-    kept = [gain for gain in won if not _is_own(gain)]
-    if kept:
-        best = max(kept, key=lambda gain: gain.ratio.value)
-        yield (
-            f"Before any compression: {best.change} the model is {times_interval(best.ratio)} as "
-            f"fast as {best.against}."
-        )
+    """The largest gain that costs nothing, and one that may, where it is larger.
+
+    A gain is one where even its interval's lower end is.
+    """
+    gains = profile.audit.gains if profile.audit else []
+    won = [g for g in gains if g.ratio.low > WORTH_IT and g.against != OTHERWISE_THE_SAME]
+    free = max((g for g in won if not g.but), key=lambda g: g.ratio.value, default=None)
+    best = max(won, key=lambda g: g.ratio.value, default=None)
+    if free:
+        yield f"Before any compression: {_says(free)}."
+    if best and best.but:
+        yield f"{_says(best, capital=True)}, but it {best.but}: check its answers first."
 
 
-def _is_own(gain: Gain) -> bool:
-    return gain.against == "otherwise the same"
+def _says(gain: Gain, capital: bool = False) -> str:
+    change = gain.change[0].upper() + gain.change[1:] if capital else gain.change
+    return f"{change} the model is {times_interval(gain.ratio)} as fast as {gain.against}"
 
 
 def shortest_run(blocks: Sequence[tuple[str, float]], share: float) -> tuple[int, int]:
@@ -64,7 +68,8 @@ def _bottleneck(profile: Profile) -> str:
     kind, its = _main_operation(layers)
     start, end = blocks[first][0].split(" to ")[0], blocks[last][0].split(" to ")[-1]
     where = f"{start} takes" if start == end else f"{start} to {end} take"
-    mostly = "all of it" if len(its) == len(layers) else f"{_share(its, layers)} % of that"
+    of_that = _share(its, layers)
+    mostly = "nearly all of it" if of_that > 0.99 else f"{100 * of_that:.0f} % of that"
     return (
         f"{where} {percent(share)} % of the time, {mostly} in {kind} layers. "
         f"{_what_to_try(its, profile)}"
@@ -79,9 +84,9 @@ def _main_operation(layers: Sequence[Layer]) -> tuple[str, list[Layer]]:
     return kind, by_kind[kind]
 
 
-def _share(some: Sequence[Layer], of: Sequence[Layer]) -> str:
+def _share(some: Sequence[Layer], of: Sequence[Layer]) -> float:
     whole = sum(layer.seconds for layer in of)
-    return f"{100 * sum(layer.seconds for layer in some) / whole:.0f}" if whole else "0"
+    return sum(layer.seconds for layer in some) / whole if whole else 0.0
 
 
 def _what_to_try(layers: Sequence[Layer], profile: Profile) -> str:

@@ -22,12 +22,13 @@ from compress.errors import UserError
 from compress.measure.latency import speedup
 from compress.measure.machine import usable_threads
 from compress.measure.processes import Timed, time_in_processes
-from compress.profile.records import Audit, Fact, Gain
+from compress.profile.records import OTHERWISE_THE_SAME, Audit, Fact, Gain
 from compress.results import Latency, Machine
 from compress.runtimes import open_session
 
-PROCESSES = 5
-ROUNDS, ROUNDS_S = (4, 15), 2.0  # of one model in one process, and the time to spend on them
+PROCESSES = (3, 5)
+ROUNDS, ROUNDS_S = (2, 15), 1.0  # of one model in one process, and the time to spend on them
+SLOW_S = 10.0  # of a process, from which on fewer processes have to do
 BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 SLOW = 1.5  # times as long with denormal numbers
@@ -41,6 +42,7 @@ class Change:
     says: str
     timed: Timed
     undone: bool = False  # the base has the change, this is the model without it
+    but: str | None = None  # what it may cost
 
 
 def audit_of(
@@ -55,19 +57,23 @@ def audit_of(
 ) -> Audit:
     """Facts about libraries and machine, and the gain of each change that runs here."""
     facts = facts_of(machine, threads, base.path)
-    models, able, slowest_s = {BASE: base}, [], call_s(base, threads, batch, allowed)
+    models, able, calls_s = {BASE: base}, [], [call_s(base, threads, batch, allowed)]
     for change in changes:
         try:
-            slowest_s = max(slowest_s, call_s(change.timed, threads, batch, allowed))
+            calls_s.append(call_s(change.timed, threads, batch, allowed))
         except (UserError, RuntimeError, NotImplementedError) as error:
             reason = str(error).strip().splitlines()[0]
             facts.append(Fact(subject=change.says, found=f"does not run here: {reason}"))
             continue
         models[change.says] = change.timed
         able.append(change)
-    progress(f"Timing {len(models)} variants in {PROCESSES} fresh processes")
-    rounds = int(min(ROUNDS[1], max(ROUNDS[0], ROUNDS_S / slowest_s)))
-    timed = time_in_processes(models, {batch: rounds}, threads, PROCESSES, allowed)
+    rounds = int(min(ROUNDS[1], max(ROUNDS[0], ROUNDS_S / max(calls_s))))
+    # Every call has one before it that is not timed.
+    slow = 2 * rounds * sum(calls_s) > SLOW_S
+    processes = PROCESSES[0] if slow else PROCESSES[1]
+    progress(f"Timing {len(models)} variants in {processes} fresh processes")
+    # All variants are disturbed alike, so that ratios suffer less than times: once must do.
+    timed = time_in_processes(models, {batch: rounds}, threads, processes, allowed, attempts=1)
     return Audit(facts=facts, gains=gains_of(timed, base_says, able))
 
 
@@ -91,13 +97,14 @@ def gains_of(
         other = timed[change.says][0]
         reference, candidate = (other, base) if change.undone else (base, other)
         found = speedup(base_says, change.timed.runtime, reference, candidate)
-        against = "otherwise the same" if change.undone else base_says
+        against = OTHERWISE_THE_SAME if change.undone else base_says
         gains.append(
             Gain(
                 change=change.says,
                 against=against,
                 ratio=found.ratio,
                 median_s=candidate.median_s,
+                but=change.but,
             )
         )
     return sorted(gains, key=lambda gain: -gain.ratio.value)
@@ -133,7 +140,7 @@ def _torch(machine: Machine) -> Fact:
     advice = None
     if "avx512f" in machine.cpu_flags and not used.startswith("AVX512"):
         advice = f"the CPU has AVX-512, torch uses {used}: unset ATEN_CPU_CAPABILITY or update it"
-    elif not torch._C._has_mkldnn:
+    elif not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         advice = "built without oneDNN, its convolutions are slow: install torch from pytorch.org"
     return Fact(subject="torch's libraries", found=", ".join(libraries), advice=advice)
 

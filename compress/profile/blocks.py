@@ -66,7 +66,7 @@ def _names(layers: Sequence[Layer]) -> list[str]:
 
 
 def _prefix(name: str, depth: int) -> str:
-    return ".".join(name.split(".")[:depth])
+    return ".".join(name.split(" to ")[0].split(".")[:depth])
 
 
 def _largest_share(layers: Sequence[Layer], names: Sequence[str], depth: int) -> float:
@@ -99,7 +99,7 @@ def tree(model: str, layers: Sequence[Layer], whole_s: float) -> Part:
     """The network with its blocks, their parts and layers; what is missing is between them."""
     parts = []
     for block, members in groupby(layers, key=lambda layer: layer.block):
-        inside = _parts(list(members), 1)
+        inside = _parts(list(members), block.split(" to ")[0].count(".") + 1)
         parts.append(Part(name=block, seconds=_seconds(inside), parts=tuple(inside)))
     parts.append(Part(name=BETWEEN, seconds=max(0.0, whole_s - _seconds(parts)), kind=BETWEEN))
     return Part(name=model, seconds=_seconds(parts), parts=tuple(parts))

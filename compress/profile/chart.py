@@ -8,19 +8,22 @@ import altair as alt
 from compress.profile.limits import reach
 from compress.profile.records import BETWEEN, Layer, Part, Profile
 from compress.profile.tables import operation
-from compress.report.charts import GREY, Spec, spec
+from compress.report.charts import Spec, spec
 from compress.report.text import plain
-from compress.report.units import ms, percent
+from compress.report.units import NONE, ms, percent
 
-# Okabe and Ito's colours, for the kinds that take the most time; what is left is grey.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+# Paul Tol's light colours, on which dark names can be read, told apart by colour-blind people.
+COLOURS = ("#77AADD", "#EE8866", "#44BB99", "#EEDD88", "#FFAABB", "#99DDFF")
+REST, BLOCK = "#AAAAAA", "#DDDDDD"
 OTHER = "other"
+LEAST_SHARE = 0.005  # of the time, for a kind of layer to have a colour
 ROW = 26  # pixels
 
 
 def flame_chart(profile: Profile) -> Spec:
     """Time to the right, nesting downwards; the wheel zooms, dragging moves."""
-    layers = {id_: layer for id_, layer in _by_span(profile)}
+    leaves = [part for part in _leaves(profile.root) if part.name != BETWEEN]
+    layers = dict(zip(map(id, leaves), profile.layers, strict=False))  # a detector has none
     boxes = list(_boxes(profile.root, 0.0, 0, profile, layers))
     kinds = _kinds(profile.root)
     for box in boxes:
@@ -38,9 +41,9 @@ def flame_chart(profile: Profile) -> Spec:
         color=alt.condition(
             "datum.colour",
             alt.Color("colour:N", title=None).scale(
-                domain=domain, range=[*COLOURS[: len(kinds)], GREY]
+                domain=domain, range=[*COLOURS[: len(kinds)], REST]
             ),
-            alt.value("#c9d1da"),
+            alt.value(BLOCK),
         ),
         tooltip=[alt.Tooltip(f"{field}:N", title=field.replace("_", " ")) for field in _FIELDS],
     )
@@ -61,13 +64,6 @@ def flame_chart(profile: Profile) -> Spec:
 _FIELDS = ("part", "time", "share", "operation", "makes", "work", "moves", "of_limit")
 
 
-def _by_span(profile: Profile) -> Iterator[tuple[int, Layer]]:
-    """The leaves are the layers, in the same order."""
-    leaves = [part for part in _leaves(profile.root) if part.name != BETWEEN]
-    if len(leaves) == len(profile.layers):
-        yield from ((id(leaf), x) for leaf, x in zip(leaves, profile.layers, strict=True))
-
-
 def _leaves(part: Part) -> Iterator[Part]:
     if not part.parts:
         yield part
@@ -80,7 +76,8 @@ def _kinds(root: Part) -> list[str]:
     for leaf in _leaves(root):
         seconds[leaf.kind] = seconds.get(leaf.kind, 0.0) + leaf.seconds
     seconds.pop(BETWEEN, None)
-    return sorted(seconds, key=lambda kind: -seconds[kind])[: len(COLOURS)]
+    known = [kind for kind in seconds if seconds[kind] >= LEAST_SHARE * root.seconds]
+    return sorted(known, key=lambda kind: -seconds[kind])[: len(COLOURS)]
 
 
 def _boxes(
@@ -88,6 +85,7 @@ def _boxes(
 ) -> Iterator[dict[str, Any]]:
     layer = layers.get(id(part))
     yield {
+        **dict.fromkeys(_FIELDS, NONE),
         "start": 1e3 * start,
         "end": 1e3 * (start + part.seconds),
         "row": row,
@@ -109,7 +107,7 @@ def _facts(layer: Layer, profile: Profile) -> dict[str, str]:
     return {
         "operation": plain(operation(layer)),
         "makes": "×".join(map(str, layer.output_shape)),
-        "work": f"{layer.macs / 1e6:.1f} MMAC" if layer.macs else "",
+        "work": f"{layer.macs / 1e6:.1f} MMAC" if layer.macs else NONE,
         "moves": f"{layer.bytes / 1e6:.2f} MB",
-        "of_limit": f"{100 * found.share:.0f} %, bound by {found.bound}" if found else "",
+        "of_limit": f"{100 * found.share:.0f} %, bound by {found.bound}" if found else NONE,
     }

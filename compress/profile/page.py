@@ -1,9 +1,13 @@
 """A profile as one HTML page with a flame chart that needs no network."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from compress.profile.chart import flame_chart
 from compress.profile.records import Profile
 from compress.profile.tables import heading, limits_line, tables
 from compress.report.offline import as_json, render
+from compress.report.pipeline import Grid
 
 
 def html(profile: Profile) -> str:
@@ -16,7 +20,7 @@ def html(profile: Profile) -> str:
         heading=heading(profile),
         advice=profile.advice,
         limits=profile.limits and limits_line(profile.limits),
-        grids=tables(profile),
+        grids=_noted_once(tables(profile)),
         notes=profile.notes,
         machine=[
             ("CPU", machine.cpu),
@@ -27,3 +31,12 @@ def html(profile: Profile) -> str:
         ],
         chart=as_json(flame_chart(profile)),
     )
+
+
+def _noted_once(grids: Sequence[Grid]) -> list[Grid]:
+    """Tables one after another share a note: it stands at the first."""
+    meanings = [grid.meaning for grid in grids]
+    return [
+        replace(grid, meaning="" if grid.meaning in meanings[:number] else grid.meaning)
+        for number, grid in enumerate(grids)
+    ]

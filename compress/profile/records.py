@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from compress.results import Interval, Machine
 
 BETWEEN = "between the layers"
+OTHERWISE_THE_SAME = "otherwise the same"  # what a gain of the base's own is measured against
 
 
 class _Record(BaseModel):
@@ -76,6 +77,7 @@ class Gain(_Record):
     against: str
     ratio: Interval  # times faster
     median_s: float
+    but: str | None = None  # what it may cost
 
 
 class Fact(_Record):

@@ -22,6 +22,7 @@ from compress.results import Machine
 from compress.runtimes import open_session, runtime_for
 
 OFF = 0.05  # share by which the parts may miss the whole without a word
+ROUNDS = "rounds to 3 digits"  # what bfloat16 does
 FEWER = 4  # times fewer proposals, which a detector is tried with
 
 Say = Callable[[str], None]
@@ -165,7 +166,7 @@ def _of_detector(job: _Job, network: Built, folder: Path) -> Profile:
         all_, fewer = rpn.post_nms_top_n(), rpn.post_nms_top_n() // FEWER
         file = _saved(network, {"rpn_post_nms_top_n_test": fewer}, folder / "fewer")
         says = f"{fewer} proposals instead of {all_}"
-        changes.append(Change(says, Timed(file, "torch-contiguous")))
+        changes.append(Change(says, Timed(file, "torch-contiguous"), but="may miss objects"))
     return Profile(
         model=job.model,
         runtime="torch eager",
@@ -205,7 +206,8 @@ def _saved(network: Built, more: dict[str, Any], folder: Path) -> Path:
 def _in_torch(here: Machine, saved: Path) -> list[Change]:
     changes = [Change("channels_last in torch", Timed(saved, "torch"))]
     if _has_bfloat16(here):
-        changes.append(Change("channels_last and bfloat16 in torch", Timed(saved, "torch-bf16")))
+        file = Timed(saved, "torch-bf16")
+        changes.append(Change("channels_last and bfloat16 in torch", file, but=ROUNDS))
     return changes
 
 
@@ -215,7 +217,8 @@ def _other_runtimes(here: Machine, file: Path, runtime: str) -> list[Change]:
         if runtime != "openvino":
             changes.append(Change("in OpenVINO", Timed(file, "openvino")))
         if _has_bfloat16(here):
-            changes.append(Change("in OpenVINO with bfloat16", Timed(file, "openvino-bf16")))
+            rounded = Timed(file, "openvino-bf16")
+            changes.append(Change("in OpenVINO with bfloat16", rounded, but=ROUNDS))
     return changes
 
 

@@ -25,7 +25,7 @@ def show(profile: Profile, console: Console | None = None) -> None:
         _say(console, limits_line(profile.limits), "dim")
     grids = tables(profile, MOST_LAYERS)
     for number, grid in enumerate(grids):
-        console.print()
+        _say(console, f"\n{grid.title}", "bold")
         console.print(_table(grid))
         # Several tables in a row share a note.
         if grid.meaning and grid.meaning not in [x.meaning for x in grids[number + 1 :]]:
@@ -44,17 +44,11 @@ def _say(console: Console, text: str, style: str) -> None:
 
 
 def _table(grid: Grid) -> Table:
-    table = Table(
-        title=Text(grid.title, "bold"),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for number, title in enumerate(grid.headings):
         words = number < grid.words
         table.add_column(
-            title if words else "\n".join(wrap(title, 8)),
+            title if words else "\n".join(wrap(title, 7)),
             justify="left" if words else "right",
             no_wrap=not words,
             overflow="fold",

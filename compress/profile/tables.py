@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from compress.profile.limits import reach
 from compress.profile.records import BETWEEN, Fact, Gain, Layer, Limits, Part, Profile
 from compress.report.pipeline import Grid
-from compress.report.units import NONE, count, ms, percent, significant, times_interval
+from compress.report.units import NONE, count, megabytes, ms, percent, significant, times_interval
 
 LEAST_SHARE = 0.01  # of the time, for a part below the first level to have a line
 NOTE = (
     "of limit: the least time in which this machine does such work, over the time taken. Above "
     "100 %: the data still lay in a nearer cache than the limit was measured in."
 )
-_WORK = ("ms", "time %", "GMAC", "MB", "GMAC/s", "of limit %", "bound by")
+_WORK = ("ms", "time %", "GMAC", "MB moved", "GMAC/s", "of limit %", "bound by")
 _SUFFIX = {"float32": "", "float16": " f16", "bfloat16": " bf16", "binary": " 1 bit"}
 
 
@@ -23,8 +23,15 @@ def heading(profile: Profile) -> str:
     return (
         f"{profile.model}{weights} in {profile.runtime} {profile.runtime_version}, "
         f"{profile.batch} × 3 × {profile.height} × {profile.width}, {threads}: "
-        f"{ms(profile.whole_s)} ms a call"
+        f"{ms(profile.whole_s)} ms a call{_size(profile)}"
     )
+
+
+def _size(profile: Profile) -> str:
+    if not profile.layers:
+        return ""
+    weights = megabytes(sum(layer.weight_bytes for layer in profile.layers))
+    return f", {count(profile.macs)}MAC, {weights} MB of weights"
 
 
 def limits_line(limits: Limits) -> str:
@@ -76,14 +83,19 @@ def _grouped(
     return Grid(
         title,
         NOTE,
-        [title.split(",")[0].removeprefix("By "), "layers", *_WORK],
+        [title.split(",")[0].removeprefix("By "), "layers", "weights MB", *_WORK],
         [
-            *([name, str(len(layers)), *_work(layers, profile)] for name, layers in ordered),
-            [BETWEEN, "", ms(profile.between_s), share, *[NONE] * 5],
-            ["whole", str(len(profile.layers)), *whole],
+            *([name, *_size_of(layers), *_work(layers, profile)] for name, layers in ordered),
+            [BETWEEN, "", "", ms(profile.between_s), share, *[NONE] * 5],
+            ["whole", *_size_of(profile.layers), *whole],
         ],
         words=1,
     )
+
+
+def _size_of(layers: Sequence[Layer]) -> list[str]:
+    weights = sum(layer.weight_bytes for layer in layers)
+    return [str(len(layers)), megabytes(weights) if weights else NONE]
 
 
 def _layers(profile: Profile, most: int | None) -> Grid:
@@ -162,9 +174,12 @@ def _gains(gains: Sequence[Gain]) -> Grid:
     return Grid(
         "The same model, nothing compressed",
         "Medians of fresh processes, all variants interleaved; in brackets the 95 % interval.",
-        ["change", "times as fast", "as", "ms a call"],
-        [[g.change, times_interval(g.ratio), g.against, ms(g.median_s)] for g in gains],
-        words=3,
+        ["change", "times as fast", "as", "but", "ms a call"],
+        [
+            [g.change, times_interval(g.ratio), g.against, g.but or NONE, ms(g.median_s)]
+            for g in gains
+        ],
+        words=4,
     )
 
 

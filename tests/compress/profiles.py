@@ -66,6 +66,9 @@ def profile(layers: list[Layer], root: Part, **facts: Any) -> Profile:
     )
 
 
-def gain(change: str, low: float, value: float, high: float, against: str = "torch eager") -> Gain:
+def gain(change: str, low: float, value: float, high: float, **facts: Any) -> Gain:
+    """Against torch eager."""
     ratio = Interval(value=value, low=low, high=high)
-    return Gain(change=change, against=against, ratio=ratio, median_s=0.01)
+    return Gain(
+        **{"change": change, "against": "torch eager", "median_s": 0.01, **facts}, ratio=ratio
+    )

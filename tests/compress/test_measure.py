@@ -2,6 +2,7 @@
 
 import time
 from collections import namedtuple
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -227,6 +228,12 @@ def test_conditions_are_kept_and_judged(
     for cause in ("3 threads", "0.2 of this", "up to 0.3 cores", "2.50 and 3.00 GHz", "4 samples"):
         assert cause in said
     assert Latency.model_validate_json(got.model_dump_json()) == got
+
+
+def test_a_model_may_have_threads_of_its_own(files: dict[str, Timed]) -> None:
+    models = {"one": replace(files["small"], threads=1), "all": files["small"]}
+    timed = processes.time_in_processes(models, {1: 2}, threads=2, processes=1)
+    assert {name: found[0].threads for name, found in timed.items()} == {"one": 1, "all": 2}
 
 
 def test_latencies_of_before_have_no_disturbance() -> None:

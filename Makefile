@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/compress run recipes/distill_shufflenet.yaml
 
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

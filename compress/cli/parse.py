@@ -76,10 +76,10 @@ def methods(text: str, possible: Sequence[str]) -> tuple[str, ...]:
 
 
 def speedup(text: str) -> float:
-    """Above zero."""
+    """At least 1."""
     found = _number(text, "--speedup")
-    if found <= 0:
-        raise UserError(f"--speedup: {text} must be above zero; 5 is five times faster.")
+    if found < 1:
+        raise UserError(f"--speedup: {text} is below 1; 5 is five times faster.")
     return found
 
 

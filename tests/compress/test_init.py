@@ -78,10 +78,10 @@ def test_the_recipe_says_what_was_answered(make: Init, shapes: Path, weights: Pa
     assert distill.unlabelled and distill.train.epochs == 100 and distill.train.batch_size == 8
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(
     methods=st.sets(st.sampled_from(list(METHODS)), min_size=1),
-    speedup=st.floats(0.1, 100),
+    speedup=st.floats(1, 100),
     name=st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), min_size=1, max_size=20),
     unlabelled=st.integers(0, 10**6),
 )
@@ -112,7 +112,7 @@ def test_every_line_that_is_likely_to_change_says_why(make: Init) -> None:
     for key in keys.split():
         lines = [line for line in text.splitlines() if line.strip(" -").startswith(f"{key}:")]
         assert lines and all(" # " in line for line in lines), key
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(len(line) for line in text.splitlines() if '"' not in line) <= 100
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_every_line_that_is_likely_to_change_says_why(make: Init) -> None:
         ({"mean": "1,2"}, "give three numbers"),
         ({"std": "1,0,1"}, "must be above zero"),
         ({"methods": "prune,magic"}, "--methods: magic: choose of shufflenet"),
-        ({"speedup": "-1"}, "must be above zero"),
+        ({"speedup": "0.5"}, "is below 1"),
         ({"max_accuracy_drop": "2"}, "no fraction from 0 to 1"),
         ({"max_accuracy_drop": "nan"}, "is no number"),
     ],

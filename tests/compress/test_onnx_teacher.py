@@ -184,7 +184,7 @@ def test_from_a_file_to_a_report(
     results = run_recipe(loaded, tmp_path, Progress(Console(quiet=True)), "compress run")
 
     rows = {row.candidate: row for row in results}
-    assert list(rows) == ["teacher", "shufflenet_v2_x0_5", "int8"]
+    assert set(rows) == {"teacher", "shufflenet_v2_x0_5", "int8"}
     assert {row.artifact.runtime for row in results} == {"onnxruntime"}
     assert all(row.speedup_as_served is None for row in results)
     assert rows["int8"].lineage == ["ONNX file", "quantize int8"]

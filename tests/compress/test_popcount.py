@@ -164,7 +164,7 @@ def test_shapes_that_repeat_are_measured_once(monkeypatch):
 def test_limits_are_the_highest_rate_of_any_call(monkeypatch, fresh_limits):
     asked = []
 
-    def samples(shape, threads):
+    def samples(shape, threads, kinds):
         asked.append(threads)
         fastest_s = {8: 2e-6, 16: 3e-6}[shape.in_channels]
         return {"float32": [9.0, fastest_s, 8.0], "int8": [fastest_s / 4], "binary": [1.0]}

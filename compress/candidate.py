@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from compress import onnx_network
 from compress.builders import build
 from compress.checkpoint import load_into, load_tensors, save_tensors
 from compress.errors import UserError
@@ -94,9 +95,21 @@ class Candidate:
         if "builder" not in metadata or "spec" not in metadata:
             raise UserError(f"{path} does not say how its network is built; run the recipe again.")
         spec = InputSpec.model_validate(metadata["spec"])
+        past = History.of(metadata)
+        if metadata["builder"] == onnx_network.BUILDER:
+            assert past.deployed is not None
+            return cls(
+                onnx_network.OnnxNetwork(folder / past.deployed),
+                metadata["builder"],
+                metadata["settings"],
+                spec,
+                past.lineage,
+                steps=past.steps,
+                dropped=past.dropped,
+                deployed=past.deployed,
+            )
         with torch.random.fork_rng(devices=[]):
             model = build(metadata["builder"], metadata["settings"], spec.outputs, allowed)
-        past = History.of(metadata)
         replaced = tuple(Replaced(*change) for change in metadata.get("replaced", ()))
         restructure(model, replaced, tensors)
         load_into(model, tensors, path)

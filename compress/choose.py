@@ -63,7 +63,7 @@ def choose(rows: Sequence[Result], budget: Budget, draws: Draws | None = None) -
         for row, fitting, probability in zip(offers, let_in, probabilities, strict=True)
         if not fitting and row.role != "teacher" and _in_its_runtime(row, budget)
     ]
-    if not any(_in_its_runtime(row, budget) for row in offers):
+    if budget.runtime and not any(_in_its_runtime(row, budget) for row in offers):
         misses.append(f"no row was measured in {budget.runtime}: add it to measure.runtimes")
     misses += [say.dropped(row) for row in rows if row.dropped is not None]
     if not any(let_in):

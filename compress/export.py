@@ -1,6 +1,7 @@
 """Candidate -> ONNX file, proven to compute what the network computes on real pictures."""
 
 import logging
+import shutil
 import warnings
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from compress.errors import UserError
 from compress.files import atomic
 from compress.input_spec import METADATA_KEY
 from compress.onnx_graph import module_of
+from compress.onnx_network import OnnxNetwork
 from compress.runtimes.onnxruntime import OnnxSession
 
 OPSET = 18
@@ -33,6 +35,9 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
     Raises:
         UserError: an operation that cannot be exported.
     """
+    if isinstance(candidate.model, OnnxNetwork):
+        shutil.copyfile(candidate.model.path, path)  # brought to this form when it was read
+        return
     model, spec = for_deployment(candidate.model.eval().float().cpu()), candidate.spec
     example = torch.zeros(2, 3, spec.height, spec.width)
     batch = torch.export.Dim("batch", min=1, max=65536)

@@ -9,10 +9,12 @@ import onnx
 
 from compress.candidate import Candidate
 from compress.context import Context
+from compress.measure.file_shapes import file_layer_shapes
 from compress.measure.latency import speedup
 from compress.measure.layers import LayerShape
 from compress.measure.processes import Timed, time_in_processes
 from compress.measure.right import Right
+from compress.onnx_network import OnnxNetwork
 from compress.pruning import layer_shapes
 from compress.quantization import Ranges, integer_operations, layers_of, quantize_file
 from compress.results import Decision, StepReport
@@ -175,6 +177,9 @@ def _layers(candidate: Candidate, float_file: Path) -> dict[str, _Layer]:
     """The file's layers by node name, with the module each came from and its shape."""
     import torch
 
+    if isinstance(candidate.model, OnnxNetwork):
+        known = file_layer_shapes(float_file)
+        return {node: _Layer(node, known.get(node)) for node in layers_of(float_file)}
     spec = candidate.spec
     shapes = layer_shapes(candidate.model.eval(), torch.zeros(1, 3, spec.height, spec.width))
     # The exporter names a layer's weight as torch does, also where a batch norm was folded into it.

@@ -60,7 +60,16 @@ def make_plan(
     Raises:
         UserError: data, weights or a runtime that are not there.
     """
-    from compress.stages import accuracy, data, export, latency, saliency, teacher, teacher_outputs
+    from compress.stages import (
+        accuracy,
+        data,
+        export,
+        latency,
+        onnx_teacher,
+        saliency,
+        teacher,
+        teacher_outputs,
+    )
 
     packages = {package_of(runtime) for runtime in recipe.measure.runtimes}
     if "openvino" in packages and "openvino" not in machine.versions:
@@ -69,7 +78,11 @@ def make_plan(
     _refuse_impossible(recipe, allowed)
     seed = recipe.seed
     data_stage = data.plan(recipe.data, seed, allowed)
-    teacher_stage = teacher.plan(recipe.teacher, recipe.data.fit, seed, data_stage, allowed)
+    fit = recipe.data.fit
+    if recipe.teacher.onnx is not None:
+        teacher_stage = onnx_teacher.plan(recipe.teacher, fit, data_stage)
+    else:
+        teacher_stage = teacher.plan(recipe.teacher, fit, seed, data_stage, allowed)
 
     # Steps that decide by measured times compare with the teacher's own file.
     teacher_artifact = export.plan("teacher", "onnxruntime", data_stage, teacher_stage)
@@ -82,8 +95,9 @@ def make_plan(
     # How near is right; a class is right or not.
     bounds = None if recipe.data.point_columns is None else recipe.measure.bounds
 
-    # The teacher is measured as it is served today, too.
-    served: list[Runtime] = [*recipe.measure.runtimes, "torch"]
+    # The teacher is measured as it is served today, too: a file is served as it is.
+    served: list[Runtime] = [*recipe.measure.runtimes]
+    served += ["torch"] if recipe.teacher.onnx is None else []
     models: list[tuple[str, Role, str | None, Sequence[Runtime], Stage]] = [
         ("teacher", "teacher", None, served, teacher_stage)
     ]
@@ -135,12 +149,13 @@ def _refuse_impossible(recipe: Recipe, allowed: Sequence[str]) -> None:
         return build(builder, settings, 2, allowed)  # how many classes the data have is not known
 
     faults = []
+    teacher = partial(make, recipe.teacher.builder or "", recipe.teacher.settings)
     for name, chain in recipe.candidates.items():
         for number, (kind, settings) in enumerate(map(chosen, chain)):
             check = getattr(steps.discover()[kind], "check", lambda *_: None)
-            teacher = partial(make, recipe.teacher.builder, recipe.teacher.settings)
+            first = number == 0 and recipe.teacher.builder is not None
             try:
-                check(settings, teacher if number == 0 else None, make)
+                check(settings, teacher if first else None, make)
             except UserError as error:
                 faults.append(f"candidates.{name}.{number}.{error}")
     if faults:
@@ -190,6 +205,8 @@ def _in_order(ends: list[Stage]) -> Iterator[Stage]:
 
 
 def weights_path(recipe: Recipe) -> Path | None:
-    """Where the teacher's weights lie, unless they are to be downloaded."""
+    """Where the teacher's weights (or its ONNX file) lie, unless they are to be downloaded."""
+    if recipe.teacher.onnx is not None:
+        return Path(recipe.teacher.onnx)
     weights = recipe.teacher.weights
     return None if weights is None or weights.startswith("torchvision:") else Path(weights)

@@ -1,7 +1,7 @@
 """What a recipe may say, typed; every fault reported at once with its line and key path."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -68,6 +68,8 @@ class DataSettings(RecipeModel):
             raise ValueError("give a path (or --data), or a builder that makes the pictures")
         if self.points is not None and self.box is not None:
             raise ValueError("give points or a box: a box is two points, top_left and bottom_right")
+        if self.points is not None and set(self.points) == set(BOX):
+            raise ValueError("these two points are a box: give box: [x, y, width, height]")
         if self.point_columns is not None and self.label_column is not None:
             raise ValueError("label_column is for classes: remove it, or points and box")
         return self
@@ -89,9 +91,12 @@ class TeacherSettings(RecipeModel):
 
     `weights` is a safetensors file (or a torch file that holds tensors only), relative to the
     recipe, or `torchvision:VGG16_Weights.IMAGENET1K_FEATURES`, which downloads.
+
+    Or it is an `onnx` file, relative to the recipe: then only what it answers can be used.
     """
 
-    builder: str
+    builder: str | None = None
+    onnx: str | None = None
     settings: dict[str, Any] = {}
     weights: str | None = None
     image_size: Annotated[int, Field(ge=8, le=2048)] = 224
@@ -113,6 +118,15 @@ class TeacherSettings(RecipeModel):
 
     @model_validator(mode="after")
     def _weights_or_training(self) -> "TeacherSettings":
+        if (self.builder is None) == (self.onnx is None):
+            raise ValueError("give either builder (and weights, or train), or onnx")
+        if self.onnx is not None:
+            used = {"settings", "weights", "only", "views", "train"} & self.model_fields_set
+            if used:
+                raise ValueError(
+                    f"an onnx file is taken as it is: remove {', '.join(sorted(used))}"
+                )
+            return self
         if self.weights is None and self.train is None:
             raise ValueError("give weights, or train, or both: a teacher must know something")
         if self.only is not None and (self.train is None or self.weights is None):
@@ -257,7 +271,9 @@ def runtimes_of(recipe: Recipe, chain: Sequence[Any]) -> list[Deployed]:
 
 def builders_of(recipe: Recipe) -> list[tuple[KeyPath, str]]:
     """Every builder that the recipe names, with its key path."""
-    found: list[tuple[KeyPath, str]] = [(("teacher", "builder"), recipe.teacher.builder)]
+    found: list[tuple[KeyPath, str]] = []
+    if recipe.teacher.builder is not None:
+        found.append((("teacher", "builder"), recipe.teacher.builder))
     if recipe.data.builder is not None:
         found.append((("data", "builder"), recipe.data.builder))
     for name, chain in recipe.candidates.items():
@@ -306,7 +322,7 @@ def load_recipe(
     faults += _refused_builders(file, grid, recipe, allowed)
     faults += _run_nowhere(file, grid, recipe)
     if recipe is not None:
-        for at, what in task_faults(recipe):
+        for at, what in (*task_faults(recipe), *_code_faults(recipe)):
             key, where = grid.written(at)
             faults.append((_line(file, where), _shown(key), what))
         recipe = fit_to_task(recipe)
@@ -355,6 +371,21 @@ def _run_nowhere(file: RecipeFile, grid: Grid, recipe: Recipe | None) -> list[tu
         )
         faults.append((_line(file, at), _shown(at), what))
     return faults
+
+
+def _code_faults(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
+    """First steps that change the teacher's network, where the teacher is an ONNX file."""
+    if recipe.teacher.onnx is None:
+        return
+    for name, steps_ in recipe.candidates.items():
+        kind, settings = chosen(steps_[0])
+        on_file = getattr(steps.discover()[kind], "on_file", lambda _: False)
+        if getattr(settings, "student", None) is None and not on_file(settings):
+            yield (
+                ("candidates", name, 0, kind),
+                "changes the teacher's network, and an ONNX file holds no code to change: distil "
+                "into a student first, or give the teacher's builder and weights",
+            )
 
 
 def _plain_builders(value: Any, at: KeyPath) -> list[tuple[KeyPath, str]]:
@@ -467,4 +498,7 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
     if teacher.weights is not None and not teacher.weights.startswith("torchvision:"):
         weights = str((folder / teacher.weights).resolve())
         teacher = teacher.model_copy(update={"weights": weights})
+    if teacher.onnx is not None:
+        onnx = str((folder / teacher.onnx).resolve())
+        teacher = teacher.model_copy(update={"onnx": onnx})
     return recipe.model_copy(update={"data": data, "teacher": teacher})

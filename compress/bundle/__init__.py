@@ -53,9 +53,9 @@ def write_bundle(row: Result, model: Path, why: str, folder: Path) -> None:
         spec = spec_of(copy)
         package = package_of(row.artifact.runtime)
         texts = {
-            "classes.json": _json(spec.classes),
+            **({} if spec.points else {"classes.json": _json(spec.classes)}),
             "model.json": _json(_facts(row, spec, copy.name)),
-            "predict.py": _render("predict.py", package=package),
+            "predict.py": _render("predict.py", package=package, points=spec.points),
             "requirements.txt": REQUIREMENTS.format(runtime=_pinned(row, package)),
             "README.md": _render("README.md", **card(row, spec, why)),
         }
@@ -79,7 +79,7 @@ def _pinned(row: Result, package: str) -> str:
 def _facts(row: Result, spec: InputSpec, file: str) -> dict[str, Any]:
     """Everything that predict.py must know, as numbers."""
     facts = {"file": file, "sha256": row.artifact.sha256, "runtime": row.artifact.runtime}
-    facts |= spec.model_dump(exclude={"classes"})
+    facts |= spec.model_dump(exclude={"classes"} if spec.points else {"classes", "points"})
     threads = min(row.latency, key=lambda x: x.batch).threads
     if package_of(row.artifact.runtime) == "openvino":
         precision = "bf16" if row.artifact.runtime == "openvino-bf16" else "f32"

@@ -24,16 +24,20 @@ def card(row: Result, spec: InputSpec, why: str) -> dict[str, Any]:
 def _facts(row: Result, spec: InputSpec) -> Iterator[tuple[str, str]]:
     accuracy, file, machine = row.accuracy, row.artifact, row.machine
     yield (
-        "top-1",
+        accuracy.word,
         f"{_interval(accuracy.top1, units.percent, ' %')}, on {accuracy.pictures} validation "
         f"pictures (data {row.data})",
     )
-    yield "top-5", f"{units.percent(accuracy.top5)} %"
-    yield "macro recall", f"{units.percent(accuracy.macro_recall)} %"
-    yield "log loss", f"{units.significant(accuracy.log_loss)} nats"
+    if accuracy.points is not None:
+        yield "right means", accuracy.points.rule
+        yield "median distance", f"{units.percent(accuracy.points.median_distance)} %"
+    else:
+        yield "top-5", f"{units.percent(accuracy.top5)} %"
+        yield "macro recall", f"{units.percent(accuracy.macro_recall)} %"
+        yield "log loss", f"{units.significant(accuracy.log_loss)} nats"
     if accuracy.top1_drop is not None:
         drop = _interval(accuracy.top1_drop, units.points, " points")
-        yield "top-1 lost against the teacher", f"{drop}, on the same pictures"
+        yield f"{accuracy.word} lost against the teacher", f"{drop}, on the same pictures"
     if row.speedup is not None and row.role != "teacher":
         ratio = _interval(row.speedup.ratio, units.significant, " times")
         yield "faster than the teacher", f"{ratio}, both in {row.speedup.runtime}"
@@ -48,7 +52,10 @@ def _facts(row: Result, spec: InputSpec) -> Iterator[tuple[str, str]]:
         yield "memory", f"{units.megabytes(row.peak_memory_bytes)} MB, Python and runtime included"
     yield "file", f"{units.megabytes(file.size_bytes)} MB, sha256 {file.sha256}"
     yield "input", f"RGB, {spec.height} x {spec.width} pixels ({spec.fit}); see model.json"
-    yield "classes", f"{len(spec.classes)}, in classes.json"
+    if spec.points:
+        yield "points", ", ".join(spec.points)
+    else:
+        yield "classes", f"{len(spec.classes)}, in classes.json"
     yield "measured on", f"{machine.cpu}, {machine.cores} cores, {machine.system}"
     versions = ", ".join(f"{k} {v}" for k, v in sorted(machine.versions.items()))
     yield "versions", f"Python {machine.python}, {versions}"
@@ -60,9 +67,10 @@ def _limits(row: Result, spec: InputSpec) -> Iterator[str]:
         "Times were measured on this CPU with these versions only; on another one measure again: "
         "it may rank models otherwise."
     )
+    answers = "with points" if spec.points else f"with one of its {len(spec.classes)} classes"
     yield (
-        f"It always answers with one of its {len(spec.classes)} classes, also for a picture of "
-        "none of them. Its accuracy holds for pictures like those it was judged on."
+        f"It always answers {answers}, also for a picture that shows nothing of the kind. Its "
+        "accuracy holds for pictures like those it was judged on."
     )
     if row.training and row.training.unlabelled_pictures:
         yield (

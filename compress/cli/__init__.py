@@ -9,6 +9,7 @@ from compress.cli.check import check
 from compress.cli.choose import choose
 from compress.cli.compare import compare
 from compress.cli.eval import evaluate
+from compress.cli.init import init
 from compress.cli.predict import predict
 from compress.cli.profile import profile
 from compress.cli.report import report
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(init)
 app.command()(run)
 app.command()(choose)
 app.command()(report)

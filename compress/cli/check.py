@@ -68,6 +68,11 @@ def _weights(recipe: "Loaded") -> str:
     from compress.plan import weights_path
 
     path = weights_path(recipe)
+    if recipe.teacher.onnx is not None:
+        from compress.onnx_teacher import read_onnx
+
+        nodes = len(read_onnx(Path(recipe.teacher.onnx)).graph.node)
+        return f"teacher: an ONNX file of {nodes} operations (not yet run)"
     if path is None:
         return f"weights: {recipe.teacher.weights or 'none, trained from scratch'}"
     tensors, metadata = load_tensors(path)

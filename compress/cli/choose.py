@@ -127,6 +127,13 @@ def _export(row: Result, why: str, folders: list[Path], target: Path) -> None:
     from compress.bundle import remedy, write_bundle  # here: it loads the model in its runtime
 
     model = _locate(row, folders)
+    if row.pipeline is not None and model is not None:
+        raise UserError(
+            plain(
+                f"A pipeline's folder is ready as it is: copy {model}, and run it with `compress "
+                "predict --pipeline`."
+            )
+        )
     if model is None:
         path = Path(row.artifact.path)
         raise UserError(plain(f"{path}, the chosen model, is not here. {remedy(row, path)}"))
@@ -163,7 +170,7 @@ def _locate(row: Result, folders: list[Path]) -> Path | None:
     for folder in folders:
         for parent in (Path.cwd(), *folder.resolve().parents):
             file = inside(parent, row.artifact.path)
-            if file is not None and file.is_file():
+            if file is not None and file.exists():
                 return file
     return None
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from compress.errors import UserError
 from compress.files import write_text
@@ -108,8 +108,9 @@ class DataSet:
 
         The root is not written: the same pictures elsewhere are the same data set.
         """
-        rows: list[list[Any]] = [[p.path, p.label, p.split, p.annotations] for p in self.pictures]
-        record = {"skipped": self.skipped, "pictures": rows}
+        rows: list[list[object]]
+        rows = [[p.path, p.label, p.split, p.annotations] for p in self.pictures]
+        record: dict[str, object] = {"skipped": self.skipped, "pictures": rows}
         if self.points:
             rows = [[*row, p.points, p.size] for row, p in zip(rows, self.pictures, strict=True)]
             record |= {"pictures": rows, "points": self.points}

@@ -28,11 +28,20 @@ class PointColumns:
 
     @classmethod
     def of(cls, names: Sequence[str], columns: Sequence[str] = ()) -> "PointColumns":
-        """Without columns they are called <point>_x and <point>_y; of a box as in BOX_COLUMNS."""
-        usual = (
-            BOX_COLUMNS if tuple(names) == BOX else [f"{n}_{axis}" for n in names for axis in "xy"]
-        )
-        return cls(tuple(names), tuple(columns) or tuple(usual))
+        """Without columns they are called <point>_x and <point>_y; of a box as in BOX_COLUMNS.
+
+        Raises:
+            UserError: another number of columns than the points need.
+        """
+        usual = tuple(f"{name}_{axis}" for name in names for axis in "xy")
+        if tuple(names) == BOX:
+            usual = BOX_COLUMNS
+        if columns and len(columns) != len(usual):
+            raise UserError(
+                f"{', '.join(names)} need {len(usual)} columns, such as {', '.join(usual)}, not "
+                f"{', '.join(columns)}."
+            )
+        return cls(tuple(names), tuple(columns) or usual)
 
     def points(self, annotations: Mapping[str, float]) -> tuple[Point, ...]:
         """Of one picture; empty where a column of it is."""

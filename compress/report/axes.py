@@ -31,7 +31,7 @@ def x_axes(rows: Sequence[Result]) -> list[Axis]:
         Axis("size", "MB of the model file", lambda r: _exact(r.artifact.size_bytes, 1e-6)),
         Axis("macs", "multiply-accumulates a picture", lambda r: _exact(r.artifact.macs or None)),
         Axis("memory", "MB of memory at its peak", lambda r: _exact(r.peak_memory_bytes, 1e-6)),
-        Axis("cold_start", "ms to load and answer once", _cold_start_ms),
+        Axis("cold_start", "ms to load and answer once", lambda r: _exact(r.cold_start_s, 1e3)),
     ]
     return [axis for axis in axes if any(map(axis.value, rows))]
 
@@ -67,10 +67,6 @@ def front(rows: Sequence[Result], x: Axis, y: Axis) -> list[int]:
 def _latency_ms(row: Result) -> Interval:
     """The paired ratio is known better than the time: its interval, turned into a time."""
     return _by_ratio(1e3 * row.latency_s, ratio(row.speedup), faster_is_less=True)
-
-
-def _cold_start_ms(row: Result) -> Interval | None:
-    return _exact(getattr(row, "cold_start_s", None), 1e3)  # older results have none
 
 
 def _throughput(row: Result) -> Interval:

@@ -80,7 +80,13 @@ function chosen(choice) {
   const misses = missed(choice);
   if (misses.length) found.push(folded("What does not fit", misses));
   found.push(command(row.command));
-  return [element("p", `For ${said()}:`, "soft"), ...found];
+  return [condition(), ...found];
+}
+
+// What the choice is for; the sliders know two bounds and no probabilities.
+function condition() {
+  const left = data.narrower ? " (what else was asked for does not count here)" : "";
+  return element("p", `For ${said()}${left}:`, "soft");
 }
 
 function runnerUp(row, other) {
@@ -112,7 +118,7 @@ function warnings(choice) {
 
 function nothing(choice, changed) {
   const found = [
-    element("p", `For ${said()}:`, "soft"),
+    condition(),
     element("h2", "Nothing fits"),
   ];
   for (const bound of ["speedup", "drop"]) {

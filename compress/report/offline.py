@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from compress.report import charts
 
@@ -29,6 +29,7 @@ def render(template: str, scripts: Sequence[str], **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     texts = [charts.javascript(), "".join(map(_own, scripts))]
     return environment.get_template(template).render(
         style=Markup(_own("page.css")),
@@ -41,6 +42,11 @@ def render(template: str, scripts: Sequence[str], **values: Any) -> str:
 def as_json(value: Any) -> Markup:
     """JSON inside a script element: no name in it can close the element."""
     return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))
+
+
+def _breakable(text: str) -> Markup:
+    """A name that may go on in the next line after an underscore; escaped."""
+    return escape(text).replace("_", Markup("_<wbr>"))
 
 
 def _own(name: str) -> str:

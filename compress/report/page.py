@@ -70,6 +70,7 @@ def data(rows: Sequence[Result], budget: Budget | None) -> dict[str, Any]:
         "rows": [_row(row) for row in rows],
         "alike": _alike(rows),
         "start": start,  # None: any
+        "narrower": budget is not None and _asks_more(budget),  # than the sliders' two bounds
         "sliders": {  # the ends of each, in times and points
             "speedup": [floor(100 * slowest) / 100 or 0.01, 1.2 * fastest],
             "drop": [0, ceil(min(100.0, lossiest))],
@@ -81,6 +82,11 @@ def data(rows: Sequence[Result], budget: Budget | None) -> dict[str, Any]:
             for axis in axes
         },
     }
+
+
+def _asks_more(budget: Budget) -> bool:
+    beside = {bound.field for bound, _ in budget.limits()} - {"speedup", "max_accuracy_drop"}
+    return bool(beside or budget.runtime or budget.confidence)
 
 
 def _row(row: Result) -> dict[str, Any]:

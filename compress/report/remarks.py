@@ -16,7 +16,9 @@ WORTH = {
 }
 WORTH_OF_OTHERS = "it has {} over its control"
 
-ALIKE = "cannot be told apart at 95 %, neither in latency nor in top-1: each may be the better one."
+ALIKE = (
+    "cannot be told apart at 95 %, neither in latency nor in accuracy: each may be the better one."
+)
 
 
 def remarks(row: Result, rows: Sequence[Result]) -> list[str]:

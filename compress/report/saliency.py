@@ -14,17 +14,18 @@ METHODS: dict[SaliencyMethod, str] = {
 }
 HEADINGS = (
     *("row", "method", "% inside the box", "% of an even map", "times an even map"),
-    *("looks", "pictures"),
+    *("against even", "pictures"),
 )
-NUMERIC = 2  # the headings from here are of numbers, but for "looks"
+NUMERIC = 2  # the headings from here are of numbers, but for "against even"
 MEANING = (
     "A map says what an answer rests on: how much each place of the input speaks for the class "
     "that the file names. Listed is the share of it that lies in the annotated box, against the "
-    "box's share of the area, which is what an even map would have there. Intervals: bootstrap "
-    "over the pictures. Occlusion is of the deployed file in its runtime, the other methods are "
-    "of the network in torch. Occlusion blurs by the width of its patch, an eighth of the input's "
-    "shorter side, and Grad-CAM by a cell of its feature map: of a box that is no larger than "
-    "that, much of what is found lies outside."
+    "box's share of the area, which is what an even map would have there; the rest lies elsewhere. "
+    "Intervals: bootstrap over the pictures. More than even is not yet a reason: whatever stands "
+    "out from its surroundings draws some of any network's map. Occlusion is of the deployed file "
+    "in its runtime, the other methods are of the network in torch. Occlusion blurs by the width "
+    "of its patch, an eighth of the input's shorter side, and Grad-CAM by a cell of its feature "
+    "map: of a box that is no larger than that, much of what is found lies outside."
 )
 
 
@@ -49,7 +50,9 @@ class SaliencyPart:
     @property
     def numeric(self) -> list[bool]:
         """Which columns hold numbers."""
-        return [i >= NUMERIC and heading != "looks" for i, heading in enumerate(self.headings)]
+        return [
+            i >= NUMERIC and heading != "against even" for i, heading in enumerate(self.headings)
+        ]
 
 
 def saliency_part(rows: Sequence[Result]) -> SaliencyPart | None:
@@ -86,8 +89,8 @@ def _cells(who: str, method: SaliencyMethod, saliency: Saliency) -> list[str]:
 def verdict(times_even: Interval) -> str:
     """What the interval settles."""
     if times_even.low > 1:
-        return "at the box"
-    return "past the box" if times_even.high < 1 else "not told from an even map"
+        return "more"
+    return "less" if times_even.high < 1 else "not told apart"
 
 
 def _pictures(looks: Looks, saliency: Saliency) -> str:

@@ -47,6 +47,11 @@ def smallest_batch(rows: Sequence[Result]) -> str:
     return f"batch {batches.pop()}" if len(batches) == 1 else "smallest batch"
 
 
+def task_word(rows: Sequence[Result]) -> str:
+    """What the share of right answers is called; rows of one table have one task."""
+    return rows[0].accuracy.word if rows else TOP1
+
+
 def fastest(row: Result) -> Latency:
     """At the smallest batch."""
     return min(row.latency, key=lambda x: x.batch)
@@ -67,11 +72,6 @@ def on_front(rows: Sequence[Result]) -> dict[str, float | None]:
         name(row): float(chance) if deployable else None
         for row, chance, deployable in zip(rows, found, competes, strict=True)
     }
-
-
-def task_word(rows: Sequence[Result]) -> str:
-    """What the share of right answers is called; rows of one table have one task."""
-    return rows[0].accuracy.word if rows else TOP1
 
 
 def columns(rows: Sequence[Result]) -> list[Column]:
@@ -128,16 +128,6 @@ def more_columns(rows: Sequence[Result]) -> list[Column]:
             f"probability of the front, by latency and {task_word(rows)}",
         ),
         *(_of_points(rows) or _of_classes()),
-        Column(
-            "agreement %",
-            lambda r: units.percent(r.accuracy.agreement),
-            "pictures to which the teacher in the same runtime gives the same answer",
-        ),
-        Column(
-            "calibration error %",
-            lambda r: units.percent(r.accuracy.calibration_error),
-            "mean distance of confidence from the share of right answers, in 15 bins",
-        ),
         _percentile(90, small),
         _percentile(99, small),
         Column(
@@ -174,14 +164,6 @@ def more_columns(rows: Sequence[Result]) -> list[Column]:
     ]
 
 
-def _percentile(percent: int, batch: str) -> Column:
-    return Column(
-        f"p{percent} ms, {batch}",
-        lambda r: units.ms(bound_s(r, percent)),
-        f"{percent} of 100 calls take at most this (99 % confidence); a dash: too few samples",
-    )
-
-
 def _of_classes() -> list[Column]:
     return [
         Column("top-5 %", lambda r: units.percent(r.accuracy.top5), "right within five answers"),
@@ -190,6 +172,16 @@ def _of_classes() -> list[Column]:
             "macro recall %",
             lambda r: units.percent(r.accuracy.macro_recall),
             "mean recall of the classes in the validation split",
+        ),
+        Column(
+            "agreement %",
+            lambda r: units.percent(r.accuracy.agreement),
+            "pictures to which the teacher in the same runtime gives the same answer",
+        ),
+        Column(
+            "calibration error %",
+            lambda r: units.percent(r.accuracy.calibration_error),
+            "mean distance of confidence from the share of right answers, in 15 bins",
         ),
     ]
 
@@ -223,6 +215,14 @@ def _of_points(rows: Sequence[Result]) -> list[Column]:
         for name, described in found.items()
         if any(number(row, name) is not None for row in rows)
     ]
+
+
+def _percentile(percent: int, batch: str) -> Column:
+    return Column(
+        f"p{percent} ms, {batch}",
+        lambda r: units.ms(bound_s(r, percent)),
+        f"{percent} of 100 calls take at most this (99 % confidence); a dash: too few samples",
+    )
 
 
 def csv_text(rows: Sequence[Result], front: Sequence[Result]) -> str:
@@ -260,8 +260,8 @@ def _plain(row: Result, in_front: bool, chance: float | None) -> dict[str, objec
         "top5": row.accuracy.top5,
         "log_loss_nats": row.accuracy.log_loss,
         "macro_recall": row.accuracy.macro_recall,
-        "calibration_error": row.accuracy.calibration_error,
         **(row.accuracy.points.model_dump() if row.accuracy.points else {}),
+        "calibration_error": row.accuracy.calibration_error,
         "pictures": row.accuracy.pictures,
         "threads": small.threads,
         "batch": small.batch,

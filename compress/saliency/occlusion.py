@@ -5,6 +5,8 @@ class's score over the patches that cover it. That needs no gradients, so the de
 is explained; `occlusion` is captum's, of a network in torch, with the same patches.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
@@ -38,13 +40,18 @@ def windows(height: int, width: int) -> list[Window]:
 
 
 def occlusion_of_file(
-    session: Session, pictures: np.ndarray, targets: np.ndarray, spec: InputSpec
+    session: Session,
+    pictures: np.ndarray,
+    targets: np.ndarray,
+    spec: InputSpec,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
     """What a deployed file's answers rest on; some 225 runs a picture.
 
     Args:
         pictures: float32 (n, 3, height, width), normalised.
         targets: int64 (n,), the class to explain of each.
+        progress: told how many of how many pictures are done.
 
     Returns:
         Maps, float32 (n, height, width).
@@ -56,7 +63,9 @@ def occlusion_of_file(
     patches = np.zeros((height, width))  # that cover each pixel
     for place in places:
         patches[place] += 1
-    for picture, target, drop in zip(pictures, targets.tolist(), drops, strict=True):
+    for done, (picture, target, drop) in enumerate(
+        zip(pictures, targets.tolist(), drops, strict=True), 1
+    ):
         mean = picture.mean((1, 2))[:, None, None]
         score = infer(session, picture[None], spec)[0, target]
         for start in range(0, len(places), size):
@@ -67,6 +76,7 @@ def occlusion_of_file(
             lost = score - infer(session, covered, spec)[:, target]
             for place, loss in zip(chunk, lost, strict=True):
                 drop[place] += loss
+        progress(done, len(pictures))
     return as_maps(drops / patches)
 
 

@@ -80,7 +80,9 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         targets = run_on_pictures(session, paths, spec).argmax(1)
         pictures = normalise(pixels, spec)
         if "occlusion" in settings.methods:
-            maps["occlusion"] = occlusion_of_file(session, pictures, targets, spec)
+            maps["occlusion"] = occlusion_of_file(
+                session, pictures, targets, spec, context.progress.advance
+            )
         candidate = Candidate.load(inputs["model"], context.allowed)
         maps |= _from_gradients(candidate, settings.methods, pictures, targets, notes)
         if settings.gallery:

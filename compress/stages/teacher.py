@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from compress.builders import identity, load_module
 from compress.candidate import Candidate
 from compress.checkpoint import load_into, load_tensors
+from compress.class_names import check_class_names
 from compress.context import Context
 from compress.data.pictures import DataSet
 from compress.data.targets import labels_of
@@ -43,7 +44,8 @@ def plan(
     settings: TeacherSettings, fit: str, seed: int, data: Stage, allowed: Sequence[str] = ()
 ) -> Stage:
     """The teacher stage; a weights file is known by its contents."""
-    described: dict[str, Any] = settings.model_dump() | {"fit": fit, "seed": seed}
+    described: dict[str, Any] = settings.model_dump(exclude={"onnx"}) | {"fit": fit, "seed": seed}
+    assert settings.builder is not None
     described["code"] = identity(settings.builder, allowed)
     described["training_version"] = TRAINING_VERSION
     if settings.weights is not None and not settings.weights.startswith("torchvision:"):
@@ -75,6 +77,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         classes=data.classes,
         points=data.points,
     )
+    assert settings.builder is not None
     name = settings.builder.rpartition(":")[2]
     teacher = Candidate.create(
         settings.builder, settings.settings, spec, (name,), context.seed, context.allowed
@@ -148,7 +151,7 @@ def _last_part(
 def _load_weights(
     teacher: Candidate, settings: TeacherSettings, data: DataSet, pixels: Pixels, context: Context
 ) -> None:
-    assert settings.weights is not None
+    assert settings.weights is not None and settings.builder is not None
     if settings.weights.startswith("torchvision:"):
         tensors = _download(settings.weights)
     else:
@@ -179,21 +182,7 @@ def _check_outputs(metadata: dict[str, Any], data: DataSet) -> None:
             f"The teacher's weights predict {_named(points)}, the data has {_named(data.points)}: "
             "name the same points in the same order, or train the last part anew (teacher.only)."
         )
-    classes = metadata.get("classes") or spec.get("classes")
-    if not isinstance(classes, list) or tuple(classes) == data.classes:
-        return
-    unknown = sorted(set(data.classes) - set(classes))
-    missing = sorted(set(classes) - set(data.classes))
-    text = []
-    if unknown:
-        text.append(f"{len(unknown)} only in the data ({', '.join(unknown[:3])})")
-    if missing:
-        text.append(f"{len(missing)} only in the weights ({', '.join(missing[:3])})")
-    raise UserError(
-        "The teacher's weights name other classes than the data: "
-        f"{'; '.join(text) or 'the same names in another order'}. Use the data it was trained on, "
-        "or train the last part anew on yours (teacher.only: classifier, and teacher.train)."
-    )
+    check_class_names(metadata.get("classes") or spec.get("classes"), data.classes)
 
 
 def _named(points: tuple[str, ...]) -> str:

@@ -43,6 +43,11 @@ class Settings(RecipeModel):
         return self.train.view_settings() if self.train else None
 
 
+def on_file(settings: Settings) -> bool:
+    """Whether a file is enough to work on, without the code of its network."""
+    return settings.train is None
+
+
 def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
     """Writes the int8 file beside the float network it is made of."""
     from compress.candidate import Candidate

@@ -81,7 +81,8 @@ def move_points(points: Tensor, views: np.ndarray, spec: InputSpec) -> Tensor:
     theta = _affine(torch.from_numpy(np.ascontiguousarray(views)), spec.height / spec.width)
     # A view looks the picture up at theta: a point goes the other way. Both count from -1 to 1.
     turn = torch.linalg.inv(theta[:, :, :2])
-    found = (2 * points.reshape(len(points), -1, 2) - 1 - theta[:, None, :, 2]) @ turn.mT
+    placed = 2 * points.reshape(len(points), -1, 2) - 1
+    found = (placed - theta[:, None, :, 2]) @ turn.mT
     if spec.is_box:
         half = (points[:, 2:] - points[:, :2])[:, None]
         half = (half**2 @ (turn**2).mT).sqrt()

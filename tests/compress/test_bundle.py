@@ -19,11 +19,13 @@ from compress.artifact import files_of, sha256_of, size_of
 from compress.bundle import write_bundle
 from compress.cli.choose import choose as command
 from compress.errors import UserError
+from compress.evaluate import predict_points
 from compress.export import export_onnx
 from compress.input_spec import InputSpec, preprocess
 from compress.ir import save_ir
 from compress.results import Result, Training, append
 from compress.runtimes import open_session, package_of
+from tests.compress.cascade_networks import PLAIN, centres
 from tests.compress.result_factory import result
 from tests.compress.test_export import SPEC, make
 from tests.conftest import draw
@@ -150,6 +152,24 @@ def test_it_runs_alone_and_answers_as_compress_does(
     assert printed[0] == str(odd_pictures[0]) and len(printed) == 6 * len(odd_pictures)
     best = spec.classes[int(expected[0].argmax())]
     assert printed[1].endswith(f"%  {best}")
+
+
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+def test_points_are_told_in_pixels_as_compress_does(
+    odd_pictures: list[Path], tmp_path: Path, fit: Any
+) -> None:
+    model = tmp_path / "there.onnx"
+    centres(model, 32, {"red": (1, -0.2, -0.2), "blue": (-0.2, -0.2, 1)})
+    spec = InputSpec(height=32, width=32, points=("red", "blue"), **(PLAIN | {"fit": fit}))
+    with_spec(model, spec)
+    write_bundle(row(model), model, "It is the best.", tmp_path / "ready")
+    assert not (tmp_path / "ready" / "classes.json").exists()
+    _, printed = alone(tmp_path / "ready", "onnxruntime", odd_pictures)
+    expected = []
+    for picture, points in zip(odd_pictures, predict_points(model, odd_pictures, 1), strict=True):
+        assert not isinstance(points, UserError)
+        expected += [str(picture), *(f"  {n}: {x:.1f}, {y:.1f}" for n, (x, y) in points.items())]
+    assert printed == expected
 
 
 def with_spec(path: Path, spec: InputSpec) -> None:

@@ -41,6 +41,7 @@ ACROSS = {
     "size": lambda r: r.artifact.size_bytes,
     "macs": lambda r: r.artifact.macs,
     "memory": lambda r: r.peak_memory_bytes,
+    "cold_start": lambda r: r.cold_start_s,
 }
 UP = {
     "top1": lambda r: -r.accuracy.top1.value,
@@ -83,7 +84,9 @@ def test_front_of_latency_and_top1_is_the_reports_front(rows):
 def test_an_axis_that_no_row_has_is_not_offered():
     assert "macs" not in {axis.key for axis in x_axes([result(macs=None)])}
     assert "drop" not in {axis.key for axis in y_axes([result(drop=None)])}
-    keys = {axis.key for axis in (*x_axes([result()]), *y_axes([result()]))}
+    assert "cold_start" not in {axis.key for axis in x_axes([result()])}
+    rows = [result(), result("started").model_copy(update={"cold_start_s": 0.05})]
+    keys = {axis.key for axis in (*x_axes(rows), *y_axes(rows))}
     assert keys == {*ACROSS, *UP}
 
 

@@ -335,6 +335,7 @@ def test_a_dropped_row_is_never_offered_and_it_is_said_why():
     assert nothing.relaxations == []
     alone = choose([dropped], Budget(5, 0.02))
     assert alone.picked is None and alone.relaxations == []
+    assert alone.misses == [f"int8 in onnxruntime: dropped. {REASON}"]
 
 
 def test_nothing_fits_names_what_each_misses():
@@ -353,7 +354,7 @@ def test_nothing_fits_names_what_each_misses():
     ("asked", "said"),
     [
         (Budget(latency_s=0.002), "4.00 ms a picture where 2 ms are allowed, 2.00 times too slow"),
-        (Budget(min_accuracy=0.85), "80.0 % top-1 where 85 % are asked for, 5.0 points too few"),
+        (Budget(min_accuracy=0.85), "80.0 % accuracy where 85 % are asked for, 5.0 points too few"),
         (
             Budget(max_bytes=4_000_000),
             "a file of 5.00 MB where 4 MB are allowed, 1.25 times too large",

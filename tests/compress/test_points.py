@@ -286,7 +286,7 @@ def test_the_loss_and_its_gradient() -> None:
     found = true + rng.normal(size=(5, 4)) * 0.03
     tensor = torch.tensor(found, requires_grad=True)
     loss = losses.points(tensor, torch.tensor(true))
-    assert float(loss) == pytest.approx(smooth_l1(found, true), rel=1e-6)
+    assert loss.item() == pytest.approx(smooth_l1(found, true), rel=1e-6)
     loss.backward()
     assert tensor.grad is not None
     for i, j in [(0, 0), (3, 2), (4, 3)]:
@@ -304,7 +304,7 @@ def test_unlabelled_pictures_do_not_count() -> None:
     outputs = torch.tensor([[0.6, 0.5], [9.0, 9.0], [9.0, 9.0]], requires_grad=True)
     batch = Batch(torch.zeros(3, 3, 8, 8), labels, nothing, nothing, np.zeros((3, 8)))
     loss = annotated_points(outputs, batch)
-    assert float(loss) == pytest.approx((0.1 - losses.BETA / 2) / 2)
+    assert loss.item() == pytest.approx((0.1 - losses.BETA / 2) / 2)
     (gradient,) = torch.autograd.grad(loss, outputs)
     assert torch.isfinite(gradient).all() and not gradient[1:].any()
 

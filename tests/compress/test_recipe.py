@@ -9,6 +9,7 @@ import pytest
 from compress.data.targets import PointColumns
 from compress.errors import UserError
 from compress.input_spec import BOX
+from compress.pipeline.recipe import is_pipeline, load_pipeline_recipe
 from compress.recipe import Recipe, load_recipe
 from tests.conftest import POINTS, tiny_recipe
 
@@ -95,6 +96,7 @@ def test_what_is_for_the_other_task_is_refused(write_recipe: Write, tmp_path: Pa
         ({"box": ["x", "y", "w"]}, "data.box: "),
         ({"points": POINTS, "box": ["x", "y", "w", "h"]}, "give points or a box"),
         ({"points": POINTS, "label_column": "whale"}, "label_column is for classes"),
+        ({"points": {name: ["x", "y"] for name in BOX}}, "these two points are a box"),
     ],
 )
 def test_faults_of_points(
@@ -265,7 +267,10 @@ def test_recipes_of_the_project_are_right() -> None:
     recipes = sorted(Path(__file__).parents[2].glob("recipes/**/*.yaml"))
     assert len(recipes) >= 3
     for path in recipes:
-        assert load_recipe(path).candidates
+        if is_pipeline(path):
+            assert load_pipeline_recipe(path)[1]
+        else:
+            assert load_recipe(path).candidates
 
 
 def test_schema_knows_the_steps() -> None:

@@ -20,17 +20,12 @@ ALL = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
 PIPELINES = [path for path in ALL if is_pipeline(path)]
 RECIPES = [path for path in ALL if path.parent.name == "recipes" and path not in PIPELINES]
 FEW = {"individuals": 4, "pictures": 72}
+CROPS = {"width": 160, "height": 128, "size": 40}
 SMALL_DATA = {
     "teachers.synthetic_whales:heads": {**FEW, "unlabelled": 8, "size": 32},
-    "teachers.synthetic_whales:frames": {**FEW, "unlabelled": 8, "width": 96, "height": 64},
     "teachers.whale_frames:frames": {**FEW, "unlabelled": 8, "width": 96, "height": 64},
-    "teachers.whale_frames:synthetic_head_crops": {**FEW, "width": 160, "height": 128, "size": 40},
-    "teachers.whale_frames:synthetic_aligned_heads": {
-        **FEW,
-        "width": 160,
-        "height": 128,
-        "size": 40,
-    },
+    "teachers.whale_frames:synthetic_head_crops": {**FEW, **CROPS},
+    "teachers.whale_frames:synthetic_aligned_heads": {**FEW, **CROPS},
 }
 
 

@@ -105,6 +105,8 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
+        if tag == "wbr":  # only a place where a name may break
+            return
         self._tag = tag
         named = dict(attrs)
         named_targets = [
@@ -497,8 +499,8 @@ def test_int8_and_limit_are_columns_of_a_step_that_has_them(tmp_path):
     assert [cells(line) for line in lines[heading + 2 : heading + 4]] == [measured, nothing]
     assert "| layer | change | ms before | ms after | kept |" in lines
     html = (tmp_path / "report.html").read_text()
-    assert html.count('<th scope="col" class="number">ms in int8</th>') == 1
-    assert html.count('<th scope="col" class="number">% of limit</th>') == 1
+    assert html.count('<button type="button">ms in int8</button>') == 1
+    assert html.count('<button type="button">% of limit</button>') == 1
     assert '<td class="number">0.431</td>' in html and '<td class="number">82.3</td>' in html
 
 

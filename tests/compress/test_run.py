@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from filelock import FileLock
 from rich.console import Console
 from safetensors.torch import load_file
+from scipy import stats
 
 import compress.stages.teacher_outputs
 from compress.errors import UserError
@@ -76,8 +78,18 @@ def test_rows(finished: tuple[Path, list[Result]]) -> None:
         assert (out / row.artifact.path).is_file()
         assert (out / row.artifact.path).stat().st_size == row.artifact.size_bytes
         assert row.accuracy.pictures == 9
-        assert [x.batch for x in row.latency] == [1, 2]
+        assert [x.batch for x in row.latency] == [1, 2, 3]
         assert row.peak_memory_bytes and row.peak_memory_bytes > 10**7
+        assert row.cold_start_s and row.cold_start_s > 0
+        assert len(row.accuracy.answers) == sum(x.pictures for x in row.accuracy.slices) == 9
+        assert any("Timed in 2 processes only" in x for x in row.latency[0].warnings)
+    same = np.equal(teacher.accuracy.answers, student.accuracy.answers)
+    assert student.accuracy.agreement == same.mean() and teacher.accuracy.agreement is None
+    lost = stats.binomtest(
+        sum(map(str.__lt__, teacher.accuracy.correct, student.accuracy.correct)),
+        sum(map(str.__ne__, teacher.accuracy.correct, student.accuracy.correct)) or 1,
+    )
+    assert student.accuracy.drop_p_value == pytest.approx(lost.pvalue)
     assert student.speedup and student.speedup.runtime == "onnxruntime"
     assert student.speedup_as_served and student.speedup_as_served.runtime == "torch"
     assert teacher.speedup is None and teacher.speedup_as_served is not None
@@ -312,7 +324,7 @@ def only_training(stage, store, context):
         work(stage, store, context)
 compress.run.run_stage = only_training
 compress.run._result = lambda *_: None
-compress.run._with_comparisons = lambda results: sys.exit(0)
+compress.run.with_comparisons = lambda results: sys.exit(0)
 recipe = load_recipe(Path(sys.argv[1]))
 print("started", flush=True)
 compress.run.run_recipe(recipe, Path(sys.argv[2]), Progress(Console(quiet=True)), "")

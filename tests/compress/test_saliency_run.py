@@ -171,10 +171,10 @@ def test_the_table_says_how_sure_it_is() -> None:
     row = result("student").model_copy(update={"saliency": saliency(2, 0.5)})
     part = saliency_part([result("teacher", role="teacher"), row])
     assert part is not None
-    shown = ["40.0 (30.0 to 50.0)", "20.0", "2.00× (1.50 to 2.50)", "at the box", "7 of 8"]
+    shown = ["40.0 (30.0 to 50.0)", "20.0", "2.00× (1.50 to 2.50)", "more", "7 of 8"]
     assert part.rows == [["student in onnxruntime", "Grad-CAM", *shown]]
-    assert verdict(around(1.2, 0.5)) == "not told from an even map"
-    assert verdict(around(0.4, 0.2)) == "past the box"
+    assert verdict(around(1.2, 0.5)) == "not told apart"
+    assert verdict(around(0.4, 0.2)) == "less"
 
 
 def test_names_and_pictures_are_text_and_nothing_else(tmp_path: Path) -> None:

@@ -1,0 +1,28 @@
+"""An ONNX file in the place of a torch network: it can be asked, and it cannot be changed."""
+
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from compress.runtimes.onnxruntime import OnnxSession
+
+BUILDER = "onnx"  # of a candidate whose network is the file that it deploys
+
+
+class OnnxNetwork(nn.Module):
+    """float32 pictures (n, 3, height, width) to float32 logits (n, classes); has no weights."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    @cached_property
+    def session(self) -> OnnxSession:
+        """Loaded when it is first asked: some only want the file."""
+        return OnnxSession(self.path, torch.get_num_threads())
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        asked = pictures.detach().float().cpu().contiguous().numpy()
+        return torch.from_numpy(self.session.run(asked)).to(pictures.device)

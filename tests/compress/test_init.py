@@ -1,0 +1,255 @@
+"""`compress init`: what it looks at, what it refuses, and that the recipe it writes is right."""
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torchvision.models import resnet18
+
+from compress.cli.init import init
+from compress.errors import UserError
+from compress.init import METHODS, Answers, Schedule, write_recipe
+from compress.own_model import Pictures, look_at_pictures
+from compress.recipe import chosen, load_recipe
+from tests.conftest import CLASSES
+
+Init = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a network for the three classes of `shapes`, with their names."""
+    path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
+    named = {"classes": '["bar", "cross", "dot"]'}
+    save_file(resnet18(num_classes=len(CLASSES)).state_dict(), path, named)
+    return path
+
+
+@pytest.fixture(scope="module")
+def onnx_file(weights: Path) -> Path:
+    path = weights.with_name("small.onnx")
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, len(CLASSES)))
+    torch.onnx.export(model.eval(), (torch.zeros(1, 3, 32, 32),), path, dynamo=True, verbose=False)
+    return path
+
+
+@pytest.fixture
+def make(tmp_path: Path, shapes: Path, weights: Path) -> Init:
+    """Runs init with good answers, over which a test has its own, and no terminal."""
+
+    def run(name: str = "mine.yaml", **changes: object) -> Path:
+        good = {
+            "teacher": "torchvision.models:resnet18",
+            "weights": str(weights),
+            "data": str(shapes),
+            "image_size": "32",
+        }
+        init(tmp_path / name, **(good | changes))  # type: ignore[arg-type]
+        return tmp_path / name
+
+    return run
+
+
+def test_the_recipe_says_what_was_answered(make: Init, shapes: Path, weights: Path) -> None:
+    path = make(methods=",".join(METHODS), speedup="6", max_accuracy_drop="0.005", std="1,1,0.5")
+    recipe = load_recipe(path)
+    assert recipe.teacher.weights == str(weights) and recipe.teacher.image_size == 32
+    assert recipe.teacher.std == [1, 1, 0.5] and recipe.data.path == str(shapes)
+    assert recipe.budget is not None and recipe.budget.speedup == 6
+    steps = {name: [chosen(s)[0] for s in chain] for name, chain in recipe.candidates.items()}
+    assert steps == {
+        "int8": ["quantize"],
+        "shufflenet_v2_x1_0": ["distill"],
+        "mobilenet_v3_large": ["distill"],
+        "pruned": ["prune", "distill"],
+        "pruned_int8": ["prune", "distill", "quantize"],
+        "factorized": ["factorize", "distill"],
+    }
+    assert chosen(recipe.candidates["int8"][0])[1].max_accuracy_drop == 0.005
+    distill = chosen(recipe.candidates["shufflenet_v2_x1_0"][0])[1]
+    assert distill.unlabelled and distill.train.epochs == 100 and distill.train.batch_size == 8
+
+
+@settings(max_examples=20)
+@given(
+    methods=st.sets(st.sampled_from(list(METHODS)), min_size=1),
+    speedup=st.floats(0.1, 100),
+    name=st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), min_size=1, max_size=20),
+    unlabelled=st.integers(0, 10**6),
+)
+def test_every_choice_makes_a_recipe(
+    tmp_path_factory: pytest.TempPathFactory,
+    methods: set[str],
+    speedup: float,
+    name: str,
+    unlabelled: int,
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    data = folder / "pictures" / name
+    pictures = Pictures(CLASSES, 100, unlabelled, None)
+    answers = Answers(
+        "timm:resnet50", "torchvision:x", name, data, pictures, 64,
+        (0.5, 0.5, 0.5), (1.0, 1.0, 1.0), tuple(methods), speedup, 0.0,
+    )  # fmt: skip
+    write_recipe(answers, folder / "-a name?.yaml")
+    recipe = load_recipe(folder / "-a name?.yaml")
+    assert recipe.data.path == str(data.resolve())
+    assert recipe.teacher.only == name and recipe.name == "a_name_"
+
+
+def test_every_line_that_is_likely_to_change_says_why(make: Init) -> None:
+    text = make(methods=",".join(METHODS)).read_text("utf-8")
+    keys = "seed device path fit weights image_size mean max_accuracy_drop student control loss "
+    keys += "hard_weight views unlabelled epochs lr speedup time runtimes validation_fraction"
+    for key in keys.split():
+        lines = [line for line in text.splitlines() if line.strip(" -").startswith(f"{key}:")]
+        assert lines and all(" # " in line for line in lines), key
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data": None, "weights": None}, "no terminal to ask on: give --weights, --data"),
+        ({"teacher": "resnet18"}, "torchvision.models:resnet18"),
+        ({"teacher": "torchvision.models:resnet19"}, "Did you mean resnet1"),
+        ({"teacher": "os:system"}, "is refused"),
+        ({"teacher": "torchvision.models:resnet34"}, "do not fit the model: 80 missing"),
+        ({"teacher": "nothing.onnx"}, "no file at nothing.onnx"),
+        ({"weights": "nothing.pt"}, "--weights: no file at nothing.pt"),
+        ({"data": "nothing"}, "No data at nothing"),
+        ({"image_size": "4"}, "no whole number from 8 to 2048"),
+        ({"mean": "1,2"}, "give three numbers"),
+        ({"std": "1,0,1"}, "must be above zero"),
+        ({"methods": "prune,magic"}, "--methods: magic: choose of shufflenet"),
+        ({"speedup": "-1"}, "must be above zero"),
+        ({"max_accuracy_drop": "2"}, "no fraction from 0 to 1"),
+        ({"max_accuracy_drop": "nan"}, "is no number"),
+    ],
+)
+def test_wrong_answers_are_refused(
+    make: Init, tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        make(**changes)
+    assert said in str(caught.value)
+    assert not (tmp_path / "mine.yaml").exists()
+
+
+def test_nothing_is_overwritten_unasked(make: Init) -> None:
+    path = make()
+    path.write_text("mine")
+    with pytest.raises(UserError, match="--force"):
+        make()
+    assert path.read_text() == "mine"
+    make(force=True)
+    assert load_recipe(path).name == "mine"
+
+
+def test_weights_of_other_classes(make: Init, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    save_file(resnet18(num_classes=10).state_dict(), other)
+    with pytest.raises(UserError, match=r"Train fc anew on these 3 classes.*--retrain-last"):
+        make(weights=str(other))
+    with pytest.raises(UserError, match="weights of other classes"):
+        make(weights=str(other), retrain_last=False)
+    teacher = load_recipe(make(weights=str(other), retrain_last=True)).teacher
+    assert teacher.only == "fc" and teacher.train is not None
+    named = load_recipe(
+        make("b.yaml", weights="torchvision:ResNet18_Weights.IMAGENET1K_V1", retrain_last=True)
+    )
+    assert named.teacher.only == "fc"
+    save_file(resnet18(num_classes=3).state_dict(), other, {"classes": '["a", "b", "c"]'})
+    with pytest.raises(UserError, match="3 only in the data"):
+        make("c.yaml", weights=str(other))
+
+
+def test_an_onnx_file(make: Init, onnx_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = load_recipe(make(teacher=str(onnx_file), weights=None, image_size=None))
+    assert recipe.teacher.onnx == str(onnx_file) and recipe.teacher.image_size == 32
+    assert "3 outputs: they fit" in capsys.readouterr().out
+    for changes, said in (
+        ({"image_size": "64"}, "give --image-size 32"),
+        ({"methods": "prune"}, "an ONNX file cannot be changed"),
+        ({"weights": "x"}, "holds its own"),
+    ):
+        with pytest.raises(UserError, match=said):
+            make("other.yaml", **({"teacher": str(onnx_file), "weights": None} | changes))
+
+
+def test_a_network_that_cannot_be_pruned(make: Init, tmp_path: Path) -> None:
+    from torchvision.models import shufflenet_v2_x0_5
+
+    path = tmp_path / "shuffle.safetensors"
+    save_file(shufflenet_v2_x0_5(num_classes=3).state_dict(), path)
+    with pytest.raises(UserError, match="Distil into a narrower student"):
+        make(teacher="torchvision.models:shufflenet_v2_x0_5", weights=str(path), methods="prune")
+
+
+@given(st.integers(1, 10**7))
+def test_schedules(pictures: int) -> None:
+    schedule = Schedule.of(pictures)
+    assert 8 <= schedule.batch_size <= 64 and 10 <= schedule.epochs <= 100
+    assert schedule.batch_size == 8 or pictures // schedule.batch_size >= 16
+    longer = Schedule.of(2 * pictures)
+    assert longer.epochs <= schedule.epochs and longer.views <= schedule.views
+    assert longer.batch_size >= schedule.batch_size
+    assert 7e-4 <= float(schedule.lr()) <= 2e-3
+
+
+def test_what_is_said_of_pictures(shapes: Path) -> None:
+    found = look_at_pictures(shapes)
+    assert (found.judged, found.training) == (7, 36 - 7 + 6)
+    assert "36 labelled of 3 classes (bar, cross, dot), 6 unlabelled" in found.describe()
+
+
+def on_terminal(arguments: Sequence[object], typed: Sequence[str], cwd: Path) -> tuple[int, str]:
+    """Runs the command with a terminal on which each line is typed when a question ends in ': '."""
+    here, there = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "compress", "init", *map(str, arguments)],
+        stdin=there, stdout=there, stderr=there, cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    os.close(there)
+    shown, answers = b"", list(typed)
+    while True:
+        try:
+            part = os.read(here, 4096)
+        except OSError:  # how Linux says that the other side is closed
+            break
+        shown += part
+        if answers and shown.rstrip(b"\x1b[0m").endswith((b": ", b"]: ")):
+            os.write(here, answers.pop(0).encode() + b"\n")
+    os.close(here)
+    return process.wait(), shown.decode()
+
+
+def test_questions_on_a_terminal(tmp_path: Path, shapes: Path, weights: Path) -> None:
+    typed = [
+        "resnet18",  # not understood: asked again
+        "torchvision.models:resnet18", str(weights), str(shapes), "32", "", "", "quantize", "3", "",
+    ]  # fmt: skip
+    code, shown = on_terminal(["mine.yaml"], typed, tmp_path)
+    assert code == 0, shown
+    assert "torchvision.models:resnet18, timm:resnet18?" in " ".join(shown.split())
+    assert "compress check mine.yaml" in shown
+    recipe = load_recipe(tmp_path / "mine.yaml")
+    assert list(recipe.candidates) == ["int8"]
+    assert recipe.budget is not None
+    assert (recipe.budget.speedup, recipe.budget.max_accuracy_drop) == (3, 0.02)
+    checked = subprocess.run(
+        [sys.executable, "-m", "compress", "check", "mine.yaml"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stderr
+    assert "mine.yaml is right" in checked.stdout

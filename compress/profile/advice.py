@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from compress.profile.layers import LAYOUT
 from compress.profile.limits import reach
 from compress.profile.network import LINEAR
-from compress.profile.records import BETWEEN, OTHERWISE_THE_SAME, Gain, Layer, Part, Profile
+from compress.profile.records import BETWEEN, NMS, OTHERWISE_THE_SAME, Gain, Layer, Part, Profile
 from compress.report.units import percent, significant, times_interval
 
 MOST = 0.6  # share of the time that the bottleneck is to hold
@@ -35,14 +35,14 @@ def _cheap_win(profile: Profile) -> Iterator[str]:
     free = max((g for g in won if not g.but), key=lambda g: g.ratio.value, default=None)
     best = max(won, key=lambda g: g.ratio.value, default=None)
     if free:
-        yield f"Before any compression: {_says(free)}."
+        yield f"Before any compression, {free.change}: {_times(free)}."
     if best and best.but:
-        yield f"{_says(best, capital=True)}, but it {best.but}: check its answers first."
+        change = best.change[0].upper() + best.change[1:]
+        yield f"{change}: {_times(best)}, but it {best.but}: check its answers first."
 
 
-def _says(gain: Gain, capital: bool = False) -> str:
-    change = gain.change[0].upper() + gain.change[1:] if capital else gain.change
-    return f"{change} the model is {times_interval(gain.ratio)} as fast as {gain.against}"
+def _times(gain: Gain) -> str:
+    return f"{times_interval(gain.ratio)} as fast as {gain.against}"
 
 
 def shortest_run(blocks: Sequence[tuple[str, float]], share: float) -> tuple[int, int]:
@@ -167,7 +167,7 @@ def _detector(profile: Profile) -> Iterator[str]:
         return
     backbone = seconds["backbone"]
     regions = sum(s for name, s in seconds.items() if name not in ("backbone", "transform"))
-    nms = sum(part.seconds for part in _all(profile.root) if part.name.startswith("non-maximum"))
+    nms = sum(part.seconds for part in _all(profile.root) if part.name == NMS)
     if backbone > regions:
         yield (
             f"It is the backbone: {percent(backbone / total)} % of the time, the region part "

@@ -96,7 +96,7 @@ def _merged(runs: Sequence[_Run]) -> list[_Run]:
 
 
 def tree(model: str, layers: Sequence[Layer], whole_s: float) -> Part:
-    """The network with its blocks, their parts and layers; what is missing is between them."""
+    """The network with its blocks, their parts and layers; what `whole_s` lacks is between them."""
     parts = []
     for block, members in groupby(layers, key=lambda layer: layer.block):
         inside = _parts(list(members), block.split(" to ")[0].count(".") + 1)

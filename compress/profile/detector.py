@@ -19,12 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from compress.measure.processes import others_cpu_s
-from compress.profile.records import BETWEEN, Part
+from compress.profile.records import BETWEEN, NMS, Part
 
-DEPTH = 3  # of the modules that are timed: backbone.body.layer1
+DEPTH = 4  # of the modules that are timed: backbone.fpn.inner_blocks.0
 CALLS, LEAST_S = 8, 4.0
 WATCHED = 3  # calls for non-maximum suppression
-NMS = "non-maximum suppression"
 
 Path = tuple[str, ...]  # a module and those that called it, by name, outermost first
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from compress.results import Interval, Machine
 
 BETWEEN = "between the layers"
+NMS = "non-maximum suppression"
 OTHERWISE_THE_SAME = "otherwise the same"  # what a gain of the base's own is measured against
 
 

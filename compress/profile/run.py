@@ -4,26 +4,30 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from compress.measure.conditions import QUIET_CORES
 from compress.measure.kernels import time_kernels
 from compress.measure.machine import machine, usable_threads
 from compress.measure.processes import Timed
 from compress.profile.advice import advice
-from compress.profile.audit import BF16_FLAGS, Change, audit_of
+from compress.profile.audit import Change, audit_of
 from compress.profile.blocks import in_blocks, tree
 from compress.profile.layers import layers_of
 from compress.profile.limits import measure_limits
 from compress.profile.network import read_network
-from compress.profile.records import Profile
+from compress.profile.records import Audit, Profile
 from compress.profile.target import Built, as_deployed, built, is_file
+from compress.profile.variants import (
+    candidate_of,
+    fewer_proposals,
+    in_torch,
+    other_runtimes,
+    saved_in,
+)
 from compress.results import Machine
 from compress.runtimes import open_session, runtime_for
 
 OFF = 0.05  # share by which the parts may miss the whole without a word
-ROUNDS = "rounds to 3 digits"  # what bfloat16 does
-FEWER = 4  # times fewer proposals, which a detector is tried with
 
 Say = Callable[[str], None]
 
@@ -70,7 +74,7 @@ class _Job:
     machine: Machine
     say: Say
 
-    def audit(self, base: Timed, base_says: str, changes: Sequence[Change]) -> Any:
+    def audit(self, base: Timed, base_says: str, changes: Sequence[Change]) -> Audit | None:
         """None where the user wants none."""
         if not self.settings.audit:
             return None
@@ -92,7 +96,7 @@ def _of_file(job: _Job, path: Path, folder: Path) -> Profile:
     file = as_deployed(path, job.settings.size, job.settings.batch, folder)
     runtime = runtime_for(file)
     base = Timed(file, runtime)
-    audit = (base, runtime, [*_other_runtimes(job.machine, file, runtime)])
+    audit = (base, runtime, [*other_runtimes(job.machine, file, runtime)])
     return _layer_by_layer(job, path.name, file, runtime, False, audit)
 
 
@@ -101,14 +105,14 @@ def _of_built(job: _Job, network: Built, folder: Path) -> Profile:
     from compress.export import export_onnx
 
     check_forward(network.model, network.spec, network.builder)
-    saved, file = _saved(network, {}, folder / "torch"), folder / "model.onnx"
+    saved, file = saved_in(folder / "torch", network), folder / "model.onnx"
     job.say("Exporting to ONNX")
-    export_onnx(_candidate(network, {}), file)
+    export_onnx(candidate_of(network), file)
     base = Timed(saved, "torch-contiguous")
     changes = [
-        *_in_torch(job.machine, saved),
+        *in_torch(job.machine, saved),
         Change("in onnxruntime", Timed(file, "onnxruntime")),
-        *_other_runtimes(job.machine, file, "onnxruntime"),
+        *other_runtimes(job.machine, file, "onnxruntime"),
     ]
     audit = (base, "torch eager", changes)
     return _layer_by_layer(job, job.model, file, "onnxruntime", True, audit)
@@ -145,7 +149,8 @@ def _layer_by_layer(
         whole_s=timing.whole_s,
         profiled_s=timing.profiled_s,
         disturbance_cores=timing.disturbance_cores,
-        root=tree(name, layers, timing.whole_s),
+        # Where the calls with the profile were faster, by chance, theirs are the gaps.
+        root=tree(name, layers, min(timing.whole_s, timing.profiled_s)),
         layers=layers,
         limits=measure_limits(sorted(precisions), job.threads, working_set),
         audit=job.audit(*audit),
@@ -160,13 +165,9 @@ def _of_detector(job: _Job, network: Built, folder: Path) -> Profile:
     timing = time_detector(network.model, size, job.settings.batch, job.threads)
     job.say("Measuring the machine's limits")
     weights = sum(p.numel() * p.element_size() for p in network.model.parameters())
-    saved = _saved(network, {}, folder / "torch")
-    changes = _in_torch(job.machine, saved)
-    if rpn := getattr(network.model, "rpn", None):
-        all_, fewer = rpn.post_nms_top_n(), rpn.post_nms_top_n() // FEWER
-        file = _saved(network, {"rpn_post_nms_top_n_test": fewer}, folder / "fewer")
-        says = f"{fewer} proposals instead of {all_}"
-        changes.append(Change(says, Timed(file, "torch-contiguous"), but="may miss objects"))
+    saved = saved_in(folder / "torch", network)
+    changes = in_torch(job.machine, saved)
+    changes += fewer_proposals(network, folder / "fewer")
     return Profile(
         model=job.model,
         runtime="torch eager",
@@ -186,65 +187,22 @@ def _of_detector(job: _Job, network: Built, folder: Path) -> Profile:
     )
 
 
-def _candidate(network: Built, more: dict[str, Any]) -> Any:
-    from compress.candidate import Candidate
-
-    settings = network.settings | more
-    return Candidate(network.model, network.builder, settings, network.spec, (network.builder,))
-
-
-def _saved(network: Built, more: dict[str, Any], folder: Path) -> Path:
-    """The network in a file that a fresh process loads; `more` settings when it builds it."""
-    from compress.candidate import FILE
-    from compress.stage import Stage
-
-    folder.mkdir()
-    _candidate(network, more).save(folder, Stage("profile", "profile", 1, {}))
-    return folder / FILE
-
-
-def _in_torch(here: Machine, saved: Path) -> list[Change]:
-    changes = [Change("channels_last in torch", Timed(saved, "torch"))]
-    if _has_bfloat16(here):
-        file = Timed(saved, "torch-bf16")
-        changes.append(Change("channels_last and bfloat16 in torch", file, but=ROUNDS))
-    return changes
-
-
-def _other_runtimes(here: Machine, file: Path, runtime: str) -> list[Change]:
-    changes = []
-    if "openvino" in here.versions:
-        if runtime != "openvino":
-            changes.append(Change("in OpenVINO", Timed(file, "openvino")))
-        if _has_bfloat16(here):
-            rounded = Timed(file, "openvino-bf16")
-            changes.append(Change("in OpenVINO with bfloat16", rounded, but=ROUNDS))
-    return changes
-
-
-def _has_bfloat16(here: Machine) -> bool:
-    return bool(set(BF16_FLAGS) & set(here.cpu_flags))
-
-
 def _notes(found: Profile) -> list[str]:
     """What casts doubt on the numbers."""
     notes = []
-    off = found.profiled_s / found.whole_s - 1
-    if abs(off) > OFF:
-        each = (found.profiled_s - found.whole_s) / max(1, len(found.layers))
-        what = (
-            f"with the runtime's profile a call took {100 * abs(off):.0f} % "
-            f"{'longer' if off > 0 else 'less'} than without"
-        )
-        if off > 0 and found.layers:
-            what += (
-                f" ({1e6 * each:.1f} µs a layer, which reading the clock costs). It was taken off: "
-                "first what is between the layers, then the same from each layer"
-            )
-        notes.append(f"{what}.")
-    if abs(missing := found.root.seconds / found.whole_s - 1) > OFF:
+    cost = found.profiled_s / found.whole_s - 1
+    if cost > OFF and found.layers:
+        each = 1e6 * (found.profiled_s - found.whole_s) / len(found.layers)
         notes.append(
-            f"The parts add up to {100 * missing:+.0f} % of the whole: the machine was disturbed."
+            f"With the runtime's profile a call took {100 * cost:.0f} % longer than without "
+            f"({each:.1f} µs a layer). That was taken off: first what is between the layers, then "
+            "the same from each layer."
+        )
+    share = found.root.seconds / found.whole_s
+    if abs(share - 1) > OFF:
+        notes.append(
+            f"The parts add up to {100 * share:.0f} % of a call that is timed as a whole: the "
+            "machine was not the same in both. Measure again."
         )
     if found.disturbance_cores > QUIET_CORES:
         notes.append(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from compress.profile.limits import reach
-from compress.profile.records import BETWEEN, Fact, Gain, Layer, Limits, Part, Profile
+from compress.profile.records import BETWEEN, NMS, Fact, Gain, Layer, Limits, Part, Profile
 from compress.report.pipeline import Grid
 from compress.report.units import NONE, count, megabytes, ms, percent, significant, times_interval
 
@@ -12,6 +12,8 @@ NOTE = (
     "of limit: the least time in which this machine does such work, over the time taken. Above "
     "100 %: the data still lay in a nearer cache than the limit was measured in."
 )
+LEAST_BYTES = 10_000  # of weights, for a block to have some
+DEEPEST = 3  # level of a detector's parts that a terminal shows
 _WORK = ("ms", "time %", "GMAC", "MB moved", "GMAC/s", "of limit %", "bound by")
 _SUFFIX = {"float32": "", "float16": " f16", "bfloat16": " bf16", "binary": " 1 bit"}
 
@@ -95,7 +97,7 @@ def _grouped(
 
 def _size_of(layers: Sequence[Layer]) -> list[str]:
     weights = sum(layer.weight_bytes for layer in layers)
-    return [str(len(layers)), megabytes(weights) if weights else NONE]
+    return [str(len(layers)), megabytes(weights) if weights >= LEAST_BYTES else NONE]
 
 
 def _layers(profile: Profile, most: int | None) -> Grid:
@@ -157,7 +159,8 @@ def _parts(profile: Profile, everything: bool) -> Grid:
             f"{100 * rate / limit.value:.0f}" if rate and limit else NONE,
         ]
         for inner in part.parts:
-            if everything or depth == 0 or inner.seconds >= LEAST_SHARE * whole_s:
+            large = depth < DEEPEST and inner.seconds >= LEAST_SHARE * whole_s
+            if everything or large or depth == 0 or inner.name == NMS:
                 yield from rows(inner, depth + 1)
 
     return Grid(

@@ -39,6 +39,7 @@ RUNTIMES = ("onnxruntime", "openvino")
 
 @pytest.fixture(autouse=True)
 def few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "ATTEMPTS", 1)
     monkeypatch.setattr(kernels, "TURNS", 2)
     monkeypatch.setattr(kernels, "TURN_S", 0.002)
 

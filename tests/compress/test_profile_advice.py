@@ -15,7 +15,7 @@ from compress.profile.advice import advice, shortest_run
 from compress.profile.audit import BASE, Change, gains_of
 from compress.profile.layers import LAYOUT
 from compress.profile.page import html
-from compress.profile.records import BETWEEN, Audit, Fact, Layer, Part, Profile
+from compress.profile.records import BETWEEN, NMS, Audit, Fact, Layer, Part, Profile
 from compress.profile.run import _notes as notes
 from compress.profile.show import WIDTH, show
 from compress.profile.tables import tables
@@ -96,18 +96,17 @@ def test_the_cheap_win_comes_first_if_it_is_one() -> None:
     ]
     said = advice(of_layers([layer()], audit=Audit(facts=[], gains=gains)))
     assert said[0] == (
-        "Before any compression: in OpenVINO the model is 1.30× (1.20 to 1.40) as fast as torch "
-        "eager."
+        "Before any compression, in OpenVINO: 1.30× (1.20 to 1.40) as fast as torch eager."
     )
     assert said[1] == (
-        "In bfloat16 the model is 1.60× (1.50 to 1.70) as fast as torch eager, but it rounds to 3 "
-        "digits: check its answers first."
+        "In bfloat16: 1.60× (1.50 to 1.70) as fast as torch eager, but it rounds to 3 digits: "
+        "check its answers first."
     )
     assert len(advice(of_layers([layer()], audit=Audit(facts=[], gains=gains[1::2])))) == 1
 
 
 def detector(backbone_s: float) -> Profile:
-    nms = Part(name="non-maximum suppression", seconds=0.1)
+    nms = Part(name=NMS, seconds=0.1)
     rpn = Part(name="rpn", seconds=0.5, parts=(nms, Part(name="rest of rpn", seconds=0.4)))
     parts = (
         Part(name="transform", seconds=0.1),
@@ -138,7 +137,7 @@ def test_doubts_are_said() -> None:
     first, second = notes(slow)
     assert "20 % longer" in first and "2000.0 µs a layer" in first
     assert "0.7 cores" in second
-    assert "add up to -50 %" in notes(found.model_copy(update={"whole_s": 0.02}))[-1]
+    assert "add up to 50 %" in notes(found.model_copy(update={"whole_s": 0.02}))[-1]
     assert "random weights" in notes(detector(3.0))[0]
 
 

@@ -25,10 +25,11 @@ from compress.measure.layers import LayerShape, chain_model
 from compress.measure.machine import machine
 from compress.profile import audit, detector
 from compress.profile.audit import facts_of
-from compress.profile.detector import NMS, time_detector
-from compress.profile.records import BETWEEN, Part
-from compress.profile.run import Settings, _saved, profile
+from compress.profile.detector import time_detector
+from compress.profile.records import BETWEEN, NMS, Part
+from compress.profile.run import Settings, profile
 from compress.profile.target import as_deployed, built
+from compress.profile.variants import fewer_proposals, saved_in
 from compress.runtimes import open_session
 from tests.compress.profiles import LIMITS
 
@@ -41,6 +42,7 @@ CHAIN = (
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limits are measured in test_profile.py."""
+    monkeypatch.setattr(kernels, "ATTEMPTS", 1)
     monkeypatch.setattr(kernels, "TURNS", 2)
     monkeypatch.setattr(kernels, "TURN_S", 0.002)
     monkeypatch.setattr(audit, "PROCESSES", (1, 1))
@@ -84,7 +86,7 @@ def test_a_builder_is_exported_and_compared_with_torch() -> None:
 
 def test_torch_computes_the_same_in_every_variant(tmp_path: Path) -> None:
     network = built("torchvision.models:shufflenet_v2_x0_5", 32, ())
-    path = _saved(network, {}, tmp_path / "torch")
+    path = saved_in(tmp_path / "torch", network)
     pictures = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
     contiguous, channels_last, bfloat16 = (
         open_session(path, runtime, 1).run(pictures)
@@ -109,8 +111,9 @@ def test_a_detector_is_split_into_backbone_and_regions() -> None:
 def test_a_detector_runs_from_its_file_with_fewer_proposals(tmp_path: Path) -> None:
     network = built(DETECTOR, 64, ())
     assert network.detector
-    path = _saved(network, {"rpn_post_nms_top_n_test": 37}, tmp_path / "fewer")
-    session = open_session(path, "torch-contiguous", 1)
+    (change,) = fewer_proposals(network, tmp_path / "fewer")
+    assert change.says == "with 37 proposals instead of 150"
+    session = open_session(change.timed.path, change.timed.runtime, 1)
     assert session.run(np.zeros((1, 3, 64, 64), np.float32)).shape[1:] == (4,)  # boxes
     assert session.model.rpn.post_nms_top_n() == 37  # type: ignore[attr-defined]
 

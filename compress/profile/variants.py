@@ -1,0 +1,69 @@
+"""What the audit tries: the same network in other settings and runtimes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compress.measure.processes import Timed
+from compress.profile.audit import BF16_FLAGS, Change
+from compress.profile.target import Built
+from compress.results import Machine
+
+if TYPE_CHECKING:
+    from compress.candidate import Candidate
+
+ROUNDS = "rounds to 3 digits"  # what bfloat16 does
+FEWER = 4  # times fewer proposals
+
+
+def candidate_of(network: Built, **more: Any) -> "Candidate":
+    """The network as the exporter takes it; `more` are further settings of its builder."""
+    from compress.candidate import Candidate
+
+    settings = network.settings | more
+    return Candidate(network.model, network.builder, settings, network.spec, (network.builder,))
+
+
+def saved_in(folder: Path, network: Built, **more: Any) -> Path:
+    """A file that a fresh process loads the network from."""
+    from compress.candidate import FILE
+    from compress.stage import Stage
+
+    folder.mkdir()
+    candidate_of(network, **more).save(folder, Stage("profile", "profile", 1, {}))
+    return folder / FILE
+
+
+def in_torch(here: Machine, saved: Path) -> list[Change]:
+    """Other memory layout, other precision."""
+    changes = [Change("channels_last in torch", Timed(saved, "torch"))]
+    if _has_bfloat16(here):
+        file = Timed(saved, "torch-bf16")
+        changes.append(Change("channels_last and bfloat16 in torch", file, but=ROUNDS))
+    return changes
+
+
+def other_runtimes(here: Machine, file: Path, runtime: str) -> list[Change]:
+    """OpenVINO, where it is installed and not what the file runs in anyway."""
+    changes = []
+    if "openvino" in here.versions:
+        if runtime != "openvino":
+            changes.append(Change("in OpenVINO", Timed(file, "openvino")))
+        if _has_bfloat16(here):
+            rounded = Timed(file, "openvino-bf16")
+            changes.append(Change("in OpenVINO with bfloat16", rounded, but=ROUNDS))
+    return changes
+
+
+def fewer_proposals(network: Built, folder: Path) -> list[Change]:
+    """A detector with region proposals that passes fewer of them on to its heads."""
+    rpn: Any = getattr(network.model, "rpn", None)
+    if rpn is None:
+        return []
+    fewer = rpn.post_nms_top_n() // FEWER
+    file = Timed(saved_in(folder, network, rpn_post_nms_top_n_test=fewer), "torch-contiguous")
+    says = f"with {fewer} proposals instead of {rpn.post_nms_top_n()}"
+    return [Change(says, file, but="may miss objects")]
+
+
+def _has_bfloat16(here: Machine) -> bool:
+    return bool(set(BF16_FLAGS) & set(here.cpu_flags))

@@ -111,11 +111,12 @@ def _layers(profile: Profile, most: int | None) -> Grid:
             layer.name,
             operation(layer),
             "×".join(map(str, layer.output_shape[1:])),
-            *_work([layer], profile),
+            *_work([layer], profile, unit=1e6),
         ]
         for layer in layers
     ]
-    return Grid(title, NOTE, ["layer", "operation", "output", *_WORK], rows, words=3)
+    work = ["MMAC" if name == "GMAC" else name for name in _WORK]
+    return Grid(title, NOTE, ["layer", "operation", "output", *work], rows, words=3)
 
 
 def _work(layers: Sequence[Layer], profile: Profile, seconds: float | None = None) -> Iterator[str]:
@@ -125,7 +126,7 @@ def _work(layers: Sequence[Layer], profile: Profile, seconds: float | None = Non
     macs = sum(known) if len(known) == len(layers) else None
     yield ms(seconds)
     yield percent(seconds / profile.root.seconds)
-    yield significant(macs / 1e9) if macs else NONE
+    yield significant(macs / unit) if macs else NONE
     yield significant(sum(layer.bytes for layer in layers) / 1e6)
     yield significant(macs / seconds / 1e9) if macs and seconds else NONE
     yield from _reach(layers, profile.limits)

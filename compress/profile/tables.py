@@ -119,8 +119,10 @@ def _layers(profile: Profile, most: int | None) -> Grid:
     return Grid(title, NOTE, ["layer", "operation", "output", *work], rows, words=3)
 
 
-def _work(layers: Sequence[Layer], profile: Profile, seconds: float | None = None) -> Iterator[str]:
-    """The cells of _WORK for some layers together, that took `seconds`."""
+def _work(
+    layers: Sequence[Layer], profile: Profile, seconds: float | None = None, unit: float = 1e9
+) -> Iterator[str]:
+    """The cells of _WORK for some layers together, that took `seconds`; MACs in `unit`."""
     seconds = sum(layer.seconds for layer in layers) if seconds is None else seconds
     known = [layer.macs for layer in layers if layer.macs is not None]
     macs = sum(known) if len(known) == len(layers) else None

@@ -218,7 +218,8 @@ def _notes(found: Profile) -> list[str]:
             )
     if found.random_weights and not found.layers:
         notes.append(
-            "With random weights hardly a box passes the score threshold: trained heads give "
-            "non-maximum suppression more to do, by as many boxes as they find."
+            "How many boxes there are depends on the weights. With random weights, on noise, there "
+            "are about as many proposals as allowed, but hardly a box passes the last threshold: "
+            "trained heads give non-maximum suppression more to do."
         )
     return notes

@@ -72,9 +72,15 @@ def audit_of(
     slow = 2 * rounds * sum(calls_s) > SLOW_S
     processes = PROCESSES[0] if slow else PROCESSES[1]
     progress(f"Timing {len(models)} variants in {processes} fresh processes")
-    # All variants are disturbed alike, so that ratios suffer less than times: once must do.
-    timed = time_in_processes(models, {batch: rounds}, threads, processes, allowed, attempts=1)
-    return Audit(facts=facts, gains=gains_of(timed, base_says, able))
+    attempts = 1 if slow else None
+    timed = time_in_processes(
+        models, {batch: rounds}, threads, processes, allowed, attempts=attempts
+    )
+    return Audit(
+        facts=facts,
+        gains=gains_of(timed, base_says, able),
+        disturbance_cores=timed[BASE][0].disturbance_cores or 0.0,
+    )
 
 
 def call_s(timed: Timed, threads: int, batch: int, allowed: Sequence[str]) -> float:

@@ -13,6 +13,7 @@ from compress.profile.records import BETWEEN, Layer, Part
 
 LARGEST = 0.5  # share of the time that one block may take
 MOST = 12  # blocks
+LEAST_S = 1e-9  # less is an error of rounding
 
 
 @dataclass
@@ -101,7 +102,8 @@ def tree(model: str, layers: Sequence[Layer], whole_s: float) -> Part:
     for block, members in groupby(layers, key=lambda layer: layer.block):
         inside = _parts(list(members), block.split(" to ")[0].count(".") + 1)
         parts.append(Part(name=block, seconds=_seconds(inside), parts=tuple(inside)))
-    parts.append(Part(name=BETWEEN, seconds=max(0.0, whole_s - _seconds(parts)), kind=BETWEEN))
+    rest = whole_s - _seconds(parts)
+    parts.append(Part(name=BETWEEN, seconds=rest if rest > LEAST_S else 0.0, kind=BETWEEN))
     return Part(name=model, seconds=_seconds(parts), parts=tuple(parts))
 
 

@@ -81,7 +81,7 @@ def _kinds(root: Part) -> list[str]:
 
 
 def _boxes(
-    part: Part, start: float, row: int, profile: Profile, layers: dict[int, Layer]
+    part: Part, start: float, row: int, profile: Profile, layers: dict[int, Layer], above: str = ""
 ) -> Iterator[dict[str, Any]]:
     layer = layers.get(id(part))
     yield {
@@ -91,14 +91,14 @@ def _boxes(
         "row": row,
         "leaf": not part.parts,
         "kind": part.kind,
-        "label": plain(part.name),
+        "label": plain(part.name.removeprefix(f"{above}.")),
         "part": plain(part.name),
         "time": f"{ms(part.seconds)} ms",
         "share": f"{percent(part.seconds / profile.root.seconds)} %",
         **(_facts(layer, profile) if layer else {}),
     }
     for inner in part.parts:
-        yield from _boxes(inner, start, row + 1, profile, layers)
+        yield from _boxes(inner, start, row + 1, profile, layers, part.name)
         start += inner.seconds
 
 

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from compress.measure.processes import others_cpu_s
 from compress.profile.records import BETWEEN, NMS, Part
@@ -26,11 +25,6 @@ CALLS, LEAST_S = 8, 4.0
 WATCHED = 3  # calls for non-maximum suppression
 
 Path = tuple[str, ...]  # a module and those that called it, by name, outermost first
-
-
-def is_detector(model: nn.Module) -> bool:
-    """Whether it is one of torchvision's detectors: pictures in, boxes out."""
-    return isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform)
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,8 @@ def time_detector(model: nn.Module, size: int, batch: int, threads: int) -> Timi
         }
         watched = [_nms_s(model, pictures) for _ in range(WATCHED)]
         seconds |= {path: min(call[path] for call in watched) for path in watched[0]}
-        root = _part((), seconds, _macs(model, pictures), type(model).__name__)
+        kinds = {name: type(module).__name__ for name, module in model.named_modules()}
+        root = _part((), seconds, _macs(model, pictures), kinds)
         return Timing(float(np.mean(sorted(whole)[: _quarter(whole)])), root, max(0.0, others))
     finally:
         torch.set_num_threads(before)
@@ -164,17 +159,21 @@ def _macs(model: nn.Module, pictures: Tensor) -> dict[str, int]:
     }
 
 
-def _part(path: Path, seconds: dict[Path, float], macs: dict[str, int], title: str) -> Part:
+def _part(
+    path: Path, seconds: dict[Path, float], macs: dict[str, int], kinds: dict[str, str]
+) -> Part:
     below = [p for p in seconds if len(p) == len(path) + 1 and p[: len(path)] == path]
-    parts = [_part(p, seconds, macs, p[-1]) for p in below]
+    parts = [_part(p, seconds, macs, kinds) for p in below]
+    name = path[-1] if path else ""
+    title = name or kinds[name]
     rest = seconds[path] - sum(part.seconds for part in parts)
     if parts and rest > 0:
-        name = BETWEEN if not path else f"rest of {title}"
-        parts.append(Part(name=name, seconds=rest, kind=BETWEEN))
+        called = f"rest of {title}" if path else BETWEEN
+        parts.append(Part(name=called, seconds=rest, kind=BETWEEN))
     return Part(
         name=title,
         seconds=max(seconds[path], sum(part.seconds for part in parts)),
-        kind="" if parts else path[-1].rpartition(".")[2] if path else "",
-        macs=macs.get(path[-1]) if path else sum(macs.get(p[-1], 0) for p in below),
+        kind="" if parts else kinds.get(name, name),
+        macs=macs.get(name) if path else sum(macs.get(p[-1], 0) for p in below),
         parts=tuple(parts),
     )

@@ -90,8 +90,11 @@ class Fact(_Record):
 
 
 class Audit(_Record):
+    """Facts, and gains that were measured while others used so much of the machine."""
+
     facts: list[Fact]
     gains: list[Gain]
+    disturbance_cores: float = 0.0
 
 
 class Profile(_Record):

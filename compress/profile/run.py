@@ -27,6 +27,7 @@ from compress.profile.variants import (
 from compress.results import Machine
 from compress.runtimes import open_session, runtime_for
 
+DISTURBED_S = 2e-5  # longer a layer than without a profile: no clock takes that long
 OFF = 0.05  # share by which the parts may miss the whole without a word
 
 Say = Callable[[str], None]
@@ -192,11 +193,13 @@ def _notes(found: Profile) -> list[str]:
     notes = []
     cost = found.profiled_s / found.whole_s - 1
     if cost > OFF and found.layers:
-        each = 1e6 * (found.profiled_s - found.whole_s) / len(found.layers)
+        each_s = (found.profiled_s - found.whole_s) / len(found.layers)
+        taken = "first what is between the layers, then the same from each layer"
+        if each_s > DISTURBED_S:
+            taken = "more than reading clocks costs, so that the layers' times are rough"
         notes.append(
             f"With the runtime's profile a call took {100 * cost:.0f} % longer than without "
-            f"({each:.1f} µs a layer). That was taken off: first what is between the layers, then "
-            "the same from each layer."
+            f"({1e6 * each_s:.1f} µs a layer). That was taken off: {taken}."
         )
     share = found.root.seconds / found.whole_s
     if abs(share - 1) > OFF:
@@ -204,14 +207,19 @@ def _notes(found: Profile) -> list[str]:
             f"The parts add up to {100 * share:.0f} % of a call that is timed as a whole: the "
             "machine was not the same in both. Measure again."
         )
-    if found.disturbance_cores > QUIET_CORES:
-        notes.append(
-            f"Other programs used {found.disturbance_cores:.1f} cores meanwhile: stop them and "
-            "measure again."
-        )
+    for what, cores in (
+        ("the parts", found.disturbance_cores),
+        ("the variants", found.audit.disturbance_cores if found.audit else 0.0),
+    ):
+        if cores > QUIET_CORES:
+            notes.append(
+                f"Other programs used up to {cores:.1f} cores while {what} were timed: stop them "
+                "and measure again."
+            )
     if found.random_weights and not found.layers:
         notes.append(
-            "With random weights hardly a box passes the score threshold: trained heads give "
-            "non-maximum suppression more to do, by as many boxes as they find."
+            "How many boxes there are depends on the weights. With random weights, on noise, there "
+            "are about as many proposals as allowed, but hardly a box passes the last threshold: "
+            "trained heads give non-maximum suppression more to do."
         )
     return notes

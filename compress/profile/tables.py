@@ -111,21 +111,24 @@ def _layers(profile: Profile, most: int | None) -> Grid:
             layer.name,
             operation(layer),
             "×".join(map(str, layer.output_shape[1:])),
-            *_work([layer], profile),
+            *_work([layer], profile, unit=1e6),
         ]
         for layer in layers
     ]
-    return Grid(title, NOTE, ["layer", "operation", "output", *_WORK], rows, words=3)
+    work = ["MMAC" if name == "GMAC" else name for name in _WORK]
+    return Grid(title, NOTE, ["layer", "operation", "output", *work], rows, words=3)
 
 
-def _work(layers: Sequence[Layer], profile: Profile, seconds: float | None = None) -> Iterator[str]:
-    """The cells of _WORK for some layers together, that took `seconds`."""
+def _work(
+    layers: Sequence[Layer], profile: Profile, seconds: float | None = None, unit: float = 1e9
+) -> Iterator[str]:
+    """The cells of _WORK for some layers together, that took `seconds`; MACs in `unit`."""
     seconds = sum(layer.seconds for layer in layers) if seconds is None else seconds
     known = [layer.macs for layer in layers if layer.macs is not None]
     macs = sum(known) if len(known) == len(layers) else None
     yield ms(seconds)
     yield percent(seconds / profile.root.seconds)
-    yield significant(macs / 1e9) if macs else NONE
+    yield significant(macs / unit) if macs else NONE
     yield significant(sum(layer.bytes for layer in layers) / 1e6)
     yield significant(macs / seconds / 1e9) if macs and seconds else NONE
     yield from _reach(layers, profile.limits)

@@ -148,7 +148,7 @@ def built(name: str, size: int | None, allowed: Sequence[str]) -> Built:
     split_name(name, allowed)
     from compress.builders import build
     from compress.input_spec import InputSpec
-    from compress.profile.detector import is_detector
+    from compress.runtimes.torch_eager import is_detector
 
     builder = resolve(name, allowed)
     takes = inspect.signature(builder).parameters

@@ -4,8 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from compress.candidate import Candidate
+
+
+def is_detector(model: nn.Module) -> bool:
+    """Whether it is one of torchvision's detectors: pictures in, boxes out."""
+    # By name: importing torchvision takes memory and time that are measured.
+    return type(getattr(model, "transform", None)).__name__ == "GeneralizedRCNNTransform"
 
 
 class TorchSession:
@@ -29,6 +36,11 @@ class TorchSession:
         self.format = torch.contiguous_format if contiguous else torch.channels_last
         self.model.to(memory_format=self.format)  # type: ignore[call-overload]
         self.bfloat16 = runtime == "torch-bf16"
+        self.detector = is_detector(self.model)
+        self.mean, self.std = (
+            torch.tensor(values).reshape(3, 1, 1)
+            for values in (candidate.spec.mean, candidate.spec.std)
+        )
         self.threads = threads
 
     @torch.inference_mode()
@@ -37,6 +49,8 @@ class TorchSession:
         torch.set_num_threads(self.threads)
         try:
             x = torch.from_numpy(pictures).contiguous(memory_format=self.format)
+            if self.detector:  # it normalises itself what is in [0, 1]
+                x = (x * self.std + self.mean).clamp(0, 1)
             with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
                 outputs = self.model(x)
             # A detector answers a list, one dictionary a picture: the first one's boxes stand in.

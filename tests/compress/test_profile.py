@@ -285,6 +285,7 @@ def test_files_without_names_have_blocks_too() -> None:
     layers = [layer(f"Conv_{i}", output_shape=(1, 8, 64 >> i // 10, 9)) for i in range(30)]
     assert blocks_of(layers) == ["Conv_0 to Conv_9", "Conv_10 to Conv_19", "Conv_20 to Conv_29"]
     assert blocks_of([layer("")]) == ["network"]
+    assert tree("x", in_blocks([layer()]), 0.01 + 1e-17).parts[-1].seconds == 0.0
     assert tree("nothing", [], 1.0).parts == (Part(name=BETWEEN, seconds=1.0, kind=BETWEEN),)
 
 

@@ -133,10 +133,13 @@ def test_is_it_the_backbone_or_the_region_part() -> None:
 def test_doubts_are_said() -> None:
     found = of_layers([layer()])
     assert notes(found) == []
-    slow = found.model_copy(update={"profiled_s": 0.012, "disturbance_cores": 0.7})
-    first, second = notes(slow)
-    assert "20 % longer" in first and "2000.0 µs a layer" in first
-    assert "0.7 cores" in second
+    audit = Audit(facts=[], gains=[], disturbance_cores=0.2)
+    changes = {"profiled_s": 0.012, "disturbance_cores": 0.7, "audit": audit}
+    first, second, third = notes(found.model_copy(update=changes))
+    assert "20 % longer" in first and "2000.0 µs a layer" in first and "rough" in first
+    little = found.model_copy(update={"whole_s": 1e-4, "profiled_s": 1.1e-4})
+    assert "10.0 µs a layer" in notes(little)[0] and "the same from each" in notes(little)[0]
+    assert "0.7 cores while the parts" in second and "0.2 cores while the variants" in third
     assert "add up to 50 %" in notes(found.model_copy(update={"whole_s": 0.02}))[-1]
     assert "random weights" in notes(detector(3.0))[0]
 

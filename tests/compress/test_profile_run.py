@@ -133,6 +133,7 @@ def test_parts_of_a_detector_nest_and_its_work_is_counted() -> None:
     assert "backbone.body" in {part.name for part in parts["backbone"].parts}
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(torch.rand(2, 3, 64, 64))
+    assert {"Conv2d", "MultiScaleRoIAlign", NMS} <= {p.kind for p in _all(found.root)}
     assert found.root.macs == counter.get_total_flops() // 2
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 

@@ -166,6 +166,7 @@ class Latency(_Record):
     disturbance_cores: float | None = None
     steal_cores: float | None = None  # the part of it that went to other virtual machines
     frequency_mhz: tuple[float, float] | None = None  # lowest and highest of the fastest core
+    cpus: list[int] = []  # numbers of the CPUs that it could use (affinity)
     warnings: list[str] = []  # what casts doubt on these numbers: cause and what to do
 
     @field_validator("samples_s", mode="before")

@@ -27,10 +27,10 @@ def time_interleaved(
     """Seconds of each call: every model once a round, in a new random order each round.
 
     A disturbance then hits all alike, and ratios are taken within a round. Before each timed call
-    nothing runs for SETTLE_S, then the same model untimed for WARM_S: runtimes let their idle
-    threads spin for a while, and a model that is timed meanwhile looks up to twice as slow (VGG16
-    at 64 px: 14 ms instead of 7); without the untimed calls small models would be timed with the
-    caches that a big one left behind.
+    nothing runs for SETTLE_S, then the same model untimed for WARM_S: some runtimes let their idle
+    threads spin for a while (torch's OpenMP does), and a model that is timed meanwhile looks up to
+    twice as slow (VGG16 at 64 px: 14 ms instead of 7); without the untimed calls small models would
+    be timed with the caches that a big one left behind.
 
     Args:
         calls: what to time, by model, with inputs that are ready in memory; each is given the

@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+from compress.measure.threads import environment
+
 PROCESSES = 3  # how long loading takes varies
 
 
@@ -40,6 +42,7 @@ def _fresh_process(path: Path, runtime: str, threads: int, allowed: tuple[str, .
     arguments = [str(path), runtime, str(threads), *allowed]
     done = subprocess.run(
         [sys.executable, "-m", "compress.measure.memory", *arguments],
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

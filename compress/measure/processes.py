@@ -19,6 +19,7 @@ import psutil
 from compress.errors import UserError
 from compress.measure.conditions import QUIET_CORES, about_machine
 from compress.measure.machine import frequency_mhz, usable_threads
+from compress.measure.threads import cpus, environment
 from compress.results import Latency
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def time_in_processes(
 
     def latency(name: str, batch: int) -> Latency:
         found = summarise(samples[name, batch], batch, models[name].threads or threads)
-        update = conditions | {"warnings": [*warnings, *found.warnings]}
+        update = conditions | {"cpus": cpus(), "warnings": [*warnings, *found.warnings]}
         return found.model_copy(update=update)
 
     return {name: [latency(name, batch) for batch in rounds] for name in models}
@@ -116,6 +117,7 @@ def _fresh_process(job: dict[str, Any]) -> Run:
     done = subprocess.run(
         [sys.executable, "-m", "compress.measure.processes"],
         input=json.dumps(job),
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from compress.budget import Budget
 from compress.choose import Choice, choose
+from compress.measure.threads import SPINNING
 from compress.pareto import front_rows
 from compress.report import units
 from compress.report.pipeline import Grid, grids
@@ -16,6 +17,7 @@ from compress.report.say import listed, name
 from compress.report.steps import StepDetail, step_details
 from compress.report.table import Column, columns, more_columns
 from compress.results import Machine, Result, SinglePictureClasses, Slice, Training
+from compress.runtimes import package_of
 
 # What decides which kernels a runtime can use, on x86 and on ARM.
 FLAGS = (
@@ -252,9 +254,13 @@ def _machine(rows: Sequence[Result]) -> list[tuple[str, str]]:
         batches = sorted({x.batch for x in row.latency})
         threads = sorted({x.threads for x in row.latency})
         processes = sorted({len(x.samples_s) for x in row.latency})
+        cpus = sorted({cpu for x in row.latency for cpu in x.cpus})
+        package = package_of(row.artifact.runtime)
         described = [
             *_describe(row.machine),
             ("threads", ", ".join(map(str, threads))),
+            ("idle threads", f"{package}: {SPINNING[package]}"),
+            ("CPUs used", ", ".join(map(str, cpus)) or "not known"),
             ("batches", ", ".join(map(str, batches))),
             ("processes", ", ".join(map(str, processes))),
             ("validation pictures", units.whole(row.accuracy.pictures)),

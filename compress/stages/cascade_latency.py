@@ -14,7 +14,7 @@ from compress.results import Machine
 from compress.stage import Stage
 from compress.stages.cascade import PIPELINE
 
-VERSION = 1
+VERSION = 2  # threads sleep between runs
 FILE = "latency.json"
 PHOTOGRAPHS = 20  # of the validation split, round by round another
 

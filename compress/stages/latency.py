@@ -17,7 +17,7 @@ from compress.stage import Stage
 if TYPE_CHECKING:
     from compress.plan import Entry
 
-VERSION = 5  # 4: files loaded in random order; 5: cold start, percentiles, conditions
+VERSION = 6  # 5: cold start, percentiles, conditions; 6: threads sleep between runs
 FILE = "latency.json"
 
 

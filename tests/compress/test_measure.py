@@ -1,5 +1,6 @@
 """Latencies and speedups against independent formulas, and how files are timed."""
 
+import os
 import time
 from collections import namedtuple
 from dataclasses import replace
@@ -16,13 +17,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from compress.errors import UserError
-from compress.measure import processes
+from compress.measure import processes, threads
 from compress.measure.latency import speedup, summarise, time_interleaved
 from compress.measure.layers import LayerShape, chain_model
 from compress.measure.machine import machine, usable_threads
 from compress.measure.memory import first_run
 from compress.measure.processes import Run, Timed
 from compress.results import Latency
+from compress.runtimes.onnxruntime import OnnxSession
 
 
 def latency(samples_s: np.ndarray) -> Latency:
@@ -149,6 +151,34 @@ def test_files_are_timed_in_fresh_processes(
         assert [len(samples) for samples in got.samples_s] == [5, 5]
         assert min(map(min, got.samples_s)) > 0
         assert got.disturbance_cores is not None and got.disturbance_cores >= 0
+
+
+def test_what_the_shell_says_of_threads_is_not_measured(
+    files: dict[str, Timed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spinning and affinity are told: two shells give the same numbers."""
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_AFFINITY"):
+        monkeypatch.setenv(name, "nonsense")
+    found = threads.environment()
+    assert not set(threads.VARIABLES) & set(found)
+    assert found["PATH"] == os.environ["PATH"]
+    run: Any = processes.subprocess.run
+    given: list[dict[str, str]] = []
+
+    def noted(*arguments: Any, **settings: Any) -> Any:
+        given.append(settings["env"])
+        return run(*arguments, **settings)
+
+    monkeypatch.setattr(processes.subprocess, "run", noted)
+    (got,) = processes.time_in_processes(files, {1: 5}, 1, 1, attempts=1)["small"]
+    first_run(files["small"].path, "onnxruntime", 1)
+    assert len(given) > 1 and all(environment == found for environment in given)
+    assert got.cpus == sorted(os.sched_getaffinity(0))
+
+
+def test_threads_of_onnxruntime_do_not_spin_between_runs(files: dict[str, Timed]) -> None:
+    options = OnnxSession(files["small"].path, 1).session.get_session_options()
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
 
 
 def test_a_broken_file_is_said(tmp_path: Path) -> None:

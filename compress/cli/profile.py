@@ -14,9 +14,14 @@ def profile(
     model: Annotated[
         str,
         typer.Argument(
-            help="An ONNX file, an OpenVINO model (.xml), or a builder: torchvision.models:resnet50"
+            help="An ONNX file, an OpenVINO model (.xml), a builder: torchvision.models:resnet50, "
+            "or the folder of a pipeline (with a pipeline.json)."
         ),
     ],
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Photographs to time a pipeline on.", show_default=False),
+    ] = None,
     threads: Threads = None,
     size: Annotated[
         int | None,
@@ -32,13 +37,16 @@ def profile(
 ) -> None:
     """Time each layer, compare it with this machine's limits, and say what to try first.
 
+    A pipeline is timed from a photograph's bytes to the answer: decoding, then of each stage where
+    it looks and its network, layer by layer.
+
     The library audit times the same model in other runtimes and settings: what can be won without
     compressing anything. Nothing is downloaded: builders give networks with random weights.
     """
     from compress.profile.run import Settings
     from compress.profile.run import profile as profile_model
 
-    settings = Settings(threads, size, batch, not no_audit, allow_builders or ())
+    settings = Settings(threads, pictures or (), size, batch, not no_audit, allow_builders or ())
     found = profile_model(model, settings, lambda text: typer.echo(f"{text} ...", err=True))
     if html:
         from compress.files import write_text

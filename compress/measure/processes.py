@@ -138,7 +138,11 @@ def time_here(job: dict[str, Any]) -> Run:
     rng = np.random.default_rng(job["seed"])
     # In another order in each process: a model comes to lie elsewhere in memory in each.
     names = rng.permutation(list(job["models"])).tolist()
-    loaded = {name: _load(job["models"][name], job) for name in names}
+    photographs = list(map(Path, job["photographs"]))
+    loaded = {}
+    for name in names:
+        path, runtime, threads = job["models"][name]
+        loaded[name] = load(Path(path), runtime, threads, job["allowed"], photographs)
     samples = []
     clocks = [frequency_mhz()]
     started, used, stolen = time.perf_counter(), others_cpu_s(), stolen_cpu_s()
@@ -157,20 +161,25 @@ def time_here(job: dict[str, Any]) -> Run:
     )
 
 
-def _load(model: tuple[str, str, int], job: dict[str, Any]) -> MakeCall:
+def load(
+    path: Path,
+    runtime: str,
+    threads: int,
+    allowed: Sequence[str],
+    photographs: Sequence[Path] = (),
+) -> MakeCall:
     """Loads a model, or a pipeline where its path is a folder."""
     import numpy as np
 
-    path, runtime, threads = model
-    if Path(path).is_dir():
+    if path.is_dir():
         from compress.pipeline.cascade import Cascade
 
-        cascade = Cascade.load(Path(path), threads, tuple(job["allowed"]))
-        photographs = [Path(file).read_bytes() for file in job["photographs"]]
-        return lambda batch, rng: lambda i: cascade.find(photographs[i % len(photographs)])
+        cascade = Cascade.load(path, threads, tuple(allowed))
+        contents = [file.read_bytes() for file in photographs]
+        return lambda batch, rng: lambda i: cascade.find(contents[i % len(contents)])
     from compress.runtimes import open_session
 
-    session = open_session(Path(path), runtime, threads, tuple(job["allowed"]))
+    session = open_session(path, runtime, threads, tuple(allowed))
 
     def make_call(batch: int, rng: "np.random.Generator") -> Callable[[int], object]:
         size = (batch, 3, *session.picture_size)

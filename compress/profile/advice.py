@@ -5,7 +5,18 @@ from collections.abc import Iterator, Sequence
 from compress.profile.layers import LAYOUT
 from compress.profile.limits import reach
 from compress.profile.network import LINEAR
-from compress.profile.records import BETWEEN, NMS, OTHERWISE_THE_SAME, Gain, Layer, Part, Profile
+from compress.profile.records import (
+    BETWEEN,
+    DECODE,
+    LOOK,
+    NETWORK,
+    NMS,
+    NORMALISE,
+    OTHERWISE_THE_SAME,
+    Gain,
+    Layer,
+    Profile,
+)
 from compress.report.units import percent, significant, times_interval
 
 MOST = 0.6  # share of the time that the bottleneck is to hold
@@ -13,12 +24,17 @@ NEAR = 0.6  # share of the limit from which on a layer is as fast as it gets
 FAR = 0.35
 WORTH_IT = 1.05  # times faster
 MUCH, LITTLE = 0.3, 0.1
+IN_TORCH = (
+    "It runs in torch: from an ONNX file, in onnxruntime or OpenVINO, its layers can be timed, too."
+)
 
 
 def advice(profile: Profile) -> list[str]:
     """Sentences, the most useful first."""
     found = [*_cheap_win(profile)]
-    if profile.layers:
+    if profile.networks:
+        found += [*_pipeline(profile), *_linear(profile), *_layouts(profile)]
+    elif profile.layers:
         found += [_bottleneck(profile), *_linear(profile), *_layouts(profile)]
     else:
         found += _detector(profile)
@@ -65,15 +81,17 @@ def _bottleneck(profile: Profile) -> str:
     names = {name for name, _ in blocks[first : last + 1]}
     layers = [layer for layer in profile.layers if layer.block in names]
     share = sum(layer.seconds for layer in layers) / profile.root.seconds
-    kind, its = _main_operation(layers)
     start, end = blocks[first][0].split(" to ")[0], blocks[last][0].split(" to ")[-1]
     where = f"{start} takes" if start == end else f"{start} to {end} take"
+    return f"{where} {percent(share)} % of the time, {_mostly(layers, profile)}"
+
+
+def _mostly(layers: Sequence[Layer], profile: Profile) -> str:
+    """Which operation takes most of these layers' time, and what to try."""
+    kind, its = _main_operation(layers)
     of_that = _share(its, layers)
     mostly = "nearly all of it" if of_that > 0.99 else f"{100 * of_that:.0f} % of that"
-    return (
-        f"{where} {percent(share)} % of the time, {mostly} in {kind} layers. "
-        f"{_what_to_try(its, profile)}"
-    )
+    return f"{mostly} in {kind} layers. {_what_to_try(its, profile)}"
 
 
 def _main_operation(layers: Sequence[Layer]) -> tuple[str, list[Layer]]:
@@ -167,7 +185,7 @@ def _detector(profile: Profile) -> Iterator[str]:
         return
     backbone = seconds["backbone"]
     regions = sum(s for name, s in seconds.items() if name not in ("backbone", "transform"))
-    nms = sum(part.seconds for part in _all(profile.root) if part.name == NMS)
+    nms = sum(part.seconds for part in profile.root.walk() if part.name == NMS)
     if backbone > regions:
         yield (
             f"It is the backbone: {percent(backbone / total)} % of the time, the region part "
@@ -182,7 +200,45 @@ def _detector(profile: Profile) -> Iterator[str]:
         )
 
 
-def _all(part: Part) -> Iterator[Part]:
-    yield part
-    for inner in part.parts:
-        yield from _all(inner)
+def _pipeline(profile: Profile) -> Iterator[str]:
+    """Which part of which stage, and what would be left without the networks."""
+    kinds = (DECODE, LOOK, NORMALISE, NETWORK)
+    parts = [(stage.name, part) for stage in profile.root.parts for part in stage.walk()]
+    parts = [(stage, part) for stage, part in parts if part.kind in kinds]
+    seconds = {kind: sum(p.seconds for _, p in parts if p.kind == kind) for kind in kinds}
+    shares = {kind: of_kind / profile.root.seconds for kind, of_kind in seconds.items()}
+    stage, largest = max(parts, key=lambda pair: pair[1].seconds)
+    takes = f"takes {percent(largest.seconds / profile.root.seconds)} % of the time"
+    if largest.kind == DECODE:
+        yield (
+            f"Decoding {takes}: smaller photographs help most, or, of JPEG, decoding at a half, a "
+            "quarter or an eighth of the size (Pillow's Image.draft). Crops then show less detail: "
+            "check the answers."
+        )
+    elif largest.kind == LOOK:
+        yield (
+            f"Cutting out what the {stage} looks at {takes}: try smaller photographs."
+            f"{_fewer_turns(profile, stage)}"
+        )
+    elif largest.kind == NORMALISE:
+        yield (
+            f"Normalising the input of the {stage}'s network {takes}, more than any network: give "
+            "it a smaller input, or fold mean and deviation into its first layer."
+        )
+    else:
+        layers = [layer for layer in profile.layers if layer.network == stage]
+        yield (
+            f"The {stage}'s network {takes}{', ' if layers else ': distil it. '}"
+            f"{_mostly(layers, profile) if layers else IN_TORCH}{_fewer_turns(profile, stage)}"
+        )
+    yield (
+        f"Networks take {percent(shares[NETWORK])} %, decoding {percent(shares[DECODE])} %, "
+        f"cutting out {percent(shares[LOOK])} %, normalising {percent(shares[NORMALISE])} %: "
+        f"if the networks took no time at all, the pipeline would be "
+        f"{significant(1 / (1 - shares[NETWORK]), 2)} times as fast."
+    )
+
+
+def _fewer_turns(profile: Profile, stage: str) -> str:
+    turns = next(network.turns for network in profile.networks if network.stage == stage)
+    return f" It is shown {turns} turns of its view: try fewer." if turns > 1 else ""

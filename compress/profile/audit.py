@@ -21,10 +21,10 @@ from safetensors.numpy import load_file
 from compress.errors import UserError
 from compress.measure.latency import speedup
 from compress.measure.machine import usable_threads
-from compress.measure.processes import Timed, time_in_processes
+from compress.measure.processes import Timed, load, time_in_processes
+from compress.pipeline.spec import PipelineSpec
 from compress.profile.records import OTHERWISE_THE_SAME, Audit, Fact, Gain
 from compress.results import Latency, Machine
-from compress.runtimes import open_session
 
 PROCESSES = (3, 5)
 ROUNDS, ROUNDS_S = (2, 15), 1.0  # of one model in one process, and the time to spend on them
@@ -54,13 +54,22 @@ def audit_of(
     batch: int,
     allowed: Sequence[str],
     progress: Callable[[str], None],
+    photographs: Sequence[Path] = (),
 ) -> Audit:
-    """Facts about libraries and machine, and the gain of each change that runs here."""
+    """Facts about libraries and machine, and the gain of each change that runs here.
+
+    Args:
+        photographs: for a pipeline.
+    """
+
+    def once_s(timed: Timed) -> float:
+        return call_s(timed, threads, batch, allowed, photographs)
+
     facts = facts_of(machine, threads, base.path)
-    models, able, calls_s = {BASE: base}, [], [call_s(base, threads, batch, allowed)]
+    models, able, calls_s = {BASE: base}, [], [once_s(base)]
     for change in changes:
         try:
-            calls_s.append(call_s(change.timed, threads, batch, allowed))
+            calls_s.append(once_s(change.timed))
         except (UserError, RuntimeError, NotImplementedError) as error:
             reason = str(error).strip().splitlines()[0]
             facts.append(Fact(subject=change.says, found=f"does not run here: {reason}"))
@@ -74,7 +83,13 @@ def audit_of(
     progress(f"Timing {len(models)} variants in {processes} fresh processes")
     attempts = 1 if slow else None
     timed = time_in_processes(
-        models, {batch: rounds}, threads, processes, allowed, attempts=attempts
+        models,
+        {batch: rounds},
+        threads,
+        processes,
+        allowed,
+        photographs=photographs,
+        attempts=attempts,
     )
     return Audit(
         facts=facts,
@@ -83,13 +98,19 @@ def audit_of(
     )
 
 
-def call_s(timed: Timed, threads: int, batch: int, allowed: Sequence[str]) -> float:
+def call_s(
+    timed: Timed,
+    threads: int,
+    batch: int,
+    allowed: Sequence[str],
+    photographs: Sequence[Path] = (),
+) -> float:
     """Roughly what a call takes, here."""
-    session = open_session(timed.path, timed.runtime, timed.threads or threads, tuple(allowed))
-    pictures = np.zeros((batch, 3, *session.picture_size), np.float32)
-    session.run(pictures)
+    loaded = load(timed.path, timed.runtime, timed.threads or threads, allowed, photographs)
+    call = loaded(batch, np.random.default_rng(0))
+    call(0)
     started = time.perf_counter()
-    session.run(pictures)
+    call(0)
     return time.perf_counter() - started
 
 
@@ -194,8 +215,11 @@ def _denormals(path: Path) -> Fact:
 
 
 def _weights(path: Path) -> Iterator[np.ndarray]:
-    """The float32 weights of an ONNX file, a torch checkpoint or an OpenVINO model."""
-    if path.suffix == ".onnx":
+    """The float32 weights of an ONNX file, a torch checkpoint, an OpenVINO model or a pipeline."""
+    if path.is_dir():
+        for stage in PipelineSpec.load(path).stages:
+            yield from _weights(path / stage.model)
+    elif path.suffix == ".onnx":
         for tensor in onnx.load(path).graph.initializer:
             if tensor.data_type == onnx.TensorProto.FLOAT:
                 yield numpy_helper.to_array(tensor)

@@ -5,9 +5,9 @@ from typing import Any
 
 import altair as alt
 
+from compress.profile.layer_tables import operation
 from compress.profile.limits import reach
-from compress.profile.records import BETWEEN, Layer, Part, Profile
-from compress.profile.tables import operation
+from compress.profile.records import BETWEEN, NO_LAYERS, Layer, Part, Profile
 from compress.report.charts import Spec, spec
 from compress.report.text import plain
 from compress.report.units import NONE, ms, percent
@@ -22,12 +22,13 @@ ROW = 26  # pixels
 
 def flame_chart(profile: Profile) -> Spec:
     """Time to the right, nesting downwards; the wheel zooms, dragging moves."""
-    leaves = [part for part in _leaves(profile.root) if part.name != BETWEEN]
+    leaves = [part for part in _leaves(profile.root) if part.kind not in NO_LAYERS]
     layers = dict(zip(map(id, leaves), profile.layers, strict=False))  # a detector has none
     boxes = list(_boxes(profile.root, 0.0, 0, profile, layers))
     kinds = _kinds(profile.root)
     for box in boxes:
-        box["colour"] = box["kind"] if box["kind"] in kinds else (OTHER if box["leaf"] else "")
+        colour = box["kind"] if box["kind"] in kinds else OTHER
+        box["colour"] = colour if box["leaf"] else ""
     domain = [*kinds, OTHER]
     depth = 1 + max(box["row"] for box in boxes)
     base = alt.Chart(alt.InlineData(values=boxes)).encode(
@@ -65,10 +66,7 @@ _FIELDS = ("part", "time", "share", "operation", "makes", "work", "moves", "of_l
 
 
 def _leaves(part: Part) -> Iterator[Part]:
-    if not part.parts:
-        yield part
-    for inner in part.parts:
-        yield from _leaves(inner)
+    return (inner for inner in part.walk() if not inner.parts)
 
 
 def _kinds(root: Part) -> list[str]:

@@ -1,5 +1,6 @@
 """What a profile found, in SI units and fractions; `--json` prints it as it is."""
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Literal
 
@@ -9,6 +10,8 @@ from compress.results import Interval, Machine
 
 BETWEEN = "between the layers"
 NMS = "non-maximum suppression"
+DECODE, LOOK, NORMALISE, NETWORK = "decode", "look", "normalise", "network"  # of a pipeline
+NO_LAYERS = (BETWEEN, DECODE, LOOK, NORMALISE, NETWORK)  # kinds of parts
 OTHERWISE_THE_SAME = "otherwise the same"  # what a gain of the base's own is measured against
 
 
@@ -25,10 +28,11 @@ class Part(_Record):
     macs: int | None = None  # multiply-accumulates, where they were counted
     parts: tuple["Part", ...] = ()  # in the order of execution
 
-    @property
-    def rest_s(self) -> float:
-        """What its parts do not account for."""
-        return self.seconds - sum(part.seconds for part in self.parts)
+    def walk(self) -> Iterator["Part"]:
+        """It and everything in it, in the order of execution, the outer first."""
+        yield self
+        for part in self.parts:
+            yield from part.walk()
 
 
 class Layer(_Record):
@@ -43,6 +47,7 @@ class Layer(_Record):
     macs: int | None  # multiply-accumulates; None: cannot be counted
     weight_bytes: int
     activation_bytes: int  # read and written
+    network: str = ""  # of a pipeline the stage
 
     @property
     def bytes(self) -> int:
@@ -97,10 +102,28 @@ class Audit(_Record):
     disturbance_cores: float = 0.0
 
 
-class Profile(_Record):
-    """Where the time of one model goes.
+class Network(_Record):
+    """A network of a pipeline; its times are of a photograph."""
 
-    `root` nests: blocks, layers and, last, what is between them; its seconds are those of a call.
+    stage: str
+    model: str  # its file
+    runtime: str
+    height: int
+    width: int
+    turns: int  # of its view that it is shown
+    layers: int  # none in torch
+    macs: int | None  # multiply-accumulates of all turns; None: not counted
+    weight_bytes: int
+    seconds: float  # in the pipeline
+    alone_s: float | None  # run again and again by itself, as its layers were timed
+
+
+class Profile(_Record):
+    """Where the time of one model or pipeline goes.
+
+    `root` nests: blocks, layers and, last, what is between them; of a pipeline, decoding and the
+    stages around that. Its seconds are those of a call; a pipeline is called with one photograph,
+    and its times are means over all.
     """
 
     model: str
@@ -109,14 +132,16 @@ class Profile(_Record):
     random_weights: bool
     threads: int
     batch: int
-    height: int
+    height: int  # of a pipeline, the largest photograph's
     width: int
     machine: Machine
     whole_s: float  # a call, without any profile
-    profiled_s: float  # with the runtime's
+    profiled_s: float  # with the runtime's; of a detector or a pipeline, with clocks
     disturbance_cores: float  # that other processes used meanwhile
     root: Part
     layers: list[Layer] = []  # none of a detector
+    photographs: int = 0  # that a pipeline was timed on
+    networks: list[Network] = []  # of a pipeline
     limits: Limits | None = None
     audit: Audit | None = None
     advice: list[str] = []
@@ -125,12 +150,16 @@ class Profile(_Record):
     @cached_property
     def between_s(self) -> float:
         """Time between the kernels; of a detector, between its parts."""
-        return sum(part.seconds for part in self.root.parts if part.name == BETWEEN)
+        return sum(part.seconds for part in self.root.walk() if part.name == BETWEEN)
 
     @property
     def macs(self) -> int:
         """Of a call, as far as they can be counted."""
-        return sum(layer.macs or 0 for layer in self.layers)
+        return sum(counted.macs or 0 for counted in self.networks or self.layers)
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(counted.weight_bytes for counted in self.networks or self.layers)
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with each layer's block, rate and share of the limit."""

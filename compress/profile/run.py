@@ -1,11 +1,11 @@
-"""Profiles one model: what `compress profile` does."""
+"""Profiles one model or pipeline: what `compress profile` does."""
 
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from compress.measure.conditions import QUIET_CORES
+from compress.errors import UserError
 from compress.measure.kernels import time_kernels
 from compress.measure.machine import machine, usable_threads
 from compress.measure.processes import Timed
@@ -15,20 +15,19 @@ from compress.profile.blocks import in_blocks, tree
 from compress.profile.layers import layers_of
 from compress.profile.limits import measure_limits
 from compress.profile.network import read_network
-from compress.profile.records import Audit, Profile
-from compress.profile.target import Built, as_deployed, built, is_file
+from compress.profile.notes import notes
+from compress.profile.records import NETWORK, Audit, Layer, Limits, Profile
+from compress.profile.target import Built, as_deployed, built, is_file, read_photographs
 from compress.profile.variants import (
     candidate_of,
     fewer_proposals,
     in_torch,
     other_runtimes,
+    pipeline_elsewhere,
     saved_in,
 )
 from compress.results import Machine
-from compress.runtimes import open_session, runtime_for
-
-DISTURBED_S = 2e-5  # longer a layer than without a profile: no clock takes that long
-OFF = 0.05  # share by which the parts may miss the whole without a word
+from compress.runtimes import open_session, package_of, runtime_for
 
 Say = Callable[[str], None]
 
@@ -38,6 +37,7 @@ class Settings:
     """How a model is profiled."""
 
     threads: int | None = None  # None: all that may be used
+    photographs: Sequence[Path] = ()  # for pipelines
     size: int | None = None  # pixels, for models that leave it free
     batch: int = 1
     audit: bool = True
@@ -45,7 +45,7 @@ class Settings:
 
 
 def profile(model: str, settings: Settings, say: Say = lambda text: None) -> Profile:
-    """Where the time of an ONNX file, an OpenVINO model or a builder's network goes.
+    """Where the time of an ONNX file, an OpenVINO model, a builder's network or a pipeline goes.
 
     A network of a builder has random weights; a classifier is exported to ONNX and profiled in
     onnxruntime, a detector in torch eager.
@@ -54,17 +54,25 @@ def profile(model: str, settings: Settings, say: Say = lambda text: None) -> Pro
         say: is told what is being done.
 
     Raises:
-        UserError: no such model, or one that cannot be run.
+        UserError: no such model, one that cannot be run, or settings that are not for its kind.
     """
+    pipeline = Path(model).is_dir()
+    if settings.photographs and not pipeline:
+        raise UserError(
+            f"{model} is one model, and how long that takes does not depend on what is on the "
+            "picture: leave the pictures out. They are for the folder of a pipeline."
+        )
     with tempfile.TemporaryDirectory() as name:
         job = _Job(model, settings, settings.threads or usable_threads(), machine(), say)
-        if is_file(model):
+        if pipeline:
+            found = _of_pipeline(job, Path(model), Path(name))
+        elif is_file(model):
             found = _of_file(job, Path(model), Path(name))
         else:
             say(f"Building {model}")
             network = built(model, settings.size, settings.allowed)
             found = (_of_detector if network.detector else _of_built)(job, network, Path(name))
-    return found.model_copy(update={"advice": advice(found), "notes": _notes(found)})
+    return found.model_copy(update={"advice": advice(found), "notes": notes(found)})
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,7 @@ class _Job:
             self.settings.batch,
             self.settings.allowed,
             self.say,
+            self.settings.photographs,
         )
 
 
@@ -133,9 +142,6 @@ def _layer_by_layer(
     timing = time_kernels(file, runtime, job.threads, batch)
     layers = in_blocks(layers_of(nodes, timing))
     job.say("Measuring the machine's limits")
-    largest = max((layer.activation_bytes for layer in layers), default=0)
-    working_set = largest + sum(layer.weight_bytes for layer in layers)
-    precisions = {layer.precision for layer in layers if layer.macs} | {"float32", "int8"}
     height, width = open_session(file, runtime, job.threads).picture_size
     return Profile(
         model=name,
@@ -153,9 +159,17 @@ def _layer_by_layer(
         # Where the calls with the profile were faster, by chance, theirs are the gaps.
         root=tree(name, layers, min(timing.whole_s, timing.profiled_s)),
         layers=layers,
-        limits=measure_limits(sorted(precisions), job.threads, working_set),
+        limits=_limits(layers, job.threads),
         audit=job.audit(*audit),
     )
+
+
+def _limits(layers: Sequence[Layer], threads: int, more_bytes: int = 0) -> Limits:
+    """Of the precisions that the layers compute in, and of what a call goes through in memory."""
+    largest = max((layer.activation_bytes for layer in layers), default=0)
+    working_set = largest + sum(layer.weight_bytes for layer in layers) + more_bytes
+    precisions = {layer.precision for layer in layers if layer.macs} | {"float32", "int8"}
+    return measure_limits(sorted(precisions), threads, working_set)
 
 
 def _of_detector(job: _Job, network: Built, folder: Path) -> Profile:
@@ -188,38 +202,52 @@ def _of_detector(job: _Job, network: Built, folder: Path) -> Profile:
     )
 
 
-def _notes(found: Profile) -> list[str]:
-    """What casts doubt on the numbers."""
-    notes = []
-    cost = found.profiled_s / found.whole_s - 1
-    if cost > OFF and found.layers:
-        each_s = (found.profiled_s - found.whole_s) / len(found.layers)
-        taken = "first what is between the layers, then the same from each layer"
-        if each_s > DISTURBED_S:
-            taken = "more than reading clocks costs, so that the layers' times are rough"
-        notes.append(
-            f"With the runtime's profile a call took {100 * cost:.0f} % longer than without "
-            f"({1e6 * each_s:.1f} µs a layer). That was taken off: {taken}."
+def _of_pipeline(job: _Job, folder: Path, temporary: Path) -> Profile:
+    from compress.pipeline.cascade import Cascade
+    from compress.profile.pipeline import inside, part_name, time_cascade, tree_of
+
+    settings = job.settings
+    cascade = Cascade.load(folder, job.threads, tuple(settings.allowed))
+    if settings.size is not None or settings.batch != 1:
+        raise UserError(
+            "--size and --batch are for single models: a pipeline takes one photograph at a time, "
+            "and its networks say what size they take."
         )
-    share = found.root.seconds / found.whole_s
-    if abs(share - 1) > OFF:
-        notes.append(
-            f"The parts add up to {100 * share:.0f} % of a call that is timed as a whole: the "
-            "machine was not the same in both. Measure again."
-        )
-    for what, cores in (
-        ("the parts", found.disturbance_cores),
-        ("the variants", found.audit.disturbance_cores if found.audit else 0.0),
-    ):
-        if cores > QUIET_CORES:
-            notes.append(
-                f"Other programs used up to {cores:.1f} cores while {what} were timed: stop them "
-                "and measure again."
-            )
-    if found.random_weights and not found.layers:
-        notes.append(
-            "How many boxes there are depends on the weights. With random weights, on noise, there "
-            "are about as many proposals as allowed, but hardly a box passes the last threshold: "
-            "trained heads give non-maximum suppression more to do."
-        )
-    return notes
+    photographs, (width, height) = read_photographs(folder, settings.photographs)
+    job.say("Timing the stages")
+    timing = time_cascade(cascade, photographs)
+    found = []
+    for number, network in enumerate(cascade.networks):
+        stage = network.stage
+        job.say(f"Timing the layers of the {stage.name}'s network")
+        file, copies = folder / stage.model, temporary / str(number)
+        copies.mkdir()
+        seconds = timing.parts_s[part_name(stage.name, NETWORK)]
+        found.append(inside(network, file, job.threads, seconds, copies))
+    layers = [layer for x in found for layer in x.layers]
+    networks = [x.network for x in found]
+    name = folder.resolve().name
+    runtimes = list(dict.fromkeys(x.runtime for x in networks))
+    runtime = " and ".join(runtimes)
+    job.say("Measuring the machine's limits")
+    elsewhere = pipeline_elsewhere(job.machine, folder, temporary)
+    return Profile(
+        model=name,
+        runtime=runtime,
+        runtime_version=" and ".join(job.machine.versions[package_of(x)] for x in runtimes),
+        random_weights=False,
+        threads=job.threads,
+        batch=1,
+        height=height,
+        width=width,
+        machine=job.machine,
+        whole_s=timing.whole_s,
+        profiled_s=timing.clocked_s,
+        disturbance_cores=max(timing.disturbance_cores, *(x.disturbance_cores for x in found)),
+        root=tree_of(name, timing, {x.network.stage: x.part for x in found}),
+        layers=layers,
+        photographs=len(photographs),
+        networks=networks,
+        limits=_limits(layers, job.threads, more_bytes=3 * height * width),
+        audit=job.audit(Timed(folder, runtime), runtime, elsewhere),
+    )

@@ -1,27 +1,28 @@
 """A profile as tables of text: terminal and HTML print the same ones."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from compress.profile.limits import reach
-from compress.profile.records import BETWEEN, NMS, Fact, Gain, Layer, Limits, Part, Profile
+from compress.profile.layer_tables import NOTE, WORK, grouped, operation, slowest, work
+from compress.profile.records import NETWORK, NMS, Fact, Gain, Limits, Network, Part, Profile
 from compress.report.pipeline import Grid
 from compress.report.units import NONE, count, megabytes, ms, percent, significant, times_interval
 
 LEAST_SHARE = 0.01  # of the time, for a part below the first level to have a line
-NOTE = (
-    "of limit: the least time in which this machine does such work, over the time taken. Above "
-    "100 %: the data still lay in a nearer cache than the limit was measured in."
-)
-LEAST_BYTES = 10_000  # of weights, for a block to have some
 DEEPEST = 3  # level of a detector's parts that a terminal shows
-_WORK = ("ms", "time %", "GMAC", "MB moved", "GMAC/s", "of limit %", "bound by")
-_SUFFIX = {"float32": "", "float16": " f16", "bfloat16": " bf16", "binary": " 1 bit"}
 
 
 def heading(profile: Profile) -> str:
     """One line: what was run, where and how fast."""
     weights = " (random weights: the speed depends on the shapes)" if profile.random_weights else ""
     threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
+    if profile.networks:
+        several = "photographs" if profile.photographs > 1 else "photograph"
+        return (
+            f"{profile.model} in {profile.runtime} {profile.runtime_version}, "
+            f"{profile.photographs} {several} of up to {profile.height} × {profile.width} pixels, "
+            f"{threads}: {ms(profile.whole_s)} ms from a photograph's bytes to the answer"
+            f"{_size(profile)}"
+        )
     return (
         f"{profile.model}{weights} in {profile.runtime} {profile.runtime_version}, "
         f"{profile.batch} × 3 × {profile.height} × {profile.width}, {threads}: "
@@ -30,10 +31,9 @@ def heading(profile: Profile) -> str:
 
 
 def _size(profile: Profile) -> str:
-    if not profile.layers:
+    if not (profile.layers or profile.networks):
         return ""
-    weights = megabytes(sum(layer.weight_bytes for layer in profile.layers))
-    return f", {count(profile.macs)}MAC, {weights} MB of weights"
+    return f", {count(profile.macs)}MAC, {megabytes(profile.weight_bytes)} MB of weights"
 
 
 def limits_line(limits: Limits) -> str:
@@ -48,17 +48,16 @@ def limits_line(limits: Limits) -> str:
 
 
 def tables(profile: Profile, most_layers: int | None = None) -> list[Grid]:
-    """Operations, blocks and layers of a network, or the parts of a detector; then the audit.
+    """Operations, blocks and layers of a network or of each in a pipeline, after its stages; or the
+    parts of a detector; then the audit.
 
     Args:
         most_layers: the slowest so many; None: all, in the order of execution.
     """
-    if profile.layers:
-        found = [
-            _grouped(profile, "By operation", operation, by_time=True),
-            _grouped(profile, "By block, in the order of execution", lambda x: x.block),
-            _layers(profile, most_layers),
-        ]
+    if profile.networks:
+        found = [_stages(profile), _networks(profile.networks), *_inside(profile, most_layers)]
+    elif profile.layers:
+        found = _inside(profile, most_layers)
     else:
         found = [_parts(profile, everything=most_layers is None)]
     if profile.audit:
@@ -66,85 +65,72 @@ def tables(profile: Profile, most_layers: int | None = None) -> list[Grid]:
     return found
 
 
-def operation(layer: Layer) -> str:
-    """With the precision where it is another than float32."""
-    return layer.operation + _SUFFIX.get(layer.precision, f" {layer.precision}")
+def _stages(profile: Profile) -> Grid:
+    """Work is told of networks alone: decoding and looking multiply nothing."""
+    networks = {network.stage: network for network in profile.networks}
+
+    def row(part: Part, depth: int, of_network: Sequence[str] = (NONE,) * 5) -> list[str]:
+        share = percent(part.seconds / profile.root.seconds)
+        return ["\u00a0\u00a0" * depth + part.name, ms(part.seconds), share, *of_network]
+
+    rows = [row(profile.root, 0)]
+    for part in profile.root.parts:
+        rows.append(row(part, 1))
+        for inner in part.parts:
+            network = networks[part.name] if inner.kind == NETWORK else None
+            rows.append(row(inner, 2, _work_of(network, profile)) if network else row(inner, 2))
+    return Grid("By stage", NOTE, ["part", *WORK], rows, words=1)
 
 
-def _grouped(
-    profile: Profile, title: str, key: Callable[[Layer], str], by_time: bool = False
-) -> Grid:
-    groups: dict[str, list[Layer]] = {}
-    for layer in profile.layers:
-        groups.setdefault(key(layer), []).append(layer)
-    ordered = list(groups.items())
-    if by_time:
-        ordered.sort(key=lambda group: -sum(layer.seconds for layer in group[1]))
-    share = percent(profile.between_s / profile.root.seconds)
-    whole = _work(profile.layers, profile, profile.root.seconds)
+def _work_of(network: Network, profile: Profile) -> Sequence[str]:
+    """The cells of WORK behind the times; of torch what is known without its layers."""
+    layers = [layer for layer in profile.layers if layer.network == network.stage]
+    if layers:
+        return list(work(layers, profile, network.seconds))[2:]
+    if not network.macs:
+        return (NONE,) * 5
+    rate = network.macs / network.seconds
+    limit = profile.limits.macs_per_s.get("float32") if profile.limits else None
+    of_limit = f"{100 * rate / limit.value:.0f}" if limit else NONE
+    return significant(network.macs / 1e9), NONE, significant(rate / 1e9), of_limit, NONE
+
+
+def _networks(networks: Sequence[Network]) -> Grid:
     return Grid(
-        title,
-        NOTE,
-        [title.split(",")[0].removeprefix("By "), "layers", "weights MB", *_WORK],
+        "Networks",
+        "",
+        ["stage", "file", "runtime", "input", "turns", "layers", "weights MB"],
         [
-            *([name, *_size_of(layers), *_work(layers, profile)] for name, layers in ordered),
-            [BETWEEN, "", "", ms(profile.between_s), share, *[NONE] * 5],
-            ["whole", *_size_of(profile.layers), *whole],
+            [
+                *(x.stage, x.model, x.runtime, f"{x.height}×{x.width}", str(x.turns)),
+                *(str(x.layers or NONE), megabytes(x.weight_bytes)),
+            ]
+            for x in networks
         ],
-        words=1,
+        words=4,
     )
 
 
-def _size_of(layers: Sequence[Layer]) -> list[str]:
-    weights = sum(layer.weight_bytes for layer in layers)
-    return [str(len(layers)), megabytes(weights) if weights >= LEAST_BYTES else NONE]
-
-
-def _layers(profile: Profile, most: int | None) -> Grid:
-    layers = profile.layers
-    title = "Layers, in the order of execution"
-    if most is not None and len(layers) > most:
-        layers = sorted(layers, key=lambda layer: -layer.seconds)[:most]
-        title = f"The {most} slowest of {len(profile.layers)} layers (--json and --html have all)"
-    rows = [
-        [
-            layer.name,
-            operation(layer),
-            "×".join(map(str, layer.output_shape[1:])),
-            *_work([layer], profile, unit=1e6),
-        ]
-        for layer in layers
+def _inside(profile: Profile, most_layers: int | None) -> list[Grid]:
+    """What is inside one network, or inside each of a pipeline's that has layers."""
+    if not profile.layers:
+        return []
+    networks = [(x.stage, x.seconds) for x in profile.networks if x.layers]
+    networks = networks or [("", profile.root.seconds)]
+    order = "by block, in the order of execution"
+    by_block = [
+        grouped(
+            profile,
+            f"{network}: {order}" if network else order.capitalize(),
+            [layer for layer in profile.layers if layer.network == network],
+            lambda layer: layer.block,
+            seconds,
+        )
+        for network, seconds in networks
     ]
-    work = ["MMAC" if name == "GMAC" else name for name in _WORK]
-    return Grid(title, NOTE, ["layer", "operation", "output", *work], rows, words=3)
-
-
-def _work(
-    layers: Sequence[Layer], profile: Profile, seconds: float | None = None, unit: float = 1e9
-) -> Iterator[str]:
-    """The cells of _WORK for some layers together, that took `seconds`; MACs in `unit`."""
-    seconds = sum(layer.seconds for layer in layers) if seconds is None else seconds
-    known = [layer.macs for layer in layers if layer.macs is not None]
-    macs = sum(known) if len(known) == len(layers) else None
-    yield ms(seconds)
-    yield percent(seconds / profile.root.seconds)
-    yield significant(macs / unit) if macs else NONE
-    yield significant(sum(layer.bytes for layer in layers) / 1e6)
-    yield significant(macs / seconds / 1e9) if macs and seconds else NONE
-    yield from _reach(layers, profile.limits)
-
-
-def _reach(layers: Sequence[Layer], limits: Limits | None) -> tuple[str, str]:
-    """Of several layers the mean over their time, and what bounds most of it."""
-    if limits is None:
-        return NONE, NONE
-    known = [(x.seconds, found) for x in layers if (found := reach(x, limits)) is not None]
-    seconds = sum(time for time, _ in known)
-    if not seconds:
-        return NONE, NONE
-    share = sum(time * found.share for time, found in known) / seconds
-    memory = sum(time for time, found in known if found.bound == "memory")
-    return f"{100 * share:.0f}", "memory" if memory > seconds / 2 else "compute"
+    layered_s = sum(seconds for _, seconds in networks)
+    by_operation = grouped(profile, "By operation", profile.layers, operation, layered_s, True)
+    return [by_operation, *by_block, slowest(profile, most_layers)]
 
 
 def _parts(profile: Profile, everything: bool) -> Grid:

@@ -1,6 +1,7 @@
-"""What `compress profile` was given: a file that a runtime loads, or a builder's name."""
+"""What `compress profile` was given: a file that a runtime loads, a builder's name, photographs."""
 
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import onnx
 
 from compress.builders import resolve, split_name
 from compress.errors import UserError
+from compress.pipeline.cascade import decode
 from compress.seeding import torch_seed
 
 if TYPE_CHECKING:
@@ -33,8 +35,9 @@ def is_file(model: str) -> bool:
         return True
     if path.exists() or "/" in model or path.suffix in (".pt", ".pth", ".safetensors", ".tflite"):
         raise UserError(
-            f"{model} is neither an ONNX file (.onnx) nor an OpenVINO model (.xml). Export it to "
-            "one of these, or name a builder such as torchvision.models:resnet50."
+            f"{model} is neither an ONNX file (.onnx) nor an OpenVINO model (.xml), and no folder "
+            "of a pipeline. Export it to one of the files, or name a builder such as "
+            "torchvision.models:resnet50."
         )
     if ":" not in model and "." not in model:
         raise UserError(
@@ -124,6 +127,27 @@ def _checked(
             f"{path} takes pictures of {height} × {width}: --size is for models that leave it free."
         )
     return height, width
+
+
+def read_photographs(pipeline: Path, files: Sequence[Path]) -> tuple[list[bytes], tuple[int, int]]:
+    """The contents of picture files, and width and height of the largest, upright.
+
+    Raises:
+        UserError: none, or one that is missing or no picture.
+    """
+    if not files:
+        raise UserError(
+            f"{pipeline} is a pipeline, which is timed from a picture file to the answer: give "
+            f"photographs, compress profile {pipeline} PICTURE…"
+        )
+    contents, sizes = [], []
+    for file in files:
+        try:
+            contents.append(file.read_bytes())
+            sizes.append(decode(contents[-1]).size)
+        except (OSError, UserError) as error:
+            raise UserError(f"{file} cannot be timed on: {error}") from error
+    return contents, max(sizes, key=math.prod)
 
 
 @dataclass(frozen=True)

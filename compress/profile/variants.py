@@ -1,12 +1,14 @@
 """What the audit tries: the same network in other settings and runtimes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.measure.processes import Timed
 from compress.profile.audit import BF16_FLAGS, Change
-from compress.profile.target import Built
+from compress.profile.target import FILES, Built
 from compress.results import Machine
+from compress.runtimes import runtime_for
 
 if TYPE_CHECKING:
     from compress.candidate import Candidate
@@ -52,6 +54,39 @@ def other_runtimes(here: Machine, file: Path, runtime: str) -> list[Change]:
             rounded = Timed(file, "openvino-bf16")
             changes.append(Change("in OpenVINO with bfloat16", rounded, but=ROUNDS))
     return changes
+
+
+def pipeline_elsewhere(here: Machine, pipeline: Path, folder: Path) -> list[Change]:
+    """A pipeline with all networks in another runtime, where its files can run there.
+
+    Args:
+        folder: for a pipeline each, which links to the networks.
+    """
+    from compress.pipeline.spec import PipelineSpec
+
+    spec = PipelineSpec.load(pipeline)
+    kinds = {Path(stage.model).suffix for stage in spec.stages}
+    if not kinds <= set(FILES):  # torch's weights run in torch alone
+        return []
+    used = {stage.runtime or runtime_for(Path(stage.model)) for stage in spec.stages}
+    changes = other_runtimes(here, pipeline, "as the folder says")
+    if kinds == {".onnx"}:
+        changes.append(Change("in onnxruntime", Timed(pipeline, "onnxruntime")))
+    found = []
+    for change in changes:
+        runtime = change.timed.runtime
+        if used == {runtime}:
+            continue
+        place = folder / runtime
+        place.mkdir()
+        (place / "networks").symlink_to(pipeline.resolve(), target_is_directory=True)
+        stages = [
+            stage.model_copy(update={"model": f"networks/{stage.model}", "runtime": runtime})
+            for stage in spec.stages
+        ]
+        spec.model_copy(update={"stages": tuple(stages)}).save(place)
+        found.append(replace(change, timed=Timed(place, runtime)))
+    return found
 
 
 def fewer_proposals(network: Built, folder: Path) -> list[Change]:

@@ -1,7 +1,12 @@
 """Profiles that the tests make up: numbers that anybody can add in the head."""
 
+from html.parser import HTMLParser
 from typing import Any
 
+import pytest
+
+from compress.measure import kernels
+from compress.profile import audit, detector, pipeline
 from compress.profile.records import Gain, Layer, Limits, Part, Profile, Rate
 from compress.results import Interval, Machine
 
@@ -22,6 +27,20 @@ LIMITS = Limits(
     },
     bytes_per_s=Rate(value=10e9, reached_by="a test"),
 )
+
+
+def quicken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few calls; the limits are measured in test_profile.py alone."""
+    monkeypatch.setattr(kernels, "ATTEMPTS", 1)
+    monkeypatch.setattr(kernels, "TURNS", 2)
+    monkeypatch.setattr(kernels, "TURN_S", 0.002)
+    monkeypatch.setattr(audit, "PROCESSES", (1, 1))
+    monkeypatch.setattr(audit, "ROUNDS", (3, 3))
+    for timed in (detector, pipeline):
+        monkeypatch.setattr(timed, "LEAST_S", 0.0)
+        monkeypatch.setattr(timed, "CALLS", 3)
+    monkeypatch.setattr(pipeline, "ROUNDS", 1)
+    monkeypatch.setattr("compress.profile.run.measure_limits", lambda *_: LIMITS)
 
 
 def layer(name: str = "features.0", **facts: Any) -> Layer:
@@ -72,3 +91,19 @@ def gain(change: str, low: float, value: float, high: float, **facts: Any) -> Ga
     return Gain(
         **{"change": change, "against": "torch eager", "median_s": 0.01, **facts}, ratio=ratio
     )
+
+
+HOSTILE = "</script><img src=https://evil.example/x onerror=alert(1)>\x1b[2J"
+
+
+class Loads(HTMLParser):
+    """Every address that a page would load or lead to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.found += [v or "" for k, v in attributes if k in ("src", "href", "data", "action")]

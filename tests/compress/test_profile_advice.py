@@ -3,7 +3,6 @@
 import io
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,12 @@ from compress.measure.processes import Timed
 from compress.profile.advice import advice, shortest_run
 from compress.profile.audit import BASE, Change, gains_of
 from compress.profile.layers import LAYOUT
+from compress.profile.notes import notes
 from compress.profile.page import html
 from compress.profile.records import BETWEEN, NMS, Audit, Fact, Layer, Part, Profile
-from compress.profile.run import _notes as notes
 from compress.profile.show import WIDTH, show
 from compress.profile.tables import tables
-from tests.compress.profiles import gain, layer, profile
+from tests.compress.profiles import HOSTILE, Loads, gain, layer, profile
 
 
 def of_layers(layers: list[Layer], between_s: float = 0.0, **facts: object) -> Profile:
@@ -160,9 +159,6 @@ def test_gains_are_ratios_of_times_and_one_that_the_base_has_is_turned_round() -
     ]
 
 
-HOSTILE = "</script><img src=https://evil.example/x onerror=alert(1)>\x1b[2J"
-
-
 def hostile() -> Profile:
     layers = [layer(f"{HOSTILE}.{i}", block=HOSTILE) for i in range(20)]
     audit = Audit(
@@ -171,19 +167,6 @@ def hostile() -> Profile:
     )
     found = of_layers(layers, between_s=0.01, audit=audit, model=HOSTILE)
     return found.model_copy(update={"advice": advice(found), "notes": [HOSTILE]})
-
-
-class Loads(HTMLParser):
-    """Every address that a page would load or lead to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self.tags: set[str] = set()
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.found += [v or "" for k, v in attributes if k in ("src", "href", "data", "action")]
 
 
 @pytest.mark.parametrize("found", [hostile(), detector(3.0)], ids=["layers", "detector"])

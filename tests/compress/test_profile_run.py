@@ -20,10 +20,9 @@ from typer.testing import CliRunner
 
 from compress.cli import app
 from compress.errors import UserError
-from compress.measure import kernels
 from compress.measure.layers import LayerShape, chain_model
 from compress.measure.machine import machine
-from compress.profile import audit, detector
+from compress.profile import audit
 from compress.profile.audit import facts_of
 from compress.profile.detector import time_detector
 from compress.profile.records import BETWEEN, NMS, Part
@@ -31,7 +30,7 @@ from compress.profile.run import Settings, profile
 from compress.profile.target import as_deployed, built
 from compress.profile.variants import fewer_proposals, saved_in
 from compress.runtimes import open_session
-from tests.compress.profiles import LIMITS
+from tests.compress.profiles import quicken
 
 CHAIN = (
     LayerShape(3, 16, (3, 3), padding=(1, 1), input_size=(16, 16)),
@@ -41,15 +40,7 @@ CHAIN = (
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limits are measured in test_profile.py."""
-    monkeypatch.setattr(kernels, "ATTEMPTS", 1)
-    monkeypatch.setattr(kernels, "TURNS", 2)
-    monkeypatch.setattr(kernels, "TURN_S", 0.002)
-    monkeypatch.setattr(audit, "PROCESSES", (1, 1))
-    monkeypatch.setattr(audit, "ROUNDS", (3, 3))
-    monkeypatch.setattr(detector, "LEAST_S", 0.0)
-    monkeypatch.setattr(detector, "CALLS", 3)
-    monkeypatch.setattr("compress.profile.run.measure_limits", lambda *_: LIMITS)
+    quicken(monkeypatch)
 
 
 @pytest.fixture

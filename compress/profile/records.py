@@ -169,7 +169,10 @@ class Profile(_Record):
         record["between_s"] = self.between_s
         for layer, entry in zip(self.layers, record["layers"], strict=True):
             found = reach(layer, self.limits) if self.limits else None
-            entry["macs_per_s"] = layer.macs / layer.seconds if layer.macs else None
+            # A kernel of less than the profile's microsecond takes none.
+            entry["macs_per_s"] = (
+                layer.macs / layer.seconds if layer.macs and layer.seconds else None
+            )
             entry["bound"] = found and found.bound
             entry["limit_share"] = found and found.share
         return record

@@ -175,7 +175,7 @@ def test_the_command_prints_json_and_writes_a_page(
     found = json.loads(done.stdout)
     assert [network["stage"] for network in found["networks"]] == [x["name"] for x in STAGES]
     assert {x["network"] for x in found["layers"]} == {x["name"] for x in STAGES}
-    assert all(x["bound"] for x in found["layers"] if x["macs"])
+    assert all(x["bound"] for x in found["layers"] if x["macs"] and x["seconds"])
     gains = {gain["change"]: gain for gain in found["audit"]["gains"]}
     assert "in OpenVINO" in gains and gains["in OpenVINO"]["against"] == "onnxruntime"
     facts = {fact["subject"]: fact["found"] for fact in found["audit"]["facts"]}
@@ -329,6 +329,13 @@ def test_terminal_and_page_show_every_part(of_torch: bool) -> None:
     assert sum(b["leaf"] for b in boxes) == (4 if of_torch else 5)
     facts = [b["part"] for b in boxes if b["operation"] != "–"]
     assert facts == ([] if of_torch else [plain(f"{HOSTILE}.0")])
+
+
+def test_a_kernel_that_takes_no_time_has_no_rate() -> None:
+    found = of_pipeline()
+    fast = found.layers[0].model_copy(update={"seconds": 0.0})
+    (entry,) = found.model_copy(update={"layers": [fast]}).as_json()["layers"]
+    assert entry["macs"] and entry["macs_per_s"] is None and entry["bound"] is None
 
 
 def test_work_is_told_of_networks() -> None:

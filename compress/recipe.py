@@ -48,8 +48,8 @@ class DataSettings(RecipeModel):
     """Where the pictures are, and what is to be predicted of them.
 
     They lie at a `path`, or a `builder` makes them, of what lies at the path where there is one (a
-    crop of each, say). Predicted are classes, unless `points` or a `box` name the columns, in
-    pixels, that points are annotated in.
+    crop of each, say). Predicted are classes, unless `points`, a `box` or both name the columns, in
+    pixels, that they are annotated in.
     """
 
     path: str | None = None  # a folder or a CSV file; relative to the recipe
@@ -66,10 +66,8 @@ class DataSettings(RecipeModel):
     def _one_source(self) -> "DataSettings":
         if self.path is None and self.builder is None:
             raise ValueError("give a path (or --data), or a builder that makes the pictures")
-        if self.points is not None and self.box is not None:
-            raise ValueError("give points or a box: a box is two points, top_left and bottom_right")
-        if self.points is not None and set(self.points) == set(BOX):
-            raise ValueError("these two points are a box: give box: [x, y, width, height]")
+        if self.points is not None and set(self.points) & set(BOX):
+            raise ValueError(f"{' and '.join(BOX)} are a box: give box: [x, y, width, height]")
         if self.point_columns is not None and self.label_column is not None:
             raise ValueError("label_column is for classes: remove it, or points and box")
         return self
@@ -77,13 +75,10 @@ class DataSettings(RecipeModel):
     @property
     def point_columns(self) -> PointColumns | None:
         """Where the points are annotated; None where classes are to be predicted."""
-        if self.box is not None:
-            return PointColumns.of(BOX, self.box)
-        if self.points is not None:
-            return PointColumns.of(
-                list(self.points), [c for xy in self.points.values() for c in xy]
-            )
-        return None
+        points = self.points or {}
+        names = [*(BOX if self.box else ()), *points]
+        columns = [*(self.box or ()), *(column for xy in points.values() for column in xy)]
+        return PointColumns.of(names, columns) if names else None
 
 
 class TeacherSettings(RecipeModel):

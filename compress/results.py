@@ -95,8 +95,9 @@ class Slice(_Record):
 class PointErrors(_Record):
     """How far predicted points are from the true ones, and when a picture counts as right.
 
-    Distances are relative to the largest between two true points of the picture (a head's length, a
-    box's diagonal), with a single point to the picture's diagonal.
+    Where there are a box and other points, distances and angles are those of the others. Distances
+    are relative to the largest between two true points of the picture (a head's length, a box's
+    diagonal), with a single point to the picture's diagonal.
     """
 
     tolerance: float | None = None  # right: every point at most this far; not of boxes
@@ -110,12 +111,15 @@ class PointErrors(_Record):
     @property
     def rule(self) -> str:
         """When a picture is right, in words."""
+        asked = []
         if self.least_iou is not None:
-            return f"the box has an intersection over union of at least {self.least_iou:g}"
-        return (
-            f"every point is at most {self.tolerance:g} off, in units of the largest distance "
-            "between the true points (a single point: of the picture's diagonal)"
-        )
+            asked.append(f"the box has an intersection over union of at least {self.least_iou:g}")
+        if self.tolerance is not None:
+            asked.append(
+                f"every point is at most {self.tolerance:g} off, in units of the largest distance "
+                "between the true points (a single point: of the picture's diagonal)"
+            )
+        return ", and ".join(asked)
 
 
 class Accuracy(_Record):

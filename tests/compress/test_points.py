@@ -135,6 +135,13 @@ def test_points_and_boxes_are_read(dots: Path) -> None:
     np.testing.assert_array_equal(box.coordinates[:40, 1], np.maximum(reds, greens) + 3)
 
 
+def test_a_box_comes_before_points_of_the_same_network() -> None:
+    both = PointColumns.of((*BOX, "a"), ["l", "t", "w", "h", "u", "v"])
+    annotations = {"l": 1.0, "t": 2.0, "w": 10.0, "h": 20.0, "u": 5.0, "v": 6.0}
+    assert both.points(annotations) == ((1, 2), (11, 22), (5, 6))
+    assert PointColumns.of((*BOX, "a")).columns == ("x", "y", "width", "height", "a_x", "a_y")
+
+
 def test_a_split_and_storage_keep_the_points(dots: Path, tmp_path: Path) -> None:
     data = drop_misplaced(read_folder(dots / "points.csv", points=RED_GREEN), print)
     drawn = draw_split(data, 0.25, 0)
@@ -242,6 +249,17 @@ def test_a_box_stays_round_the_ellipse_that_it_was_round() -> None:
         )
         np.testing.assert_allclose(got[:2], moved.numpy().min(0), atol=1e-4)
         np.testing.assert_allclose(got[2:], moved.numpy().max(0), atol=1e-4)
+
+
+def test_a_box_and_points_move_as_they_do_alone() -> None:
+    rng = np.random.default_rng(0)
+    views = draw_views(20, Augmentation(rotation_degrees=180, scale=0.3, shift=0.2), rng)
+    boxes = torch.tensor(rng.uniform([0.2, 0.2, 0.6, 0.6], [0.5, 0.5, 0.9, 0.9], (20, 4))).float()
+    points = torch.tensor(rng.uniform(0, 1, (20, 4))).float()
+    found = move_points(torch.cat([boxes, points], 1), views, spec_of(points=(*BOX, "a", "b")))
+    np.testing.assert_allclose(found[:, :4], move_points(boxes, views, spec_of(points=BOX)))
+    alone = move_points(points, views, spec_of(points=("a", "b")))
+    np.testing.assert_allclose(found[:, 4:], alone, atol=1e-6)
 
 
 def test_feeds_give_the_points_of_their_views(dots: Path, tmp_path: Path) -> None:
@@ -388,6 +406,28 @@ def test_a_box_is_right_by_its_overlap() -> None:
     assert scored.points.mean_iou == pytest.approx((2 / 3 + 1 / 7) / 2)
     assert scored.points.median_angle_degrees is None and scored.points.tolerance is None
     assert judge(data, np.arange(2), spec, Bounds(iou=0.7))(outputs).tolist() == [False, False]
+
+
+def test_a_box_and_points_at_once_must_both_be_right() -> None:
+    names = (*BOX, "a", "b")
+    true = np.array([[[10.0, 10], [30, 30], [12, 20], [28, 20]]] * 4)
+    found = true.copy()
+    found[1, 1, 1] += 40  # the box: IoU 1/3
+    found[2, 2, 1] += 2.4  # a point, 0.15 of what is between the two
+    found[3, 3, 1] += 0.8  # 0.05 of it
+    data, spec = annotated(true, names, (100, 100)), spec_of(points=names)
+    assert spec.has_box and spec.without_box == ("a", "b")
+    outputs = to_input(found, data.sizes, spec).reshape(4, 8)
+    scored = score_points(outputs, data, np.arange(4), spec, Bounds(0.1, 0.5))
+    assert scored.correct == "1001" and scored.points is not None
+    assert scored.points.mean_iou == pytest.approx((1 + 1 / 3 + 1 + 1) / 4)
+    assert scored.points.p90_distance == pytest.approx(
+        np.quantile([0] * 6 + [0.15, 0.05], 0.9), rel=1e-6
+    )
+    assert scored.points.median_angle_degrees == pytest.approx(
+        np.degrees(np.arctan2(0.8, 16)) / 2, abs=1e-3
+    )  # of 0, 0, the smaller and the larger
+    assert "0.5, and every point is at most 0.1 off" in scored.points.rule
 
 
 def test_classes_are_judged_as_ever() -> None:

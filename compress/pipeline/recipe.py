@@ -4,45 +4,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from compress.errors import UserError
 from compress.grid import Grid
-from compress.pipeline.spec import Crop, Look
+from compress.pipeline.spec import Look, StageName
 from compress.recipe import Asked, Recipe, load_recipe, read_asked
 from compress.recipe_faults import Faults
 from compress.recipe_file import KeyPath, read_recipe_file
-from compress.training.settings import RecipeModel
 
 WAYS = "ways"  # the key that tells a pipeline's recipe from others
-StageName = Annotated[str, Field(pattern=r"^[A-Za-z][\w.-]*$")]
-XY = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
-class CropSettings(RecipeModel):
-    """Upright, around points that were found before."""
-
-    around: Annotated[list[str], Field(min_length=1)]
-    margin: Annotated[float, Field(ge=0, le=10)] = 0.25  # of the longer side, added on each side
-
-
-class StageSettings(RecipeModel):
+class StageSettings(Look):
     """Where a stage's networks come from, and what they are shown (none: the whole photograph)."""
 
     recipe: str  # relative to this one; its teacher and candidates are what the stage may have
-    crop: CropSettings | None = None
-    warp: dict[str, XY] | None = None  # two points found before, and where to bring them
-    turns: Annotated[int, Field(ge=1, le=16)] = 1  # test-time augmentation, a run each
-
-    @property
-    def look(self) -> Look:
-        crop = None if self.crop is None else Crop.model_validate(self.crop.model_dump())
-        return Look.model_validate({"crop": crop, "warp": self.warp})
-
-    @model_validator(mode="after")
-    def _looks(self) -> "StageSettings":
-        _ = self.look  # what is wrong with it is said here
-        return self
 
 
 class PipelineRecipe(Asked):

@@ -18,7 +18,6 @@ from compress.pipeline.cascade import Cascade
 from compress.pipeline.judge import judge, verdict
 from compress.pipeline.recipe import PipelineRecipe
 from compress.pipeline.search import TEACHER, Combination, Option, Way, combinations, front
-from compress.pipeline.spec import Stage as LookStage
 from compress.plan import make_plan
 from compress.progress import Progress
 from compress.recipe import Recipe
@@ -188,16 +187,13 @@ class _Run:
         predicted: Combination | None = None,
     ) -> Member:
         """Puts the networks together and judges them on the validation photographs."""
-        parts = []
-        for name in way:
-            settings = self.recipe.stages[name]
-            look = LookStage(
-                name=name, model="-", look=settings.look, turns=settings.turns, runtime=runtime
-            )
-            parts.append(cascade.Part(look, networks[name][chosen[name]].artifact))
+        parts = [
+            cascade.Part(name, self.recipe.stages[name], networks[name][chosen[name]].artifact)
+            for name in way
+        ]
         name = self._name(way, chosen)
         minimum = self.recipe.min_probability
-        stage = cascade.plan(f"{name} in {runtime}", parts, minimum, self.machine, self.data)
+        stage = cascade.plan(name, parts, runtime, minimum, self.machine, self.data)
         self._do(stage)
         return Member(name, dict(chosen), runtime, stage, predicted)
 

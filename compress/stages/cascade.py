@@ -73,9 +73,13 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     cascade = Cascade.load(folder / PIPELINE, context.threads, context.allowed)
     data = context.data(inputs["data"])
     judged = judge(cascade, data, data.indices("validation").tolist(), context.progress.advance)
+    save(judged, folder)
+
+
+def save(judged: Sequence[Judged], folder: Path) -> None:
     write_text(folder / JUDGED, json.dumps([x.model_dump() for x in judged]))
 
 
 def load(folder: Path) -> list[Judged]:
-    """What `run` wrote, a photograph each in the order of the data's validation split."""
+    """What was saved, a photograph each; of `run` in the order of the data's validation split."""
     return [Judged.model_validate(x) for x in json.loads((folder / JUDGED).read_text("utf-8"))]

@@ -12,6 +12,7 @@ from compress.errors import UserError
 from compress.pipeline.cascade import Cascade
 from compress.pipeline.recipe import is_pipeline, load_pipeline_recipe
 from compress.results import read
+from teachers.whale_frames import frames
 
 FRAMES = {"individuals": 4, "pictures": 40, "width": 160, "height": 107}
 CANONICAL = {"bonnet_tip": [0.8, 0.5], "blowhead": [0.26, 0.5]}
@@ -84,6 +85,7 @@ PIPELINE = {
         "name": {"recipe": "name.yaml", "warp": CANONICAL},
     },
     "ways": [["find", "turn", "name"], ["turn_at_once", "name"]],
+    "also_judge": {"others": "others"},
     "measure": {"processes": 1, "rounds": 5},
     "budget": {"speedup": 1.0, "max_accuracy_drop": 1.0},
 }
@@ -94,6 +96,7 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("pipeline")
     for name, recipe in (RECIPES | {"pipeline": PIPELINE}).items():
         (root / f"{name}.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    frames(root / "others", **FRAMES | {"pictures": 12})
     return root
 
 
@@ -146,6 +149,24 @@ def test_a_second_run_re_uses_everything(folder, done):
     assert "running" not in again.output
     after = json.loads((folder / "reports/tiny_pipeline/results.jsonl").read_text().split("\n")[0])
     assert after["latency"] == before["latency"]
+    assert after["pipeline"] == before["pipeline"]  # with the seconds of every photograph
+
+
+def test_further_photographs_are_judged_again_when_they_change(folder, done):
+    rows = read(folder / "reports" / "tiny_pipeline").rows
+    stages = set(folder.glob("runs/stages/*"))
+    table = folder / "others" / "train.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    arguments = ["run", str(folder / "pipeline.yaml"), "--out", str(folder)]
+    CliRunner().invoke(app, arguments, catch_exceptions=False)
+    made = set(folder.glob("runs/stages/*")) - stages
+    assert made and all(path.name.startswith("cascade_further-") for path in made)
+    again = read(folder / "reports" / "tiny_pipeline").rows
+    for before, after in zip(rows, again, strict=True):
+        assert len(before.pipeline.listed["others"]) == 12
+        assert len(after.pipeline.listed["others"]) == 11
+        assert all(photograph.rank is not None for photograph in after.pipeline.listed["others"])
+        assert after.latency == before.latency
 
 
 def test_what_is_asked_is_shown_without_doing_it(folder):

@@ -99,7 +99,7 @@ def test_the_stages_of_a_pipeline_find_what_later_ones_look_at(path: Path) -> No
     for way in pipeline.ways:
         known: set[str] = set()
         for name in way:
-            assert set(pipeline.stages[name].look.needs) <= known
+            assert set(pipeline.stages[name].needs) <= known
             columns = recipes[name].data.point_columns
             known |= set(columns.names if columns else ())
         assert recipes[way[-1]].data.point_columns is None  # it names things

@@ -1,6 +1,7 @@
 """A recipe for a pipeline: which recipe gives each stage its networks, and the ways through."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,13 +37,38 @@ class PipelineRecipe(Asked):
     also_judge: dict[str, str] = {}  # name: path of further annotated photographs, listed each
 
 
-def is_pipeline(path: Path) -> bool:
-    """Whether a recipe file is a pipeline's.
+@dataclass(frozen=True)
+class AnyRecipe:
+    """A recipe of one network, or a pipeline's with those of its stages."""
+
+    asked: Recipe | PipelineRecipe
+    stages: Mapping[str, Recipe]  # by stage; none of one network
+
+    @property
+    def of_networks(self) -> list[Recipe]:
+        """The recipes that make networks."""
+        return [self.asked] if isinstance(self.asked, Recipe) else list(self.stages.values())
+
+
+def load_any(
+    path: Path,
+    data: Path | None = None,
+    assignments: Sequence[str] = (),
+    allowed: Sequence[str] = (),
+) -> AnyRecipe:
+    """Reads and checks a recipe of either kind.
 
     Raises:
-        UserError: no such file, or no YAML.
+        UserError: everything that is wrong with it, with line and key path.
     """
-    return WAYS in read_recipe_file(path).data
+    if WAYS not in read_recipe_file(path).data:
+        return AnyRecipe(load_recipe(path, data, assignments, allowed), {})
+    if data is not None:
+        raise UserError(
+            "--data is for the recipe of one network: a pipeline's recipe and those of its stages "
+            "each say where their own pictures are."
+        )
+    return AnyRecipe(*load_pipeline_recipe(path, assignments, allowed))
 
 
 def load_pipeline_recipe(

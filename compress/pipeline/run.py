@@ -14,7 +14,7 @@ from compress.context import Context
 from compress.errors import UserError
 from compress.measure.machine import machine, usable_threads
 from compress.pipeline.judge import verdict
-from compress.pipeline.recipe import PipelineRecipe
+from compress.pipeline.recipe import AnyRecipe, PipelineRecipe
 from compress.pipeline.search import TEACHER, Combination, Option, Way, combinations, front
 from compress.plan import make_plan
 from compress.progress import Progress
@@ -65,6 +65,20 @@ class Member:
     judged: Stage
     further: dict[str, Stage]  # judged too, by the name that the recipe gives the photographs
     predicted: Combination | None = None
+
+
+def run_any(
+    loaded: AnyRecipe,
+    out: Path,
+    progress_of: Callable[[str], Progress],
+    command: str,
+    allowed: Sequence[str] = (),
+) -> list[Result]:
+    """Runs a recipe of either kind; as `run_recipe` and `run_pipeline`."""
+    if isinstance(loaded.asked, Recipe):
+        progress = progress_of(loaded.asked.name)
+        return run_recipe(loaded.asked, out, progress, command, allowed)
+    return run_pipeline(loaded.asked, loaded.stages, out, progress_of, command, allowed)
 
 
 def run_pipeline(

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from compress.cli import app
 from compress.errors import UserError
 from compress.pipeline.cascade import Cascade
-from compress.pipeline.recipe import is_pipeline, load_pipeline_recipe
+from compress.pipeline.recipe import load_any, load_pipeline_recipe
 from compress.results import read
 from teachers.whale_frames import frames
 
@@ -169,6 +169,14 @@ def test_further_photographs_are_judged_again_when_they_change(folder, done):
         assert after.latency == before.latency
 
 
+def test_a_pipelines_recipe_is_checked_with_those_of_its_stages(folder):
+    arguments = ["check", str(folder / "pipeline.yaml")]
+    checked = CliRunner().invoke(app, arguments, catch_exceptions=False).output
+    assert "find:\n" in checked and "name:\n" in checked and "pipeline.yaml is right: " in checked
+    with pytest.raises(UserError, match="--data is for the recipe of one network"):
+        load_any(folder / "pipeline.yaml", folder)
+
+
 def test_what_is_asked_is_shown_without_doing_it(folder):
     arguments = ["run", str(folder / "pipeline.yaml"), "--dry-run", "--out", str(folder / "new")]
     shown = CliRunner().invoke(app, arguments, catch_exceptions=False).output
@@ -189,7 +197,7 @@ def test_faults_of_a_pipelines_recipe_are_said(folder, tmp_path, change, said):
     for file in folder.glob("*.yaml"):
         (tmp_path / file.name).write_text(file.read_text())
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(PIPELINE | change, sort_keys=False))
-    assert is_pipeline(tmp_path / "bad.yaml") and not is_pipeline(tmp_path / "find.yaml")
+    assert not load_any(tmp_path / "find.yaml").stages
     with pytest.raises(UserError, match=said):
         load_pipeline_recipe(tmp_path / "bad.yaml")
 

@@ -9,7 +9,7 @@ import pytest
 from compress.data.targets import PointColumns
 from compress.errors import UserError
 from compress.input_spec import BOX
-from compress.pipeline.recipe import is_pipeline, load_pipeline_recipe
+from compress.pipeline.recipe import load_any
 from compress.recipe import Recipe, load_recipe
 from tests.conftest import POINTS, tiny_recipe
 
@@ -282,10 +282,7 @@ def test_recipes_of_the_project_are_right() -> None:
     recipes = sorted(Path(__file__).parents[2].glob("recipes/**/*.yaml"))
     assert len(recipes) >= 3
     for path in recipes:
-        if is_pipeline(path):
-            assert load_pipeline_recipe(path)[1]
-        else:
-            assert load_recipe(path).candidates
+        assert all(recipe.candidates for recipe in load_any(path).of_networks)
 
 
 def test_schema_knows_the_steps() -> None:

@@ -9,15 +9,16 @@ import yaml
 from rich.console import Console
 
 from compress.ir import read_ir
-from compress.pipeline.recipe import is_pipeline, load_pipeline_recipe
+from compress.pipeline.recipe import WAYS, load_pipeline_recipe
 from compress.progress import Progress
 from compress.quantization import INTEGER, integer_operations
 from compress.recipe import load_recipe
+from compress.recipe_file import read_recipe_file
 from compress.results import Result
 from compress.run import run_recipe
 
 ALL = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
-PIPELINES = [path for path in ALL if is_pipeline(path)]
+PIPELINES = [path for path in ALL if WAYS in read_recipe_file(path).data]
 RECIPES = [path for path in ALL if path.parent.name == "recipes" and path not in PIPELINES]
 FEW = {"individuals": 4, "pictures": 72}
 CROPS = {"width": 160, "height": 128, "size": 40}

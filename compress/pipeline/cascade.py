@@ -184,7 +184,7 @@ def _view(stage: Stage, spec: InputSpec, size: tuple[int, int], points: dict[str
         names = list(stage.look.warp)
         wanted = [stage.look.warp[name] for name in names]
         return brought_to([points[name] for name in names], wanted, aspect)
-    return whole(size, spec.fit, aspect)
+    return whole(size, spec)
 
 
 def _points(outputs: np.ndarray, turns: Sequence[View], spec: InputSpec) -> dict[str, Point]:

@@ -234,7 +234,7 @@ class StepReport(_Record):
     notes: list[str] = []
 
 
-class Judged(_Record):
+class JudgedPhotograph(_Record):
     """What a pipeline answered to one annotated photograph, beside what is true.
 
     None where the photograph has no such annotation, or the pipeline finds no such thing.
@@ -277,7 +277,7 @@ class PipelineFacts(_Record):
     predicted_top1: float | None = None
     verdict: Verdict
     # Further photographs, judged one by one: by the name that the recipe gives them.
-    listed: dict[str, list[Judged]] = {}
+    listed: dict[str, list[JudgedPhotograph]] = {}
 
 
 class Looks(_Record):

@@ -19,7 +19,7 @@ from compress.input_spec import BOX
 from compress.measure.accuracy import wilson
 from compress.measure.points import angle_errors, distances, iou
 from compress.pipeline.cascade import Cascade, Found
-from compress.results import Judged, Verdict
+from compress.results import JudgedPhotograph, Verdict
 
 
 def judge(
@@ -27,7 +27,7 @@ def judge(
     data: DataSet,
     indices: Sequence[int],
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Judged]:
+) -> list[JudgedPhotograph]:
     """Runs the cascade on pictures of a data set, one after the other.
 
     Raises:
@@ -51,7 +51,7 @@ def judge(
     return judged
 
 
-def judged_picture(cascade: Cascade, picture: Picture, found: Found) -> Judged:
+def judged_picture(cascade: Cascade, picture: Picture, found: Found) -> JudgedPhotograph:
     """Compares what was found with a picture's annotations."""
     overlap = inside = distance = angle = None
     if (box := _true_box(picture)) is not None and set(BOX) <= found.points.keys():
@@ -68,7 +68,7 @@ def judged_picture(cascade: Cascade, picture: Picture, found: Found) -> Judged:
     if len(probabilities) and picture.label in cascade.classes:
         own = probabilities[cascade.classes.index(picture.label)]
         rank = 1 + int((probabilities > own).sum())
-    return Judged(
+    return JudgedPhotograph(
         picture=picture.path,
         label=picture.label,
         named=cascade.name(found),
@@ -83,7 +83,7 @@ def judged_picture(cascade: Cascade, picture: Picture, found: Found) -> Judged:
     )
 
 
-def verdict(judged: Sequence[Judged], names_things: bool) -> Verdict:
+def verdict(judged: Sequence[JudgedPhotograph], names_things: bool) -> Verdict:
     """Summary of at least one photograph.
 
     Args:
@@ -111,10 +111,10 @@ def verdict(judged: Sequence[Judged], names_things: bool) -> Verdict:
     )
 
 
-def write_csv(judged: Sequence[Judged], path: Path) -> None:
+def write_csv(judged: Sequence[JudgedPhotograph], path: Path) -> None:
     """One line a photograph; empty where nothing could be judged."""
     out = io.StringIO()
-    columns = [name for name in Judged.model_fields if name != "parts_s"]
+    columns = [name for name in JudgedPhotograph.model_fields if name != "parts_s"]
     parts = list(judged[0].parts_s) if judged else []
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*columns, *(f"{part}_s" for part in parts)])
@@ -146,7 +146,7 @@ def _true_box(picture: Picture) -> np.ndarray | None:
 
 
 def _over(
-    judged: Sequence[Judged], name: str, summary: Callable[[list[float]], float]
+    judged: Sequence[JudgedPhotograph], name: str, summary: Callable[[list[float]], float]
 ) -> float | None:
     values = [float(v) for x in judged if (v := getattr(x, name)) is not None]
     return summary(values) if values else None

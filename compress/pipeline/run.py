@@ -27,7 +27,7 @@ from compress.results import (
     RESULTS_FILE,
     Accuracy,
     ArtifactFacts,
-    Judged,
+    JudgedPhotograph,
     Latency,
     PipelineFacts,
     Result,
@@ -283,7 +283,7 @@ class _Run:
         with Image.open(data.paths(data.indices("validation")[:1])[0]) as picture:
             return picture.size
 
-    def _listed(self, member: Member) -> dict[str, list[Judged]]:
+    def _listed(self, member: Member) -> dict[str, list[JudgedPhotograph]]:
         """Every photograph of the further sets, one by one."""
         if not self.recipe.also_judge:
             return {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from compress.report import units
 from compress.report.say import name
-from compress.results import Judged, Result, Verdict
+from compress.results import JudgedPhotograph, Result, Verdict
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _listed(rows: Sequence[Result]) -> Iterator[Grid]:
             )
 
 
-def _line(x: Judged) -> list[str]:
+def _line(x: JudgedPhotograph) -> list[str]:
     return [
         x.picture,
         x.label or units.NONE,

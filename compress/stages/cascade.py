@@ -13,7 +13,7 @@ from compress.pipeline.cascade import Cascade
 from compress.pipeline.judge import judge
 from compress.pipeline.spec import PipelineSpec
 from compress.pipeline.spec import Stage as Look
-from compress.results import Judged, Machine
+from compress.results import JudgedPhotograph, Machine
 from compress.runtimes import package_of
 from compress.stage import Stage
 
@@ -63,6 +63,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     write_text(folder / JUDGED, json.dumps([x.model_dump() for x in judged]))
 
 
-def load(folder: Path) -> list[Judged]:
+def load(folder: Path) -> list[JudgedPhotograph]:
     """What `run` wrote, a photograph each in the order of the data's validation split."""
-    return [Judged.model_validate(x) for x in json.loads((folder / JUDGED).read_text("utf-8"))]
+    return [
+        JudgedPhotograph.model_validate(x) for x in json.loads((folder / JUDGED).read_text("utf-8"))
+    ]

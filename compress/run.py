@@ -27,7 +27,8 @@ from compress.plan import Entry, Plan, make_plan, weights_path
 from compress.progress import Progress
 from compress.recipe import Asked, Recipe
 from compress.report.write import write_report
-from compress.results import RESULTS_FILE, Accuracy, Latency, Machine, Result, append, read
+from compress.results import Accuracy, Latency, Machine, Result
+from compress.results_file import RESULTS_FILE, append, read
 from compress.seeding import derive
 from compress.stage import Stage, Store
 

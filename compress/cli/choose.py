@@ -19,7 +19,8 @@ from compress.pareto import deployed
 from compress.report.join import load, newest_comparable
 from compress.report.say import name
 from compress.report.text import plain
-from compress.results import RESULTS_FILE, Result
+from compress.results import Result
+from compress.results_file import RESULTS_FILE
 
 
 @with_bounds

@@ -24,7 +24,6 @@ from compress.progress import Progress
 from compress.recipe import Recipe
 from compress.report.write import write_report
 from compress.results import (
-    RESULTS_FILE,
     Accuracy,
     ArtifactFacts,
     JudgedPhotograph,
@@ -32,6 +31,7 @@ from compress.results import (
     PipelineFacts,
     Result,
 )
+from compress.results_file import RESULTS_FILE
 from compress.run import (
     REPORTS,
     RUNS,

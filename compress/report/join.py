@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from compress.errors import UserError
-from compress.results import RESULTS_FILE, Result, Speedup, read
+from compress.results import Result, Speedup
+from compress.results_file import RESULTS_FILE, read
 
 
 def join(paths: Iterable[Path]) -> list[Result]:

@@ -11,7 +11,7 @@ from compress.cli import app
 from compress.errors import UserError
 from compress.pipeline.cascade import Cascade
 from compress.pipeline.recipe import is_pipeline, load_pipeline_recipe
-from compress.results import read
+from compress.results_file import read
 
 FRAMES = {"individuals": 4, "pictures": 40, "width": 160, "height": 107}
 CANONICAL = {"bonnet_tip": [0.8, 0.5], "blowhead": [0.26, 0.5]}

@@ -32,9 +32,8 @@ from compress.results import (
     StepReport,
     Target,
     Training,
-    append,
-    read,
 )
+from compress.results_file import append, read
 from tests.compress.result_factory import machine, result
 
 EVIL = "<script>alert(1)</script>|x` [a](http://e.example) \x1b[31m"

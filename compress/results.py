@@ -333,11 +333,20 @@ class Result(_Record):
         return SCHEMA_VERSION if value in (1, 2) else value
 
     @property
+    def at_smallest_batch(self) -> Latency:
+        """Batch 1 unless another was chosen."""
+        return min(self.latency, key=lambda x: x.batch)
+
+    @property
+    def at_largest_batch(self) -> Latency:
+        return max(self.latency, key=lambda x: x.batch)
+
+    @property
     def latency_s(self) -> float:
-        """Median seconds of one picture at the smallest batch measured (1 unless chosen)."""
-        return min(self.latency, key=lambda x: x.batch).median_s
+        """Median seconds of one picture at the smallest batch measured."""
+        return self.at_smallest_batch.median_s
 
     @property
     def throughput(self) -> float:
         """Pictures per second at the largest batch measured."""
-        return max(self.latency, key=lambda x: x.batch).pictures_per_s
+        return self.at_largest_batch.pictures_per_s

@@ -89,7 +89,7 @@ def _refuse_incomparable(rows: list[Result]) -> None:
         cpu, cores, runtimes = row.machine.comparable()
         versions = ", ".join(" ".join(pair) for pair in runtimes)  # type: ignore[attr-defined]
         conditions["machine"][f"{cpu}, {cores} cores, {versions}"].add(row.recipe)
-        threads = min(row.latency, key=lambda x: x.batch).threads
+        threads = row.at_smallest_batch.threads
         conditions["threads"][f"{threads} at batch 1"].add(row.recipe)
         conditions["validation set"][f"{row.accuracy.pictures} pictures of data {row.data}"].add(
             row.recipe

@@ -15,7 +15,7 @@ def html(profile: Profile) -> str:
     machine = profile.machine
     return render(
         "profile.html.j2",
-        ("profile.js", "sort.js"),
+        ("draw.js", "profile.js", "sort.js"),
         model=profile.model,
         heading=heading(profile),
         advice=profile.advice,

@@ -35,8 +35,8 @@ def restructure(
 
             # A block of its own, or the convolution of one that was there.
             names = (f"{layer}.conv.weight", f"{layer}.weight")
-            saved = next(tensors[name] for name in names if name in tensors)
-            binarize_layer(model, layer, saved.shape)
+            size = next(tensors[name].shape for name in names if name in tensors)
+            binarize_layer(model, layer, size)
             continue
         from compress.factorization import empty, replace
 

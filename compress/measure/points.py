@@ -60,12 +60,13 @@ def scale(true: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 def iou(found: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Intersection over union of boxes given by two corners (n, 2, 2); (n,) in [0, 1].
 
-    A box whose second corner is not below and right of its first has no area.
+    A box whose second corner is not below and right of its first has no area; two such share 0.
     """
     overlap = np.minimum(found[:, 1], true[:, 1]) - np.maximum(found[:, 0], true[:, 0])
     intersection = overlap.clip(0).prod(1)
     areas = [(box[:, 1] - box[:, 0]).clip(0).prod(1) for box in (found, true)]
-    return intersection / (areas[0] + areas[1] - intersection)
+    union = areas[0] + areas[1] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
 
 
 def angle_errors(found: np.ndarray, true: np.ndarray) -> np.ndarray:

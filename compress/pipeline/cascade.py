@@ -183,7 +183,7 @@ def _view(look: Look, spec: InputSpec, size: tuple[int, int], points: dict[str, 
     if look.warp is not None:
         wanted = [(x, y) for x, y in look.warp.values()]
         return brought_to([points[name] for name in look.warp], wanted, aspect)
-    return whole(size, spec.fit, aspect)
+    return whole(size, spec)
 
 
 def _points(outputs: np.ndarray, turns: Sequence[View], spec: InputSpec) -> dict[str, Point]:

@@ -21,13 +21,13 @@ from compress.progress import Progress
 from compress.recipe import Recipe
 from compress.report.write import write_report
 from compress.results import (
-    RESULTS_FILE,
     Accuracy,
     ArtifactFacts,
     Latency,
     PipelineFacts,
     Result,
 )
+from compress.results_file import RESULTS_FILE
 from compress.run import (
     REPORTS,
     RUNS,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from compress.profile.limits import reach
 from compress.profile.records import BETWEEN, NMS, Fact, Gain, Layer, Limits, Part, Profile
-from compress.report.pipeline import Grid
+from compress.report.text_table import TextTable
 from compress.report.units import NONE, count, megabytes, ms, percent, significant, times_interval
 
 LEAST_SHARE = 0.01  # of the time, for a part below the first level to have a line
@@ -47,7 +47,7 @@ def limits_line(limits: Limits) -> str:
     return f"At most, this machine reaches {', '.join([*rates, both])}."
 
 
-def tables(profile: Profile, most_layers: int | None = None) -> list[Grid]:
+def tables(profile: Profile, most_layers: int | None = None) -> list[TextTable]:
     """Operations, blocks and layers of a network, or the parts of a detector; then the audit.
 
     Args:
@@ -73,7 +73,7 @@ def operation(layer: Layer) -> str:
 
 def _grouped(
     profile: Profile, title: str, key: Callable[[Layer], str], by_time: bool = False
-) -> Grid:
+) -> TextTable:
     groups: dict[str, list[Layer]] = {}
     for layer in profile.layers:
         groups.setdefault(key(layer), []).append(layer)
@@ -82,7 +82,7 @@ def _grouped(
         ordered.sort(key=lambda group: -sum(layer.seconds for layer in group[1]))
     share = percent(profile.between_s / profile.root.seconds)
     whole = _work(profile.layers, profile, profile.root.seconds)
-    return Grid(
+    return TextTable(
         title,
         NOTE,
         [title.split(",")[0].removeprefix("By "), "layers", "weights MB", *_WORK],
@@ -100,7 +100,7 @@ def _size_of(layers: Sequence[Layer]) -> list[str]:
     return [str(len(layers)), megabytes(weights) if weights >= LEAST_BYTES else NONE]
 
 
-def _layers(profile: Profile, most: int | None) -> Grid:
+def _layers(profile: Profile, most: int | None) -> TextTable:
     layers = profile.layers
     title = "Layers, in the order of execution"
     if most is not None and len(layers) > most:
@@ -116,7 +116,7 @@ def _layers(profile: Profile, most: int | None) -> Grid:
         for layer in layers
     ]
     work = ["MMAC" if name == "GMAC" else name for name in _WORK]
-    return Grid(title, NOTE, ["layer", "operation", "output", *work], rows, words=3)
+    return TextTable(title, NOTE, ["layer", "operation", "output", *work], rows, words=3)
 
 
 def _work(
@@ -147,7 +147,7 @@ def _reach(layers: Sequence[Layer], limits: Limits | None) -> tuple[str, str]:
     return f"{100 * share:.0f}", "memory" if memory > seconds / 2 else "compute"
 
 
-def _parts(profile: Profile, everything: bool) -> Grid:
+def _parts(profile: Profile, everything: bool) -> TextTable:
     limit = profile.limits.macs_per_s.get("float32") if profile.limits else None
     whole_s = profile.root.seconds
 
@@ -166,7 +166,7 @@ def _parts(profile: Profile, everything: bool) -> Grid:
             if everything or large or depth == 0 or inner.name == NMS:
                 yield from rows(inner, depth + 1)
 
-    return Grid(
+    return TextTable(
         "By part",
         "of limit: of the highest rate that a large convolution reaches here."
         + ("" if everything else " Smaller parts than 1 % are in --json and --html."),
@@ -176,8 +176,8 @@ def _parts(profile: Profile, everything: bool) -> Grid:
     )
 
 
-def _gains(gains: Sequence[Gain]) -> Grid:
-    return Grid(
+def _gains(gains: Sequence[Gain]) -> TextTable:
+    return TextTable(
         "The same model, nothing compressed",
         "Medians of fresh processes, all variants interleaved; in brackets the 95 % interval.",
         ["change", "times as fast", "as", "but", "ms a call"],
@@ -189,8 +189,8 @@ def _gains(gains: Sequence[Gain]) -> Grid:
     )
 
 
-def _facts(facts: Sequence[Fact]) -> Grid:
-    return Grid(
+def _facts(facts: Sequence[Fact]) -> TextTable:
+    return TextTable(
         "Libraries and machine",
         "",
         ["what", "found", "to do"],

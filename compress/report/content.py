@@ -9,13 +9,14 @@ from compress.choose import Choice, choose
 from compress.measure.threads import SPINNING
 from compress.pareto import front_rows
 from compress.report import units
-from compress.report.pipeline import Grid, grids
+from compress.report.pipeline import pipeline_tables
 from compress.report.remarks import notes, whose
 from compress.report.roles import beside_name, legend
 from compress.report.saliency import SaliencyPart, saliency_part
 from compress.report.say import listed, name
 from compress.report.steps import StepDetail, step_details
 from compress.report.table import Column, columns, more_columns
+from compress.report.text_table import TextTable
 from compress.results import Machine, Result, SinglePictureClasses, Slice, Training
 from compress.runtimes import package_of
 
@@ -93,7 +94,7 @@ class Content:
     definitions: list[tuple[str, str]]  # a term and its meaning
     more: Table
     saliency: SaliencyPart | None
-    pipelines: list[Grid]
+    pipelines: list[TextTable]
     details: list[Detail]
     machine: list[tuple[str, str]]
     commands: list[tuple[str, list[str]]]  # a command and the rows it reproduces
@@ -117,7 +118,7 @@ def content(
         definitions=[*DEFINITIONS, *legend(rows)],
         more=_table(rows, more_columns(rows)),
         saliency=saliency_part(rows),
-        pipelines=grids(rows),
+        pipelines=pipeline_tables(rows),
         details=_details(rows),
         machine=_machine(rows),
         commands=list(commands.items()),

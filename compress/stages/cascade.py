@@ -12,7 +12,7 @@ from compress.files import write_text
 from compress.pipeline.cascade import Cascade
 from compress.pipeline.judge import judge
 from compress.pipeline.spec import Look, PipelineSpec, PipelineStage
-from compress.results import Judged, Machine
+from compress.results import JudgedPhotograph, Machine
 from compress.runtimes import Runtime, package_of
 from compress.stage import Stage
 
@@ -76,10 +76,12 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     save(judged, folder)
 
 
-def save(judged: Sequence[Judged], folder: Path) -> None:
+def save(judged: Sequence[JudgedPhotograph], folder: Path) -> None:
     write_text(folder / JUDGED, json.dumps([x.model_dump() for x in judged]))
 
 
-def load(folder: Path) -> list[Judged]:
+def load(folder: Path) -> list[JudgedPhotograph]:
     """What was saved, a photograph each; of `run` in the order of the data's validation split."""
-    return [Judged.model_validate(x) for x in json.loads((folder / JUDGED).read_text("utf-8"))]
+    return [
+        JudgedPhotograph.model_validate(x) for x in json.loads((folder / JUDGED).read_text("utf-8"))
+    ]

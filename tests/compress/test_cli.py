@@ -27,7 +27,7 @@ def compress(*arguments: object, cwd: Path | None = None) -> "subprocess.Complet
     "code",
     [
         "import compress.cli",
-        "from compress.results import read; from compress.choose import choose",
+        "from compress.results_file import read; from compress.choose import choose",
         "from compress.recipe import load_recipe; from pathlib import Path; import compress.cli;"
         "load_recipe(Path('recipes/distill_shufflenet.yaml'))",
     ],

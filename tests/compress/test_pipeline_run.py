@@ -11,7 +11,7 @@ from compress.cli import app
 from compress.errors import UserError
 from compress.pipeline.cascade import Cascade
 from compress.pipeline.recipe import load_any, load_pipeline_recipe
-from compress.results import read
+from compress.results_file import read
 from teachers.whale_frames import frames
 
 FRAMES = {"individuals": 4, "pictures": 40, "width": 160, "height": 107}

@@ -330,22 +330,26 @@ def test_unlabelled_pictures_do_not_count() -> None:
 # Judging
 
 
-def by_hand_iou(a: Any, b: Any) -> float:
-    """Counted on a grid of tenths."""
-    grid = np.stack(np.meshgrid(np.arange(0.05, 30, 0.1), np.arange(0.05, 30, 0.1)), -1)
-    inside = [((grid > box[0]) & (grid < box[1])).all(-1) for box in (a, b)]
-    return float((inside[0] & inside[1]).sum() / (inside[0] | inside[1]).sum())
+corners = st.tuples(st.integers(0, 20), st.integers(0, 20))
+boxes = st.tuples(corners, corners)
 
 
-def test_intersection_over_union() -> None:
-    rng = np.random.default_rng(1)
-    corners = np.round(rng.uniform(0, 12, (8, 2, 2)), 1)
-    boxes = np.stack([corners, corners + np.round(rng.uniform(2, 15, (8, 2, 2)), 1)], 1)
-    found, true = boxes[:, :, 0], boxes[:, :, 1]
-    expected = [by_hand_iou(a, b) for a, b in zip(found, true, strict=True)]
-    np.testing.assert_allclose(iou(found, true), expected, atol=0.01)
-    assert iou(found, found) == pytest.approx(np.ones(8))
-    assert iou(found[:, ::-1], true) == pytest.approx(np.zeros(8))  # corners swapped: no box
+@given(st.lists(st.tuples(boxes, boxes), min_size=1, max_size=8))
+def test_intersection_over_union_counts_pixels(pairs: list[Any]) -> None:
+    """Of boxes of tenths, with swapped corners too: those hold no pixel."""
+
+    def pixels(box: Any) -> np.ndarray:
+        mask = np.zeros((20, 20), bool)
+        mask[box[0][1] : box[1][1], box[0][0] : box[1][0]] = True
+        return mask
+
+    def counted(one: Any, other: Any) -> float:
+        a, b = pixels(one), pixels(other)
+        return float((a & b).sum() / max(1, (a | b).sum()))
+
+    found, true = np.array(pairs).swapaxes(0, 1) / 10
+    assert iou(found, true) == pytest.approx([counted(*pair) for pair in pairs])
+    assert iou(found, found) == pytest.approx([counted(one, one) for one, _ in pairs])
 
 
 def test_distances_and_angles() -> None:
@@ -358,14 +362,17 @@ def test_distances_and_angles() -> None:
     np.testing.assert_allclose(single, [[0.2], [0.2]])
 
 
-@given(st.floats(-720, 720), st.floats(-720, 720))
-def test_the_angle_error_knows_no_full_turns(a: float, b: float) -> None:
-    def pair(degrees: float) -> np.ndarray:
-        z = np.exp(1j * np.radians(degrees))
+angles, lengths = st.floats(-720, 720), st.floats(0.1, 50)
+
+
+@given(angles, angles, lengths, lengths)
+def test_the_angle_error_knows_no_full_turns(a: float, b: float, one: float, other: float) -> None:
+    def pair(degrees: float, length: float) -> np.ndarray:
+        z = length * np.exp(1j * np.radians(degrees))
         return np.array([[[5 + z.real, 7 + z.imag], [5, 7]]])
 
     between = np.degrees(abs(np.angle(np.exp(1j * np.radians(a - b)))))
-    assert angle_errors(pair(a), pair(b))[0] == pytest.approx(between, abs=1e-4)
+    assert angle_errors(pair(a, one), pair(b, other))[0] == pytest.approx(between, abs=1e-5)
 
 
 def annotated(points: np.ndarray, names: tuple[str, ...], size: tuple[int, int]) -> DataSet:

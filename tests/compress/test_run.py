@@ -24,7 +24,8 @@ from compress.errors import UserError
 from compress.evaluate import evaluate_file, predict_files
 from compress.progress import Progress
 from compress.recipe import load_recipe
-from compress.results import Result, read
+from compress.results import Result
+from compress.results_file import read
 from compress.run import run_recipe
 from tests.conftest import tiny_recipe
 

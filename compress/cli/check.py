@@ -65,10 +65,14 @@ def _faults(recipe: "Loaded", allowed: list[str]) -> Iterator[str]:
 
 def _data(recipe: "Loaded") -> str:
     from compress.data.layouts import check_classes, read_folder
+    from compress.errors import UserError
 
     settings = recipe.data
-    if settings.path is None:
-        return f"data: made by {settings.builder}"
+    if settings.builder is not None:
+        if settings.path is not None and not Path(settings.path).exists():
+            raise UserError(f"No data at {settings.path}.")
+        return f"data: made by {settings.builder}" + (f" of {settings.path}" * bool(settings.path))
+    assert settings.path is not None
     columns = settings.point_columns
     data = read_folder(Path(settings.path), settings.picture_column, settings.label_column, columns)
     if columns is None:

@@ -299,6 +299,16 @@ class Saliency(_Record):
     notes: list[str] = []
 
 
+class LayerTime(_Record):
+    """A layer of a deployed file: a kernel of the runtime and what it computes, at batch 1."""
+
+    name: str
+    operation: str
+    precision: str
+    seconds: float
+    macs: int | None = None  # multiply-accumulates; None: cannot be counted
+
+
 class Result(_Record):
     """One artifact in one runtime, everything that was measured about it."""
 
@@ -326,6 +336,7 @@ class Result(_Record):
     training: Training | None = None
     steps: list[StepReport] = []
     pipeline: PipelineFacts | None = None
+    layers: list[LayerTime] = []  # in the order of execution; not of controls, nor in torch
     saliency: Saliency | None = None  # where the recipe asks for it, in the first runtime
     dropped: str | None = None  # why this row is no candidate for a choice, in a sentence
     notes: list[str] = []

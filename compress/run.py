@@ -161,7 +161,7 @@ def _device(wanted: str) -> torch.device:
 def _result(
     entry: Entry, plan: Plan, store: Store, out: Path, command: str, here: Machine
 ) -> Result:
-    from compress.stages import accuracy, latency, saliency
+    from compress.stages import accuracy, latency, layers, saliency
 
     artifact = Artifact.load(store.folder(entry.artifact))
     timed = latency.load(store.folder(plan.latency))
@@ -185,6 +185,7 @@ def _result(
         **timed["first_run"][row],
         training=past.training,
         steps=list(past.steps),
+        layers=layers.load(store.folder(entry.layers)) if entry.layers else [],
         saliency=saliency.load(store.folder(entry.saliency)) if entry.saliency else None,
         dropped=past.dropped if _judged(entry) else None,
         notes=_notes(entry, artifact, past, scored, data, plan.recipe.measure.bounds),

@@ -9,6 +9,7 @@ from compress.choose import Choice, choose
 from compress.measure.threads import SPINNING
 from compress.pareto import front_rows
 from compress.report import units
+from compress.report.layers import layer_table
 from compress.report.pipeline import pipeline_tables
 from compress.report.remarks import notes, whose
 from compress.report.roles import beside_name, legend
@@ -81,6 +82,7 @@ class Detail:
     lineage: list[str]
     facts: list[str]
     steps: list[StepDetail]
+    layers: list[TextTable]  # one a runtime
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ def _details(rows: Sequence[Result]) -> list[Detail]:
                 *_files(group),
             ],
             steps=step_details(next((row.steps for row in group if row.steps), [])),
+            layers=[layer_table(row) for row in group if row.layers],
         )
         for candidate, group in groups.items()
     ]

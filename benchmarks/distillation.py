@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import median
 
 from compress.measure.accuracy import paired_drop
-from compress.results import Result, read
+from compress.results import Result
+from compress.results_file import read
 
 
 def seconds_per_1000(row: Result) -> float:

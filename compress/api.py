@@ -41,22 +41,25 @@ def run(
     assignments: Sequence[str] = (),
     allow_builders: Sequence[str] = (),
 ) -> list[Result]:
-    """Runs a recipe file; see `compress run --help`. One result per artifact."""
+    """Runs a recipe file; see `compress run --help`. One result per artifact, or per pipeline."""
     from rich.console import Console
 
+    from compress.pipeline.recipe import load_any
+    from compress.pipeline.run import run_any
     from compress.progress import Progress
-    from compress.recipe import load_recipe
-    from compress.run import RUNS, run_recipe
+    from compress.run import RUNS
 
-    loaded = load_recipe(
-        Path(recipe), None if data is None else Path(data), assignments, allow_builders
-    )
+    folder = None if data is None else Path(data)
+    loaded = load_any(Path(recipe), folder, assignments, allow_builders)
     words = ["compress", "run", str(recipe)]
     words += [] if data is None else ["--data", str(data)]
     words += [word for a in assignments for word in ("--set", a)]
     words += [word for a in allow_builders for word in ("--allow-builders", a)]
-    progress = Progress(Console(), Path(out) / RUNS / loaded.name / "run.log")
-    return run_recipe(loaded, Path(out), progress, shlex.join(words), allow_builders)
+
+    def progress_of(name: str) -> Progress:
+        return Progress(Console(), Path(out) / RUNS / name / "run.log")
+
+    return run_any(loaded, Path(out), progress_of, shlex.join(words), allow_builders)
 
 
 def choose(

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from compress.binarization import CHANNELS, BinaryBlock, binary_layers
+from compress.binarization import CHANNELS, BinaryBlock, BinaryConv2d, binary_layers
 
 LARGEST_KERNEL = 7
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU, nn.LeakyReLU, nn.GELU)
@@ -24,7 +24,7 @@ def obstacle(model: nn.Module, name: str) -> str | None:
     layer = model.get_submodule(name)
     if not isinstance(layer, nn.Conv2d):
         return "is no convolution"
-    if not isinstance(model.get_submodule(parent), nn.Sequential):
+    if not isinstance(model.get_submodule(parent), nn.Sequential | BinaryBlock):
         return (
             "stands in no nn.Sequential, so that what follows it is not known; distil a binary "
             "student instead (students.binary)"
@@ -64,7 +64,8 @@ def binarize_layer(model: nn.Module, name: str, size: torch.Size | None = None) 
     """Puts a binary block in the place of a convolution and of the norm and activation behind it.
 
     The block takes over the convolution's weights and the norm; what it replaces becomes identity,
-    so that names stay.
+    so that names stay. In a block of a binary network's float version all of that is there: only
+    the convolution becomes binary.
 
     Args:
         size: of the weights, where the layer is to be blank and have another size than here.
@@ -74,6 +75,12 @@ def binarize_layer(model: nn.Module, name: str, size: torch.Size | None = None) 
     layer = sequence.get_submodule(child)
     assert isinstance(layer, nn.Conv2d)
     size = size or layer.weight.shape
+    if isinstance(sequence, BinaryBlock):
+        binary = BinaryConv2d(size[1], size[0], size[2], layer.stride[0], size[2] // 2)
+        if size == layer.weight.shape:
+            binary.weight.data.copy_(layer.weight.data)
+        sequence.conv = binary.to(layer.weight.device)
+        return
     block = BinaryBlock(size[1], size[0], size[2], layer.stride[0])
     if size == layer.weight.shape:
         block.conv.weight.data.copy_(layer.weight.data)

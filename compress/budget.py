@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from math import inf
-from typing import get_args
+from typing import Any, get_args
 
 from compress.errors import UserError
 from compress.report import units
@@ -219,6 +219,26 @@ class Budget:
                 f"{CONFIDENCE} {self.confidence:g} is out of range: give the probability that all "
                 "bounds are met, from 0.5 to below 1, e.g. 0.95."
             )
+
+    @classmethod
+    def typed(
+        cls,
+        latency_ms: float | None = None,
+        max_bytes: str | int | None = None,
+        max_memory: str | int | None = None,
+        **others: Any,
+    ) -> "Budget":
+        """Of what people write in options and recipes: milliseconds, and sizes such as 5MB.
+
+        Args:
+            others: fields as they are.
+        """
+        return cls(
+            latency_s=None if latency_ms is None else seconds(latency_ms),
+            max_bytes=None if max_bytes is None else parse_bytes(max_bytes),
+            max_memory_bytes=None if max_memory is None else parse_bytes(max_memory),
+            **others,
+        )
 
     def limits(self) -> Iterator[tuple[Bound, float]]:
         """The bounds that are asked for, with their limits."""

@@ -96,7 +96,8 @@ def compare(
 
 def _pair(before: Result, after: Result) -> Pair:
     reason = _not_comparable(before, after)
-    latency = None if reason else _latency(_small(before), _small(after))
+    old, new = before.at_smallest_batch, after.at_smallest_batch
+    latency = None if reason else _latency(old, new)
     return Pair(before, after, _accuracy(before, after), latency, reason)
 
 
@@ -123,13 +124,9 @@ def _newcombe(old: Interval, new: Interval) -> Interval:
     return Interval(value=value, low=float(value - below), high=float(value + above))
 
 
-def _small(row: Result) -> Latency:
-    return min(row.latency, key=lambda x: x.batch)
-
-
 def _not_comparable(before: Result, after: Result) -> str:
     """Why their latencies cannot be compared, empty where they can."""
-    old, new = _small(before), _small(after)
+    old, new = before.at_smallest_batch, after.at_smallest_batch
     if before.machine.comparable() != after.machine.comparable():
         return "measured on different machines, or with different versions of a runtime"
     if (old.threads, old.batch) != (new.threads, new.batch):

@@ -27,7 +27,8 @@ class InputSpec(BaseModel):
     aspect ratio is brought to the input: "crop" scales the shorter side and cuts the centre,
     "stretch" scales both sides. Scaling is Pillow's antialiased bilinear.
 
-    A network predicts either classes or points. Two points named as in BOX are a box.
+    A network predicts either classes or points. Where the first two are named as in BOX, they are
+    a box.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,8 +47,14 @@ class InputSpec(BaseModel):
         return len(self.classes) + 2 * len(self.points)
 
     @property
-    def is_box(self) -> bool:
-        return self.points == BOX
+    def has_box(self) -> bool:
+        """Whether the first two points are a box."""
+        return self.points[:2] == BOX
+
+    @property
+    def without_box(self) -> tuple[str, ...]:
+        """The points that are not corners of a box."""
+        return self.points[2:] if self.has_box else self.points
 
     @property
     def word(self) -> str:

@@ -12,10 +12,10 @@ from compress.context import Context
 from compress.measure.file_shapes import file_layer_shapes
 from compress.measure.latency import speedup
 from compress.measure.layers import LayerShape
+from compress.measure.module_shapes import layer_shapes
 from compress.measure.processes import Timed, time_in_processes
 from compress.measure.right import Right
 from compress.onnx_network import OnnxNetwork
-from compress.pruning import layer_shapes
 from compress.quantization import Ranges, integer_operations, layers_of, quantize_file
 from compress.results import Decision, StepReport
 from compress.runtimes.onnxruntime import OnnxSession

@@ -15,17 +15,17 @@ from compress.input_spec import InputSpec
 
 def to_input(points: np.ndarray, sizes: np.ndarray, spec: InputSpec) -> np.ndarray:
     """Pixels (n, points, 2) of pictures with `sizes` (n, 2: width, height) as input fractions."""
-    corner, extent = _kept(sizes, spec)
+    corner, extent = kept(sizes, spec)
     return (points - corner) / extent
 
 
 def to_picture(fractions: np.ndarray, sizes: np.ndarray, spec: InputSpec) -> np.ndarray:
     """The inverse of `to_input`."""
-    corner, extent = _kept(sizes, spec)
+    corner, extent = kept(sizes, spec)
     return corner + fractions * extent
 
 
-def _kept(sizes: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, np.ndarray]:
+def kept(sizes: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, np.ndarray]:
     """Of what of each picture fills the input: upper left corner and extent, pixels (n, 1, 2)."""
     sizes = np.asarray(sizes, dtype=np.float64)
     extent = sizes

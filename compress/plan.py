@@ -34,6 +34,7 @@ class Entry:
     model: Stage  # the stage that made the candidate
     artifact: Stage
     accuracy: Stage
+    layers: Stage | None = None
     saliency: Stage | None = None
 
 
@@ -65,6 +66,7 @@ def make_plan(
         data,
         export,
         latency,
+        layers,
         onnx_teacher,
         saliency,
         teacher,
@@ -135,9 +137,19 @@ def make_plan(
                 looked = saliency.plan(
                     name, recipe.saliency, runtime, machine, seed, data_stage, model, artifact
                 )
-            entries.append(Entry(name, role, control_of, runtime, model, artifact, judged, looked))
+            # A control is built like what it is the control of; torch tells nothing of layers.
+            told = role != "control" and runtime != "torch"
+            inside = layers.plan(name, runtime, machine, threads, artifact) if told else None
+            entries.append(
+                Entry(name, role, control_of, runtime, model, artifact, judged, inside, looked)
+            )
     latency_stage = latency.plan(recipe.measure, machine, threads, entries)
-    ends = [stage for entry in entries for stage in (entry.accuracy, entry.saliency) if stage]
+    ends = [
+        stage
+        for entry in entries
+        for stage in (entry.accuracy, entry.layers, entry.saliency)
+        if stage
+    ]
     ordered = list(_in_order([*ends, latency_stage]))
     return Plan(recipe, data_stage, entries, latency_stage, ordered)
 

@@ -4,13 +4,11 @@ Dependencies between layers are found by Torch-Pruning (Fang et al. 2023, arXiv:
 """
 
 import copy
-import fnmatch
 import linecache
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
@@ -25,7 +23,9 @@ from torch.overrides import TorchFunctionMode
 
 from compress.errors import UserError
 from compress.input_spec import InputSpec
+from compress.layer_names import matching
 from compress.measure.layers import LayerShape
+from compress.measure.module_shapes import layer_shapes
 
 INSTEAD = "Distil into a narrower student instead (- distill: {student: …})"
 
@@ -167,52 +167,6 @@ def _is_grouped(module: nn.Module) -> bool:
     )
 
 
-def layer_shapes(model: nn.Module, example: Tensor) -> dict[str, LayerShape]:
-    """Every convolution and linear layer, in the order of execution, as the runtime will see it."""
-    shapes: dict[str, LayerShape] = {}
-
-    def record(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if isinstance(module, nn.Linear):
-            shapes[name] = LayerShape(module.in_features, module.out_features)
-        elif isinstance(module, nn.Conv2d):
-            shapes[name] = LayerShape(
-                module.in_channels,
-                module.out_channels,
-                _pair(module.kernel_size),
-                _pair(module.stride),
-                _padding(module),
-                _pair(module.dilation),
-                module.groups,
-                _pair(inputs[0].shape[2:]),
-            )
-
-    hooks = [
-        module.register_forward_pre_hook(lambda m, x, name=name: record(name, m, x))
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-    ]
-    try:
-        with torch.no_grad():
-            model(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return shapes
-
-
-def _pair(values: Iterable[int]) -> tuple[int, int]:
-    first, second = (int(value) for value in values)
-    return first, second
-
-
-def _padding(module: nn.Conv2d) -> tuple[int, int]:
-    """At each side; where "same" is one more at one side (even kernels), that one is left out."""
-    if module.padding == "same":
-        sizes = zip(module.dilation, module.kernel_size, strict=True)
-        return _pair(dilation * (kernel - 1) // 2 for dilation, kernel in sizes)
-    return (0, 0) if module.padding == "valid" else _pair(module.padding)  # type: ignore[arg-type]
-
-
 def _dependencies(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
     # In a tuple, or the library first tries the picture without its batch dimension.
     return tp.DependencyGraph().build_dependency(model, (example,), verbose=False)
@@ -285,20 +239,6 @@ def _by_number(index: object) -> bool:
     """Whether x[index] picks elements one by one, in any order."""
     parts = index if isinstance(index, tuple) else (index,)
     return any(isinstance(part, Tensor | np.ndarray | list) for part in parts)
-
-
-def matching(patterns: Iterable[str], names: Sequence[str]) -> Iterator[str]:
-    """The names that any of the patterns matches.
-
-    Raises:
-        UserError: a pattern that matches none; the nearest names are offered.
-    """
-    for pattern in patterns:
-        found = fnmatch.filter(names, pattern)
-        if not found:
-            near = get_close_matches(pattern, names, 3, 0.3) or list(names)[:3]
-            raise UserError(f"{pattern!r} matches no layer. Did you mean {', '.join(near)}?")
-        yield from found
 
 
 def magnitude(prunable: Prunable) -> list[Tensor]:

@@ -2,22 +2,21 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
 from compress import steps
 from compress.budget import parse_bytes
-from compress.builders import split_name
 from compress.data.targets import PointColumns
 from compress.errors import UserError
-from compress.grid import Grid, expand, is_grid
+from compress.grid import Grid, expand
 from compress.input_spec import BOX
 from compress.measure.points import USUAL, Bounds
-from compress.recipe_file import SET, KeyPath, RecipeFile, read_recipe_file, set_value
+from compress.recipe_faults import Faults, schema_at
+from compress.recipe_file import KeyPath, RecipeFile, read_recipe_file, set_value
 from compress.recipe_task import fit_to_task, task_faults
 from compress.runtimes import Deployed
 from compress.saliency.settings import SaliencySettings
@@ -48,8 +47,8 @@ class DataSettings(RecipeModel):
     """Where the pictures are, and what is to be predicted of them.
 
     They lie at a `path`, or a `builder` makes them, of what lies at the path where there is one (a
-    crop of each, say). Predicted are classes, unless `points` or a `box` name the columns, in
-    pixels, that points are annotated in.
+    crop of each, say). Predicted are classes, unless `points`, a `box` or both name the columns, in
+    pixels, that they are annotated in.
     """
 
     path: str | None = None  # a folder or a CSV file; relative to the recipe
@@ -66,10 +65,8 @@ class DataSettings(RecipeModel):
     def _one_source(self) -> "DataSettings":
         if self.path is None and self.builder is None:
             raise ValueError("give a path (or --data), or a builder that makes the pictures")
-        if self.points is not None and self.box is not None:
-            raise ValueError("give points or a box: a box is two points, top_left and bottom_right")
-        if self.points is not None and set(self.points) == set(BOX):
-            raise ValueError("these two points are a box: give box: [x, y, width, height]")
+        if self.points is not None and set(self.points) & set(BOX):
+            raise ValueError(f"{' and '.join(BOX)} are a box: give box: [x, y, width, height]")
         if self.point_columns is not None and self.label_column is not None:
             raise ValueError("label_column is for classes: remove it, or points and box")
         return self
@@ -77,13 +74,10 @@ class DataSettings(RecipeModel):
     @property
     def point_columns(self) -> PointColumns | None:
         """Where the points are annotated; None where classes are to be predicted."""
-        if self.box is not None:
-            return PointColumns.of(BOX, self.box)
-        if self.points is not None:
-            return PointColumns.of(
-                list(self.points), [c for xy in self.points.values() for c in xy]
-            )
-        return None
+        points = self.points or {}
+        names = [*(BOX if self.box else ()), *points]
+        columns = [*(self.box or ()), *(column for xy in points.values() for column in xy)]
+        return PointColumns.of(names, columns) if names else None
 
 
 class TeacherSettings(RecipeModel):
@@ -300,10 +294,7 @@ def load_recipe(
     Raises:
         UserError: everything that is wrong, one line each with line and key path.
     """
-    file = read_recipe_file(path)
-    for assignment in assignments:
-        set_value(file, assignment)
-    file.data.setdefault("name", re.sub(r"[^\w.-]+", "_", path.stem).lstrip("._-") or "recipe")
+    file = read_asked(path, assignments)
     if data is not None:
         section = file.data.get("data")
         section = dict(section) if isinstance(section, dict) else {}
@@ -312,65 +303,43 @@ def load_recipe(
             section.pop("settings", None)
         file.data["data"] = section | {"path": str(data.resolve())}
 
-    grid = expand(file.data, _schema_at)
-    faults = file.faults + [(_line(file, at), _shown(at), what) for at, what in grid.faults]
-    recipe: Recipe | None = None
-    try:
-        recipe = Recipe.model_validate(grid.data)
-    except ValidationError as error:
-        faults += [_fault(file, grid, detail) for detail in error.errors()]
-    faults += _refused_builders(file, grid, recipe, allowed)
-    faults += _run_nowhere(file, grid, recipe)
-    if recipe is not None:
-        for at, what in (*task_faults(recipe), *_code_faults(recipe)):
-            key, where = grid.written(at)
-            faults.append((_line(file, where), _shown(key), what))
-        recipe = fit_to_task(recipe)
-    if faults or recipe is None:
-        # A union reports a fault once for each of its members, a grid for each of its points.
-        unique = list(dict.fromkeys(sorted(faults)))
-        lines = [
-            f"  {f'{path}:{line}' if line != SET else '--set'}: {where}: {what}"
-            for line, where, what in unique
-        ]
-        title = f"{path} has {len(unique)} fault{'s' if len(unique) > 1 else ''}:"
-        raise UserError("\n".join([title, *lines]))
-    return _absolute(recipe, path.resolve().parent)
-
-
-def _refused_builders(
-    file: RecipeFile, grid: Grid, recipe: Recipe | None, allowed: Sequence[str]
-) -> list[tuple[int, str, str]]:
+    grid = expand(file.data, partial(schema_at, Recipe))
+    faults = Faults(path, file, Recipe, grid)
+    recipe = faults.validated()
     # With other faults there is no Recipe; what can be found in the plain data is reported too.
-    names = builders_of(recipe) if recipe is not None else _plain_builders(grid.data, ())
-    faults = []
-    for at, name in names:
-        try:
-            split_name(name, allowed)
-        except UserError as error:
-            key, where = grid.written(at)
-            faults.append((_line(file, where), _shown(key), str(error)))
-    return faults
+    faults.refuse_builders(None if recipe is None else builders_of(recipe), allowed)
+    if recipe is not None:
+        for at, what in (*_run_nowhere(recipe, grid), *task_faults(recipe), *_code_faults(recipe)):
+            faults.add(at, what)
+    return _absolute(fit_to_task(faults.faultless(recipe)), path.resolve().parent)
 
 
-def _run_nowhere(file: RecipeFile, grid: Grid, recipe: Recipe | None) -> list[tuple[int, str, str]]:
+def read_asked(path: Path, assignments: Sequence[str]) -> RecipeFile:
+    """A recipe's file with `--set` applied, named after itself where it gives no name.
+
+    Raises:
+        UserError: as `read_recipe_file` and `set_value`.
+    """
+    file = read_recipe_file(path)
+    for assignment in assignments:
+        set_value(file, assignment)
+    file.data.setdefault("name", re.sub(r"[^\w.-]+", "_", path.stem).lstrip("._-") or "recipe")
+    return file
+
+
+def _run_nowhere(recipe: Recipe, grid: Grid) -> Iterator[tuple[KeyPath, str]]:
     """Candidates whose files run in none of the runtimes asked for."""
-    if recipe is None:
-        return []
-    at = ("measure", "runtimes")
-    faults = []
     for name, chain in recipe.candidates.items():
         if runtimes_of(recipe, chain):
             continue
         (_, written), _ = grid.written(("candidates", name))
         kind, _ = chosen(chain[-1])
         files_run_in = steps.discover()[kind].RUNTIMES
-        what = (
+        yield (
+            ("measure", "runtimes"),
             f"{written} ends with {kind}, whose files run in {' and '.join(files_run_in)} only: "
-            f"add {files_run_in[0]} to measure.runtimes"
+            f"add {files_run_in[0]} to measure.runtimes",
         )
-        faults.append((_line(file, at), _shown(at), what))
-    return faults
 
 
 def _code_faults(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
@@ -386,108 +355,6 @@ def _code_faults(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
                 "changes the teacher's network, and an ONNX file holds no code to change: distil "
                 "into a student first, or give the teacher's builder and weights",
             )
-
-
-def _plain_builders(value: Any, at: KeyPath) -> list[tuple[KeyPath, str]]:
-    found: list[tuple[KeyPath, str]] = []
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, child in items:
-        if isinstance(child, dict | list):
-            found += _plain_builders(child, (*at, key))
-        elif key in ("builder", "student") and isinstance(child, str):
-            found.append(((*at, key), child))
-    return found
-
-
-def _line(file: RecipeFile, at: KeyPath) -> int:
-    while at and at not in file.lines:
-        at = at[:-1]
-    return file.lines.get(at, 1)
-
-
-def _shown(at: KeyPath) -> str:
-    return ".".join(map(str, at)) or "recipe"
-
-
-def _fault(file: RecipeFile, grid: Grid, detail: Any) -> tuple[int, str, str]:
-    """Line, key path and a sentence for one of pydantic's error records."""
-    at: KeyPath = tuple(detail["loc"])
-    # pydantic names the member of a union in the path; the recipe's author never wrote that.
-    at = tuple(k for i, k in enumerate(at) if not (i and at[i - 1] == "loss" and k in _LOSSES))
-    at = at[:-1] if at[-1:] == ("[key]",) else at
-    key, where = grid.written(at)
-    kind, value = detail["type"], detail["input"]
-    if kind == "extra_forbidden":
-        where = key
-        # What is known there may be another loss's.
-        known = [name for name in _known_keys(at[:-1]) if name != at[-1]]
-        near = get_close_matches(str(at[-1]), known, 1, 0.5)
-        what = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-    elif value == [] and is_grid(value, at, _schema_at):
-        what = "an empty list: give at least one value"
-    elif kind in ("float_type", "int_type") and isinstance(value, str) and _is_number(value):
-        what = f"{value!r} is text: write the number without quotes"
-    elif kind == "missing":
-        what = "is missing"
-    elif kind == "string_pattern_mismatch":
-        what = f"{value!r}: use letters, digits, _ . - and, between names, /"
-    elif kind in ("model_type", "model_attributes_type", "dict_type"):
-        what = f"expected keys and values, not {value!r}"
-    elif kind == "list_type":
-        what = "expected a list: put '- ' before each item"
-    else:
-        what = str(detail["msg"]).removeprefix("Value error, ")
-        what = what[0].lower() + what[1:]
-        named = kind.endswith(("_type", "_error")) and kind != "value_error"
-        if named or kind.startswith(("greater_than", "less_than", "literal")):
-            what += f", not {value!r}"
-    return _line(file, where), _shown(key), what
-
-
-_LOSSES = ("kd", "dkd", "dist", "points")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _known_keys(at: KeyPath) -> list[str]:
-    """The keys that the schema allows at a key path."""
-    return [key for node in _schema_at(at) for key in node.get("properties", {})]
-
-
-_schema = cache(Recipe.model_json_schema)
-
-
-def _schema_at(at: KeyPath) -> list[dict[str, Any]]:
-    """What the schema allows at a key path, as alternatives; nothing where it knows no such key."""
-    schema = _schema()
-    definitions = schema.get("$defs", {})
-
-    def options(node: dict[str, Any]) -> list[dict[str, Any]]:
-        if "$ref" in node:
-            return options(definitions[node["$ref"].rpartition("/")[2]])
-        inner = [
-            o for k in ("anyOf", "oneOf", "allOf") for n in node.get(k, []) for o in options(n)
-        ]
-        return inner or [node]
-
-    nodes = options(schema)
-    for key in at:
-        following: list[dict[str, Any]] = []
-        for node in nodes:
-            if isinstance(key, int) and "items" in node:
-                following += options(node["items"])
-            elif key in node.get("properties", {}):
-                following += options(node["properties"][key])
-            elif isinstance(node.get("additionalProperties"), dict):
-                following += options(node["additionalProperties"])
-        nodes = following
-    return nodes
 
 
 def _absolute(recipe: Recipe, folder: Path) -> Recipe:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def task_faults(recipe: "Recipe") -> Iterator[tuple[KeyPath, str]]:
     """Settings that are for the other task, each with its key path and what to do."""
     columns = recipe.data.point_columns
-    used = {"tolerance": columns and not recipe.data.box, "iou": recipe.data.box}
+    used = {"tolerance": recipe.data.points, "iou": recipe.data.box}
     for name in sorted(recipe.measure.model_fields_set & used.keys()):
         if not used[name]:
             what = "a box" if name == "iou" else "points that are no box"

@@ -1,22 +1,18 @@
-"""What was measured: one `Result` per artifact and runtime, one line each in `results.jsonl`.
+"""What was measured: one `Result` per artifact and runtime.
 
-Units are in the names; everything is SI (seconds, bytes) and fractions in [0, 1]. Readers of this
-file (report, choose) need neither torch nor a runtime.
+Units are in the names; everything is SI (seconds, bytes) and fractions in [0, 1]. Readers of it
+(report, choose) need neither torch nor a runtime.
 """
 
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from compress.errors import UserError
-from compress.files import write_text
 from compress.input_spec import RIGHT, TOP1
 from compress.runtimes import Runtime
 
 # 2: samples by process, step reports, dropped; 3: answers, slices, percentiles, conditions
 SCHEMA_VERSION: Final = 3
-RESULTS_FILE = "results.jsonl"
 
 Role = Literal["teacher", "candidate", "control"]
 SaliencyMethod = Literal["grad_cam", "occlusion", "deconvolution"]
@@ -95,8 +91,9 @@ class Slice(_Record):
 class PointErrors(_Record):
     """How far predicted points are from the true ones, and when a picture counts as right.
 
-    Distances are relative to the largest between two true points of the picture (a head's length, a
-    box's diagonal), with a single point to the picture's diagonal.
+    Where there are a box and other points, distances and angles are those of the others. Distances
+    are relative to the largest between two true points of the picture (a head's length, a box's
+    diagonal), with a single point to the picture's diagonal.
     """
 
     tolerance: float | None = None  # right: every point at most this far; not of boxes
@@ -110,12 +107,15 @@ class PointErrors(_Record):
     @property
     def rule(self) -> str:
         """When a picture is right, in words."""
+        asked = []
         if self.least_iou is not None:
-            return f"the box has an intersection over union of at least {self.least_iou:g}"
-        return (
-            f"every point is at most {self.tolerance:g} off, in units of the largest distance "
-            "between the true points (a single point: of the picture's diagonal)"
-        )
+            asked.append(f"the box has an intersection over union of at least {self.least_iou:g}")
+        if self.tolerance is not None:
+            asked.append(
+                f"every point is at most {self.tolerance:g} off, in units of the largest distance "
+                "between the true points (a single point: of the picture's diagonal)"
+            )
+        return ", and ".join(asked)
 
 
 class Accuracy(_Record):
@@ -235,7 +235,7 @@ class StepReport(_Record):
     notes: list[str] = []
 
 
-class Judged(_Record):
+class JudgedPhotograph(_Record):
     """What a pipeline answered to one annotated photograph, beside what is true.
 
     None where the photograph has no such annotation, or the pipeline finds no such thing.
@@ -278,7 +278,7 @@ class PipelineFacts(_Record):
     predicted_top1: float | None = None
     verdict: Verdict
     # Further photographs, judged one by one: by the name that the recipe gives them.
-    listed: dict[str, list[Judged]] = {}
+    listed: dict[str, list[JudgedPhotograph]] = {}
 
 
 class Looks(_Record):
@@ -297,6 +297,16 @@ class Saliency(_Record):
     looks: dict[SaliencyMethod, Looks] = {}
     gallery: dict[str, list[Jpeg]] = {}  # by method, and "picture": the same pictures in each
     notes: list[str] = []
+
+
+class LayerTime(_Record):
+    """A layer of a deployed file: a kernel of the runtime and what it computes, at batch 1."""
+
+    name: str
+    operation: str
+    precision: str
+    seconds: float
+    macs: int | None = None  # multiply-accumulates; None: cannot be counted
 
 
 class Result(_Record):
@@ -326,6 +336,7 @@ class Result(_Record):
     training: Training | None = None
     steps: list[StepReport] = []
     pipeline: PipelineFacts | None = None
+    layers: list[LayerTime] = []  # in the order of execution; not of controls, nor in torch
     saliency: Saliency | None = None  # where the recipe asks for it, in the first runtime
     dropped: str | None = None  # why this row is no candidate for a choice, in a sentence
     notes: list[str] = []
@@ -338,64 +349,20 @@ class Result(_Record):
         return SCHEMA_VERSION if value in (1, 2) else value
 
     @property
+    def at_smallest_batch(self) -> Latency:
+        """Batch 1 unless another was chosen."""
+        return min(self.latency, key=lambda x: x.batch)
+
+    @property
+    def at_largest_batch(self) -> Latency:
+        return max(self.latency, key=lambda x: x.batch)
+
+    @property
     def latency_s(self) -> float:
-        """Median seconds of one picture at the smallest batch measured (1 unless chosen)."""
-        return min(self.latency, key=lambda x: x.batch).median_s
+        """Median seconds of one picture at the smallest batch measured."""
+        return self.at_smallest_batch.median_s
 
     @property
     def throughput(self) -> float:
         """Pictures per second at the largest batch measured."""
-        return max(self.latency, key=lambda x: x.batch).pictures_per_s
-
-
-class Results(_Record):
-    """What one `results.jsonl` holds; `damaged` names the lines that could not be read."""
-
-    path: Path
-    rows: list[Result]
-    damaged: list[str] = Field(default=[])
-
-
-def append(path: Path, results: list[Result]) -> None:
-    """Adds one line per result; what was there stays whole even on a full disk."""
-    before = path.read_text("utf-8") if path.is_file() else ""
-    lines = [result.model_dump_json() + "\n" for result in results]
-    write_text(path, before + "".join(lines))
-
-
-def read(path: Path) -> Results:
-    """Reads a `results.jsonl`, or the one in a report or run folder.
-
-    The newest line of each (run, candidate, runtime) of the newest run counts: the file is
-    append-only. A damaged line is named and the rest is used.
-
-    Raises:
-        UserError: no results there, or none that can be read.
-    """
-    file = path / RESULTS_FILE if path.is_dir() else path
-    if not file.is_file():
-        raise UserError(
-            f"{path} holds no {RESULTS_FILE}: give a folder that `compress run` wrote "
-            "(runs/<recipe> or reports/<recipe>)."
-        )
-    rows: list[Result] = []
-    damaged: list[str] = []
-    for number, line in enumerate(file.read_text("utf-8", errors="replace").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(Result.model_validate_json(line))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(x) for x in first["loc"])
-            damaged.append(f"{file}:{number}: {where + ': ' if where else ''}{first['msg']}")
-    if not rows:
-        reason = f" (first damaged line: {damaged[0]})" if damaged else ""
-        raise UserError(f"{file} holds no results{reason}: run the recipe again.")
-    newest = {row.recipe: row.run for row in rows}
-    kept = {
-        (row.recipe, row.candidate, row.artifact.runtime): row
-        for row in rows
-        if newest[row.recipe] == row.run
-    }
-    return Results(path=file, rows=list(kept.values()), damaged=damaged)
+        return self.at_largest_batch.pictures_per_s

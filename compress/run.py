@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from compress import steps
 from compress.artifact import Artifact
-from compress.budget import Budget, parse_bytes, seconds
+from compress.budget import Budget
 from compress.candidate import History
 from compress.comparison import with_comparisons
 from compress.context import Context
@@ -27,7 +27,8 @@ from compress.plan import Entry, Plan, make_plan, weights_path
 from compress.progress import Progress
 from compress.recipe import Asked, Recipe
 from compress.report.write import write_report
-from compress.results import RESULTS_FILE, Accuracy, Latency, Machine, Result, append, read
+from compress.results import Accuracy, Latency, Machine, Result
+from compress.results_file import RESULTS_FILE, append, read
 from compress.seeding import derive
 from compress.stage import Stage, Store
 
@@ -107,18 +108,7 @@ def _run(
 
 def budget_of(recipe: Asked) -> Budget | None:
     """What the recipe asks for."""
-    asked = recipe.budget
-    if asked is None:
-        return None
-    return Budget(
-        speedup=asked.speedup,
-        max_accuracy_drop=asked.max_accuracy_drop,
-        latency_s=None if asked.latency_ms is None else seconds(asked.latency_ms),
-        min_accuracy=asked.min_accuracy,
-        max_bytes=None if asked.max_bytes is None else parse_bytes(asked.max_bytes),
-        max_memory_bytes=None if asked.max_memory is None else parse_bytes(asked.max_memory),
-        runtime=asked.runtime,
-    )
+    return None if recipe.budget is None else Budget.typed(**recipe.budget.model_dump())
 
 
 def context_of(
@@ -171,7 +161,7 @@ def _device(wanted: str) -> torch.device:
 def _result(
     entry: Entry, plan: Plan, store: Store, out: Path, command: str, here: Machine
 ) -> Result:
-    from compress.stages import accuracy, latency, saliency
+    from compress.stages import accuracy, latency, layers, saliency
 
     artifact = Artifact.load(store.folder(entry.artifact))
     timed = latency.load(store.folder(plan.latency))
@@ -195,6 +185,7 @@ def _result(
         **timed["first_run"][row],
         training=past.training,
         steps=list(past.steps),
+        layers=layers.load(store.folder(entry.layers)) if entry.layers else [],
         saliency=saliency.load(store.folder(entry.saliency)) if entry.saliency else None,
         dropped=past.dropped if _judged(entry) else None,
         notes=_notes(entry, artifact, past, scored, data, plan.recipe.measure.bounds),

@@ -33,7 +33,10 @@ def restructure(
         if form == "binary":
             from compress.binary_conversion import binarize_layer
 
-            binarize_layer(model, layer, tensors[f"{layer}.conv.weight"].shape)
+            # A block of its own, or the convolution of one that was there.
+            names = (f"{layer}.conv.weight", f"{layer}.weight")
+            size = next(tensors[name].shape for name in names if name in tensors)
+            binarize_layer(model, layer, size)
             continue
         from compress.factorization import empty, replace
 

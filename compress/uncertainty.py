@@ -107,7 +107,7 @@ def _groups(keys: Iterable[Hashable]) -> list[list[int]]:
 
 def _samples(row: Result) -> list[list[float]]:
     """Seconds at the smallest batch, a list a process."""
-    return min(row.latency, key=lambda x: x.batch).samples_s
+    return row.at_smallest_batch.samples_s
 
 
 def _times(

@@ -83,10 +83,13 @@ def dots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def as_disturbed_as_tests_are() -> Iterator[None]:
     """Tests run beside each other: measuring until it is quiet would take three times as long, and
-    no test asks how long a first run takes."""
+    no test asks how long a first run or a layer takes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("compress.measure.processes.ATTEMPTS", 1)
         patch.setattr("compress.measure.memory.PROCESSES", 1)
+        patch.setattr("compress.measure.kernels.ATTEMPTS", 1)
+        patch.setattr("compress.measure.kernels.TURNS", 1)
+        patch.setattr("compress.measure.kernels.TURN_S", 0.01)
         yield
 
 

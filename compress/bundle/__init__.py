@@ -80,7 +80,7 @@ def _facts(row: Result, spec: InputSpec, file: str) -> dict[str, Any]:
     """Everything that predict.py must know, as numbers."""
     facts = {"file": file, "sha256": row.artifact.sha256, "runtime": row.artifact.runtime}
     facts |= spec.model_dump(exclude={"classes"} if spec.points else {"classes", "points"})
-    threads = min(row.latency, key=lambda x: x.batch).threads
+    threads = row.at_smallest_batch.threads
     if package_of(row.artifact.runtime) == "openvino":
         precision = "bf16" if row.artifact.runtime == "openvino-bf16" else "f32"
         return facts | {

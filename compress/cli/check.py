@@ -1,5 +1,6 @@
 """`compress check`: is this recipe right, without running it?"""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,40 +19,60 @@ def check(
     allow_builders: Allowed = None,
 ) -> None:
     """Validate a recipe: keys, values, builders, the data's layout, the weights file."""
-    from compress.recipe import load_recipe
+    from compress.pipeline.recipe import load_any
 
     allowed = allow_builders or []
-    loaded = load_recipe(recipe, data, assignments or [], allowed)
+    loaded = load_any(recipe, data, assignments or [], allowed)
 
-    from compress.builders import resolve
     from compress.errors import UserError
     from compress.measure.machine import machine, usable_threads
     from compress.plan import make_plan
+
+    faults: list[str] = []
+    for each in loaded.of_networks:
+        if loaded.stages:
+            typer.echo(f"{each.name}:")
+        faults += _faults(each, allowed)
+    if faults:
+        raise UserError("\n".join([f"{recipe} cannot run here:", *(f"  {x}" for x in faults)]))
+    plans = [
+        make_plan(each, machine(), each.measure.threads or usable_threads(), allowed)
+        for each in loaded.of_networks
+    ]
+    stages, rows = (
+        sum(map(len, x)) for x in zip(*((p.stages, p.entries) for p in plans), strict=True)
+    )
+    typer.echo(f"{recipe} is right: {stages} stages, {rows} rows.")
+
+
+def _faults(recipe: "Loaded", allowed: list[str]) -> Iterator[str]:
+    """What stands in the way of one network's recipe; says what was found."""
+    from compress.builders import resolve
+    from compress.errors import UserError
     from compress.recipe import builders_of
 
-    faults = []
-    for path, name in builders_of(loaded):
+    for path, name in builders_of(recipe):
         try:
             resolve(name, allowed)
         except UserError as error:
-            faults.append(f"{'.'.join(map(str, path))}: {error}")
+            yield f"{'.'.join(map(str, path))}: {error}"
     for question in (_data, _weights):
         try:
-            typer.echo(question(loaded))
+            typer.echo(question(recipe))
         except UserError as error:
-            faults.append(str(error))
-    if faults:
-        raise UserError("\n".join([f"{recipe} cannot run here:", *(f"  {x}" for x in faults)]))
-    plan = make_plan(loaded, machine(), loaded.measure.threads or usable_threads(), allowed)
-    typer.echo(f"{recipe} is right: {len(plan.stages)} stages, {len(plan.entries)} rows.")
+            yield str(error)
 
 
 def _data(recipe: "Loaded") -> str:
     from compress.data.layouts import check_classes, read_folder
+    from compress.errors import UserError
 
     settings = recipe.data
-    if settings.path is None:
-        return f"data: made by {settings.builder}"
+    if settings.builder is not None:
+        if settings.path is not None and not Path(settings.path).exists():
+            raise UserError(f"No data at {settings.path}.")
+        return f"data: made by {settings.builder}" + (f" of {settings.path}" * bool(settings.path))
+    assert settings.path is not None
     columns = settings.point_columns
     data = read_folder(Path(settings.path), settings.picture_column, settings.label_column, columns)
     if columns is None:

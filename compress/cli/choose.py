@@ -9,18 +9,21 @@ from typing import Annotated
 
 import typer
 
-from compress.budget import Budget, parse_bytes, seconds
+from compress.budget import Budget
 from compress.choose import Choice
 from compress.choose import choose as choose_row
+from compress.cli.bounds import Bounds, with_bounds
 from compress.errors import NothingFits, UserError
 from compress.files import inside
 from compress.pareto import deployed
 from compress.report.join import load, newest_comparable
 from compress.report.say import name
 from compress.report.text import plain
-from compress.results import RESULTS_FILE, Result
+from compress.results import Result
+from compress.results_file import RESULTS_FILE
 
 
+@with_bounds
 def choose(
     reports: Annotated[
         list[Path] | None,
@@ -30,36 +33,7 @@ def choose(
         ),
     ] = None,
     *,
-    speedup: Annotated[
-        float | None,
-        typer.Option(help="At least so many times faster than the teacher in the same runtime."),
-    ] = None,
-    max_accuracy_drop: Annotated[
-        float | None,
-        typer.Option(help="Accuracy that may be lost, as a fraction: 0.01 is one point."),
-    ] = None,
-    latency_ms: Annotated[
-        float | None, typer.Option(help="At most so many milliseconds a picture.")
-    ] = None,
-    min_accuracy: Annotated[
-        float | None, typer.Option(help="At least this accuracy, as a fraction: 0.8 is 80 %.")
-    ] = None,
-    max_bytes: Annotated[
-        str | None, typer.Option(help="A file of at most this size: 5000000, or 5MB.")
-    ] = None,
-    max_memory: Annotated[
-        str | None, typer.Option(help="At most this peak memory of its process, e.g. 200MB.")
-    ] = None,
-    runtime: Annotated[
-        str | None, typer.Option(help="onnxruntime, openvino or openvino-bf16 only.")
-    ] = None,
-    confidence: Annotated[
-        float | None,
-        typer.Option(
-            help="All bounds together must be met with this probability, e.g. 0.95; without it, "
-            "by the numbers as measured."
-        ),
-    ] = None,
+    bounds: Bounds,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -73,16 +47,7 @@ def choose(
 
     When nothing fits, says what each candidate misses and what to relax, and exits with code 3.
     """
-    budget = Budget(
-        speedup=speedup,
-        max_accuracy_drop=max_accuracy_drop,
-        latency_s=None if latency_ms is None else seconds(latency_ms),
-        min_accuracy=min_accuracy,
-        max_bytes=None if max_bytes is None else parse_bytes(max_bytes),
-        max_memory_bytes=None if max_memory is None else parse_bytes(max_memory),
-        runtime=runtime,
-        confidence=confidence,
-    )
+    budget = Budget.typed(**bounds)
     chosen = reports or newest_comparable(default_reports())
     if not reports and not as_json:
         typer.echo(f"Reports: {', '.join(map(str, chosen))}")

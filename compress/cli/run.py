@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from compress.errors import UserError
-
 Recipe = Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/distill_shufflenet.yaml.")]
 Data = Annotated[
     Path | None, typer.Option(help="Your pictures: class folders, or a folder with a train.csv.")
@@ -32,33 +30,21 @@ def run(
     dry_run: Annotated[bool, typer.Option(help="Show the stages and stop.")] = False,
 ) -> None:
     """Train, compress, export, measure, report. Run again, it re-uses all that is done."""
-    from compress.pipeline.recipe import is_pipeline, load_pipeline_recipe
-    from compress.recipe import Asked, load_recipe
+    from compress.pipeline.recipe import load_any
 
     changes = [*(assignments or []), *([f"device={device}"] if device else [])]
     allowed = allow_builders or []
     command = shlex.join(["compress", *sys.argv[1:]])
-    if is_pipeline(recipe):
-        if data is not None:
-            raise UserError(
-                "--data is for the recipe of one network: a pipeline's recipe and those of its "
-                "stages each say where their own pictures are."
-            )
-        pipeline, stages = load_pipeline_recipe(recipe, changes, allowed)
-        asked: Asked = pipeline
-        recipes = list(stages.values())
-    else:
-        loaded = load_recipe(recipe, data, changes, allowed)
-        asked, recipes, pipeline = loaded, [loaded], None
+    loaded = load_any(recipe, data, changes, allowed)
 
     from rich.console import Console
 
     from compress.choose import choose as choose_row
-    from compress.pipeline.run import run_pipeline
+    from compress.pipeline.run import run_any
     from compress.plan import make_plan
     from compress.progress import Progress
     from compress.report.terminal import plain, show
-    from compress.run import REPORTS, RUNS, budget_of, run_recipe
+    from compress.run import REPORTS, RUNS, budget_of
 
     console = Console()
     if not console.is_terminal:
@@ -68,12 +54,12 @@ def run(
         from compress.stage import Store
 
         store = Store(out / RUNS / "stages")
-        for each in recipes:
+        for each in loaded.of_networks:
             plan = make_plan(each, machine(), each.measure.threads or usable_threads(), allowed)
             for stage in plan.stages:
                 mark = "done" if store.is_done(stage) else "to do"
                 typer.echo(f"{mark:>5}  {stage.title}  [{stage.folder_name}]")
-        if pipeline is not None:
+        if loaded.stages:
             typer.echo("Then the pipelines: those of the teachers, and the predicted front.")
         return
 
@@ -81,15 +67,12 @@ def run(
         return Progress(console, out / RUNS / name / "run.log")
 
     try:
-        if pipeline is not None:
-            results = run_pipeline(pipeline, stages, out, progress_of, command, allowed)
-        else:
-            results = run_recipe(loaded, out, progress_of(asked.name), command, allowed)
+        results = run_any(loaded, out, progress_of, command, allowed)
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
         raise typer.Exit(130) from None
 
-    budget = budget_of(asked)
+    budget = budget_of(loaded.asked)
     console.print()
     show(results, budget, console)
     if budget:
@@ -98,4 +81,4 @@ def run(
             typer.echo(f"Chosen: {out / choice.picked.artifact.path}\n{plain(choice.why)}")
         else:
             typer.echo(plain(" ".join(["Nothing meets the budget.", *choice.hints()])))
-    typer.echo(f"Report: {out / REPORTS / asked.name / 'report.html'} (and report.md)")
+    typer.echo(f"Report: {out / REPORTS / loaded.asked.name / 'report.html'} (and report.md)")

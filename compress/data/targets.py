@@ -18,7 +18,8 @@ MARGIN = 1.0  # pixels by which an annotation may leave its picture: tools round
 
 @dataclass(frozen=True)
 class PointColumns:
-    """The columns of x and y of each point in turn; of a box those of x, y, width and height.
+    """The columns of x and y of each point in turn; of a box, which comes first, those of x, y,
+    width and height.
 
     They are in pixels of the upright picture: annotation tools show pictures as people see them.
     """
@@ -30,12 +31,14 @@ class PointColumns:
     def of(cls, names: Sequence[str], columns: Sequence[str] = ()) -> "PointColumns":
         """Without columns they are called <point>_x and <point>_y; of a box as in BOX_COLUMNS.
 
+        A box comes before other points.
+
         Raises:
             UserError: another number of columns than the points need.
         """
         usual = tuple(f"{name}_{axis}" for name in names for axis in "xy")
-        if tuple(names) == BOX:
-            usual = BOX_COLUMNS
+        if tuple(names[:2]) == BOX:
+            usual = (*BOX_COLUMNS, *usual[4:])
         if columns and len(columns) != len(usual):
             raise UserError(
                 f"{', '.join(names)} need {len(usual)} columns, such as {', '.join(usual)}, not "
@@ -48,9 +51,9 @@ class PointColumns:
         values = [annotations.get(column, np.nan) for column in self.columns]
         if not np.isfinite(values).all():
             return ()
-        if self.names == BOX:
-            x, y, width, height = values
-            return ((x, y), (x + width, y + height))
+        if self.names[:2] == BOX:
+            x, y, width, height = values[:4]
+            values[2:4] = x + width, y + height
         return tuple(zip(values[::2], values[1::2], strict=True))
 
 
@@ -96,7 +99,7 @@ def drop_misplaced(data: DataSet, note: Callable[[str], None]) -> DataSet:
     for picture in data.pictures:
         if picture.points:
             picture = replace(picture, size=upright_size(data.root / picture.path))
-            if fault := _fault(picture, data.points == BOX):
+            if fault := _fault(picture, data.points[:2] == BOX):
                 faults.append(f"{picture.path}: {fault}")
                 picture = replace(picture, points=(), split="unlabelled")
         pictures.append(picture)
@@ -121,7 +124,8 @@ def _fault(picture: Picture, box: bool) -> str | None:
         return f"{at} is outside the picture of {picture.size[0]} x {picture.size[1]}"
     if box and (points[1] <= points[0]).any():
         return "the box has no area"
-    if len(points) > 1 and not np.ptp(points, axis=0).any():
+    rest = points[2:] if box else points
+    if len(rest) > 1 and not np.ptp(rest, axis=0).any():
         return "all points are one"
     return None
 

@@ -21,16 +21,20 @@ USUAL = Bounds()
 def errors(
     found: np.ndarray, true: np.ndarray, sizes: np.ndarray, spec: InputSpec, bounds: Bounds
 ) -> PointErrors:
-    """All of a network's; arguments as in `distances`."""
+    """All of a network's; arguments as in `distances`. Distances are those of the points that are
+    no box, or of a box's corners where there are no others.
+    """
+    overlap = iou(found[:, :2], true[:, :2]) if spec.has_box else None
+    rest = len(spec.without_box)
+    found, true = found[:, -rest:], true[:, -rest:]  # all of them where rest is 0
     far = distances(found, true, sizes)
-    box, pair = spec.is_box, len(spec.points) == 2 and not spec.is_box
     return PointErrors(
-        tolerance=None if box else bounds.tolerance,
-        least_iou=bounds.iou if box else None,
+        tolerance=bounds.tolerance if rest else None,
+        least_iou=None if overlap is None else bounds.iou,
         median_distance=float(np.median(far)),
         p90_distance=float(np.quantile(far, 0.9)),
-        mean_iou=float(iou(found, true).mean()) if box else None,
-        median_angle_degrees=float(np.median(angle_errors(found, true))) if pair else None,
+        mean_iou=None if overlap is None else float(overlap.mean()),
+        median_angle_degrees=float(np.median(angle_errors(found, true))) if rest == 2 else None,
     )
 
 
@@ -56,12 +60,13 @@ def scale(true: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 def iou(found: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Intersection over union of boxes given by two corners (n, 2, 2); (n,) in [0, 1].
 
-    A box whose second corner is not below and right of its first has no area.
+    A box whose second corner is not below and right of its first has no area; two such share 0.
     """
     overlap = np.minimum(found[:, 1], true[:, 1]) - np.maximum(found[:, 0], true[:, 0])
     intersection = overlap.clip(0).prod(1)
     areas = [(box[:, 1] - box[:, 0]).clip(0).prod(1) for box in (found, true)]
-    return intersection / (areas[0] + areas[1] - intersection)
+    union = areas[0] + areas[1] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
 
 
 def angle_errors(found: np.ndarray, true: np.ndarray) -> np.ndarray:

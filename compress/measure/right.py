@@ -17,7 +17,8 @@ def judge(data: DataSet, indices: np.ndarray, spec: InputSpec, bounds: Bounds) -
 
     A class is right when it is the one of the largest logit. Points are by the percentage of
     correct keypoints (PCK: Yang & Ramanan 2013, IEEE PAMI 35:2878-2890), asked of all points of a
-    picture at once; a box by its intersection over union with the true one.
+    picture at once; a box by its intersection over union with the true one. Where there are both,
+    both are asked.
     """
     if not spec.points:
         labels = data.labels[indices]
@@ -26,9 +27,13 @@ def judge(data: DataSet, indices: np.ndarray, spec: InputSpec, bounds: Bounds) -
 
     def right(outputs: np.ndarray) -> np.ndarray:
         found = to_picture(coordinates(outputs), sizes, spec)
-        if spec.is_box:
-            return np.asarray(iou(found, true) >= bounds.iou)
-        return np.asarray((distances(found, true, sizes) <= bounds.tolerance).all(1))
+        near = np.ones(len(found), bool)
+        if spec.has_box:
+            near &= iou(found[:, :2], true[:, :2]) >= bounds.iou
+        if rest := spec.without_box:
+            far = distances(found[:, -len(rest) :], true[:, -len(rest) :], sizes)
+            near &= (far <= bounds.tolerance).all(1)
+        return near
 
     return right
 

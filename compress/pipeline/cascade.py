@@ -16,7 +16,7 @@ from compress.artifact import spec_of
 from compress.errors import UserError
 from compress.input_spec import InputSpec, normalise, upright_rgb
 from compress.pipeline.geometry import Point, View, around, brought_to, cut, whole
-from compress.pipeline.spec import PipelineSpec, Stage
+from compress.pipeline.spec import Look, PipelineSpec, PipelineStage
 from compress.runtimes import open_session, runtime_for
 
 
@@ -52,7 +52,7 @@ class Network:
     """A stage's loaded model."""
 
     def __init__(
-        self, stage: Stage, path: Path, threads: int, allowed: tuple[str, ...] = ()
+        self, stage: PipelineStage, path: Path, threads: int, allowed: tuple[str, ...] = ()
     ) -> None:
         self.stage = stage
         self.session = open_session(path, stage.runtime or runtime_for(path), threads, allowed)
@@ -88,7 +88,7 @@ class Cascade:
         known: set[str] = set()
         for number, network in enumerate(self.networks):
             stage, spec = network.stage, network.spec
-            if missing := [name for name in stage.look.needs if name not in known]:
+            if missing := [name for name in stage.needs if name not in known]:
                 raise UserError(
                     f"{stage.name} looks at {', '.join(missing)}, which no stage before it finds "
                     f"({', '.join(sorted(known)) or 'none'} are known)."
@@ -116,7 +116,7 @@ class Cascade:
     @property
     def warped(self) -> tuple[str, ...]:
         """The two points by which a view is turned; none where no stage warps."""
-        return next((tuple(n.stage.look.warp) for n in self.networks if n.stage.look.warp), ())
+        return next((tuple(n.stage.warp) for n in self.networks if n.stage.warp), ())
 
     def find(self, photograph: bytes) -> Found:
         """From the bytes of a picture file to points and probabilities.
@@ -175,16 +175,15 @@ def decode(photograph: bytes) -> Image.Image:
         raise UserError(f"The photograph cannot be read: {error}") from error
 
 
-def _view(stage: Stage, spec: InputSpec, size: tuple[int, int], points: dict[str, Point]) -> View:
+def _view(look: Look, spec: InputSpec, size: tuple[int, int], points: dict[str, Point]) -> View:
     aspect = spec.width / spec.height
-    if stage.look.crop is not None:
-        known = [points[name] for name in stage.look.crop.around]
-        return around(known, stage.look.crop.margin, aspect)
-    if stage.look.warp is not None:
-        names = list(stage.look.warp)
-        wanted = [stage.look.warp[name] for name in names]
-        return brought_to([points[name] for name in names], wanted, aspect)
-    return whole(size, spec.fit, aspect)
+    if look.crop is not None:
+        known = [points[name] for name in look.crop.around]
+        return around(known, look.crop.margin, aspect)
+    if look.warp is not None:
+        wanted = [(x, y) for x, y in look.warp.values()]
+        return brought_to([points[name] for name in look.warp], wanted, aspect)
+    return whole(size, spec)
 
 
 def _points(outputs: np.ndarray, turns: Sequence[View], spec: InputSpec) -> dict[str, Point]:

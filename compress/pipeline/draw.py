@@ -32,7 +32,7 @@ def _crops(photograph: Image.Image, found: Found, cascade: Cascade, side: int) -
     """What each network looked at that did not look at the whole photograph."""
     shown = []
     for network in cascade.networks:
-        if network.stage.look.needs:
+        if network.stage.needs:
             width = round(side * network.spec.width / network.spec.height)
             pixels = cut(photograph, found.views[network.stage.name], width, side)
             shown.append(Image.fromarray(pixels))

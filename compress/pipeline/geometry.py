@@ -8,11 +8,12 @@ them; a point in the photograph in its pixels.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL.Image import Image
+import numpy as np
+from PIL import Image, ImageStat
+
+from compress.input_spec import InputSpec
+from compress.placement import kept
 
 Point = tuple[float, float]
 
@@ -51,18 +52,12 @@ class View:
         )  # fmt: skip
 
 
-def whole(size: tuple[int, int], fit: str, aspect: float) -> View:
-    """The whole photograph as `compress.input_spec` fits it to a network's input.
-
-    Args:
-        size: width, height of the photograph in pixels.
-        fit: "stretch" shows all of it, "crop" its centre, nothing distorted.
-        aspect: width of the view over its height.
-    """
-    width, height = float(size[0]), float(size[1])
-    if fit == "crop":
-        width, height = min(width, height * aspect), min(height, width / aspect)
-    return View(width, 0.0, (size[0] - width) / 2, 0.0, height, (size[1] - height) / 2)
+def whole(size: tuple[int, int], spec: InputSpec) -> View:
+    """A whole photograph of that width and height in pixels, as it is fitted to a network's input:
+    stretched, or its centre."""
+    corner, extent = kept(np.array([size]), spec)
+    [left, top], [width, height] = corner[0, 0].tolist(), extent[0, 0].tolist()
+    return View(width, 0.0, left, 0.0, height, top)
 
 
 def around(points: Sequence[Point], margin: float, aspect: float) -> View:
@@ -107,16 +102,13 @@ def _metric(point: Point, aspect: float) -> complex:
     return complex(point[0] * aspect, point[1])
 
 
-def cut(photograph: "Image", view: View, width: int, height: int) -> "np.ndarray":
+def cut(photograph: Image.Image, view: View, width: int, height: int) -> np.ndarray:
     """What a view shows, uint8 (height, width, 3); outside of the photograph is its mean colour.
 
     An upright view inside the photograph is scaled as `compress.input_spec` scales pictures. Any
     other is looked up bilinearly; where it shrinks the photograph, that is first reduced by whole
     factors, so that no detail is skipped over.
     """
-    import numpy as np
-    from PIL import Image, ImageStat
-
     if (box := _upright_box(view, photograph.size)) is not None:
         scaled = photograph.resize((width, height), Image.Resampling.BILINEAR, box)
         return np.asarray(scaled, dtype=np.uint8)

@@ -6,7 +6,6 @@ pixels of the upright photograph. What is not annotated is not judged.
 
 import csv
 import io
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -18,9 +17,9 @@ from compress.errors import UserError
 from compress.files import write_text
 from compress.input_spec import BOX
 from compress.measure.accuracy import wilson
+from compress.measure.points import angle_errors, distances, iou
 from compress.pipeline.cascade import Cascade, Found
-from compress.pipeline.geometry import Point
-from compress.results import Judged, Verdict
+from compress.results import JudgedPhotograph, Verdict
 
 
 def judge(
@@ -28,7 +27,7 @@ def judge(
     data: DataSet,
     indices: Sequence[int],
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Judged]:
+) -> list[JudgedPhotograph]:
     """Runs the cascade on pictures of a data set, one after the other.
 
     Raises:
@@ -52,36 +51,30 @@ def judge(
     return judged
 
 
-def judged_picture(cascade: Cascade, picture: Picture, found: Found) -> Judged:
+def judged_picture(cascade: Cascade, picture: Picture, found: Found) -> JudgedPhotograph:
     """Compares what was found with a picture's annotations."""
-    box = _true_box(picture)
-    both = [found.points[name] for name in BOX if name in found.points]
-    iou = inside = None
-    if box is not None and len(both) == 2:
-        iou = intersection_over_union(tuple(both), box)
-        middle = ((both[0][0] + both[1][0]) / 2, (both[0][1] + both[1][1]) / 2)
-        inside = all(box[0][k] <= middle[k] <= box[1][k] for k in (0, 1))
-    pairs = [
-        (true, found.points[name])
-        for name in cascade.warped
-        if (true := _true_point(picture, name)) is not None
-    ]
-    distance = angle = None
-    if len(pairs) == 2 and (length := math.dist(pairs[0][0], pairs[1][0])) > 0:
-        distance = sum(math.dist(true, point) for true, point in pairs) / 2 / length
-        angle = angle_between_degrees((pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1]))
+    overlap = inside = distance = angle = None
+    if (box := _true_box(picture)) is not None and set(BOX) <= found.points.keys():
+        corners = _found(found, BOX)
+        overlap = float(iou(corners, box)[0])
+        middle = corners.mean(1)
+        inside = bool(((box[:, 0] <= middle) & (middle <= box[:, 1])).all())
+    if (pair := _true_pair(picture, cascade.warped)) is not None:
+        points = _found(found, cascade.warped)
+        distance = float(distances(points, pair, np.array([found.size])).mean())
+        angle = float(angle_errors(points, pair)[0])
     probabilities = found.probabilities
     rank = None
     if len(probabilities) and picture.label in cascade.classes:
         own = probabilities[cascade.classes.index(picture.label)]
         rank = 1 + int((probabilities > own).sum())
-    return Judged(
+    return JudgedPhotograph(
         picture=picture.path,
         label=picture.label,
         named=cascade.name(found),
         probability=float(probabilities.max()) if len(probabilities) else None,
         rank=rank,
-        iou=iou,
+        iou=overlap,
         centre_inside=inside,
         distance=distance,
         angle_error_degrees=angle,
@@ -90,7 +83,7 @@ def judged_picture(cascade: Cascade, picture: Picture, found: Found) -> Judged:
     )
 
 
-def verdict(judged: Sequence[Judged], names_things: bool) -> Verdict:
+def verdict(judged: Sequence[JudgedPhotograph], names_things: bool) -> Verdict:
     """Summary of at least one photograph.
 
     Args:
@@ -118,10 +111,10 @@ def verdict(judged: Sequence[Judged], names_things: bool) -> Verdict:
     )
 
 
-def write_csv(judged: Sequence[Judged], path: Path) -> None:
+def write_csv(judged: Sequence[JudgedPhotograph], path: Path) -> None:
     """One line a photograph; empty where nothing could be judged."""
     out = io.StringIO()
-    columns = [name for name in Judged.model_fields if name != "parts_s"]
+    columns = [name for name in JudgedPhotograph.model_fields if name != "parts_s"]
     parts = list(judged[0].parts_s) if judged else []
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*columns, *(f"{part}_s" for part in parts)])
@@ -130,41 +123,30 @@ def write_csv(judged: Sequence[Judged], path: Path) -> None:
     write_text(path, out.getvalue())
 
 
-def intersection_over_union(box: tuple[Point, ...], other: tuple[Point, ...]) -> float:
-    """Of two upright boxes, each given by top left and bottom right; 0 where one is inside out."""
-    sides = [max(0.0, min(box[1][k], other[1][k]) - max(box[0][k], other[0][k])) for k in (0, 1)]
-    common = sides[0] * sides[1]
-    together = _area(box) + _area(other) - common
-    return common / together if together > 0 else 0.0
+def _found(found: Found, names: Sequence[str]) -> np.ndarray:
+    """(1, points, 2), as all of these arrays: compress/measure judges many pictures at once."""
+    return np.array([[found.points[name] for name in names]])
 
 
-def angle_between_degrees(direction: tuple[Point, Point], other: tuple[Point, Point]) -> float:
-    """Angle between two directions, each from the second point to the first; 0 to 180."""
-    (p, q), (r, s) = ([complex(*point) for point in pair] for pair in (direction, other))
-    turn = (r - s) * (p - q).conjugate()
-    return math.degrees(abs(math.atan2(turn.imag, turn.real)))
-
-
-def _area(box: tuple[Point, ...]) -> float:
-    return max(0.0, box[1][0] - box[0][0]) * max(0.0, box[1][1] - box[0][1])
-
-
-def _true_point(picture: Picture, name: str) -> Point | None:
-    a = picture.annotations
-    if f"{name}_x" not in a or f"{name}_y" not in a:
+def _true_pair(picture: Picture, names: Sequence[str]) -> np.ndarray | None:
+    """Two points; None where they are not annotated, or lie at one place: no direction, no size."""
+    columns = [f"{name}_{axis}" for name in names for axis in "xy"]
+    if len(names) != 2 or not set(columns) <= picture.annotations.keys():
         return None
-    return a[f"{name}_x"], a[f"{name}_y"]
+    pair = np.array([picture.annotations[column] for column in columns]).reshape(1, 2, 2)
+    return pair if (pair[:, 0] != pair[:, 1]).any() else None
 
 
-def _true_box(picture: Picture) -> tuple[Point, Point] | None:
+def _true_box(picture: Picture) -> np.ndarray | None:
+    """Upper left and lower right corner."""
     a = picture.annotations
     if not {"x", "y", "width", "height"} <= a.keys():
         return None
-    return (a["x"], a["y"]), (a["x"] + a["width"], a["y"] + a["height"])
+    return np.array([[[a["x"], a["y"]], [a["x"] + a["width"], a["y"] + a["height"]]]])
 
 
 def _over(
-    judged: Sequence[Judged], name: str, summary: Callable[[list[float]], float]
+    judged: Sequence[JudgedPhotograph], name: str, summary: Callable[[list[float]], float]
 ) -> float | None:
     values = [float(v) for x in judged if (v := getattr(x, name)) is not None]
     return summary(values) if values else None

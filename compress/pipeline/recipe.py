@@ -1,46 +1,26 @@
 """A recipe for a pipeline: which recipe gives each stage its networks, and the ways through."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field
 
 from compress.errors import UserError
-from compress.pipeline.spec import Crop, Look
-from compress.recipe import Asked, Recipe, load_recipe
-from compress.recipe_file import read_recipe_file, set_value
-from compress.training.settings import RecipeModel
+from compress.grid import Grid
+from compress.pipeline.spec import Look, StageName
+from compress.recipe import Asked, Recipe, load_recipe, read_asked
+from compress.recipe_faults import Faults
+from compress.recipe_file import KeyPath, read_recipe_file
 
 WAYS = "ways"  # the key that tells a pipeline's recipe from others
-StageName = Annotated[str, Field(pattern=r"^[A-Za-z][\w.-]*$")]
-XY = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
-class CropSettings(RecipeModel):
-    """Upright, around points that were found before."""
-
-    around: Annotated[list[str], Field(min_length=1)]
-    margin: Annotated[float, Field(ge=0, le=10)] = 0.25  # of the longer side, added on each side
-
-
-class StageSettings(RecipeModel):
+class StageSettings(Look):
     """Where a stage's networks come from, and what they are shown (none: the whole photograph)."""
 
     recipe: str  # relative to this one; its teacher and candidates are what the stage may have
-    crop: CropSettings | None = None
-    warp: dict[str, XY] | None = None  # two points found before, and where to bring them
-    turns: Annotated[int, Field(ge=1, le=16)] = 1  # test-time augmentation, a run each
-
-    @property
-    def look(self) -> Look:
-        crop = None if self.crop is None else Crop.model_validate(self.crop.model_dump())
-        return Look.model_validate({"crop": crop, "warp": self.warp})
-
-    @model_validator(mode="after")
-    def _looks(self) -> "StageSettings":
-        _ = self.look  # what is wrong with it is said here
-        return self
 
 
 class PipelineRecipe(Asked):
@@ -56,28 +36,39 @@ class PipelineRecipe(Asked):
     min_probability: Annotated[float, Field(ge=0, lt=1)] = 0.0
     also_judge: dict[str, str] = {}  # name: path of further annotated photographs, listed each
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "PipelineRecipe":
-        for way in self.ways:
-            if unknown := [name for name in way if name not in self.stages]:
-                raise ValueError(f"ways names {unknown[0]!r}, which is not among the stages")
-            if len(set(way)) < len(way):
-                raise ValueError(f"a way goes through each stage once, not {' -> '.join(way)}")
-        used = {name for way in self.ways for name in way}
-        if unused := [name for name in self.stages if name not in used]:
-            raise ValueError(f"no way goes through {unused[0]!r}: add one, or remove the stage")
-        if len(self.measure.runtimes) > 1:
-            raise ValueError("a pipeline is measured in one runtime: give one in measure.runtimes")
-        return self
+
+@dataclass(frozen=True)
+class AnyRecipe:
+    """A recipe of one network, or a pipeline's with those of its stages."""
+
+    asked: Recipe | PipelineRecipe
+    stages: Mapping[str, Recipe]  # by stage; none of one network
+
+    @property
+    def of_networks(self) -> list[Recipe]:
+        """The recipes that make networks."""
+        return [self.asked] if isinstance(self.asked, Recipe) else list(self.stages.values())
 
 
-def is_pipeline(path: Path) -> bool:
-    """Whether a recipe file is a pipeline's.
+def load_any(
+    path: Path,
+    data: Path | None = None,
+    assignments: Sequence[str] = (),
+    allowed: Sequence[str] = (),
+) -> AnyRecipe:
+    """Reads and checks a recipe of either kind.
 
     Raises:
-        UserError: no such file, or no YAML.
+        UserError: everything that is wrong with it, with line and key path.
     """
-    return WAYS in read_recipe_file(path).data
+    if WAYS not in read_recipe_file(path).data:
+        return AnyRecipe(load_recipe(path, data, assignments, allowed), {})
+    if data is not None:
+        raise UserError(
+            "--data is for the recipe of one network: a pipeline's recipe and those of its stages "
+            "each say where their own pictures are."
+        )
+    return AnyRecipe(*load_pipeline_recipe(path, assignments, allowed))
 
 
 def load_pipeline_recipe(
@@ -86,36 +77,69 @@ def load_pipeline_recipe(
     """Reads and checks a pipeline's recipe and those of its stages.
 
     Raises:
-        UserError: everything that is wrong with them, with line and key path.
+        UserError: everything that is wrong with any of them, with line and key path.
     """
-    file = read_recipe_file(path)
-    for assignment in assignments:
-        set_value(file, assignment)
-    file.data.setdefault("name", path.stem)
-    faults = [f"{path}:{line}: {at}: {what}" for line, at, what in file.faults]
-    recipe = None
-    try:
-        recipe = PipelineRecipe.model_validate(file.data)
-    except ValidationError as error:
-        for detail in error.errors():
-            at = tuple(detail["loc"])
-            known = at
-            while known and known not in file.lines:
-                known = known[:-1]
-            what = str(detail["msg"]).removeprefix("Value error, ")
-            where = ".".join(map(str, at)) or "recipe"
-            faults.append(f"{path}:{file.lines.get(known, 1)}: {where}: {what}")
-    recipes: dict[str, Recipe] = {}
+    file = read_asked(path, assignments)
+    faults = Faults(path, file, PipelineRecipe, Grid(file.data))  # lists are no grids here
+    recipe = faults.validated()
+    faults.refuse_builders(None if recipe is None else _builders_of(recipe), allowed)
+    if recipe is not None:
+        for at, what in (*_data_faults(recipe), *_way_faults(recipe)):
+            faults.add(at, what)
     folder = path.resolve().parent
-    for name, stage in recipe.stages.items() if recipe else ():
+    recipes: dict[str, Recipe] = {}
+    for name, named in _recipes_named(file.data.get("stages")):
         try:
-            recipes[name] = load_recipe(folder / stage.recipe, allowed=allowed)
+            recipes[name] = load_recipe(folder / named, allowed=allowed)
         except UserError as error:
-            faults.append(f"stages.{name}.recipe: {error}")
-    if faults or recipe is None:
-        raise UserError("\n  ".join([f"{path} has {len(faults)} faults:", *faults]))
+            faults.add(("stages", name, "recipe"), str(error).replace("\n", "\n  "))
+    return _absolute(faults.faultless(recipe), folder), recipes
+
+
+def _recipes_named(stages: Any) -> Iterator[tuple[str, str]]:
+    """The stages' recipes in plain data: they are read whatever else is wrong."""
+    for name, stage in stages.items() if isinstance(stages, dict) else ():
+        if isinstance(stage, dict) and isinstance(named := stage.get("recipe"), str):
+            yield name, named
+
+
+def _builders_of(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
+    if recipe.data.builder is not None:
+        yield ("data", "builder"), recipe.data.builder
+
+
+def _data_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
+    """What only a network that is trained on the data can use."""
+    reasons = {
+        "points": "a pipeline is judged by the columns NAME_x and NAME_y of its tables",
+        "box": "a pipeline is judged by the columns x, y, width and height of its tables",
+        "fit": "each stage's own recipe says how a photograph is brought to its input",
+    }
+    for name, reason in reasons.items():
+        if name in recipe.data.model_fields_set:
+            yield ("data", name), f"is for the recipe of one network; {reason}: remove it"
+
+
+def _way_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
+    """Ways that lead nowhere, stages that none leads through, and more than one runtime."""
+    for i, way in enumerate(recipe.ways):
+        for k, name in enumerate(way):
+            if name not in recipe.stages:
+                yield ("ways", i, k), f"ways names {name!r}, which is not among the stages"
+        if len(set(way)) < len(way):
+            yield ("ways", i), f"a way goes through each stage once, not {' -> '.join(way)}"
+    used = {name for way in recipe.ways for name in way}
+    for name in recipe.stages:
+        if name not in used:
+            yield ("stages", name), f"no way goes through {name!r}: add one, or remove the stage"
+    if len(recipe.measure.runtimes) > 1:
+        yield ("measure", "runtimes"), "a pipeline is measured in one runtime: give one"
+
+
+def _absolute(recipe: PipelineRecipe, folder: Path) -> PipelineRecipe:
+    """Resolves the recipe's paths against its own folder."""
     data = recipe.data
     if data.path is not None:
         data = data.model_copy(update={"path": str((folder / data.path).resolve())})
     further = {k: str((folder / v).resolve()) for k, v in recipe.also_judge.items()}
-    return recipe.model_copy(update={"data": data, "also_judge": further}), recipes
+    return recipe.model_copy(update={"data": data, "also_judge": further})

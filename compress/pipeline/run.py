@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -11,27 +11,23 @@ from compress.artifact import Artifact
 from compress.candidate import History
 from compress.comparison import with_comparisons
 from compress.context import Context
-from compress.data.layouts import read_folder
 from compress.errors import UserError
 from compress.measure.machine import machine, usable_threads
-from compress.pipeline.cascade import Cascade
-from compress.pipeline.judge import judge, verdict
-from compress.pipeline.recipe import PipelineRecipe
+from compress.pipeline.judge import verdict
+from compress.pipeline.recipe import AnyRecipe, PipelineRecipe
 from compress.pipeline.search import TEACHER, Combination, Option, Way, combinations, front
-from compress.pipeline.spec import Stage as LookStage
 from compress.plan import make_plan
 from compress.progress import Progress
 from compress.recipe import Recipe
 from compress.report.write import write_report
 from compress.results import (
-    RESULTS_FILE,
     Accuracy,
     ArtifactFacts,
-    Judged,
     Latency,
     PipelineFacts,
     Result,
 )
+from compress.results_file import RESULTS_FILE
 from compress.run import (
     REPORTS,
     RUNS,
@@ -45,7 +41,7 @@ from compress.run import (
 )
 from compress.runtimes import Runtime
 from compress.stage import Stage, Store
-from compress.stages import accuracy, cascade, cascade_latency, latency
+from compress.stages import accuracy, cascade, cascade_further, cascade_latency, latency
 from compress.stages import data as data_stage
 
 SERVED: Runtime = "torch"
@@ -67,7 +63,22 @@ class Member:
     networks: dict[str, str]  # stage -> candidate
     runtime: Runtime
     judged: Stage
+    further: dict[str, Stage]  # judged too, by the name that the recipe gives the photographs
     predicted: Combination | None = None
+
+
+def run_any(
+    loaded: AnyRecipe,
+    out: Path,
+    progress_of: Callable[[str], Progress],
+    command: str,
+    allowed: Sequence[str] = (),
+) -> list[Result]:
+    """Runs a recipe of either kind; as `run_recipe` and `run_pipeline`."""
+    if isinstance(loaded.asked, Recipe):
+        progress = progress_of(loaded.asked.name)
+        return run_recipe(loaded.asked, out, progress, command, allowed)
+    return run_pipeline(loaded.asked, loaded.stages, out, progress_of, command, allowed)
 
 
 def run_pipeline(
@@ -109,8 +120,8 @@ class _Run:
         command: str,
         allowed: tuple[str, ...],
     ) -> None:
-        self.recipe, self.recipes, self.out = recipe, recipes, out
-        self.progress, self.command, self.allowed = progress, command, allowed
+        self.recipe, self.out = recipe, out
+        self.progress, self.command = progress, command
         self.machine = machine()
         self.threads = recipe.measure.threads or usable_threads()
         self.runtime: Runtime = recipe.measure.runtimes[0]
@@ -119,6 +130,15 @@ class _Run:
             recipe, out, self.machine, self.threads, progress, allowed
         )
         self.data = data_stage.plan(recipe.data, recipe.seed, allowed)
+        self.plans = {
+            name: make_plan(each, self.machine, each.measure.threads or usable_threads(), allowed)
+            for name, each in recipes.items()
+        }
+        # Of further photographs, as of all pictures, contents count and not their place.
+        self.further = {
+            name: (Path(path), data_stage.fingerprint(Path(path)))
+            for name, path in recipe.also_judge.items()
+        }
 
     def results(self) -> list[Result]:
         self._do(self.data)
@@ -151,15 +171,14 @@ class _Run:
         write_report(results, folder, budget_of(self.recipe), title)
         return results
 
-    def _do(self, stage: Stage) -> None:
+    def _do(self, stage: Stage, data_path: Path | None = None) -> None:
+        context = replace(self.context, data_path=data_path) if data_path else self.context
         with self.progress.tree({stage.key: stage.title}):
-            run_stage(stage, self.store, self.context)
+            run_stage(stage, self.store, context)
 
     def _networks(self, name: str, runtime: Runtime) -> dict[str, Network]:
         """Teacher and candidates of a stage's recipe that run in the runtime, by name."""
-        recipe = self.recipes[name]
-        threads = recipe.measure.threads or usable_threads()
-        plan = make_plan(recipe, self.machine, threads, self.allowed)
+        plan = self.plans[name]
         timed = latency.load(self.store.folder(plan.latency))["latency"]
         found = {}
         for entry in plan.entries:
@@ -187,19 +206,20 @@ class _Run:
         runtime: Runtime,
         predicted: Combination | None = None,
     ) -> Member:
-        """Puts the networks together and judges them on the validation photographs."""
-        parts = []
-        for name in way:
-            settings = self.recipe.stages[name]
-            look = LookStage(
-                name=name, model="-", look=settings.look, turns=settings.turns, runtime=runtime
-            )
-            parts.append(cascade.Part(look, networks[name][chosen[name]].artifact))
+        """Puts the networks together and judges them on the validation photographs and others."""
+        parts = [
+            cascade.Part(name, self.recipe.stages[name], networks[name][chosen[name]].artifact)
+            for name in way
+        ]
         name = self._name(way, chosen)
         minimum = self.recipe.min_probability
-        stage = cascade.plan(f"{name} in {runtime}", parts, minimum, self.machine, self.data)
+        stage = cascade.plan(name, parts, runtime, minimum, self.machine, self.data)
         self._do(stage)
-        return Member(name, dict(chosen), runtime, stage, predicted)
+        further = {}
+        for which, (path, fingerprint) in self.further.items():
+            further[which] = cascade_further.plan(which, fingerprint, stage)
+            self._do(further[which], path)
+        return Member(name, dict(chosen), runtime, stage, further, predicted)
 
     def _name(self, way: Sequence[str], chosen: Mapping[str, str]) -> str:
         first = list(way) == list(self.recipe.ways[0])
@@ -211,11 +231,8 @@ class _Run:
     def _served(self) -> Member:
         """The teacher's pipeline as it is served from torch today."""
         way = self.recipe.ways[0]
-        networks = {name: self._networks_in_torch(name) for name in way}
+        networks = {name: self._networks(name, SERVED) for name in way}
         return self._member(way, dict.fromkeys(way, TEACHER), networks, SERVED)
-
-    def _networks_in_torch(self, name: str) -> dict[str, Network]:
-        return {TEACHER: self._networks(name, SERVED)[TEACHER]}
 
     def _way(self, way: Sequence[str], teacher: Member) -> Way:
         judged = cascade.load(self.store.folder(teacher.judged))
@@ -253,7 +270,10 @@ class _Run:
                 predicted_s=None if found is None else found.predicted_s,
                 predicted_top1=None if found is None else found.predicted_top1,
                 verdict=said,
-                listed=self._listed(member),
+                listed={
+                    name: cascade.load(self.store.folder(stage))
+                    for name, stage in member.further.items()
+                },
             ),
             machine=self.machine,
         )
@@ -282,19 +302,6 @@ class _Run:
         data = self.context.data(self.store.folder(self.data))
         with Image.open(data.paths(data.indices("validation")[:1])[0]) as picture:
             return picture.size
-
-    def _listed(self, member: Member) -> dict[str, list[Judged]]:
-        """Every photograph of the further sets, one by one."""
-        if not self.recipe.also_judge:
-            return {}
-        folder = self.store.folder(member.judged) / cascade.PIPELINE
-        loaded = Cascade.load(folder, self.threads, self.allowed)
-        found = {}
-        for name, path in self.recipe.also_judge.items():
-            data = read_folder(Path(path))
-            labelled = [i for i, p in enumerate(data.pictures) if p.label is not None]
-            found[name] = judge(loaded, data, labelled)
-        return found
 
 
 def _row(member: Member) -> str:

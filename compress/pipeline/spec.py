@@ -1,42 +1,43 @@
 """What a pipeline folder says of itself (`pipeline.json`): its networks and where each looks."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from compress.errors import UserError
 from compress.files import inside, write_text
 from compress.runtimes import Runtime
+from compress.training.settings import RecipeModel
 
 FILE = "pipeline.json"
-Fractions = tuple[float, float]
+StageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+Place = Annotated[list[float], Field(min_length=2, max_length=2)]  # x, y in fractions of the input
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Crop(_Model):
+class Crop(RecipeModel):
     """Upright, around points that were found before."""
 
-    around: Annotated[tuple[str, ...], Field(min_length=1)]
+    around: Annotated[list[str], Field(min_length=1)]
     margin: Annotated[float, Field(ge=0, le=10)] = 0.25  # of the longer side, added on each side
 
 
-def _two_places(value: dict[str, Fractions]) -> dict[str, Fractions]:
-    if len(value) != 2 or len(set(value.values())) != 2:
+def _two_places(value: dict[str, Place]) -> dict[str, Place]:
+    if len(value) != 2 or len(set(map(tuple, value.values()))) != 2:
         raise ValueError("name two points and two different places for them")
     return value
 
 
-class Look(_Model):
+class Look(RecipeModel):
     """What a network is shown: the whole photograph, a crop, or a warp (a similarity that brings
-    two points found before to the given places, in fractions of the input).
+    two points found before to the given places).
     """
 
     crop: Crop | None = None
-    warp: Annotated[dict[str, Fractions], AfterValidator(_two_places)] | None = None
+    warp: Annotated[dict[str, Place], AfterValidator(_two_places)] | None = None
+    # How many turns of its view, evenly spread over the circle, it is shown; the points' median
+    # counts (test-time augmentation: each turn is a run of the network).
+    turns: Annotated[int, Field(ge=1, le=16)] = 1
 
     @model_validator(mode="after")
     def _one(self) -> "Look":
@@ -47,26 +48,30 @@ class Look(_Model):
     @property
     def needs(self) -> tuple[str, ...]:
         """The points that must have been found before."""
-        return self.crop.around if self.crop else tuple(self.warp or ())
+        return tuple(self.crop.around if self.crop else self.warp or ())
 
 
-class Stage(_Model):
+class PipelineStage(Look):
     """One network. The last one names what is there, those before find points."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+    name: StageName
     model: str  # file in the pipeline's folder
     runtime: Runtime | None = None  # none: what the file's format says
-    look: Look = Look()
-    # How many turns of its view, evenly spread over the circle, it is shown; the points' median
-    # counts (test-time augmentation: each turn is a run of the network).
-    turns: Annotated[int, Field(ge=1, le=16)] = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, data: Any) -> Any:
+        """In the first folders crop and warp lay within `look`."""
+        if isinstance(data, dict) and isinstance(data.get("look"), dict):
+            return data["look"] | {k: v for k, v in data.items() if k != "look"}
+        return data
 
 
-class PipelineSpec(_Model):
+class PipelineSpec(RecipeModel):
     """The stages in order, and how sure the last must be to give a name."""
 
     version: Literal[1] = 1
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    stages: Annotated[tuple[PipelineStage, ...], Field(min_length=1)]
     min_probability: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def save(self, folder: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from compress.profile.limits import reach
 from compress.profile.records import BETWEEN, Layer, Limits, Profile
-from compress.report.pipeline import Grid
+from compress.report.text_table import TextTable
 from compress.report.units import NONE, megabytes, ms, percent, significant
 
 NOTE = (
@@ -28,7 +28,7 @@ def grouped(
     key: Callable[[Layer], str],
     whole_s: float,
     by_time: bool = False,
-) -> Grid:
+) -> TextTable:
     """Layers in groups.
 
     Args:
@@ -43,7 +43,7 @@ def grouped(
         ordered.sort(key=lambda group: -sum(layer.seconds for layer in group[1]))
     between_s = max(0.0, whole_s - sum(layer.seconds for layer in layers))
     share = percent(between_s / profile.root.seconds)
-    return Grid(
+    return TextTable(
         title,
         NOTE,
         [title.split(",")[0].rpartition(" ")[2], "layers", "weights MB", *WORK],
@@ -61,7 +61,7 @@ def _size_of(layers: Sequence[Layer]) -> list[str]:
     return [str(len(layers)), megabytes(weights) if weights >= LEAST_BYTES else NONE]
 
 
-def slowest(profile: Profile, most: int | None) -> Grid:
+def slowest(profile: Profile, most: int | None) -> TextTable:
     """The layers that take the most time; None: all, in the order of execution."""
     layers = profile.layers
     title = "Layers, in the order of execution"
@@ -78,7 +78,7 @@ def slowest(profile: Profile, most: int | None) -> Grid:
         for layer in layers
     ]
     cells = ["MMAC" if name == "GMAC" else name for name in WORK]
-    return Grid(title, NOTE, ["layer", "operation", "output", *cells], rows, words=3)
+    return TextTable(title, NOTE, ["layer", "operation", "output", *cells], rows, words=3)
 
 
 def work(

@@ -7,7 +7,7 @@ from compress.profile.chart import flame_chart
 from compress.profile.records import Profile
 from compress.profile.tables import heading, limits_line, tables
 from compress.report.offline import as_json, render
-from compress.report.pipeline import Grid
+from compress.report.text_table import TextTable
 
 
 def html(profile: Profile) -> str:
@@ -15,12 +15,12 @@ def html(profile: Profile) -> str:
     machine = profile.machine
     return render(
         "profile.html.j2",
-        ("profile.js", "sort.js"),
+        ("draw.js", "profile.js", "sort.js"),
         model=profile.model,
         heading=heading(profile),
         advice=profile.advice,
         limits=profile.limits and limits_line(profile.limits),
-        grids=_noted_once(tables(profile)),
+        tables=_noted_once(tables(profile)),
         notes=profile.notes,
         machine=[
             ("CPU", machine.cpu),
@@ -33,10 +33,10 @@ def html(profile: Profile) -> str:
     )
 
 
-def _noted_once(grids: Sequence[Grid]) -> list[Grid]:
+def _noted_once(shown: Sequence[TextTable]) -> list[TextTable]:
     """Tables one after another share a note: it stands at the first."""
-    meanings = [grid.meaning for grid in grids]
+    meanings = [table.meaning for table in shown]
     return [
-        replace(grid, meaning="" if grid.meaning in meanings[:number] else grid.meaning)
-        for number, grid in enumerate(grids)
+        replace(table, meaning="" if table.meaning in meanings[:number] else table.meaning)
+        for number, table in enumerate(shown)
     ]

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from compress.profile.records import Profile
 from compress.profile.tables import heading, limits_line, tables
-from compress.report.pipeline import Grid
 from compress.report.text import plain
+from compress.report.text_table import TextTable
 
 MOST_LAYERS = 15
 WIDTH = 100
@@ -23,13 +23,13 @@ def show(profile: Profile, console: Console | None = None) -> None:
     _say(console, heading(profile), "bold")
     if profile.limits:
         _say(console, limits_line(profile.limits), "dim")
-    grids = tables(profile, MOST_LAYERS)
-    for number, grid in enumerate(grids):
-        _say(console, f"\n{grid.title}", "bold")
-        console.print(_table(grid))
+    shown = tables(profile, MOST_LAYERS)
+    for number, table in enumerate(shown):
+        _say(console, f"\n{table.title}", "bold")
+        console.print(_drawn(table))
         # Several tables in a row share a note.
-        if grid.meaning and grid.meaning not in [x.meaning for x in grids[number + 1 :]]:
-            _say(console, grid.meaning, "dim")
+        if table.meaning and table.meaning not in [x.meaning for x in shown[number + 1 :]]:
+            _say(console, table.meaning, "dim")
     for note in profile.notes:
         _say(console, f"\nNote: {note}", "yellow")
     if profile.advice:
@@ -43,16 +43,15 @@ def _say(console: Console, text: str, style: str) -> None:
         console.print(Text(plain(line), style))
 
 
-def _table(grid: Grid) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for number, title in enumerate(grid.headings):
-        words = number < grid.words
-        table.add_column(
-            title if words else "\n".join(wrap(title, 7)),
-            justify="left" if words else "right",
-            no_wrap=not words,
+def _drawn(table: TextTable) -> Table:
+    drawn = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for title, numeric in zip(table.headings, table.numeric, strict=True):
+        drawn.add_column(
+            "\n".join(wrap(title, 7)) if numeric else title,
+            justify="right" if numeric else "left",
+            no_wrap=numeric,
             overflow="fold",
         )
-    for row in grid.rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    return table
+    for row in table.rows:
+        drawn.add_row(*(Text(plain(cell)) for cell in row))
+    return drawn

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from compress.profile.layer_tables import NOTE, WORK, grouped, operation, slowest, work
 from compress.profile.records import NETWORK, NMS, Fact, Gain, Limits, Network, Part, Profile
-from compress.report.pipeline import Grid
+from compress.report.text_table import TextTable
 from compress.report.units import NONE, count, megabytes, ms, percent, significant, times_interval
 
 LEAST_SHARE = 0.01  # of the time, for a part below the first level to have a line
@@ -47,7 +47,7 @@ def limits_line(limits: Limits) -> str:
     return f"At most, this machine reaches {', '.join([*rates, both])}."
 
 
-def tables(profile: Profile, most_layers: int | None = None) -> list[Grid]:
+def tables(profile: Profile, most_layers: int | None = None) -> list[TextTable]:
     """Operations, blocks and layers of a network or of each in a pipeline, after its stages; or the
     parts of a detector; then the audit.
 
@@ -65,7 +65,7 @@ def tables(profile: Profile, most_layers: int | None = None) -> list[Grid]:
     return found
 
 
-def _stages(profile: Profile) -> Grid:
+def _stages(profile: Profile) -> TextTable:
     """Work is told of networks alone: decoding and looking multiply nothing."""
     networks = {network.stage: network for network in profile.networks}
 
@@ -79,7 +79,7 @@ def _stages(profile: Profile) -> Grid:
         for inner in part.parts:
             network = networks[part.name] if inner.kind == NETWORK else None
             rows.append(row(inner, 2, _work_of(network, profile)) if network else row(inner, 2))
-    return Grid("By stage", NOTE, ["part", *WORK], rows, words=1)
+    return TextTable("By stage", NOTE, ["part", *WORK], rows, words=1)
 
 
 def _work_of(network: Network, profile: Profile) -> Sequence[str]:
@@ -95,8 +95,8 @@ def _work_of(network: Network, profile: Profile) -> Sequence[str]:
     return significant(network.macs / 1e9), NONE, significant(rate / 1e9), of_limit, NONE
 
 
-def _networks(networks: Sequence[Network]) -> Grid:
-    return Grid(
+def _networks(networks: Sequence[Network]) -> TextTable:
+    return TextTable(
         "Networks",
         "",
         ["stage", "file", "runtime", "input", "turns", "layers", "weights MB"],
@@ -111,7 +111,7 @@ def _networks(networks: Sequence[Network]) -> Grid:
     )
 
 
-def _inside(profile: Profile, most_layers: int | None) -> list[Grid]:
+def _inside(profile: Profile, most_layers: int | None) -> list[TextTable]:
     """What is inside one network, or inside each of a pipeline's that has layers."""
     if not profile.layers:
         return []
@@ -133,7 +133,7 @@ def _inside(profile: Profile, most_layers: int | None) -> list[Grid]:
     return [by_operation, *by_block, slowest(profile, most_layers)]
 
 
-def _parts(profile: Profile, everything: bool) -> Grid:
+def _parts(profile: Profile, everything: bool) -> TextTable:
     limit = profile.limits.macs_per_s.get("float32") if profile.limits else None
     whole_s = profile.root.seconds
 
@@ -152,7 +152,7 @@ def _parts(profile: Profile, everything: bool) -> Grid:
             if everything or large or depth == 0 or inner.name == NMS:
                 yield from rows(inner, depth + 1)
 
-    return Grid(
+    return TextTable(
         "By part",
         "of limit: of the highest rate that a large convolution reaches here."
         + ("" if everything else " Smaller parts than 1 % are in --json and --html."),
@@ -162,8 +162,8 @@ def _parts(profile: Profile, everything: bool) -> Grid:
     )
 
 
-def _gains(gains: Sequence[Gain]) -> Grid:
-    return Grid(
+def _gains(gains: Sequence[Gain]) -> TextTable:
+    return TextTable(
         "The same model, nothing compressed",
         "Medians of fresh processes, all variants interleaved; in brackets the 95 % interval.",
         ["change", "times as fast", "as", "but", "ms a call"],
@@ -175,8 +175,8 @@ def _gains(gains: Sequence[Gain]) -> Grid:
     )
 
 
-def _facts(facts: Sequence[Fact]) -> Grid:
-    return Grid(
+def _facts(facts: Sequence[Fact]) -> TextTable:
+    return TextTable(
         "Libraries and machine",
         "",
         ["what", "found", "to do"],

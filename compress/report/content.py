@@ -9,13 +9,15 @@ from compress.choose import Choice, choose
 from compress.measure.threads import SPINNING
 from compress.pareto import front_rows
 from compress.report import units
-from compress.report.pipeline import Grid, grids
+from compress.report.layers import layer_table
+from compress.report.pipeline import pipeline_tables
 from compress.report.remarks import notes, whose
 from compress.report.roles import beside_name, legend
 from compress.report.saliency import SaliencyPart, saliency_part
 from compress.report.say import listed, name
 from compress.report.steps import StepDetail, step_details
 from compress.report.table import Column, columns, more_columns
+from compress.report.text_table import TextTable
 from compress.results import Machine, Result, SinglePictureClasses, Slice, Training
 from compress.runtimes import package_of
 
@@ -80,6 +82,7 @@ class Detail:
     lineage: list[str]
     facts: list[str]
     steps: list[StepDetail]
+    layers: list[TextTable]  # one a runtime
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Content:
     definitions: list[tuple[str, str]]  # a term and its meaning
     more: Table
     saliency: SaliencyPart | None
-    pipelines: list[Grid]
+    pipelines: list[TextTable]
     details: list[Detail]
     machine: list[tuple[str, str]]
     commands: list[tuple[str, list[str]]]  # a command and the rows it reproduces
@@ -117,7 +120,7 @@ def content(
         definitions=[*DEFINITIONS, *legend(rows)],
         more=_table(rows, more_columns(rows)),
         saliency=saliency_part(rows),
-        pipelines=grids(rows),
+        pipelines=pipeline_tables(rows),
         details=_details(rows),
         machine=_machine(rows),
         commands=list(commands.items()),
@@ -149,6 +152,7 @@ def _details(rows: Sequence[Result]) -> list[Detail]:
                 *_files(group),
             ],
             steps=step_details(next((row.steps for row in group if row.steps), [])),
+            layers=[layer_table(row) for row in group if row.layers],
         )
         for candidate, group in groups.items()
     ]

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from compress.errors import UserError
-from compress.results import RESULTS_FILE, Result, Speedup, read
+from compress.results import Result, Speedup
+from compress.results_file import RESULTS_FILE, read
 
 
 def join(paths: Iterable[Path]) -> list[Result]:
@@ -88,7 +89,7 @@ def _refuse_incomparable(rows: list[Result]) -> None:
         cpu, cores, runtimes = row.machine.comparable()
         versions = ", ".join(" ".join(pair) for pair in runtimes)  # type: ignore[attr-defined]
         conditions["machine"][f"{cpu}, {cores} cores, {versions}"].add(row.recipe)
-        threads = min(row.latency, key=lambda x: x.batch).threads
+        threads = row.at_smallest_batch.threads
         conditions["threads"][f"{threads} at batch 1"].add(row.recipe)
         conditions["validation set"][f"{row.accuracy.pictures} pictures of data {row.data}"].add(
             row.recipe

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 from compress.report.content import Content, Detail, Table
-from compress.report.pipeline import Grid
 from compress.report.saliency import SaliencyPart
 from compress.report.say import name
 from compress.report.steps import StepDetail
@@ -11,6 +10,7 @@ from compress.report.table import MARK
 from compress.report.text import html_escape
 from compress.report.text import markdown_code as code
 from compress.report.text import markdown_escape as escape
+from compress.report.text_table import TextTable
 
 
 def markdown(report: Content) -> str:
@@ -28,7 +28,7 @@ def markdown(report: Content) -> str:
         _bullets(f"**{term}**: {meaning}" for term, meaning in report.definitions),
         "## More measurements",
         _table(report.more),
-        *(part for grid in report.pipelines for part in _pipelines(grid)),
+        *(part for table in report.pipelines for part in _text_table(table)),
         *_saliency(report.saliency),
         "## Candidates",
         *(part for detail in report.details for part in _detail(detail)),
@@ -75,19 +75,17 @@ def _saliency(part: SaliencyPart | None) -> list[str]:
     if part is None:
         return []
     rows = (list(map(escape, cells)) for cells in part.rows)
-    grid = _grid(part.headings, [_align(numeric) for numeric in part.numeric], rows)
+    grid = _grid(part.headings, list(map(_align, part.numeric)), rows)
     notes = [_bullets(map(escape, part.notes))] if part.notes else []
     return ["## Where they look", part.meaning, *([grid] if part.rows else []), *notes]
 
 
-def _pipelines(part: Grid) -> list[str]:
-    aligns = [_align(number >= part.words) for number in range(len(part.headings))]
-    grid = _grid(
-        list(map(escape, part.headings)), aligns, (list(map(escape, cells)) for cells in part.rows)
-    )
-    if part.folded:
-        return [f"<details><summary>{html_escape(part.title)}</summary>", grid, "</details>"]
-    return [f"## {escape(part.title)}", part.meaning, grid]
+def _text_table(table: TextTable) -> list[str]:
+    rows = (list(map(escape, cells)) for cells in table.rows)
+    grid = _grid(list(map(escape, table.headings)), list(map(_align, table.numeric)), rows)
+    if table.folded:
+        return [f"<details><summary>{html_escape(table.title)}</summary>", grid, "</details>"]
+    return [f"## {escape(table.title)}", table.meaning, grid]
 
 
 def _align(numeric: bool) -> str:

@@ -2,17 +2,7 @@
 
 const specs = JSON.parse(find("charts").textContent);
 
-function draw(id) {
-  return vegaEmbed(find(id), specs[id], {
-    actions: false,
-    ast: true, // expressions are interpreted: the page's policy allows no eval
-    renderer: "svg",
-    config: { background: null },
-    tooltip: { theme: "custom" },
-  });
-}
-
-const front = draw("front").then((drawn) => drawn.view);
+const front = draw(find("front"), specs.front).then((drawn) => drawn.view);
 
 async function signal(values) {
   const view = await front;
@@ -46,9 +36,9 @@ listen((choice) => {
 
 for (const chart of document.querySelectorAll(".chart:not(#front)")) {
   const fold = chart.parentElement.closest("details");
-  if (!fold) draw(chart.id);
+  if (!fold) draw(chart, specs[chart.id]);
   // What is folded has no width yet.
-  else fold.addEventListener("toggle", () => draw(chart.id), { once: true });
+  else fold.addEventListener("toggle", () => draw(chart, specs[chart.id]), { once: true });
 }
 
 document.addEventListener("click", async (event) => {

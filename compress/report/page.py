@@ -18,7 +18,7 @@ from compress.report.text import plain
 from compress.results import Result
 from compress.significance import mcnemar
 
-SCRIPTS = ("choose.js", "budget.js", "page.js", "sort.js")  # one after another, in one module
+SCRIPTS = ("choose.js", "budget.js", "draw.js", "page.js", "sort.js")  # in one module, in order
 
 
 def html(report: Content, rows: Sequence[Result], budget: Budget | None) -> str:

@@ -1,23 +1,11 @@
 """What a report says of pipelines: predicted beside measured, by part and by photograph."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from compress.report import units
 from compress.report.say import name
-from compress.results import Judged, Result, Verdict
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table as text; nothing in it is escaped."""
-
-    title: str
-    meaning: str
-    headings: list[str]
-    rows: list[list[str]]
-    words: int  # the first columns, which hold words; the others hold numbers
-    folded: bool = False
+from compress.report.text_table import TextTable
+from compress.results import JudgedPhotograph, Result, Verdict
 
 
 def verdict_lines(said: Verdict) -> Iterator[str]:
@@ -46,13 +34,13 @@ def verdict_lines(said: Verdict) -> Iterator[str]:
     yield f"parts, median ms: {', '.join(parts)}"
 
 
-def grids(rows: Sequence[Result]) -> list[Grid]:
+def pipeline_tables(rows: Sequence[Result]) -> list[TextTable]:
     """Every table of a report of pipelines; none where no row is one."""
     rows = [row for row in rows if row.pipeline is not None]
     return [_end_to_end(rows), _parts(rows), *_listed(rows)] if rows else []
 
 
-def _end_to_end(rows: Sequence[Result]) -> Grid:
+def _end_to_end(rows: Sequence[Result]) -> TextTable:
     table = []
     for row in rows:
         assert row.pipeline is not None
@@ -73,7 +61,7 @@ def _end_to_end(rows: Sequence[Result]) -> Grid:
                 units.significant(said.median_angle_error_degrees),
             ]
         )
-    return Grid(
+    return TextTable(
         "End to end: predicted and measured",
         "Every combination of networks was predicted from what its stages measured alone: times "
         "add up, and a stage that is right less often than its teacher lowers the whole in the "
@@ -90,10 +78,10 @@ def _end_to_end(rows: Sequence[Result]) -> Grid:
     )
 
 
-def _parts(rows: Sequence[Result]) -> Grid:
+def _parts(rows: Sequence[Result]) -> TextTable:
     taken = {name(row): row.pipeline.verdict.parts_s for row in rows if row.pipeline}
     parts = list(dict.fromkeys(part for seconds in taken.values() for part in seconds))
-    return Grid(
+    return TextTable(
         "Where the time goes",
         "Median milliseconds of each part over the photographs, one after the other as they were "
         "judged. A part that a pipeline has not is a dash.",
@@ -103,10 +91,10 @@ def _parts(rows: Sequence[Result]) -> Grid:
     )
 
 
-def _listed(rows: Sequence[Result]) -> Iterator[Grid]:
+def _listed(rows: Sequence[Result]) -> Iterator[TextTable]:
     for row in rows:
         for which, judged in row.pipeline.listed.items() if row.pipeline else ():
-            yield Grid(
+            yield TextTable(
                 f"{which}, one by one: {name(row)}",
                 "",
                 [
@@ -119,7 +107,7 @@ def _listed(rows: Sequence[Result]) -> Iterator[Grid]:
             )
 
 
-def _line(x: Judged) -> list[str]:
+def _line(x: JudgedPhotograph) -> list[str]:
     return [
         x.picture,
         x.label or units.NONE,

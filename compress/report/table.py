@@ -10,7 +10,7 @@ from compress.pareto import deployed
 from compress.report import units
 from compress.report.roles import beside_name
 from compress.report.say import name
-from compress.results import Interval, Latency, Result, Speedup
+from compress.results import Interval, Result, Speedup
 
 MARK = "\u2605"  # a star, readable without colour
 
@@ -52,14 +52,11 @@ def task_word(rows: Sequence[Result]) -> str:
     return rows[0].accuracy.word if rows else TOP1
 
 
-def fastest(row: Result) -> Latency:
-    """At the smallest batch."""
-    return min(row.latency, key=lambda x: x.batch)
-
-
 def bound_s(row: Result, percent: int) -> float | None:
     """What so many calls take at most; None where there were too few samples to say."""
-    return next((x.bound_s for x in fastest(row).percentiles if x.percent == percent), None)
+    return next(
+        (x.bound_s for x in row.at_smallest_batch.percentiles if x.percent == percent), None
+    )
 
 
 def on_front(rows: Sequence[Result]) -> dict[str, float | None]:
@@ -237,10 +234,8 @@ def csv_text(rows: Sequence[Result], front: Sequence[Result]) -> str:
 
 
 def _plain(row: Result, in_front: bool, chance: float | None) -> dict[str, object]:
-    drop = row.accuracy.top1_drop
-    speedup, served = ratio(row.speedup), ratio(row.speedup_as_served)
-    small = fastest(row)
-    large = max(row.latency, key=lambda x: x.batch)
+    served = ratio(row.speedup_as_served)
+    small, large = row.at_smallest_batch, row.at_largest_batch
     return {
         "recipe": row.recipe,
         "candidate": row.candidate,
@@ -249,12 +244,8 @@ def _plain(row: Result, in_front: bool, chance: float | None) -> dict[str, objec
         "front": int(in_front),
         "front_probability": chance,
         "dropped": int(row.dropped is not None),
-        "top1": row.accuracy.top1.value,
-        "top1_low": row.accuracy.top1.low,
-        "top1_high": row.accuracy.top1.high,
-        "top1_drop": drop and drop.value,
-        "top1_drop_low": drop and drop.low,
-        "top1_drop_high": drop and drop.high,
+        **_ends("top1", row.accuracy.top1),
+        **_ends("top1_drop", row.accuracy.top1_drop),
         "top1_drop_p_value": row.accuracy.drop_p_value,
         "agreement": row.accuracy.agreement,
         "top5": row.accuracy.top5,
@@ -270,9 +261,7 @@ def _plain(row: Result, in_front: bool, chance: float | None) -> dict[str, objec
         "latency_p99_bound_s": bound_s(row, 99),
         "largest_batch": large.batch,
         "pictures_per_s": large.pictures_per_s,
-        "speedup": speedup and speedup.value,
-        "speedup_low": speedup and speedup.low,
-        "speedup_high": speedup and speedup.high,
+        **_ends("speedup", ratio(row.speedup)),
         "speedup_as_served": served and served.value,
         "size_bytes": row.artifact.size_bytes,
         "parameters": row.artifact.parameters,
@@ -281,4 +270,13 @@ def _plain(row: Result, in_front: bool, chance: float | None) -> dict[str, objec
         "cold_start_s": row.cold_start_s,
         "energy_j": row.energy_j,
         "sha256": row.artifact.sha256,
+    }
+
+
+def _ends(name: str, interval: Interval | None) -> dict[str, object]:
+    """The value and the two ends, a column each."""
+    return {
+        name: interval and interval.value,
+        f"{name}_low": interval and interval.low,
+        f"{name}_high": interval and interval.high,
     }

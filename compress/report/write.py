@@ -12,7 +12,8 @@ from compress.report.front_chart import pareto_chart
 from compress.report.markdown import markdown
 from compress.report.page import html
 from compress.report.table import csv_text
-from compress.results import RESULTS_FILE, Result
+from compress.results import Result
+from compress.results_file import RESULTS_FILE
 
 
 def write_report(

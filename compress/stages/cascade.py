@@ -11,10 +11,9 @@ from compress.context import Context
 from compress.files import write_text
 from compress.pipeline.cascade import Cascade
 from compress.pipeline.judge import judge
-from compress.pipeline.spec import PipelineSpec
-from compress.pipeline.spec import Stage as Look
-from compress.results import Judged, Machine
-from compress.runtimes import package_of
+from compress.pipeline.spec import Look, PipelineSpec, PipelineStage
+from compress.results import JudgedPhotograph, Machine
+from compress.runtimes import Runtime, package_of
 from compress.stage import Stage
 
 VERSION = 1
@@ -25,44 +24,64 @@ PIPELINE, JUDGED = "pipeline", "judged.json"
 class Part:
     """A stage of the pipeline and the stage of the run that exported its network."""
 
-    look: Look  # its model is named when the folder is written
+    name: str
+    look: Look
     artifact: Stage
 
 
 def plan(
-    name: str, parts: Sequence[Part], min_probability: float, machine: Machine, data: Stage
+    name: str,
+    parts: Sequence[Part],
+    runtime: Runtime,
+    min_probability: float,
+    machine: Machine,
+    data: Stage,
 ) -> Stage:
-    """What a pipeline answers depends on its files, the runtimes' versions and the CPU."""
-    runtimes = {part.look.runtime for part in parts} - {None}
+    """What a pipeline answers depends on its files, the runtime's version and the CPU."""
+    shown = set(Look.model_fields)  # of a recipe's stage all but where its networks come from
     described = {
-        "stages": [part.look.model_dump(exclude={"model"}) for part in parts],
+        "stages": [
+            part.look.model_dump(include=shown) | {"name": part.name, "runtime": runtime}
+            for part in parts
+        ],
         "min_probability": min_probability,
-        "versions": {r: machine.versions.get(package_of(r)) for r in sorted(map(str, runtimes))},
+        "version": machine.versions.get(package_of(runtime)),
         "cpu_flags": machine.cpu_flags,
     }
-    artifacts = {part.look.name: part.artifact for part in parts}
-    title = f"{name}: end to end on photographs"
+    artifacts = {_role(part.name): part.artifact for part in parts}
+    title = f"{name} in {runtime}: end to end on photographs"
     return Stage("cascade", title, VERSION, described, {"data": data, **artifacts})
 
 
+def _role(name: str) -> str:
+    """A stage may be called data."""
+    return f"stage {name}"
+
+
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
-    looks = []
+    stages = []
     for described in stage.settings["stages"]:
-        source = Artifact.load(inputs[described["name"]]).path
-        place = folder / PIPELINE / described["name"]
+        name = described["name"]
+        source = Artifact.load(inputs[_role(name)]).path
+        place = folder / PIPELINE / name
         place.mkdir(parents=True, exist_ok=True)
         for file in files_of(source):
             shutil.copyfile(file, place / file.name)
-        model = f"{described['name']}/{source.name}"
-        looks.append(Look.model_validate(described | {"model": model}))
+        stages.append(PipelineStage(**described, model=f"{name}/{source.name}"))
     minimum = stage.settings["min_probability"]
-    PipelineSpec(stages=tuple(looks), min_probability=minimum).save(folder / PIPELINE)
+    PipelineSpec(stages=tuple(stages), min_probability=minimum).save(folder / PIPELINE)
     cascade = Cascade.load(folder / PIPELINE, context.threads, context.allowed)
     data = context.data(inputs["data"])
     judged = judge(cascade, data, data.indices("validation").tolist(), context.progress.advance)
+    save(judged, folder)
+
+
+def save(judged: Sequence[JudgedPhotograph], folder: Path) -> None:
     write_text(folder / JUDGED, json.dumps([x.model_dump() for x in judged]))
 
 
-def load(folder: Path) -> list[Judged]:
-    """What `run` wrote, a photograph each in the order of the data's validation split."""
-    return [Judged.model_validate(x) for x in json.loads((folder / JUDGED).read_text("utf-8"))]
+def load(folder: Path) -> list[JudgedPhotograph]:
+    """What was saved, a photograph each; of `run` in the order of the data's validation split."""
+    return [
+        JudgedPhotograph.model_validate(x) for x in json.loads((folder / JUDGED).read_text("utf-8"))
+    ]

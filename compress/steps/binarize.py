@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from compress.layer_names import matching
 from compress.training.distillation_settings import Learning
 from compress.training.settings import TrainSettings
 
@@ -101,7 +102,6 @@ def check(
 
 def _named(model: "nn.Module", settings: Settings) -> list[str]:
     from compress.binary_conversion import convolutions
-    from compress.pruning import matching
 
     return list(dict.fromkeys(matching(settings.layers, list(convolutions(model)))))
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from compress.layer_names import matching
 from compress.training.settings import RecipeModel
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
     from compress.candidate import Candidate
     from compress.errors import UserError
     from compress.factorization import factorize, replace
-    from compress.pruning import layer_shapes, matching
+    from compress.measure.module_shapes import layer_shapes
     from compress.results import Decision, StepReport
     from compress.structure import Replaced
 
@@ -137,7 +138,7 @@ def _chain(
     import torch
 
     from compress.factorization import empty
-    from compress.pruning import layer_shapes
+    from compress.measure.module_shapes import layer_shapes
 
     maps = () if shape.is_linear else shape.input_size
     example = torch.zeros(1, shape.in_channels, *maps)

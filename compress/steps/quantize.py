@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from compress.layer_names import matching
 from compress.training.distillation_settings import Distillation, ViewSettings
 from compress.training.settings import Fraction, RecipeModel
 
@@ -55,7 +56,6 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
     from compress.export import export_onnx
     from compress.int8 import Judge, find_int8
     from compress.measure.right import judge
-    from compress.pruning import matching
     from compress.quantization import correct_biases, ranges_of
 
     candidate = Candidate.load(inputs.previous, context.allowed)

@@ -83,10 +83,11 @@ def move_points(points: Tensor, views: np.ndarray, spec: InputSpec) -> Tensor:
     turn = torch.linalg.inv(theta[:, :, :2])
     placed = 2 * points.reshape(len(points), -1, 2) - 1
     found = (placed - theta[:, None, :, 2]) @ turn.mT
-    if spec.is_box:
-        half = (points[:, 2:] - points[:, :2])[:, None]
+    if spec.has_box:
+        half = (points[:, 2:4] - points[:, :2])[:, None]
         half = (half**2 @ (turn**2).mT).sqrt()
-        found = found.mean(1, keepdim=True) + torch.cat([-half, half], 1)
+        box = found[:, :2].mean(1, keepdim=True) + torch.cat([-half, half], 1)
+        found = torch.cat([box, found[:, 2:]], 1)
     return (found.flatten(1) + 1) / 2
 
 

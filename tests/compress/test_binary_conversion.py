@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from compress.binarization import BinaryBlock, BinaryConv2d
+from compress.binarization import BinaryBlock, BinaryConv2d, binary_layers
 from compress.binary_conversion import binarize_layer, binary_faults, convolutions, obstacle
 from compress.structure import Replaced, restructure
+from students.binary import binary_resnet18
 from teachers.vgg import vgg16_bn
 
 
@@ -42,6 +43,27 @@ def test_a_block_takes_over_weights_norm_and_activation() -> None:
     assert isinstance(model.features[5], nn.Identity)
     assert isinstance(model.features[6], nn.MaxPool2d)  # what follows stays
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+
+
+def test_the_float_version_of_a_binary_network_becomes_the_binary_one() -> None:
+    """Same names, same weights, same answers as the network that was built binary."""
+    torch.manual_seed(0)
+    real = binary_resnet18(num_classes=3, width=0.25, binary=False).eval()
+    names = [name for name in convolutions(real) if name.endswith(".conv")]
+    assert len(names) == 16 and not any(obstacle(real, name) for name in names)
+    binary = binary_resnet18(num_classes=3, width=0.25).eval()
+    missing, unexpected = binary.load_state_dict(real.state_dict(), strict=False)
+    assert not unexpected and all(name.endswith(".threshold") for name in missing)
+    saved = copy.deepcopy(real)
+    for name in names:
+        binarize_layer(saved, name)
+    assert len(binary_layers(saved)) == 16
+    again = binary_resnet18(num_classes=3, width=0.25, binary=False)
+    restructure(again, [Replaced(name, "binary") for name in names], saved.state_dict())
+    again.load_state_dict(saved.state_dict())
+    pictures = torch.randn(2, 3, 32, 32)
+    for model in (saved, again.eval()):
+        assert torch.equal(model(pictures), binary(pictures))
 
 
 def test_without_norm_or_activation_what_follows_stays() -> None:

@@ -23,7 +23,8 @@ from compress.evaluate import predict_points
 from compress.export import export_onnx
 from compress.input_spec import InputSpec, preprocess
 from compress.ir import save_ir
-from compress.results import Result, Training, append
+from compress.results import Result, Training
+from compress.results_file import append
 from compress.runtimes import open_session, package_of
 from tests.compress.cascade_networks import PLAIN, centres
 from tests.compress.result_factory import result

@@ -1,6 +1,7 @@
 """A cascade of real networks on photographs whose truth is known."""
 
 import io
+import json
 import math
 
 import numpy as np
@@ -9,12 +10,12 @@ from PIL import Image
 
 from compress.errors import UserError
 from compress.pipeline.cascade import Cascade
-from compress.pipeline.spec import Crop, Look, PipelineSpec, Stage
+from compress.pipeline.spec import Crop, PipelineSpec, PipelineStage
 from tests.compress.cascade_networks import box, brighter_half, centres
 
 SIZE = 64
-CANONICAL = {"red": (0.75, 0.5), "blue": (0.25, 0.5)}
-CROP = Crop(around=("top_left", "bottom_right"), margin=0.25)
+CANONICAL = {"red": [0.75, 0.5], "blue": [0.25, 0.5]}
+CROP = Crop(around=["top_left", "bottom_right"], margin=0.25)
 
 
 def photograph(red, blue, green_side, size=(800, 600), mode="RGB", suffix="PNG", **save):
@@ -40,9 +41,9 @@ def folder(tmp_path):
     brighter_half(tmp_path / "names.onnx", SIZE, ("blue side", "red side"))
     PipelineSpec(
         stages=(
-            Stage(name="localizer", model="box.onnx"),
-            Stage(name="aligner", model="points.onnx", look=Look(crop=CROP)),
-            Stage(name="classifier", model="names.onnx", look=Look(warp=CANONICAL)),
+            PipelineStage(name="localizer", model="box.onnx"),
+            PipelineStage(name="aligner", model="points.onnx", crop=CROP),
+            PipelineStage(name="classifier", model="names.onnx", warp=CANONICAL),
         )
     ).save(tmp_path)
     return tmp_path
@@ -147,17 +148,37 @@ def test_faults_of_a_folder_are_said(folder):
     with pytest.raises(UserError, match=r"aligner's model points\.onnx is not in"):
         Cascade.load(folder, threads=1)
     outside = {"stages": [{"name": "a", "model": "../a.onnx"}]}
-    (folder / "pipeline.json").write_text(__import__("json").dumps(outside))
+    (folder / "pipeline.json").write_text(json.dumps(outside))
     with pytest.raises(UserError, match="outside"):
         PipelineSpec.load(folder)
 
 
+def test_a_folder_of_the_first_layout_is_read(folder):
+    now = PipelineSpec.load(folder)
+    turned = now.stages[1].model_copy(update={"turns": 4, "runtime": "onnxruntime"})
+    now = now.model_copy(update={"stages": (now.stages[0], turned, now.stages[2])})
+    box_corners = ["top_left", "bottom_right"]
+    aligner = {"name": "aligner", "model": "points.onnx", "runtime": "onnxruntime", "turns": 4}
+    stages = [
+        {"name": "localizer", "model": "box.onnx"},
+        aligner | {"look": {"crop": {"around": box_corners}}},
+        {"name": "classifier", "model": "names.onnx", "look": {"warp": CANONICAL}},
+    ]
+    (folder / "pipeline.json").write_text(json.dumps({"stages": stages}))
+    assert PipelineSpec.load(folder) == now
+    Cascade.load(folder, threads=1)
+    stages[1]["look"]["margin"] = 0.5
+    (folder / "pipeline.json").write_text(json.dumps({"stages": stages}))
+    with pytest.raises(UserError, match=r"stages\.1\.margin: Extra inputs"):
+        PipelineSpec.load(folder)
+
+
 def test_a_stage_needs_what_was_found_before(folder):
-    stages = (Stage(name="aligner", model="points.onnx", look=Look(crop=CROP)),)
+    stages = (PipelineStage(name="aligner", model="points.onnx", crop=CROP),)
     PipelineSpec(stages=stages).save(folder)
     with pytest.raises(UserError, match="aligner looks at top_left, bottom_right, which no stage"):
         Cascade.load(folder, threads=1)
-    naming = Stage(name="classifier", model="names.onnx")
-    PipelineSpec(stages=(naming, Stage(name="localizer", model="box.onnx"))).save(folder)
+    naming = PipelineStage(name="classifier", model="names.onnx")
+    PipelineSpec(stages=(naming, PipelineStage(name="localizer", model="box.onnx"))).save(folder)
     with pytest.raises(UserError, match="put it last"):
         Cascade.load(folder, threads=1)

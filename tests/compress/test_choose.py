@@ -14,7 +14,7 @@ from compress.budget import Budget, parse_bytes, seconds
 from compress.choose import choose, fits
 from compress.cli.choose import choose as command
 from compress.errors import NothingFits, UserError
-from compress.results import append
+from compress.results_file import append
 from compress.uncertainty import draw
 from tests.compress.result_factory import machine, result
 

@@ -27,7 +27,7 @@ def compress(*arguments: object, cwd: Path | None = None) -> "subprocess.Complet
     "code",
     [
         "import compress.cli",
-        "from compress.results import read; from compress.choose import choose",
+        "from compress.results_file import read; from compress.choose import choose",
         "from compress.recipe import load_recipe; from pathlib import Path; import compress.cli;"
         "load_recipe(Path('recipes/distill_shufflenet.yaml'))",
     ],
@@ -56,7 +56,7 @@ def test_a_user_error_is_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
 
 def test_check_says_what_is_wrong(write_recipe: Write, shapes: Path) -> None:
     done = compress("check", write_recipe(tiny_recipe(shapes)))
-    assert done.returncode == 0 and "is right: 14 stages, 4 rows" in done.stdout
+    assert done.returncode == 0 and "is right: 16 stages, 4 rows" in done.stdout
     assert "36 labelled pictures of 3 classes, 6 unlabelled" in done.stdout
     recipe = tiny_recipe(shapes)
     recipe["teacher"]["builder"] = "teachers.vgg:vgg17"

@@ -16,7 +16,8 @@ from compress.cli import app
 from compress.compare import Comparison, compare
 from compress.errors import GotWorse, UserError
 from compress.measure.accuracy import wilson
-from compress.results import Result, append
+from compress.results import Result
+from compress.results_file import append
 from compress.significance import holm, mcnemar
 from tests.compress.result_factory import machine, result
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from compress.input_spec import load_picture
+from compress.input_spec import InputSpec, load_picture
 from compress.pipeline.geometry import View, around, brought_to, cut, whole
 
 pixels = st.floats(-500, 3000)
@@ -101,7 +101,8 @@ def test_a_marked_place_appears_where_the_view_says(angle, scale):
 def test_the_whole_photograph_is_seen_as_in_training(tmp_path, fit, size):
     noise = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "x.png")
-    shown = cut(Image.fromarray(noise), whole(size, fit, 96 / 64), 96, 64)
+    spec = InputSpec(height=64, width=96, mean=(0, 0, 0), std=(1, 1, 1), fit=fit)
+    shown = cut(Image.fromarray(noise), whole(size, spec), 96, 64)
     trained = load_picture(tmp_path / "x.png", 64, 96, fit)
     assert np.abs(shown.astype(int) - trained).max() <= 1
 

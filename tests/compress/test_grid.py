@@ -3,16 +3,20 @@
 import re
 from collections.abc import Callable
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
+from compress.cli.schema import recipe_schema
 from compress.errors import UserError
 from compress.grid import MAX_CANDIDATES, expand
 from compress.recipe import NAME, load_recipe
+from compress.recipe_file import read_recipe_file
 
 Write = Callable[..., Path]
 
@@ -25,9 +29,22 @@ candidates:
 STUDENT = "student: students.shufflenet:shufflenet_v2_x0_5, image_size: 32"
 
 
+@cache
+def editor() -> Draft202012Validator:
+    return Draft202012Validator(recipe_schema())
+
+
+def marked(file: Path) -> list[str]:
+    """Where an editor that knows the schema sees a fault."""
+    found = editor().iter_errors(read_recipe_file(file).data)
+    return [".".join(map(str, error.absolute_path)) for error in found]
+
+
 def loaded(write: Write, candidates: str, *assignments: str) -> dict[str, Any]:
     """The settings of each candidate's only step."""
-    recipe = load_recipe(write(RECIPE + candidates), assignments=assignments)
+    file = write(RECIPE + candidates)
+    recipe = load_recipe(file, assignments=assignments)
+    assert not marked(file)
     return {name: steps[0].distill for name, steps in recipe.candidates.items()}
 
 
@@ -232,6 +249,16 @@ def test_lists_elsewhere_are_no_grids(write_recipe: Write) -> None:
     assert len(found) == 4
     assert "--set: teacher.views: input should be a valid integer, not [1, 2]" in found
     assert "--set: seed: input should be a valid integer, not []" in found
+
+
+def test_an_editor_still_marks_what_is_no_grid(write_recipe: Write) -> None:
+    for epochs, lr in (("[1, few]", "1e-3"), ("[]", "1e-3"), ("1", "[[1e-3]]")):
+        train = f"{{epochs: {epochs}, lr: {lr}}}"
+        text = f"  a:\n    - distill: {{{STUDENT}, train: {train}}}\n"
+        assert marked(write_recipe(RECIPE + text)) == ["candidates.a.0.distill"]
+    elsewhere = RECIPE.replace("epochs: 1", "epochs: [1, 2]").replace("data:", "seed: [1]\ndata:")
+    text = f"  a:\n    - distill: {{{STUDENT}, train: {{epochs: 1}}}}\n"
+    assert sorted(marked(write_recipe(elsewhere + text))) == ["seed", "teacher.train"]
 
 
 @pytest.mark.parametrize(

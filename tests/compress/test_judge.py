@@ -1,51 +1,20 @@
-"""Judging cascades: against brute force on pixels, and on photographs with known truth."""
+"""Judging cascades on photographs with known truth."""
 
 import csv
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from compress.data.pictures import DataSet, Picture
 from compress.errors import UserError
+from compress.measure.points import iou
 from compress.pipeline.cascade import Cascade, decode
 from compress.pipeline.draw import drawn
-from compress.pipeline.judge import (
-    angle_between_degrees,
-    intersection_over_union,
-    judge,
-    verdict,
-    write_csv,
-)
+from compress.pipeline.judge import judge, verdict, write_csv
 from tests.compress.test_cascade import folder as folder
 from tests.compress.test_cascade import photograph
-
-whole_numbers = st.integers(0, 20)
-boxes = st.tuples(st.tuples(whole_numbers, whole_numbers), st.tuples(whole_numbers, whole_numbers))
-
-
-@given(boxes, boxes)
-def test_intersection_over_union_counts_pixels(one, other):
-    def mask(box):
-        pixels = np.zeros((20, 20), bool)
-        pixels[box[0][1] : box[1][1], box[0][0] : box[1][0]] = True
-        return pixels
-
-    a, b = mask(one), mask(other)
-    together = (a | b).sum()
-    expected = (a & b).sum() / together if together else 0.0
-    assert intersection_over_union(one, other) == pytest.approx(expected)
-
-
-@given(st.floats(-7, 7), st.floats(-7, 7), st.floats(0.1, 50), st.floats(0.1, 50))
-def test_the_angle_is_the_smaller_one(a, b, length, other_length):
-    one = ((length * math.cos(a), length * math.sin(a)), (0.0, 0.0))
-    other = ((3 + other_length * math.cos(b), 4 + other_length * math.sin(b)), (3.0, 4.0))
-    turn = abs(math.degrees(a - b)) % 360
-    assert angle_between_degrees(one, other) == pytest.approx(min(turn, 360 - turn), abs=1e-5)
 
 
 @pytest.fixture
@@ -71,8 +40,8 @@ def test_every_photograph_is_judged_by_what_is_annotated(folder, data, tmp_path)
     assert all(x.centre_inside for x in judged[:3])
     assert judged[3].iou is judged[3].distance is judged[3].angle_error_degrees is None
     found = cascade.find((tmp_path / "0.png").read_bytes())
-    box = found.points["top_left"], found.points["bottom_right"]
-    assert judged[0].iou == pytest.approx(intersection_over_union(box, ((300, 220), (500, 380))))
+    box = np.array([[found.points["top_left"], found.points["bottom_right"]]])
+    assert judged[0].iou == pytest.approx(iou(box, np.array([[(300, 220), (500, 380)]]))[0])
 
     said = verdict(judged, names_things=True)
     assert said.pictures == 4

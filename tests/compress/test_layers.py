@@ -23,7 +23,7 @@ from compress.measure.layers import (
     interpolated,
     measure_chain,
 )
-from compress.pruning import layer_shapes
+from compress.measure.module_shapes import layer_shapes
 
 sizes = st.integers(1, 4)
 

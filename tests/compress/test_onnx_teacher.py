@@ -16,9 +16,9 @@ from compress.errors import UserError
 from compress.evaluate import evaluate_file
 from compress.input_spec import InputSpec
 from compress.measure.file_shapes import file_layer_shapes
+from compress.measure.module_shapes import layer_shapes
 from compress.onnx_teacher import fingerprint, gives_probabilities, like_ours, read_onnx
 from compress.progress import Progress
-from compress.pruning import layer_shapes
 from compress.recipe import load_recipe
 from compress.run import run_recipe
 from compress.runtimes.onnxruntime import OnnxSession

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from compress.cli import app
 from compress.errors import UserError
 from compress.pipeline.cascade import Cascade
-from compress.pipeline.recipe import is_pipeline, load_pipeline_recipe
-from compress.results import read
+from compress.pipeline.recipe import load_any, load_pipeline_recipe
+from compress.results_file import read
+from teachers.whale_frames import frames
 
 FRAMES = {"individuals": 4, "pictures": 40, "width": 160, "height": 107}
 CANONICAL = {"bonnet_tip": [0.8, 0.5], "blowhead": [0.26, 0.5]}
@@ -84,6 +85,7 @@ PIPELINE = {
         "name": {"recipe": "name.yaml", "warp": CANONICAL},
     },
     "ways": [["find", "turn", "name"], ["turn_at_once", "name"]],
+    "also_judge": {"others": "others"},
     "measure": {"processes": 1, "rounds": 5},
     "budget": {"speedup": 1.0, "max_accuracy_drop": 1.0},
 }
@@ -94,6 +96,7 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("pipeline")
     for name, recipe in (RECIPES | {"pipeline": PIPELINE}).items():
         (root / f"{name}.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    frames(root / "others", **FRAMES | {"pictures": 12})
     return root
 
 
@@ -146,6 +149,32 @@ def test_a_second_run_re_uses_everything(folder, done):
     assert "running" not in again.output
     after = json.loads((folder / "reports/tiny_pipeline/results.jsonl").read_text().split("\n")[0])
     assert after["latency"] == before["latency"]
+    assert after["pipeline"] == before["pipeline"]  # with the seconds of every photograph
+
+
+def test_further_photographs_are_judged_again_when_they_change(folder, done):
+    rows = read(folder / "reports" / "tiny_pipeline").rows
+    stages = set(folder.glob("runs/stages/*"))
+    table = folder / "others" / "train.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    arguments = ["run", str(folder / "pipeline.yaml"), "--out", str(folder)]
+    CliRunner().invoke(app, arguments, catch_exceptions=False)
+    made = set(folder.glob("runs/stages/*")) - stages
+    assert made and all(path.name.startswith("cascade_further-") for path in made)
+    again = read(folder / "reports" / "tiny_pipeline").rows
+    for before, after in zip(rows, again, strict=True):
+        assert len(before.pipeline.listed["others"]) == 12
+        assert len(after.pipeline.listed["others"]) == 11
+        assert all(photograph.rank is not None for photograph in after.pipeline.listed["others"])
+        assert after.latency == before.latency
+
+
+def test_a_pipelines_recipe_is_checked_with_those_of_its_stages(folder):
+    arguments = ["check", str(folder / "pipeline.yaml")]
+    checked = CliRunner().invoke(app, arguments, catch_exceptions=False).output
+    assert "find:\n" in checked and "name:\n" in checked and "pipeline.yaml is right: " in checked
+    with pytest.raises(UserError, match="--data is for the recipe of one network"):
+        load_any(folder / "pipeline.yaml", folder)
 
 
 def test_what_is_asked_is_shown_without_doing_it(folder):
@@ -168,7 +197,7 @@ def test_faults_of_a_pipelines_recipe_are_said(folder, tmp_path, change, said):
     for file in folder.glob("*.yaml"):
         (tmp_path / file.name).write_text(file.read_text())
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(PIPELINE | change, sort_keys=False))
-    assert is_pipeline(tmp_path / "bad.yaml") and not is_pipeline(tmp_path / "find.yaml")
+    assert not load_any(tmp_path / "find.yaml").stages
     with pytest.raises(UserError, match=said):
         load_pipeline_recipe(tmp_path / "bad.yaml")
 
@@ -183,6 +212,86 @@ def test_faults_of_all_files_are_said_at_once(folder, tmp_path):
         load_pipeline_recipe(tmp_path / "bad.yaml")
     assert "nowhere.yaml" in str(caught.value)
     assert "unknown key" in str(caught.value)
+
+
+FAULTY = """\
+sed: 1
+data:
+  builder: os:system
+  pth: frames
+stages:
+  find: {recpie: find.yaml}
+  turn:
+    recipe: turn.yaml
+    crop: {around: [top_left, bottom_right], margin: '0.5'}
+  name: {recipe: name.yaml, warp: {blowhead: [0.5, 0.5]}}
+  n/ame: {recipe: nowhere.yaml}
+ways: [[find, turn, name]]
+"""
+
+
+def faults(path, *assignments):
+    """Each without the folder and the file's suffix, as "pipeline:1: key: what"."""
+    with pytest.raises(UserError) as caught:
+        load_pipeline_recipe(path, assignments)
+    title, *lines = str(caught.value).splitlines()
+    own = [line for line in lines if not line.startswith("    ")]
+    assert f" has {len(own)} fault" in title
+    return [line.strip().replace(f"{path.parent}/", "").replace(".yaml:", ":") for line in lines]
+
+
+def test_faults_are_told_as_those_of_other_recipes(tmp_path):
+    (tmp_path / "pipeline.yaml").write_text(FAULTY)
+    turn = {"seed": "1"} | {k: v for k, v in RECIPES["turn"].items() if k != "seed"}
+    (tmp_path / "turn.yaml").write_text(yaml.safe_dump(turn, sort_keys=False))
+    (tmp_path / "name.yaml").write_text(yaml.safe_dump(RECIPES["name"]))
+    found = faults(tmp_path / "pipeline.yaml", "stages.turn.turns=17")
+    refused = found.pop(2)
+    assert refused.startswith("pipeline:3: data.builder: 'os:system' is refused: builders may")
+    assert found == [
+        "--set: stages.turn.turns: input should be less than or equal to 16, not 17",
+        "pipeline:1: sed: unknown key; did you mean 'seed'?",
+        "pipeline:4: data.pth: unknown key; did you mean 'path'?",
+        "pipeline:6: stages.find.recipe: is missing",
+        "pipeline:6: stages.find.recpie: unknown key; did you mean 'recipe'?",
+        "pipeline:8: stages.turn.recipe: turn.yaml has 1 fault:",
+        "turn:1: seed: '1' is text: write the number without quotes",
+        "pipeline:9: stages.turn.crop.margin: '0.5' is text: write the number without quotes",
+        "pipeline:10: stages.name.warp: name two points and two different places for them",
+        "pipeline:11: stages.n/ame: 'n/ame': use letters, digits, _ . -",
+        "pipeline:11: stages.n/ame.recipe: No recipe at nowhere.yaml.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("seed=[0, 1]", "seed: input should be a valid integer, not [0, 1]"),
+        ("seed=[]", "seed: input should be a valid integer, not []"),
+        ("stages.turn.turns=[1, 4]", "stages.turn.turns: input should be a valid integer, not "),
+        ("stages.turn.recipe=[a.yaml, b.yaml]", "stages.turn.recipe: input should be a valid stri"),
+        ("stages.turn.crop=[{around: [a]}]", "stages.turn.crop: expected keys and values, not "),
+        ("budget.speedup=[2, 4]", "budget.speedup: input should be a valid number, not [2, 4]"),
+        ("candidates={a: [prune: {speedup: [2, 4]}]}", "candidates: unknown key"),
+        ("data.builder=teachers", "data.builder: 'teachers' is no builder name: write package.mod"),
+        ("data.builder=os:system", "data.builder: 'os:system' is refused: builders may come from"),
+        ("data.points={a: [x, y]}", "data.points: is for the recipe of one network; a pipeline is"),
+        ("data.box=[x, y, width, height]", "data.box: is for the recipe of one network; a pipeli"),
+        ("data.fit=stretch", "data.fit: is for the recipe of one network; each stage's own recipe"),
+        ("ways=[[find, turn, name], [turn_at_once, nam]]", "ways.1.1: ways names 'nam', which is"),
+    ],
+)
+def test_what_a_pipeline_cannot_use_is_refused(folder, assignment, said):
+    found = faults(folder / "pipeline.yaml", assignment)
+    assert len(found) == 1 and found[0].startswith(f"--set: {said}")
+
+
+def test_a_pipeline_without_a_name_is_called_like_its_file(folder, tmp_path):
+    for file in folder.glob("*.yaml"):
+        (tmp_path / file.name).write_text(file.read_text())
+    nameless = {key: value for key, value in PIPELINE.items() if key != "name"}
+    (tmp_path / "my whales.yaml").write_text(yaml.safe_dump(nameless))
+    assert load_pipeline_recipe(tmp_path / "my whales.yaml")[0].name == "my_whales"
 
 
 def test_data_of_one_network_is_not_a_pipelines(folder):

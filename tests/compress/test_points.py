@@ -135,6 +135,13 @@ def test_points_and_boxes_are_read(dots: Path) -> None:
     np.testing.assert_array_equal(box.coordinates[:40, 1], np.maximum(reds, greens) + 3)
 
 
+def test_a_box_comes_before_points_of_the_same_network() -> None:
+    both = PointColumns.of((*BOX, "a"), ["l", "t", "w", "h", "u", "v"])
+    annotations = {"l": 1.0, "t": 2.0, "w": 10.0, "h": 20.0, "u": 5.0, "v": 6.0}
+    assert both.points(annotations) == ((1, 2), (11, 22), (5, 6))
+    assert PointColumns.of((*BOX, "a")).columns == ("x", "y", "width", "height", "a_x", "a_y")
+
+
 def test_a_split_and_storage_keep_the_points(dots: Path, tmp_path: Path) -> None:
     data = drop_misplaced(read_folder(dots / "points.csv", points=RED_GREEN), print)
     drawn = draw_split(data, 0.25, 0)
@@ -244,6 +251,17 @@ def test_a_box_stays_round_the_ellipse_that_it_was_round() -> None:
         np.testing.assert_allclose(got[2:], moved.numpy().max(0), atol=1e-4)
 
 
+def test_a_box_and_points_move_as_they_do_alone() -> None:
+    rng = np.random.default_rng(0)
+    views = draw_views(20, Augmentation(rotation_degrees=180, scale=0.3, shift=0.2), rng)
+    boxes = torch.tensor(rng.uniform([0.2, 0.2, 0.6, 0.6], [0.5, 0.5, 0.9, 0.9], (20, 4))).float()
+    points = torch.tensor(rng.uniform(0, 1, (20, 4))).float()
+    found = move_points(torch.cat([boxes, points], 1), views, spec_of(points=(*BOX, "a", "b")))
+    np.testing.assert_allclose(found[:, :4], move_points(boxes, views, spec_of(points=BOX)))
+    alone = move_points(points, views, spec_of(points=("a", "b")))
+    np.testing.assert_allclose(found[:, 4:], alone, atol=1e-6)
+
+
 def test_feeds_give_the_points_of_their_views(dots: Path, tmp_path: Path) -> None:
     from compress.data.pixels import pixels
 
@@ -312,22 +330,26 @@ def test_unlabelled_pictures_do_not_count() -> None:
 # Judging
 
 
-def by_hand_iou(a: Any, b: Any) -> float:
-    """Counted on a grid of tenths."""
-    grid = np.stack(np.meshgrid(np.arange(0.05, 30, 0.1), np.arange(0.05, 30, 0.1)), -1)
-    inside = [((grid > box[0]) & (grid < box[1])).all(-1) for box in (a, b)]
-    return float((inside[0] & inside[1]).sum() / (inside[0] | inside[1]).sum())
+corners = st.tuples(st.integers(0, 20), st.integers(0, 20))
+boxes = st.tuples(corners, corners)
 
 
-def test_intersection_over_union() -> None:
-    rng = np.random.default_rng(1)
-    corners = np.round(rng.uniform(0, 12, (8, 2, 2)), 1)
-    boxes = np.stack([corners, corners + np.round(rng.uniform(2, 15, (8, 2, 2)), 1)], 1)
-    found, true = boxes[:, :, 0], boxes[:, :, 1]
-    expected = [by_hand_iou(a, b) for a, b in zip(found, true, strict=True)]
-    np.testing.assert_allclose(iou(found, true), expected, atol=0.01)
-    assert iou(found, found) == pytest.approx(np.ones(8))
-    assert iou(found[:, ::-1], true) == pytest.approx(np.zeros(8))  # corners swapped: no box
+@given(st.lists(st.tuples(boxes, boxes), min_size=1, max_size=8))
+def test_intersection_over_union_counts_pixels(pairs: list[Any]) -> None:
+    """Of boxes of tenths, with swapped corners too: those hold no pixel."""
+
+    def pixels(box: Any) -> np.ndarray:
+        mask = np.zeros((20, 20), bool)
+        mask[box[0][1] : box[1][1], box[0][0] : box[1][0]] = True
+        return mask
+
+    def counted(one: Any, other: Any) -> float:
+        a, b = pixels(one), pixels(other)
+        return float((a & b).sum() / max(1, (a | b).sum()))
+
+    found, true = np.array(pairs).swapaxes(0, 1) / 10
+    assert iou(found, true) == pytest.approx([counted(*pair) for pair in pairs])
+    assert iou(found, found) == pytest.approx([counted(one, one) for one, _ in pairs])
 
 
 def test_distances_and_angles() -> None:
@@ -340,14 +362,17 @@ def test_distances_and_angles() -> None:
     np.testing.assert_allclose(single, [[0.2], [0.2]])
 
 
-@given(st.floats(-720, 720), st.floats(-720, 720))
-def test_the_angle_error_knows_no_full_turns(a: float, b: float) -> None:
-    def pair(degrees: float) -> np.ndarray:
-        z = np.exp(1j * np.radians(degrees))
+angles, lengths = st.floats(-720, 720), st.floats(0.1, 50)
+
+
+@given(angles, angles, lengths, lengths)
+def test_the_angle_error_knows_no_full_turns(a: float, b: float, one: float, other: float) -> None:
+    def pair(degrees: float, length: float) -> np.ndarray:
+        z = length * np.exp(1j * np.radians(degrees))
         return np.array([[[5 + z.real, 7 + z.imag], [5, 7]]])
 
     between = np.degrees(abs(np.angle(np.exp(1j * np.radians(a - b)))))
-    assert angle_errors(pair(a), pair(b))[0] == pytest.approx(between, abs=1e-4)
+    assert angle_errors(pair(a, one), pair(b, other))[0] == pytest.approx(between, abs=1e-5)
 
 
 def annotated(points: np.ndarray, names: tuple[str, ...], size: tuple[int, int]) -> DataSet:
@@ -388,6 +413,28 @@ def test_a_box_is_right_by_its_overlap() -> None:
     assert scored.points.mean_iou == pytest.approx((2 / 3 + 1 / 7) / 2)
     assert scored.points.median_angle_degrees is None and scored.points.tolerance is None
     assert judge(data, np.arange(2), spec, Bounds(iou=0.7))(outputs).tolist() == [False, False]
+
+
+def test_a_box_and_points_at_once_must_both_be_right() -> None:
+    names = (*BOX, "a", "b")
+    true = np.array([[[10.0, 10], [30, 30], [12, 20], [28, 20]]] * 4)
+    found = true.copy()
+    found[1, 1, 1] += 40  # the box: IoU 1/3
+    found[2, 2, 1] += 2.4  # a point, 0.15 of what is between the two
+    found[3, 3, 1] += 0.8  # 0.05 of it
+    data, spec = annotated(true, names, (100, 100)), spec_of(points=names)
+    assert spec.has_box and spec.without_box == ("a", "b")
+    outputs = to_input(found, data.sizes, spec).reshape(4, 8)
+    scored = score_points(outputs, data, np.arange(4), spec, Bounds(0.1, 0.5))
+    assert scored.correct == "1001" and scored.points is not None
+    assert scored.points.mean_iou == pytest.approx((1 + 1 / 3 + 1 + 1) / 4)
+    assert scored.points.p90_distance == pytest.approx(
+        np.quantile([0] * 6 + [0.15, 0.05], 0.9), rel=1e-6
+    )
+    assert scored.points.median_angle_degrees == pytest.approx(
+        np.degrees(np.arctan2(0.8, 16)) / 2, abs=1e-3
+    )  # of 0, 0, the smaller and the larger
+    assert "0.5, and every point is at most 0.1 off" in scored.points.rule
 
 
 def test_classes_are_judged_as_ever() -> None:

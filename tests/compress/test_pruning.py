@@ -17,7 +17,9 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from compress.errors import UserError
 from compress.input_spec import InputSpec
-from compress.pruning import Prunable, bn_scale, layer_shapes, magnitude, matching, taylor
+from compress.layer_names import matching
+from compress.measure.module_shapes import layer_shapes
+from compress.pruning import Prunable, bn_scale, magnitude, taylor
 from compress.structure import restructure
 from students.mobilenet import mobilenet_v2, mobilenet_v3_small
 from teachers.vgg import vgg16_bn

@@ -9,7 +9,7 @@ import pytest
 from compress.data.targets import PointColumns
 from compress.errors import UserError
 from compress.input_spec import BOX
-from compress.pipeline.recipe import is_pipeline, load_pipeline_recipe
+from compress.pipeline.recipe import load_any
 from compress.recipe import Recipe, load_recipe
 from tests.conftest import POINTS, tiny_recipe
 
@@ -94,9 +94,9 @@ def test_what_is_for_the_other_task_is_refused(write_recipe: Write, tmp_path: Pa
         ({"points": {"a/b": ["x", "y"]}}, "data.points.a/b: "),
         ({"points": {}}, "data.points: "),
         ({"box": ["x", "y", "w"]}, "data.box: "),
-        ({"points": POINTS, "box": ["x", "y", "w", "h"]}, "give points or a box"),
+        ({"points": {BOX[0]: ["x", "y"]}, "box": ["x", "y", "w", "h"]}, "are a box: give box"),
         ({"points": POINTS, "label_column": "whale"}, "label_column is for classes"),
-        ({"points": {name: ["x", "y"] for name in BOX}}, "these two points are a box"),
+        ({"points": {name: ["x", "y"] for name in BOX}}, "are a box: give box"),
     ],
 )
 def test_faults_of_points(
@@ -105,6 +105,21 @@ def test_faults_of_points(
     recipe = tiny_recipe(tmp_path)
     recipe["data"] |= data
     assert expected in fault(write_recipe(recipe))
+
+
+def test_a_box_and_points_are_asked_at_once(write_recipe: Write, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    recipe["data"] |= {"points": POINTS, "box": ["x", "y", "w", "h"]}
+    recipe["measure"] = {"tolerance": 0.2, "iou": 0.6}
+    loaded = load_recipe(write_recipe(recipe))
+    columns = loaded.data.point_columns
+    assert (
+        columns is not None and columns.names[:2] == BOX and set(columns.names[2:]) == set(POINTS)
+    )
+    assert columns.columns[:4] == ("x", "y", "w", "h") and len(columns.columns) == 4 + 2 * len(
+        POINTS
+    )
+    assert loaded.measure.bounds == (0.2, 0.6)
 
 
 def test_yaml_1_2_numbers_are_numbers(write_recipe: Write, tmp_path: Path) -> None:
@@ -267,10 +282,7 @@ def test_recipes_of_the_project_are_right() -> None:
     recipes = sorted(Path(__file__).parents[2].glob("recipes/**/*.yaml"))
     assert len(recipes) >= 3
     for path in recipes:
-        if is_pipeline(path):
-            assert load_pipeline_recipe(path)[1]
-        else:
-            assert load_recipe(path).candidates
+        assert all(recipe.candidates for recipe in load_any(path).of_networks)
 
 
 def test_schema_knows_the_steps() -> None:

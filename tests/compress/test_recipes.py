@@ -9,15 +9,16 @@ import yaml
 from rich.console import Console
 
 from compress.ir import read_ir
-from compress.pipeline.recipe import is_pipeline, load_pipeline_recipe
+from compress.pipeline.recipe import WAYS, load_pipeline_recipe
 from compress.progress import Progress
 from compress.quantization import INTEGER, integer_operations
 from compress.recipe import load_recipe
+from compress.recipe_file import read_recipe_file
 from compress.results import Result
 from compress.run import run_recipe
 
 ALL = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
-PIPELINES = [path for path in ALL if is_pipeline(path)]
+PIPELINES = [path for path in ALL if WAYS in read_recipe_file(path).data]
 RECIPES = [path for path in ALL if path.parent.name == "recipes" and path not in PIPELINES]
 FEW = {"individuals": 4, "pictures": 72}
 CROPS = {"width": 160, "height": 128, "size": 40}
@@ -99,7 +100,7 @@ def test_the_stages_of_a_pipeline_find_what_later_ones_look_at(path: Path) -> No
     for way in pipeline.ways:
         known: set[str] = set()
         for name in way:
-            assert set(pipeline.stages[name].look.needs) <= known
+            assert set(pipeline.stages[name].needs) <= known
             columns = recipes[name].data.point_columns
             known |= set(columns.names if columns else ())
         assert recipes[way[-1]].data.point_columns is None  # it names things

@@ -11,6 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from compress.budget import Budget
+from compress.cli.choose import choose
 from compress.cli.report import report as command
 from compress.errors import UserError
 from compress.report import units
@@ -31,9 +32,8 @@ from compress.results import (
     StepReport,
     Target,
     Training,
-    append,
-    read,
 )
+from compress.results_file import append, read
 from tests.compress.result_factory import machine, result
 
 EVIL = "<script>alert(1)</script>|x` [a](http://e.example) \x1b[31m"
@@ -319,10 +319,44 @@ def test_command_writes_a_joined_report(tmp_path, monkeypatch):
     app = typer.Typer()
     app.command()(command)
     append(tmp_path / "runs/a/results.jsonl", ROWS[:3])
-    out = CliRunner().invoke(app, ["runs/a", "--speedup", "5", "--max-accuracy-drop", "0.02"])
+    out = CliRunner().invoke(app, ["runs/a"])
     assert out.exit_code == 0 and (tmp_path / "reports/joined/report.html").is_file()
-    half = CliRunner().invoke(app, ["runs/a", "--speedup", "5"])
-    assert isinstance(half.exception, UserError) and "both" in str(half.exception)
+    assert "No budget was given" in (tmp_path / "reports/joined/report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ("--speedup 5", "at least 5 times faster than the teacher in the same runtime"),
+        ("--latency-ms 100 --runtime onnxruntime", "at most 100 ms a picture, in onnxruntime"),
+        (
+            "--speedup 5 --max-accuracy-drop 0.02 --latency-ms 100 --min-accuracy 0.5 --max-bytes "
+            "50MB --max-memory 1GB --runtime onnxruntime --confidence 0.6",
+            "a file of at most 50 MB, at most 1000 MB of memory, in onnxruntime, with 60 % prob",
+        ),
+    ],
+)
+def test_command_takes_the_bounds_of_choose(options, asked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    app = typer.Typer()
+    app.command()(command)
+    app.command()(choose)
+    append(tmp_path / "runs/a/results.jsonl", ROWS[:3])
+    reported = CliRunner().invoke(app, ["report", "runs/a", *options.split()])
+    assert reported.exit_code == 0
+    chosen = CliRunner().invoke(app, ["choose", "runs/a", *options.split(), "--json"])
+    text = (tmp_path / "reports/joined/report.md").read_text()
+    assert f"## Chosen: {json.loads(chosen.output)['picked']['candidate']} in onnx" in text
+    assert asked in text
+
+
+def test_command_refuses_a_budget_that_asks_for_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    app = typer.Typer()
+    app.command()(command)
+    append(tmp_path / "runs/a/results.jsonl", ROWS[:3])
+    sure = CliRunner().invoke(app, ["runs/a", "--confidence", "0.9"])
+    assert isinstance(sure.exception, UserError) and "No budget was given" in str(sure.exception)
 
 
 GAIN = Interval(value=0.03, low=0.01, high=0.05)

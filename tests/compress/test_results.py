@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from compress.errors import UserError
-from compress.results import RESULTS_FILE, Decision, Result, StepReport, Target, append, read
+from compress.results import Decision, Result, StepReport, Target
+from compress.results_file import RESULTS_FILE, append, read
 from tests.compress.result_factory import result
 
 # str.splitlines ends a line at these too, though JSON leaves them as they are.

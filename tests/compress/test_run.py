@@ -24,7 +24,8 @@ from compress.errors import UserError
 from compress.evaluate import evaluate_file, predict_files
 from compress.progress import Progress
 from compress.recipe import load_recipe
-from compress.results import Result, read
+from compress.results import Result
+from compress.results_file import read
 from compress.run import run_recipe
 from tests.conftest import tiny_recipe
 
@@ -94,6 +95,18 @@ def test_rows(finished: tuple[Path, list[Result]]) -> None:
     assert student.speedup_as_served and student.speedup_as_served.runtime == "torch"
     assert teacher.speedup is None and teacher.speedup_as_served is not None
     assert read(out / "runs" / "tiny").rows == results == read(out / "reports" / "tiny").rows
+
+
+def test_layers_of_every_deployed_row_are_timed(finished: tuple[Path, list[Result]]) -> None:
+    out, (teacher, served, student, control) = finished
+    assert not served.layers and not control.layers
+    page = (out / "reports" / "tiny" / "report.html").read_text("utf-8")
+    for row in (teacher, student):
+        assert sum(layer.seconds for layer in row.layers) > 0
+        # The kernels' work is counted apart from the file's.
+        assert sum(layer.macs or 0 for layer in row.layers) == row.artifact.macs
+        assert all(f">{layer.name}<" in page for layer in row.layers if layer.macs)
+    assert [layer.operation for layer in teacher.layers].count("conv 3×3") == 13
 
 
 def test_no_result_names_a_place_of_this_machine(finished: tuple[Path, list[Result]]) -> None:

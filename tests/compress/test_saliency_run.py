@@ -22,7 +22,8 @@ from compress.report.content import content
 from compress.report.markdown import markdown
 from compress.report.saliency import saliency_part, verdict
 from compress.report.write import write_report
-from compress.results import Looks, Result, Saliency, read
+from compress.results import Looks, Result, Saliency
+from compress.results_file import read
 from compress.run import run_recipe
 from compress.saliency.settings import SaliencySettings
 from compress.stage import Stage

@@ -8,34 +8,23 @@ from compress.factorization import factorize, replace
 from compress.structure import Replaced, reset_weights, restructure
 
 
-def network() -> nn.Sequential:
+def network(first: int = 32, second: int = 24, third: int = 20) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(3, 32, 3, padding=1),
-        nn.BatchNorm2d(32),
-        nn.Conv2d(32, 32, 3, padding=1, groups=32),
-        nn.GroupNorm(2, 32),
-        nn.Conv2d(32, 24, 1, bias=False),
-        nn.InstanceNorm2d(24, affine=True, track_running_stats=True),
+        nn.Conv2d(3, first, 3, padding=1),
+        nn.BatchNorm2d(first),
+        nn.Conv2d(first, first, 3, padding=1, groups=first),
+        nn.GroupNorm(2, first),
+        nn.Conv2d(first, second, 1, bias=False),
+        nn.InstanceNorm2d(second, affine=True, track_running_stats=True),
         nn.Flatten(),
-        nn.Linear(24 * 16, 20),
-        nn.LayerNorm(20),
-        nn.Linear(20, 5),
+        nn.Linear(second * 16, third),
+        nn.LayerNorm(third),
+        nn.Linear(third, 5),
     )
 
 
 def narrowed() -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(3, 10, 3, padding=1),
-        nn.BatchNorm2d(10),
-        nn.Conv2d(10, 10, 3, padding=1, groups=10),
-        nn.GroupNorm(2, 10),
-        nn.Conv2d(10, 7, 1, bias=False),
-        nn.InstanceNorm2d(7, affine=True, track_running_stats=True),
-        nn.Flatten(),
-        nn.Linear(7 * 16, 6),
-        nn.LayerNorm(6),
-        nn.Linear(6, 5),
-    )
+    return network(10, 7, 6)
 
 
 def outputs(model: nn.Module) -> torch.Tensor:

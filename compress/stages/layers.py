@@ -1,0 +1,50 @@
+"""Where a deployed file's time goes, layer by layer."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from compress.artifact import Artifact
+from compress.context import Context
+from compress.files import write_text
+from compress.measure.kernels import time_kernels
+from compress.profile.layers import layers_of
+from compress.profile.network import read_network
+from compress.profile.target import as_deployed
+from compress.results import LayerTime, Machine
+from compress.runtimes import Runtime
+from compress.stage import Stage
+
+VERSION = 1
+FILE = "layers.json"
+
+
+def plan(name: str, runtime: Runtime, machine: Machine, threads: int, artifact: Stage) -> Stage:
+    """Layers' times belong to a machine and its runtimes, as the latency does."""
+    described = {"runtime": runtime, "threads": threads, "machine": machine.comparable()}
+    title = f"{name}: layers in {runtime}"
+    return Stage("layers", title, VERSION, described, {"artifact": artifact})
+
+
+def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    runtime, threads = stage.settings["runtime"], stage.settings["threads"]
+    with tempfile.TemporaryDirectory() as copies:
+        file = as_deployed(Artifact.load(inputs["artifact"]).path, None, 1, Path(copies))
+        nodes = read_network(file, 1)
+        layers = layers_of(nodes, time_kernels(file, runtime, threads, 1))
+    found = [
+        LayerTime(
+            name=layer.name,
+            operation=layer.operation,
+            precision=layer.precision,
+            seconds=layer.seconds,
+            macs=layer.macs,
+        )
+        for layer in layers
+    ]
+    write_text(folder / FILE, json.dumps([layer.model_dump() for layer in found]))
+
+
+def load(folder: Path) -> list[LayerTime]:
+    """What `run` wrote, in the order of execution."""
+    return [LayerTime.model_validate(x) for x in json.loads((folder / FILE).read_text("utf-8"))]

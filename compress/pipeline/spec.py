@@ -74,6 +74,13 @@ class PipelineSpec(RecipeModel):
     stages: Annotated[tuple[PipelineStage, ...], Field(min_length=1)]
     min_probability: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
+    @model_validator(mode="after")
+    def _named_once(self) -> "PipelineSpec":
+        names = [stage.name for stage in self.stages]
+        if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+            raise ValueError(f"two stages are called {twice[0]}")
+        return self
+
     def save(self, folder: Path) -> None:
         write_text(folder / FILE, self.model_dump_json(indent=1, exclude_defaults=True))
 

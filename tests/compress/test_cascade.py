@@ -151,6 +151,10 @@ def test_faults_of_a_folder_are_said(folder):
     (folder / "pipeline.json").write_text(json.dumps(outside))
     with pytest.raises(UserError, match="outside"):
         PipelineSpec.load(folder)
+    twice = {"stages": [{"name": "a", "model": "box.onnx"}] * 2}
+    (folder / "pipeline.json").write_text(json.dumps(twice))
+    with pytest.raises(UserError, match="two stages are called a"):
+        PipelineSpec.load(folder)
 
 
 def test_a_folder_of_the_first_layout_is_read(folder):

@@ -73,7 +73,7 @@ def test_check_says_what_is_wrong(write_recipe: Write, shapes: Path) -> None:
 def test_dry_run_computes_nothing(write_recipe: Write, shapes: Path, tmp_path: Path) -> None:
     done = compress("run", write_recipe(tiny_recipe(shapes)), "--dry-run", "--out", tmp_path / "o")
     assert done.returncode == 0
-    assert done.stdout.count("to do") == 14
+    assert done.stdout.count("to do") == 16
     assert not (tmp_path / "o").exists()
 
 

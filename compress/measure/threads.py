@@ -1,6 +1,8 @@
 """How the threads of a timed process wait and where they run: told, not left to the shell."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Each changes how long idle threads spin, how many there are, or where they run. A number must not
 # depend on what the shell that started `compress` happened to set.
@@ -19,15 +21,32 @@ VARIABLES = (
 )
 # Said in every report.
 SPINNING = {
-    "onnxruntime": "spin while a model runs, sleep between two runs",
-    "openvino": "as OpenVINO has it (they sleep when there is nothing to do)",
-    "torch": "as OpenMP has it (they spin for a while)",
+    "onnxruntime": "spin for a while, as it has them; in pipelines they sleep, each on its own CPU",
+    "openvino": "sleep, as it has them",
+    "torch": "spin for a while, as OpenMP has them",
 }
 
 
 def environment() -> dict[str, str]:
     """The environment of a timed process: this one's without VARIABLES."""
     return {name: value for name, value in os.environ.items() if name not in VARIABLES}
+
+
+@contextmanager
+def on_first_cpu(threads: int) -> Iterator[None]:
+    """Keeps the calling thread on the first of the CPUs that it may use, for a while.
+
+    The others are for the threads that work for it; not where there are fewer CPUs than threads.
+    """
+    own = cpus()
+    if not 1 < threads <= len(own):
+        yield
+        return
+    os.sched_setaffinity(0, own[:1])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
 
 
 def cpus() -> list[int]:

@@ -55,7 +55,8 @@ class Network:
         self, stage: PipelineStage, path: Path, threads: int, allowed: tuple[str, ...] = ()
     ) -> None:
         self.stage = stage
-        self.session = open_session(path, stage.runtime or runtime_for(path), threads, allowed)
+        runtime = stage.runtime or runtime_for(path)
+        self.session = open_session(path, runtime, threads, allowed, alone=False)
         if self.session.spec is None:
             self.spec = spec_of(path)  # says what is missing
         else:

@@ -34,11 +34,16 @@ def runtime_for(path: Path) -> Deployed:
     return "openvino" if path.suffix == ".xml" else "onnxruntime"
 
 
-def open_session(path: Path, runtime: str, threads: int, allowed: tuple[str, ...] = ()) -> Session:
+def open_session(
+    path: Path, runtime: str, threads: int, allowed: tuple[str, ...] = (), alone: bool = True
+) -> Session:
     """Loads an artifact's file with an explicit number of threads.
 
     Besides a recipe's runtimes: "torch-contiguous" and "torch-bf16", which only `compress profile`
     compares.
+
+    Args:
+        alone: off where several sessions run one after the other, see `OnnxSession`.
     """
     if runtime.startswith("torch"):
         from compress.runtimes.torch_eager import TorchSession
@@ -50,4 +55,4 @@ def open_session(path: Path, runtime: str, threads: int, allowed: tuple[str, ...
         return OpenVinoSession(path, threads, "bf16" if runtime == "openvino-bf16" else "f32")
     from compress.runtimes.onnxruntime import OnnxSession
 
-    return OnnxSession(path, threads)
+    return OnnxSession(path, threads, alone=alone)

@@ -7,16 +7,24 @@ import onnxruntime
 
 from compress.errors import UserError
 from compress.input_spec import METADATA_KEY
+from compress.measure.threads import cpus, on_first_cpu
 from compress.runtimes.denormals import denormals_as_zero
 
 
 class OnnxSession:
     """An ONNX file with one picture input and logits as its first output."""
 
-    def __init__(self, path: Path, threads: int, profile: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, threads: int, profile: Path | None = None, alone: bool = True
+    ) -> None:
         """Loads the file.
 
         Args:
+            alone: off where several sessions run one after the other (compress/pipeline): idle
+                threads then sleep and stay on CPUs of their own. Else they spin after a run, as
+                onnxruntime's do, and take the cores from the next network: three in a row took
+                15 ms where each alone adds up to 6.7, and 7.5 so. A session alone is best left
+                to spin.
             profile: how the file begins that the runtime's own profile is written to; None: no
                 profile is taken.
 
@@ -25,6 +33,7 @@ class OnnxSession:
         """
         if not path.is_file():
             raise UserError(f"No model at {path}.")
+        self.threads, self.alone = threads, alone
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -34,9 +43,12 @@ class OnnxSession:
             options.profile_file_prefix = str(profile)
         # For its own threads; the calling one, which works too, is told in `run`.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
-        # Idle threads would spin after a run and take the cores from what comes next: the next
-        # network of a pipeline (three in a row took 14 ms instead of 8.5), or the user's own code.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if not alone:
+            options.add_session_config_entry("session.force_spinning_stop", "1")
+            if 1 < threads <= len(own := cpus()):
+                # Counted from 1. The calling thread, which works too, is to run on the first CPU.
+                places = ";".join(str(cpu + 1) for cpu in own[1:threads])
+                options.add_session_config_entry("session.intra_op_thread_affinities", places)
         try:
             with denormals_as_zero():
                 self.session = onnxruntime.InferenceSession(
@@ -62,7 +74,8 @@ class OnnxSession:
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
         try:
-            with denormals_as_zero():
+            # Alone, no thread has a CPU of its own: the system places them.
+            with denormals_as_zero(), on_first_cpu(1 if self.alone else self.threads):
                 outputs = self.session.run(None, {self.input: pictures})
         except Exception as error:
             raise UserError(f"onnxruntime cannot run the model: {error}") from error

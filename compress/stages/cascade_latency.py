@@ -14,7 +14,7 @@ from compress.results import Machine
 from compress.stage import Stage
 from compress.stages.cascade import PIPELINE
 
-VERSION = 2  # threads sleep between runs
+VERSION = 3  # threads sleep between runs, each on its own CPU
 FILE = "latency.json"
 PHOTOGRAPHS = 20  # of the validation split, round by round another
 

@@ -17,7 +17,7 @@ from compress.stage import Stage
 if TYPE_CHECKING:
     from compress.plan import Entry
 
-VERSION = 6  # 5: cold start, percentiles, conditions; 6: threads sleep between runs
+VERSION = 7  # 5: cold start, percentiles, conditions; 7: whatever the shell says of threads
 FILE = "latency.json"
 
 

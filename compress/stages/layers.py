@@ -15,7 +15,7 @@ from compress.results import LayerTime, Machine
 from compress.runtimes import Runtime
 from compress.stage import Stage
 
-VERSION = 1
+VERSION = 2
 FILE = "layers.json"
 
 

@@ -3,6 +3,7 @@
 import os
 import time
 from collections import namedtuple
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -176,9 +177,25 @@ def test_what_the_shell_says_of_threads_is_not_measured(
     assert got.cpus == sorted(os.sched_getaffinity(0))
 
 
-def test_threads_of_onnxruntime_do_not_spin_between_runs(files: dict[str, Timed]) -> None:
-    options = OnnxSession(files["small"].path, 1).session.get_session_options()
-    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+def test_only_sessions_in_a_row_sleep_between_runs(files: dict[str, Timed]) -> None:
+    """And only there do threads have CPUs of their own; afterwards this one has all again."""
+    path, before = files["small"].path, os.sched_getaffinity(0)
+    pictures = np.zeros((1, 3, 8, 6), np.float32)
+    alone, in_a_row = OnnxSession(path, 1), OnnxSession(path, len(before), alone=False)
+    for session, told in ((alone, False), (in_a_row, True)):
+        options = session.session.get_session_options()
+        for entry in ("force_spinning_stop", "intra_op_thread_affinities"):
+            asked = told and (entry == "force_spinning_stop" or len(before) > 1)
+            with nullcontext() if asked else pytest.raises(RuntimeError):
+                options.get_session_config_entry(f"session.{entry}")
+        session.run(pictures)
+        assert os.sched_getaffinity(0) == before
+    np.testing.assert_array_equal(alone.run(pictures), in_a_row.run(pictures))
+    with threads.on_first_cpu(len(before)):
+        expected = {min(before)} if len(before) > 1 else before
+        assert os.sched_getaffinity(0) == expected
+    with threads.on_first_cpu(len(before) + 1):
+        assert os.sched_getaffinity(0) == before
 
 
 def test_a_broken_file_is_said(tmp_path: Path) -> None:

@@ -245,6 +245,7 @@ def test_disturbance_is_what_others_used(
         "models": {name: [str(m.path), m.runtime, 1] for name, m in files.items()},
         "rounds": {"1": 2},
         "allowed": [],
+        "photographs": [],
         "seed": 0,
     }
     run = processes.time_here(job)

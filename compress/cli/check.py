@@ -39,9 +39,7 @@ def check(
         make_plan(each, machine(), each.measure.threads or usable_threads(), allowed)
         for each in loaded.of_networks
     ]
-    stages, rows = (
-        sum(map(len, x)) for x in zip(*((p.stages, p.entries) for p in plans), strict=True)
-    )
+    stages, rows = sum(len(plan.stages) for plan in plans), sum(len(plan.entries) for plan in plans)
     typer.echo(f"{recipe} is right: {stages} stages, {rows} rows.")
 
 

@@ -4,6 +4,7 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from compress.measure.threads import cpus
 from compress.results import Machine
 
 # What decides how fast float, int8 and binary layers run.
@@ -32,7 +33,7 @@ def machine() -> Machine:
 
 def usable_threads() -> int:
     """Cores that this process may use: its affinity, and its cgroup's quota where there is one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(cpus()) or os.cpu_count()
     try:
         with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
             quota, period = file.read().split()

@@ -7,11 +7,12 @@ other kernel is named after belongs to it.
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from scipy.optimize import brentq
 
-from compress.measure.kernels import Kernel, Timing
-from compress.profile.network import Node
+from compress.measure.kernels import Kernel, Timing, time_kernels
+from compress.profile.network import Node, read_network
 from compress.profile.records import Layer
 
 # What onnxruntime adds to the names that it takes over.
@@ -21,6 +22,13 @@ _ABSORBED = ("DequantizeLinear", "QuantizeLinear", "Pad", "Identity", "Cast")
 LAYOUT = "change of layout"
 _LAYOUT = ("ReorderInput", "ReorderOutput", "Reorder", "Transpose")
 CLOCK_S = 5e-6  # that reading a clock twice may cost
+
+
+def time_layers(path: Path, runtime: str, threads: int, batch: int) -> tuple[list[Layer], Timing]:
+    """The layers of a deployed file with their times, and the whole's; as `time_kernels`."""
+    nodes = read_network(path, batch)
+    timing = time_kernels(path, runtime, threads, batch)
+    return layers_of(nodes, timing), timing
 
 
 def layers_of(nodes: Sequence[Node], timing: Timing) -> list[Layer]:

@@ -14,13 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.measure.kernels import time_kernels
 from compress.measure.processes import others_cpu_s
 from compress.pipeline import cascade as deployed
 from compress.pipeline.cascade import Cascade
 from compress.profile.blocks import in_blocks, tree
-from compress.profile.layers import layers_of
-from compress.profile.network import read_network
+from compress.profile.layers import time_layers
 from compress.profile.records import (
     BETWEEN,
     DECODE,
@@ -163,8 +161,8 @@ def inside(
     batch = session.batch_size or stage.turns
     runs = math.ceil(stage.turns / batch)
     file = as_deployed(file, None, batch, folder)
-    timing = time_kernels(file, runtime, threads, batch)
-    alone = in_blocks(layers_of(read_network(file, batch), timing))
+    layers, timing = time_layers(file, runtime, threads, batch)
+    alone = in_blocks(layers)
     # Where the calls with the runtime's profile were faster, by chance, theirs are the gaps.
     alone_s = tree(name, alone, min(timing.whole_s, timing.profiled_s)).seconds
     layers = [

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compress.errors import UserError
-from compress.measure.kernels import time_kernels
 from compress.measure.machine import machine, usable_threads
 from compress.measure.processes import Timed
 from compress.profile.advice import advice
 from compress.profile.audit import Change, audit_of
 from compress.profile.blocks import in_blocks, tree
-from compress.profile.layers import layers_of
+from compress.profile.layers import time_layers
 from compress.profile.limits import measure_limits
-from compress.profile.network import read_network
 from compress.profile.notes import notes
 from compress.profile.records import NETWORK, Audit, Layer, Limits, Profile
 from compress.profile.target import Built, as_deployed, built, is_file, read_photographs
@@ -138,9 +136,8 @@ def _layer_by_layer(
 ) -> Profile:
     batch = job.settings.batch
     job.say(f"Timing the layers in {runtime}")
-    nodes = read_network(file, batch)
-    timing = time_kernels(file, runtime, job.threads, batch)
-    layers = in_blocks(layers_of(nodes, timing))
+    layers, timing = time_layers(file, runtime, job.threads, batch)
+    layers = in_blocks(layers)
     job.say("Measuring the machine's limits")
     height, width = open_session(file, runtime, job.threads).picture_size
     return Profile(

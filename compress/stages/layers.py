@@ -7,9 +7,7 @@ from pathlib import Path
 from compress.artifact import Artifact
 from compress.context import Context
 from compress.files import write_text
-from compress.measure.kernels import time_kernels
-from compress.profile.layers import layers_of
-from compress.profile.network import read_network
+from compress.profile.layers import time_layers
 from compress.profile.target import as_deployed
 from compress.results import LayerTime, Machine
 from compress.runtimes import Runtime
@@ -30,19 +28,9 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     runtime, threads = stage.settings["runtime"], stage.settings["threads"]
     with tempfile.TemporaryDirectory() as copies:
         file = as_deployed(Artifact.load(inputs["artifact"]).path, None, 1, Path(copies))
-        nodes = read_network(file, 1)
-        layers = layers_of(nodes, time_kernels(file, runtime, threads, 1))
-    found = [
-        LayerTime(
-            name=layer.name,
-            operation=layer.operation,
-            precision=layer.precision,
-            seconds=layer.seconds,
-            macs=layer.macs,
-        )
-        for layer in layers
-    ]
-    write_text(folder / FILE, json.dumps([layer.model_dump() for layer in found]))
+        layers, _ = time_layers(file, runtime, threads, 1)
+    kept = set(LayerTime.model_fields)
+    write_text(folder / FILE, json.dumps([layer.model_dump(include=kept) for layer in layers]))
 
 
 def load(folder: Path) -> list[LayerTime]:

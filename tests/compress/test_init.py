@@ -78,7 +78,7 @@ def test_the_recipe_says_what_was_answered(make: Init, shapes: Path, weights: Pa
     assert distill.unlabelled and distill.train.epochs == 100 and distill.train.batch_size == 8
 
 
-@settings(max_examples=15)
+@settings(max_examples=20)
 @given(
     methods=st.sets(st.sampled_from(list(METHODS)), min_size=1),
     speedup=st.floats(1, 100),

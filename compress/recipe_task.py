@@ -10,6 +10,8 @@ from compress.training.settings import RecipeModel, TrainSettings
 if TYPE_CHECKING:
     from compress.recipe import Recipe
 
+FOR_POINTS = ("points", "points_and_attention")  # losses
+
 
 def task_faults(recipe: "Recipe") -> Iterator[tuple[KeyPath, str]]:
     """Settings that are for the other task, each with its key path and what to do."""
@@ -22,9 +24,9 @@ def task_faults(recipe: "Recipe") -> Iterator[tuple[KeyPath, str]]:
     for at, settings in _settings(recipe, ()):
         if isinstance(settings, Distillation) and "loss" in settings.model_fields_set:
             loss = settings.loss.name
-            if columns and loss != "points":
+            if columns and loss not in FOR_POINTS:
                 yield (*at, "loss"), f"{loss} compares classes, the data has points: remove it"
-            if not columns and loss == "points":
+            if not columns and loss in FOR_POINTS:
                 yield (*at, "loss"), "is for points; the data has classes: choose kd, dkd or dist"
         if isinstance(settings, TrainSettings) and columns:
             for name in ("mixup", "label_smoothing"):

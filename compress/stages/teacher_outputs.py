@@ -14,7 +14,9 @@ VERSION = 1
 
 def plan(settings: ViewSettings, seed: int, data: Stage, teacher: Stage) -> Stage:
     title = f"teacher outputs: {settings.count} views of each picture"
-    described = settings.model_dump() | {"seed": seed}
+    # Unasked for, attention leaves no trace: the outputs without it stay those of older runs.
+    unasked = None if settings.attention else {"attention"}
+    described = settings.model_dump(exclude=unasked) | {"seed": seed}
     return Stage("teacher_outputs", title, VERSION, described, {"data": data, "teacher": teacher})
 
 
@@ -32,4 +34,4 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     )
     bank = draw_bank(settings.count, len(data.pictures), settings.augmentation, context.seed)
     pool = data.indices(*splits)
-    compute(online, data, bank, pool, settings.top_k, folder, context.progress)
+    compute(online, data, bank, pool, settings.top_k, folder, context.progress, settings.attention)

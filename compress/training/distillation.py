@@ -1,16 +1,25 @@
 """Trains a network on the teacher's answers: `distill`, and training for int8."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from torch import Tensor
 
 from compress.candidate import Candidate
 from compress.context import Context, StepInputs
 from compress.results import Training
-from compress.training import losses
-from compress.training.distillation_settings import DIST, DKD, KD, Distillation, Learning, Points
-from compress.training.feed import PictureFeed, draw_bank
-from compress.training.loop import train
+from compress.training import attention, losses
+from compress.training.distillation_settings import (
+    DIST,
+    DKD,
+    KD,
+    Distillation,
+    Learning,
+    Points,
+    PointsAndAttention,
+)
+from compress.training.feed import Batch, PictureFeed, draw_bank
+from compress.training.loop import Objective, train
 from compress.training.objectives import MatchTeacher, hard_objective
 from compress.training.teacher_outputs import CachedTeacher, make_online
 
@@ -45,23 +54,12 @@ def distil(
         device=context.device,
         bank=bank if cached else None,
     )
-    hard = hard_objective(student.spec, config)
-    if not from_teacher:
-        objective = hard
-    elif inputs.teacher_outputs is not None:
-        teacher = CachedTeacher.load(inputs.teacher_outputs)
-        objective = MatchTeacher(teacher, soft_loss(settings), settings.hard_weight, hard)
-    else:
-        online = make_online(
-            inputs.teacher,
-            inputs.pixels,
-            config.augmentation,
-            context.device,
-            settings.teacher_precision,
-        )
-        objective = MatchTeacher(online, soft_loss(settings), settings.hard_weight, hard)
-
-    history = train(student.model, feed, objective, config, inputs.folder, context.progress)
+    with ExitStack() as while_training:
+        if from_teacher:
+            objective = _match_teacher(student, settings, inputs, context, while_training)
+        else:
+            objective = hard_objective(student.spec, config)
+        history = train(student.model, feed, objective, config, inputs.folder, context.progress)
     views = f"{settings.views} cached views" if cached else "fresh views, teacher run online"
     loss = settings.loss.model_dump(exclude={"name"})
     if detail := ", ".join(f"{k} {v:g}" for k, v in loss.items()):
@@ -73,6 +71,39 @@ def distil(
         seconds=sum(epoch.seconds for epoch in history),
         epochs=history,
     )
+
+
+def _match_teacher(
+    student: Candidate,
+    settings: Distillation,
+    inputs: StepInputs,
+    context: Context,
+    while_training: ExitStack,
+) -> Objective:
+    """What the student is trained to do; it is watched where its attention counts."""
+    soft, hard = soft_loss(settings), hard_objective(student.spec, settings.train)
+    if inputs.teacher_outputs is None:
+        online = make_online(
+            inputs.teacher,
+            inputs.pixels,
+            settings.train.augmentation,
+            context.device,
+            settings.teacher_precision,
+        )
+        return MatchTeacher(online, soft, settings.hard_weight, hard)
+    cached = CachedTeacher.load(inputs.teacher_outputs)
+    match = MatchTeacher(cached, soft, settings.hard_weight, hard)
+    if not isinstance(settings.loss, PointsAndAttention):
+        return match
+    watch = while_training.enter_context(attention.watched(student))
+    weight = settings.loss.weight
+
+    def match_attention_too(outputs: Tensor, batch: Batch) -> Tensor:
+        there = cached.attention(batch)
+        here = watch.attention((there.shape[1], there.shape[2]))
+        return match(outputs, batch) + weight * attention.difference(here, there)
+
+    return match_attention_too
 
 
 def fresh_student(settings: Learning, inputs: StepInputs, how: str, context: Context) -> Candidate:
@@ -98,5 +129,5 @@ def soft_loss(settings: Distillation) -> Callable[[Tensor, Tensor, Tensor], Tens
             return lambda s, t, y: losses.dkd(s, t, y, loss.temperature, loss.alpha, loss.beta)
         case DIST():
             return lambda s, t, _: losses.dist(s, t, loss.temperature, loss.beta, loss.gamma)
-        case Points():
+        case Points() | PointsAndAttention():
             return lambda s, t, _: losses.points(s, t)

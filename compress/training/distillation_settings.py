@@ -38,6 +38,18 @@ class Points(RecipeModel):
     name: Literal["points"] = "points"
 
 
+class PointsAndAttention(RecipeModel):
+    """As `points`, and the student is to look where the teacher looks: attention transfer
+    (Zagoruyko & Komodakis 2017) from the last map of the one to that of the other.
+    """
+
+    name: Literal["points_and_attention"]
+    weight: Annotated[float, Field(gt=0)] = 0.01  # of the attention's squared distance, 0 to 2
+
+
+Loss = KD | DKD | DIST | Points | PointsAndAttention
+
+
 class ViewSettings(RecipeModel):
     """Which teacher outputs are cached: this many augmented views of each picture."""
 
@@ -46,12 +58,13 @@ class ViewSettings(RecipeModel):
     unlabelled: bool
     augmentation: Augmentation
     precision: Literal["float32", "bfloat16"]
+    attention: bool = False  # where the teacher looks, too
 
 
 class Distillation(RecipeModel):
     """How a network learns from the teacher: the loss, the cached views, the schedule."""
 
-    loss: Annotated[KD | DKD | DIST | Points, Field(discriminator="name")] = KD()
+    loss: Annotated[Loss, Field(discriminator="name")] = KD()
     hard_weight: Fraction = 0.0  # share of the labels' own loss
     teacher_outputs: Literal["cached", "online"] = "cached"
     views: Annotated[int, Field(ge=1, le=1000)] = 8  # augmented views of each picture when cached
@@ -59,6 +72,12 @@ class Distillation(RecipeModel):
     unlabelled: bool = True  # learn from unlabelled pictures too, where there are some
     teacher_precision: Literal["float32", "bfloat16"] = "bfloat16"
     train: TrainSettings
+
+    @model_validator(mode="after")
+    def _attention_is_cached(self) -> Self:
+        if self.teacher_outputs == "online" and isinstance(self.loss, PointsAndAttention):
+            raise ValueError("points_and_attention compares what is cached: remove teacher_outputs")
+        return self
 
     def view_settings(self) -> ViewSettings | None:
         """What must be cached before training can begin; None if nothing."""
@@ -70,6 +89,7 @@ class Distillation(RecipeModel):
             unlabelled=self.unlabelled,
             augmentation=self.train.augmentation,
             precision=self.teacher_precision,
+            attention=isinstance(self.loss, PointsAndAttention),
         )
 
 

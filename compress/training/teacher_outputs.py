@@ -8,6 +8,7 @@ weighs a little more than it should. With at most top_k classes nothing is left 
 ever of the coordinates of points (float16 rounds them by a 4000th of the input at most).
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from compress.candidate import Candidate
 from compress.checkpoint import load_tensors, save_tensors
 from compress.data.pictures import DataSet
 from compress.progress import Progress
+from compress.training.attention import watched
 from compress.training.feed import Batch, Pixels
 from compress.training.loop import autocast
 from compress.training.settings import Augmentation
@@ -35,17 +37,28 @@ class CachedTeacher:
     classes: Tensor  # int32 (views, pictures, k)
     rest: Tensor  # float32 (views, pictures): the logit that stands for every other class
     num_classes: int
+    looks: Tensor | None = None  # float16 (views, pictures, height, width), of length 1
 
     @classmethod
     def load(cls, folder: Path) -> "CachedTeacher":
         tensors, metadata = load_tensors(folder / FILE)
-        return cls(tensors["values"], tensors["classes"], tensors["rest"], metadata["num_classes"])
+        return cls(**tensors, num_classes=metadata["num_classes"])
+
+    def attention(self, batch: Batch) -> Tensor:
+        """Where it looks in a batch's pictures, float32 (n, height, width), each of length 1."""
+        assert self.looks is not None, "cached without attention"
+        return self.looks[_places(batch)].float().to(batch.inputs.device)
 
     def __call__(self, batch: Batch) -> Tensor:
-        at = (torch.from_numpy(batch.view_numbers), torch.from_numpy(batch.indices))
+        at = _places(batch)
         full = self.rest[at][:, None].repeat(1, self.num_classes)
         full.scatter_(1, self.classes[at].long(), self.values[at].float())
         return full.to(batch.inputs.device)
+
+
+def _places(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Where a batch's views stand in what is cached."""
+    return torch.from_numpy(batch.view_numbers), torch.from_numpy(batch.indices)
 
 
 @dataclass(frozen=True)
@@ -92,34 +105,42 @@ def compute(
     top_k: int,
     folder: Path,
     progress: Progress,
+    attention: bool = False,
     batch_size: int = 64,
 ) -> None:
-    """Caches the teacher's outputs for every view in `bank` of every picture in `pool`.
+    """Caches the teacher's outputs for every view in `bank` of every picture in `pool`; where it
+    looks, too, if `attention` is asked for.
 
     Each finished view is kept in `folder`, so that a killed run loses one view at most.
     """
     outputs = online.teacher.spec.outputs
     k = outputs if data.points else min(top_k, outputs)
     views: list[dict[str, Tensor]] = []
-    for number, view in enumerate(bank):
-        part = folder / f"view-{number}.safetensors"
-        if not part.is_file():
-            tensors = {
-                "values": torch.zeros(len(data.pictures), k, dtype=torch.float16),
-                "classes": torch.zeros(len(data.pictures), k, dtype=torch.int32),
-                "rest": torch.zeros(len(data.pictures)),
-            }
-            for start in range(0, len(pool), batch_size):
-                indices = pool[start : start + batch_size]
-                values, order, rest = _compact(online.logits(indices, view[indices]).cpu(), k)
-                at = torch.from_numpy(indices)
-                tensors["values"][at] = values.half()
-                tensors["classes"][at] = order.int()
-                tensors["rest"][at] = rest
-                done = number * len(pool) + start + len(indices)
-                progress.advance(done, len(bank) * len(pool))
-            save_tensors(part, tensors, {})
-        views.append(load_tensors(part)[0])
+    with watched(online.teacher) if attention else nullcontext() as watch:
+        for number, view in enumerate(bank):
+            part = folder / f"view-{number}.safetensors"
+            if not part.is_file():
+                tensors = {
+                    "values": torch.zeros(len(data.pictures), k, dtype=torch.float16),
+                    "classes": torch.zeros(len(data.pictures), k, dtype=torch.int32),
+                    "rest": torch.zeros(len(data.pictures)),
+                }
+                if watch:
+                    size = (len(data.pictures), *watch.size)
+                    tensors["looks"] = torch.zeros(size, dtype=torch.float16)
+                for start in range(0, len(pool), batch_size):
+                    indices = pool[start : start + batch_size]
+                    values, order, rest = _compact(online.logits(indices, view[indices]).cpu(), k)
+                    at = torch.from_numpy(indices)
+                    tensors["values"][at] = values.half()
+                    tensors["classes"][at] = order.int()
+                    tensors["rest"][at] = rest
+                    if watch:
+                        tensors["looks"][at] = watch.attention().cpu().half()
+                    done = number * len(pool) + start + len(indices)
+                    progress.advance(done, len(bank) * len(pool))
+                save_tensors(part, tensors, {})
+            views.append(load_tensors(part)[0])
     stacked = {name: torch.stack([view[name] for view in views]) for name in views[0]}
     save_tensors(folder / FILE, stacked, {"num_classes": outputs})
     for number in range(len(bank)):

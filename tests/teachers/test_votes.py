@@ -59,9 +59,9 @@ def test_what_is_a_place_further_is_found_a_place_further():
     features = torch.zeros(2, 3, 4, 5, dtype=torch.double)
     features[0, :, 1, 1] = features[1, :, 2, 3] = torch.tensor([40.0, -40.0, 40.0])
     with torch.no_grad():
-        model.votes.weight[:2] = model.votes.weight[:2].abs() * torch.tensor([1, -1, 1])[
-            None, :, None, None
-        ]  # surest where the peak is
+        model.votes.weight[:2] = (
+            model.votes.weight[:2].abs() * torch.tensor([1, -1, 1])[None, :, None, None]
+        )  # surest where the peak is
         first, second = model(features).reshape(2, 2, 2)
     np.testing.assert_allclose((second - first).numpy(), [[2 / 5, 1 / 4]] * 2, atol=1e-9)
 

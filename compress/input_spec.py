@@ -97,21 +97,27 @@ def upright_rgb(file: "Image") -> "Image":
     import numpy as np
     from PIL import Image, ImageOps
 
-    turned = ImageOps.exif_transpose(file)
-    if turned.mode.startswith("I"):  # 16 bits; Pillow would clip all but the darkest to white
-        high = np.asarray(turned).astype(np.int64) >> 8
-        turned = Image.fromarray(high.clip(0, 255).astype(np.uint8))
-    return turned.convert("RGB")
+    # Copies of a photograph take longer than its decoding: most are upright RGB, and stay as read.
+    ImageOps.exif_transpose(file, in_place=True)
+    if file.mode == "RGB":
+        file.load()
+        return file
+    if not file.mode.startswith("I"):
+        return file.convert("RGB")
+    high = np.asarray(file).astype(np.int64) >> 8  # 16 bits; Pillow would clip most to white
+    return Image.fromarray(high.clip(0, 255).astype(np.uint8)).convert("RGB")
 
 
 def normalise(pictures: "np.ndarray", spec: InputSpec) -> "np.ndarray":
     """uint8 (n, height, width, 3) to the float32 (n, 3, height, width) that the network takes."""
     import numpy as np
 
-    mean = np.asarray(spec.mean, dtype=np.float32)
-    std = np.asarray(spec.std, dtype=np.float32)
-    scaled = (pictures.astype(np.float32) / 255 - mean) / std
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+    # By planes: NumPy takes four times as long to repeat three numbers along the last axis.
+    scaled = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32)
+    scaled /= 255
+    scaled -= np.asarray(spec.mean, dtype=np.float32)[:, None, None]
+    scaled /= np.asarray(spec.std, dtype=np.float32)[:, None, None]
+    return scaled
 
 
 def preprocess(paths: list[Path], spec: InputSpec) -> "np.ndarray":

@@ -13,11 +13,24 @@ def schema() -> None:
 
     In VS Code: "yaml.schemas": {"recipe.schema.json": "recipes/**/*.yaml"}.
     """
-    typer.echo(json.dumps(recipe_schema(), indent=2))
+    typer.echo(json.dumps(any_schema(), indent=2))
+
+
+def any_schema() -> dict[str, Any]:
+    """Of both kinds of recipes: what a pipeline's has and others have not tells them apart."""
+    from compress.pipeline.recipe import WAYS, PipelineRecipe
+
+    network, pipeline = recipe_schema(), PipelineRecipe.model_json_schema()
+    return {
+        "$defs": pipeline.pop("$defs") | network.pop("$defs"),
+        "if": {"required": [WAYS]},
+        "then": pipeline,
+        "else": network,
+    }
 
 
 def recipe_schema() -> dict[str, Any]:
-    """Of recipes as they are written: a step's setting may be a list of values (`compress.grid`).
+    """Of a network's recipe as it is written: a step's setting may be a list of values (`compress.grid`).
 
     Models that steps share with other parts of a recipe stand in it twice: only steps have grids.
     """

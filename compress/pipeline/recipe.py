@@ -84,7 +84,7 @@ def load_pipeline_recipe(
     recipe = faults.validated()
     faults.refuse_builders(None if recipe is None else _builders_of(recipe), allowed)
     if recipe is not None:
-        for at, what in (*_data_faults(recipe), *_way_faults(recipe)):
+        for at, what in (*_data_faults(recipe), *_measure_faults(recipe), *_way_faults(recipe)):
             faults.add(at, what)
     folder = path.resolve().parent
     recipes: dict[str, Recipe] = {}
@@ -118,6 +118,22 @@ def _data_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
     for name, reason in reasons.items():
         if name in recipe.data.model_fields_set:
             yield ("data", name), f"is for the recipe of one network; {reason}: remove it"
+
+
+def _measure_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
+    """What only the files of one network are measured by."""
+    batches = "photographs go through a pipeline one by one"
+    bounds = "the stages' own recipes say when points are right"
+    reasons = {
+        "throughput_batch": batches,
+        "throughput_rounds": batches,
+        "batches": batches,
+        "tolerance": bounds,
+        "iou": bounds,
+    }
+    for name, reason in reasons.items():
+        if name in recipe.measure.model_fields_set:
+            yield ("measure", name), f"is for the recipe of one network; {reason}: remove it"
 
 
 def _way_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:

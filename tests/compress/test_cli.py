@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
+from compress.recipe_file import read_recipe_file
 from tests.conftest import tiny_recipe
 
 Write = Callable[..., Path]
@@ -79,4 +81,13 @@ def test_dry_run_computes_nothing(write_recipe: Write, shapes: Path, tmp_path: P
 
 def test_schema_is_json_schema() -> None:
     schema = json.loads(compress("schema").stdout)
-    assert set(schema["required"]) >= {"data", "teacher", "candidates"}
+    Draft202012Validator.check_schema(schema)
+    said = Draft202012Validator(schema)
+    recipes = Path(__file__).parents[2] / "recipes"
+    for path in recipes.rglob("*.yaml"):
+        assert not list(said.iter_errors(read_recipe_file(path).data)), path
+    for name, without in (("whale_pipeline", "stages"), ("classifier", "teacher")):
+        data = read_recipe_file(recipes / f"{name}.yaml").data
+        del data[without]
+        [fault] = said.iter_errors(data)
+        assert f"'{without}' is a required property" in fault.message

@@ -278,6 +278,8 @@ def test_faults_are_told_as_those_of_other_recipes(tmp_path):
         ("data.points={a: [x, y]}", "data.points: is for the recipe of one network; a pipeline is"),
         ("data.box=[x, y, width, height]", "data.box: is for the recipe of one network; a pipeli"),
         ("data.fit=stretch", "data.fit: is for the recipe of one network; each stage's own recipe"),
+        ("measure.throughput_batch=8", "measure.throughput_batch: is for the recipe of one netw"),
+        ("measure.iou=0.5", "measure.iou: is for the recipe of one network; the stages' own"),
         ("ways=[[find, turn, name], [turn_at_once, nam]]", "ways.1.1: ways names 'nam', which is"),
     ],
 )

@@ -30,7 +30,7 @@ def any_schema() -> dict[str, Any]:
 
 
 def recipe_schema() -> dict[str, Any]:
-    """Of a network's recipe as it is written: a step's setting may be a list of values (`compress.grid`).
+    """Of a network's recipe as written: a step's setting may be a list of values (compress.grid).
 
     Models that steps share with other parts of a recipe stand in it twice: only steps have grids.
     """

@@ -151,7 +151,7 @@ class _Run:
             self._way(way, member) for way, member in zip(self.recipe.ways, teachers, strict=True)
         ]
         options = {name: [x.option for x in found.values()] for name, found in networks.items()}
-        members = [*teachers, self._served()]
+        members = [*teachers, *self._served()]
         for found in front(list(combinations(ways, options))):
             chosen = dict(zip(found.way, found.candidates, strict=True))
             members.append(self._member(found.way, chosen, networks, self.runtime, found))
@@ -228,11 +228,14 @@ class _Run:
         networks = " + ".join(chosen[name] for name in way)
         return networks if first else f"{' + '.join(way)}: {networks}"
 
-    def _served(self) -> Member:
-        """The teacher's pipeline as it is served from torch today."""
+    def _served(self) -> list[Member]:
+        """The teacher's pipeline as it is served from torch today; none where one of its networks
+        is known as a file only."""
         way = self.recipe.ways[0]
+        if any(self.plans[name].recipe.teacher.onnx is not None for name in way):
+            return []
         networks = {name: self._networks(name, SERVED) for name in way}
-        return self._member(way, dict.fromkeys(way, TEACHER), networks, SERVED)
+        return [self._member(way, dict.fromkeys(way, TEACHER), networks, SERVED)]
 
     def _way(self, way: Sequence[str], teacher: Member) -> Way:
         judged = cascade.load(self.store.folder(teacher.judged))

@@ -141,6 +141,32 @@ def test_a_member_is_a_folder_that_runs_by_itself(folder, done):
     assert set(found.points) == {"top_left", "bottom_right", "bonnet_tip", "blowhead"}
 
 
+def test_a_teacher_that_is_a_file_is_served_from_nowhere_else(folder, done):
+    """It was told to measure in torch, where a file cannot run."""
+    row = next(
+        row
+        for row in read(folder / "reports" / "tiny_pipeline").rows
+        if row.candidate == "teacher" and row.artifact.runtime == "onnxruntime"
+    )
+    spec = json.loads((folder / row.artifact.path / "pipeline.json").read_text())
+    model = (folder / row.artifact.path / spec["stages"][-1]["model"]).resolve()
+    given = {key: value for key, value in RECIPES["name"].items() if key != "teacher"}
+    given["teacher"] = {"onnx": str(model), "image_size": 32}
+    (folder / "name_given.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+    stages = PIPELINE["stages"] | {"name": {"recipe": "name_given.yaml", "warp": CANONICAL}}
+    recipe = PIPELINE | {"name": "given", "stages": stages}
+    (folder / "given.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    result = CliRunner().invoke(
+        app, ["run", str(folder / "given.yaml"), "--out", str(folder)], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    rows = read(folder / "reports" / "given").rows
+    assert {row.artifact.runtime for row in rows} == {"onnxruntime"}
+    assert all(row.speedup_as_served is None for row in rows)
+    [same] = [x for x in rows if x.candidate == "teacher"]
+    assert same.accuracy.answers == row.accuracy.answers
+
+
 def test_a_second_run_re_uses_everything(folder, done):
     before = json.loads((folder / "reports/tiny_pipeline/results.jsonl").read_text().split("\n")[0])
     arguments = ["run", str(folder / "pipeline.yaml"), "--out", str(folder)]

@@ -9,7 +9,9 @@ from compress.errors import UserError
 from compress.seeding import generator
 
 
-def draw_split(data: DataSet, validation_fraction: float, seed: int) -> DataSet:
+def draw_split(
+    data: DataSet, validation_fraction: float, seed: int, *, to_train_on: bool = True
+) -> DataSet:
     """Gives every labelled picture without a split one, class by class.
 
     A class of n pictures sends n x `validation_fraction` of them to validation, rounded up or down
@@ -18,12 +20,14 @@ def draw_split(data: DataSet, validation_fraction: float, seed: int) -> DataSet:
 
     Args:
         validation_fraction: in (0, 1).
+        to_train_on: whether there must be pictures of every class to train on, too. What is only
+            judged on the pictures may know its classes from others.
 
     Raises:
-        UserError: no picture ends up in validation.
+        UserError: no picture ends up in validation, or a class has none to train on.
     """
     if all(p.split is not None for p in data.pictures):
-        return _checked(data)
+        return _checked(data, to_train_on)
     rng = generator(seed, "split")
     pictures = list(data.pictures)
     by_class = [data.labels == label for label in range(len(data.classes))]
@@ -35,15 +39,17 @@ def draw_split(data: DataSet, validation_fraction: float, seed: int) -> DataSet:
         for i in members.tolist():
             split: Split = "validation" if i in chosen else "train"
             pictures[i] = replace(pictures[i], split=split)
-    return _checked(replace(data, pictures=tuple(pictures)))
+    return _checked(replace(data, pictures=tuple(pictures)), to_train_on)
 
 
-def _checked(data: DataSet) -> DataSet:
+def _checked(data: DataSet, to_train_on: bool) -> DataSet:
     if not len(data.indices("validation")):
         raise UserError(
             f"{data.root}: there are no pictures to validate on; add pictures, raise "
             "data.validation_fraction, or give a split.csv (Image,split)."
         )
+    if not to_train_on:
+        return data
     trained = set(data.labels[data.indices("train")].tolist())
     if missing := [name for i, name in enumerate(data.classes) if i not in trained]:
         raise UserError(

@@ -129,7 +129,7 @@ class _Run:
         self.context: Context = context_of(
             recipe, out, self.machine, self.threads, progress, allowed
         )
-        self.data = data_stage.plan(recipe.data, recipe.seed, allowed)
+        self.data = data_stage.plan(recipe.data, recipe.seed, allowed, to_train_on=False)
         self.plans = {
             name: make_plan(each, self.machine, each.measure.threads or usable_threads(), allowed)
             for name, each in recipes.items()

@@ -18,8 +18,14 @@ from compress.stage import Stage
 VERSION = 1
 
 
-def plan(settings: DataSettings, seed: int, allowed: Sequence[str] = ()) -> Stage:
-    """The data stage; pictures on disk are known by their contents, not by their place."""
+def plan(
+    settings: DataSettings, seed: int, allowed: Sequence[str] = (), *, to_train_on: bool = True
+) -> Stage:
+    """The data stage; pictures on disk are known by their contents, not by their place.
+
+    Args:
+        to_train_on: as of `draw_split`.
+    """
     described: dict[str, Any] = settings.model_dump(exclude={"path", "fit", "points", "box"})
     described["seed"] = seed
     if (columns := settings.point_columns) is not None:
@@ -28,6 +34,8 @@ def plan(settings: DataSettings, seed: int, allowed: Sequence[str] = ()) -> Stag
         described["fingerprint"] = fingerprint(Path(settings.path))
     if settings.builder is not None:
         described["code"] = identity(settings.builder, allowed)
+    if not to_train_on:
+        described["to_train_on"] = False
     named = [Path(settings.path).name if settings.path else "", settings.builder or ""]
     return Stage("data", f"data {' by '.join(filter(None, named))}", VERSION, described)
 
@@ -70,7 +78,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     data = drop_unreadable(data, context.progress.advance)
     if points is not None:
         data = drop_misplaced(data, context.progress.note)
-    data = draw_split(data, settings["validation_fraction"], settings["seed"])
+    fraction, trained = settings["validation_fraction"], settings.get("to_train_on", True)
+    data = draw_split(data, fraction, settings["seed"], to_train_on=trained)
     for skipped in data.skipped:
         context.progress.note(f"skipped unreadable picture {skipped}")
     context.progress.note(data.describe())

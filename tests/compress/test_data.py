@@ -143,6 +143,7 @@ def test_splits_that_cannot_be_used(tmp_path: Path) -> None:
         (root / "split.csv").write_text(f"Image,split\na.jpg,{split}\nb.jpg,{split}\n")
         with pytest.raises(UserError, match=expected):
             draw_split(read_folder(root), 0.2, 0)
+    assert len(draw_split(read_folder(root), 0.2, 0, to_train_on=False).indices("validation")) == 2
 
 
 def test_a_split_file_must_name_every_picture(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ function nothing(choice, changed) {
     });
     found.push(button);
   }
-  return [...found, list(missed(choice))];
+  return [...found, folded("What does not fit", missed(choice))];
 }
 
 function missed(choice) {

@@ -49,8 +49,8 @@ def _choice(report: Content) -> list[str]:
     if choice.picked is None:
         return [
             "## Nothing fits",
-            _bullets(map(escape, choice.misses)),
             *_section("What would let something in:", choice.hints()),
+            *_section("What did not fit:", choice.misses),
         ]
     lost = [f"Runner-up: {escape(choice.runner_up_lost)}"] if choice.runner_up else []
     return [

@@ -19,6 +19,8 @@ from compress.pipeline.geometry import Point, View, around, brought_to, cut, who
 from compress.pipeline.spec import Look, PipelineSpec, PipelineStage
 from compress.runtimes import open_session, runtime_for
 
+NETWORK = ": network"  # ends the name of the part that a stage's network takes
+
 
 @dataclass(frozen=True)
 class Found:
@@ -140,7 +142,7 @@ class Cascade:
                     for i in range(stage.turns)
                 ]
                 shown = np.stack([cut(picture, turn, spec.width, spec.height) for turn in turns])
-            with clock.part(f"{stage.name}: network"):
+            with clock.part(f"{stage.name}{NETWORK}"):
                 outputs = network.outputs(shown)
             if spec.points:
                 points |= _points(outputs, turns, spec)

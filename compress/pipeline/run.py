@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 from PIL import Image
 
@@ -13,9 +14,18 @@ from compress.comparison import with_comparisons
 from compress.context import Context
 from compress.errors import UserError
 from compress.measure.machine import machine, usable_threads
+from compress.pipeline.cascade import NETWORK
 from compress.pipeline.judge import verdict
 from compress.pipeline.recipe import AnyRecipe, PipelineRecipe
-from compress.pipeline.search import TEACHER, Combination, Option, Way, combinations, front
+from compress.pipeline.search import (
+    TEACHER,
+    Combination,
+    Option,
+    Way,
+    combinations,
+    covering,
+    front,
+)
 from compress.plan import make_plan
 from compress.progress import Progress
 from compress.recipe import Recipe
@@ -26,6 +36,7 @@ from compress.results import (
     Latency,
     PipelineFacts,
     Result,
+    Verdict,
 )
 from compress.results_file import RESULTS_FILE
 from compress.run import (
@@ -41,7 +52,7 @@ from compress.run import (
 )
 from compress.runtimes import Runtime
 from compress.stage import Stage, Store
-from compress.stages import accuracy, cascade, cascade_further, cascade_latency, latency
+from compress.stages import accuracy, cascade, cascade_further, cascade_latency
 from compress.stages import data as data_stage
 
 SERVED: Runtime = "torch"
@@ -143,14 +154,13 @@ class _Run:
     def results(self) -> list[Result]:
         self._do(self.data)
         networks = {name: self._networks(name, self.runtime) for name in self.recipe.stages}
-        teachers = [
-            self._member(way, dict.fromkeys(way, TEACHER), networks, self.runtime)
-            for way in self.recipe.ways
-        ]
-        ways = [
-            self._way(way, member) for way, member in zip(self.recipe.ways, teachers, strict=True)
-        ]
         options = {name: [x.option for x in found.values()] for name, found in networks.items()}
+        teachers, ways = [], []
+        for way in self.recipe.ways:
+            few = covering({name: list(networks[name]) for name in way})
+            judged = [self._member(way, chosen, networks, self.runtime) for chosen in few]
+            teachers.append(judged[0])
+            ways.append(self._way(way, judged))
         members = [*teachers, *self._served()]
         for found in front(list(combinations(ways, options))):
             chosen = dict(zip(found.way, found.candidates, strict=True))
@@ -179,7 +189,6 @@ class _Run:
     def _networks(self, name: str, runtime: Runtime) -> dict[str, Network]:
         """Teacher and candidates of a stage's recipe that run in the runtime, by name."""
         plan = self.plans[name]
-        timed = latency.load(self.store.folder(plan.latency))["latency"]
         found = {}
         for entry in plan.entries:
             if entry.runtime != runtime or entry.role == "control":
@@ -187,10 +196,7 @@ class _Run:
             if History.load(self.store.folder(entry.model)).dropped is not None:
                 continue
             right = accuracy.load(self.store.folder(entry.accuracy)).top1.value
-            row = timed[latency.row_name(entry.candidate, runtime)]
-            alone_s = min(row, key=lambda x: x["batch"])["median_s"]
-            option = Option(entry.candidate, right, alone_s * self.recipe.stages[name].turns)
-            found[entry.candidate] = Network(option, entry.artifact)
+            found[entry.candidate] = Network(Option(entry.candidate, right), entry.artifact)
         if TEACHER not in found:
             raise UserError(
                 f"stages.{name}: its recipe does not measure in {runtime}: add it to that "
@@ -237,17 +243,30 @@ class _Run:
         networks = {name: self._networks(name, SERVED) for name in way}
         return [self._member(way, dict.fromkeys(way, TEACHER), networks, SERVED)]
 
-    def _way(self, way: Sequence[str], teacher: Member) -> Way:
-        judged = cascade.load(self.store.folder(teacher.judged))
-        said = verdict(judged, names_things=any(x.probability is not None for x in judged))
-        rest_s = sum(s for part, s in said.parts_s.items() if not part.endswith(": network"))
-        return Way(tuple(way), rest_s, said.top1.value if said.top1 else 0.0)
+    def _way(self, way: Sequence[str], members: Sequence[Member]) -> Way:
+        """What the pipelines that cover a way's networks say of it; the first is the teachers'."""
+        verdicts = [self._verdict(member) for member in members]
+        rests_s = [
+            sum(s for part, s in said.parts_s.items() if not part.endswith(NETWORK))
+            for said in verdicts
+        ]
+        taken_s: dict[tuple[str, str], list[float]] = {}
+        for member, said in zip(members, verdicts, strict=True):
+            for stage, candidate in member.networks.items():
+                seconds = said.parts_s[f"{stage}{NETWORK}"]
+                taken_s.setdefault((stage, candidate), []).append(seconds)
+        network_s = {network: median(seconds) for network, seconds in taken_s.items()}
+        top1 = verdicts[0].top1.value if verdicts[0].top1 else 0.0
+        return Way(tuple(way), median(rests_s), network_s, top1)
+
+    def _verdict(self, member: Member) -> Verdict:
+        judged = cascade.load(self.store.folder(member.judged))
+        return verdict(judged, names_things=any(x.probability is not None for x in judged))
 
     def _result(self, member: Member, timing: Stage) -> Result:
         timed = cascade_latency.load(self.store.folder(timing))
         judged = cascade.load(self.store.folder(member.judged))
-        names_things = any(x.probability is not None for x in judged)
-        said = verdict(judged, names_things)
+        said = self._verdict(member)
         if said.top1 is None:
             raise UserError(f"{self.recipe.name}: the last stage of every way must name things.")
         found = member.predicted

@@ -9,19 +9,19 @@ TEACHER = "teacher"
 
 @dataclass(frozen=True)
 class Option:
-    """One network that a stage could have, as its own recipe measured it."""
+    """One network that a stage could have, as its own recipe judged it."""
 
     candidate: str
     right: float  # share of pictures that it gets right alone, given what it should be shown
-    latency_s: float  # of one picture, in the pipeline's runtime
 
 
 @dataclass(frozen=True)
 class Way:
-    """A sequence of stages, and what its teachers do together, measured."""
+    """A sequence of stages, and what was measured of a few pipelines that go it."""
 
     stages: tuple[str, ...]
     rest_s: float  # decoding, cutting, warping: what is no network
+    network_s: Mapping[tuple[str, str], float]  # of a stage's candidate, behind other networks
     top1: float  # with the teacher in every stage
 
 
@@ -40,6 +40,23 @@ class Combination:
             f"{stage}: {candidate}"
             for stage, candidate in zip(self.way, self.candidates, strict=True)
         )
+
+
+def covering(options: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """As few combinations as have each candidate of each stage once; the teachers' is the first.
+
+    What a network takes is measured in these: by itself, run again and again, it finds its weights
+    in the caches, which in a row are the last network's.
+    """
+    count = max(len(names) for names in options.values())
+    in_order = {
+        stage: [TEACHER, *(name for name in names if name != TEACHER)]
+        for stage, names in options.items()
+    }
+    return [
+        {stage: names[number % len(names)] for stage, names in in_order.items()}
+        for number in range(count)
+    ]
 
 
 def combinations(
@@ -66,7 +83,11 @@ def combinations(
             yield Combination(
                 way=way.stages,
                 candidates=tuple(option.candidate for option in chosen),
-                predicted_s=way.rest_s + sum(option.latency_s for option in chosen),
+                predicted_s=way.rest_s
+                + sum(
+                    way.network_s[stage, option.candidate]
+                    for stage, option in zip(way.stages, chosen, strict=True)
+                ),
                 predicted_top1=min(1.0, top1),
             )
 

@@ -63,10 +63,11 @@ def _end_to_end(rows: Sequence[Result]) -> TextTable:
         )
     return TextTable(
         "End to end: predicted and measured",
-        "Every combination of networks was predicted from what its stages measured alone: times "
-        "add up, and a stage that is right less often than its teacher lowers the whole in the "
-        "same ratio. The front of the predictions was then measured from the photograph's bytes to "
-        "the name. The choice is made by what was measured. Distances of points are in % of that "
+        "Every combination of networks was predicted. Times of parts, measured in a few pipelines "
+        "that have each network once, add up; a stage that is right less often than its teacher, "
+        "alone, lowers the whole in the same ratio. The front of the predictions was then measured "
+        "from the photograph's bytes to the name. The choice is made by what was measured. "
+        "Distances of points are in % of that "
         "between the true ones.",
         [
             *("pipeline", "runtime", "ms, predicted", "ms, measured", "difference %"),

@@ -67,6 +67,12 @@ def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compress.measure.popcount.LARGE", ((64, 8),))
 
 
+NARROW = {
+    "teachers.vgg:vgg16_bn": {"pool": 1, "width": 0.5, "classifier_width": 64},
+    "teachers.votes:vgg16_bn": {"width": 0.5},
+}
+
+
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shared by all recipes, as a user's folder would be: one teacher serves them all."""
@@ -77,7 +83,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_recipe(path: Path, out: Path) -> None:
     recipe = narrowed(yaml.safe_load(path.read_text("utf-8")))
     recipe["data"]["settings"] = SMALL_DATA[recipe["data"]["builder"]]
-    recipe["teacher"]["settings"] = {"pool": 1, "width": 0.5, "classifier_width": 64}
+    recipe["teacher"]["settings"] = NARROW[recipe["teacher"]["builder"]]
     recipe.setdefault("measure", {})
     recipe["measure"] |= {
         "threads": 1, "processes": 1, "rounds": 5, "throughput_batch": 2, "throughput_rounds": 1,

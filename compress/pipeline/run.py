@@ -174,7 +174,8 @@ class _Run:
             {_row(member): member.judged for member in members},
         )
         self._do(timing)
-        results = with_comparisons([self._result(member, timing) for member in members])
+        slower = self._slower(teachers[0], ways[0], timing)
+        results = with_comparisons([self._result(member, timing, slower) for member in members])
         append_new(self.out / RUNS / self.recipe.name / RESULTS_FILE, results, self.progress)
         title = self.recipe.description or self.recipe.name
         folder = self.out / REPORTS / self.recipe.name
@@ -263,7 +264,14 @@ class _Run:
         judged = cascade.load(self.store.folder(member.judged))
         return verdict(judged, names_things=any(x.probability is not None for x in judged))
 
-    def _result(self, member: Member, timing: Stage) -> Result:
+    def _slower(self, teacher: Member, way: Way, timing: Stage) -> float:
+        """How many times as long the teachers took when the front was timed as when they were
+        judged: machines change, and predictions are of the machine that the front met."""
+        timed = cascade_latency.load(self.store.folder(timing))["latency"][_row(teacher)]
+        judged_s = way.rest_s + sum(way.network_s[stage, TEACHER] for stage in way.stages)
+        return float(timed["median_s"]) / judged_s
+
+    def _result(self, member: Member, timing: Stage, slower: float) -> Result:
         timed = cascade_latency.load(self.store.folder(timing))
         judged = cascade.load(self.store.folder(member.judged))
         said = self._verdict(member)
@@ -289,7 +297,7 @@ class _Run:
             latency=[Latency.model_validate(timed["latency"][_row(member)])],
             pipeline=PipelineFacts(
                 networks=member.networks,
-                predicted_s=None if found is None else found.predicted_s,
+                predicted_s=None if found is None else found.predicted_s * slower,
                 predicted_top1=None if found is None else found.predicted_top1,
                 verdict=said,
                 listed={

@@ -64,9 +64,10 @@ def _end_to_end(rows: Sequence[Result]) -> TextTable:
     return TextTable(
         "End to end: predicted and measured",
         "Every combination of networks was predicted. Times of parts, measured in a few pipelines "
-        "that have each network once, add up; a stage that is right less often than its teacher, "
-        "alone, lowers the whole in the same ratio. The front of the predictions was then measured "
-        "from the photograph's bytes to the name. The choice is made by what was measured. "
+        "that have each network once, add up, and are scaled by what the teachers took when the "
+        "front was timed: a machine is not always as fast. A stage that is right less often than "
+        "its teacher, alone, lowers the whole in the same ratio. The front of the predictions was "
+        "then measured from the photograph's bytes to the name, and the choice is made by that. "
         "Distances of points are in % of that "
         "between the true ones.",
         [

@@ -84,7 +84,7 @@ def load_pipeline_recipe(
     recipe = faults.validated()
     faults.refuse_builders(None if recipe is None else _builders_of(recipe), allowed)
     if recipe is not None:
-        for at, what in (*_data_faults(recipe), *_measure_faults(recipe), *_way_faults(recipe)):
+        for at, what in (*_network_faults(recipe), *_way_faults(recipe)):
             faults.add(at, what)
     folder = path.resolve().parent
     recipes: dict[str, Recipe] = {}
@@ -108,32 +108,23 @@ def _builders_of(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
         yield ("data", "builder"), recipe.data.builder
 
 
-def _data_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
-    """What only a network that is trained on the data can use."""
-    reasons = {
-        "points": "a pipeline is judged by the columns NAME_x and NAME_y of its tables",
-        "box": "a pipeline is judged by the columns x, y, width and height of its tables",
-        "fit": "each stage's own recipe says how a photograph is brought to its input",
-    }
-    for name, reason in reasons.items():
-        if name in recipe.data.model_fields_set:
-            yield ("data", name), f"is for the recipe of one network; {reason}: remove it"
-
-
-def _measure_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
-    """What only the files of one network are measured by."""
+def _network_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
+    """What is only for a network that is trained on the data, and for the files of one network."""
     batches = "photographs go through a pipeline one by one"
     bounds = "the stages' own recipes say when points are right"
     reasons = {
-        "throughput_batch": batches,
-        "throughput_rounds": batches,
-        "batches": batches,
-        "tolerance": bounds,
-        "iou": bounds,
+        ("data", "points"): "a pipeline is judged by the columns NAME_x and NAME_y of its tables",
+        ("data", "box"): "a pipeline is judged by the columns x, y, width and height of its tables",
+        ("data", "fit"): "each stage's own recipe says how a photograph is brought to its input",
+        ("measure", "throughput_batch"): batches,
+        ("measure", "throughput_rounds"): batches,
+        ("measure", "batches"): batches,
+        ("measure", "tolerance"): bounds,
+        ("measure", "iou"): bounds,
     }
-    for name, reason in reasons.items():
-        if name in recipe.measure.model_fields_set:
-            yield ("measure", name), f"is for the recipe of one network; {reason}: remove it"
+    for (section, name), reason in reasons.items():
+        if name in getattr(recipe, section).model_fields_set:
+            yield (section, name), f"is for the recipe of one network; {reason}: remove it"
 
 
 def _way_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:

@@ -158,9 +158,9 @@ class _Run:
         teachers, ways = [], []
         for way in self.recipe.ways:
             few = covering({name: list(networks[name]) for name in way})
-            judged = [self._member(way, chosen, networks, self.runtime) for chosen in few]
-            teachers.append(judged[0])
-            ways.append(self._way(way, judged))
+            judged = [self._judged(way, chosen, networks, self.runtime) for chosen in few]
+            teachers.append(self._member(way, few[0], networks, self.runtime))
+            ways.append(self._way(way, few, judged))
         members = [*teachers, *self._served()]
         for found in front(list(combinations(ways, options))):
             chosen = dict(zip(found.way, found.candidates, strict=True))
@@ -214,19 +214,30 @@ class _Run:
         predicted: Combination | None = None,
     ) -> Member:
         """Puts the networks together and judges them on the validation photographs and others."""
-        parts = [
-            cascade.Part(name, self.recipe.stages[name], networks[name][chosen[name]].artifact)
-            for name in way
-        ]
         name = self._name(way, chosen)
-        minimum = self.recipe.min_probability
-        stage = cascade.plan(name, parts, runtime, minimum, self.machine, self.data)
-        self._do(stage)
+        stage = self._judged(way, chosen, networks, runtime)
         further = {}
         for which, (path, fingerprint) in self.further.items():
             further[which] = cascade_further.plan(which, fingerprint, stage)
             self._do(further[which], path)
         return Member(name, dict(chosen), runtime, stage, further, predicted)
+
+    def _judged(
+        self,
+        way: Sequence[str],
+        chosen: Mapping[str, str],
+        networks: Mapping[str, Mapping[str, Network]],
+        runtime: Runtime,
+    ) -> Stage:
+        """Puts the networks together and judges them on the validation photographs."""
+        parts = [
+            cascade.Part(name, self.recipe.stages[name], networks[name][chosen[name]].artifact)
+            for name in way
+        ]
+        name, minimum = self._name(way, chosen), self.recipe.min_probability
+        stage = cascade.plan(name, parts, runtime, minimum, self.machine, self.data)
+        self._do(stage)
+        return stage
 
     def _name(self, way: Sequence[str], chosen: Mapping[str, str]) -> str:
         first = list(way) == list(self.recipe.ways[0])
@@ -244,24 +255,26 @@ class _Run:
         networks = {name: self._networks(name, SERVED) for name in way}
         return [self._member(way, dict.fromkeys(way, TEACHER), networks, SERVED)]
 
-    def _way(self, way: Sequence[str], members: Sequence[Member]) -> Way:
+    def _way(
+        self, way: Sequence[str], few: Sequence[Mapping[str, str]], judged: Sequence[Stage]
+    ) -> Way:
         """What the pipelines that cover a way's networks say of it; the first is the teachers'."""
-        verdicts = [self._verdict(member) for member in members]
+        verdicts = [self._verdict(stage) for stage in judged]
         rests_s = [
             sum(s for part, s in said.parts_s.items() if not part.endswith(NETWORK))
             for said in verdicts
         ]
         taken_s: dict[tuple[str, str], list[float]] = {}
-        for member, said in zip(members, verdicts, strict=True):
-            for stage, candidate in member.networks.items():
+        for chosen, said in zip(few, verdicts, strict=True):
+            for stage, candidate in chosen.items():
                 seconds = said.parts_s[f"{stage}{NETWORK}"]
                 taken_s.setdefault((stage, candidate), []).append(seconds)
         network_s = {network: median(seconds) for network, seconds in taken_s.items()}
         top1 = verdicts[0].top1.value if verdicts[0].top1 else 0.0
         return Way(tuple(way), median(rests_s), network_s, top1)
 
-    def _verdict(self, member: Member) -> Verdict:
-        judged = cascade.load(self.store.folder(member.judged))
+    def _verdict(self, stage: Stage) -> Verdict:
+        judged = cascade.load(self.store.folder(stage))
         return verdict(judged, names_things=any(x.probability is not None for x in judged))
 
     def _slower(self, teacher: Member, way: Way, timing: Stage) -> float:
@@ -274,7 +287,7 @@ class _Run:
     def _result(self, member: Member, timing: Stage, slower: float) -> Result:
         timed = cascade_latency.load(self.store.folder(timing))
         judged = cascade.load(self.store.folder(member.judged))
-        said = self._verdict(member)
+        said = self._verdict(member.judged)
         if said.top1 is None:
             raise UserError(f"{self.recipe.name}: the last stage of every way must name things.")
         found = member.predicted

@@ -32,6 +32,9 @@ class Interval(_Record):
     confidence: float = 0.95
 
 
+BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # of CPUs that multiply bfloat16 themselves
+
+
 class Machine(_Record):
     """Where it was measured. Results of different machines never share a table."""
 
@@ -42,6 +45,11 @@ class Machine(_Record):
     system: str
     python: str
     versions: dict[str, str]
+
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether the CPU multiplies bfloat16 itself: without, it is emulated and slow."""
+        return bool(set(BF16_FLAGS) & set(self.cpu_flags))
 
     @property
     def has_vnni(self) -> bool:
@@ -200,6 +208,7 @@ class Training(_Record):
     description: str
     labelled_pictures: int
     unlabelled_pictures: int = 0  # > 0: transductive when these are the test pictures
+    precision: str | None = None  # None: before it was kept
     seconds: float
     epochs: list[Epoch] = []
 

@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from compress.results import Accuracy, Latency, Machine, Result
 from compress.results_file import RESULTS_FILE, append, read
 from compress.seeding import derive
 from compress.stage import Stage, Store
+from compress.training.precision import Precisions, resolved
 
 FEW_PICTURES = 100  # validation pictures below which a report warns
 RUNS, REPORTS, STAGES, TABLES = "runs", "reports", "stages", "latency_tables"
@@ -89,6 +90,7 @@ def _run(
 ) -> list[Result]:
     here = machine()
     threads = recipe.measure.threads or usable_threads()
+    recipe = with_precisions(recipe, here, out, allowed, progress.note)
     plan = make_plan(recipe, here, threads, allowed)
     store = Store(out / RUNS / STAGES)
     context = context_of(recipe, out, here, threads, progress, allowed, weights_path(recipe))
@@ -104,6 +106,18 @@ def _run(
         results, out / REPORTS / recipe.name, budget_of(recipe), recipe.description or recipe.name
     )
     return results
+
+
+def with_precisions(
+    recipe: Recipe,
+    here: Machine,
+    out: Path,
+    allowed: tuple[str, ...],
+    note: Callable[[str], None] = lambda _: None,
+) -> Recipe:
+    """Return the recipe with `precision: auto` decided for this machine."""
+    tables = out / RUNS / TABLES
+    return resolved(recipe, Precisions(here, _device(recipe.device), tables, allowed, note))
 
 
 def budget_of(recipe: Asked) -> Budget | None:

@@ -44,7 +44,7 @@ def run(
     from compress.plan import make_plan
     from compress.progress import Progress
     from compress.report.terminal import plain, show
-    from compress.run import REPORTS, RUNS, budget_of
+    from compress.run import REPORTS, RUNS, budget_of, with_precisions
 
     console = Console()
     if not console.is_terminal:
@@ -54,7 +54,8 @@ def run(
         from compress.stage import Store
 
         store = Store(out / RUNS / "stages")
-        for each in loaded.of_networks:
+        for asked in loaded.of_networks:
+            each = with_precisions(asked, machine(), out, tuple(allowed))
             plan = make_plan(each, machine(), each.measure.threads or usable_threads(), allowed)
             for stage in plan.stages:
                 mark = "done" if store.is_done(stage) else "to do"

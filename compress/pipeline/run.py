@@ -49,6 +49,7 @@ from compress.run import (
     context_of,
     run_recipe,
     run_stage,
+    with_precisions,
 )
 from compress.runtimes import Runtime
 from compress.stage import Stage, Store
@@ -141,9 +142,13 @@ class _Run:
             recipe, out, self.machine, self.threads, progress, allowed
         )
         self.data = data_stage.plan(recipe.data, recipe.seed, allowed, to_train_on=False)
+        decided = {
+            name: with_precisions(each, self.machine, out, tuple(allowed))
+            for name, each in recipes.items()
+        }
         self.plans = {
             name: make_plan(each, self.machine, each.measure.threads or usable_threads(), allowed)
-            for name, each in recipes.items()
+            for name, each in decided.items()
         }
         # Of further photographs, as of all pictures, contents count and not their place.
         self.further = {

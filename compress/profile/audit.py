@@ -24,12 +24,11 @@ from compress.measure.machine import usable_threads
 from compress.measure.processes import Timed, load, time_in_processes
 from compress.pipeline.spec import PipelineSpec
 from compress.profile.records import OTHERWISE_THE_SAME, Audit, Fact, Gain
-from compress.results import Latency, Machine
+from compress.results import BF16_FLAGS, Latency, Machine
 
 PROCESSES = (3, 5)
 ROUNDS, ROUNDS_S = (2, 15), 1.0  # of one model in one process, and the time to spend on them
 SLOW_S = 10.0  # of a process, from which on fewer processes have to do
-BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 SLOW = 1.5  # times as long with denormal numbers
 BASE = "base"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.measure.processes import Timed
-from compress.profile.audit import BF16_FLAGS, Change
+from compress.profile.audit import Change
 from compress.profile.target import FILES, Built
 from compress.results import Machine
 from compress.runtimes import runtime_for
@@ -38,7 +38,7 @@ def saved_in(folder: Path, network: Built, **more: Any) -> Path:
 def in_torch(here: Machine, saved: Path) -> list[Change]:
     """Other memory layout, other precision."""
     changes = [Change("channels_last in torch", Timed(saved, "torch"))]
-    if _has_bfloat16(here):
+    if here.has_bfloat16:
         file = Timed(saved, "torch-bf16")
         changes.append(Change("channels_last and bfloat16 in torch", file, but=ROUNDS))
     return changes
@@ -50,7 +50,7 @@ def other_runtimes(here: Machine, file: Path, runtime: str) -> list[Change]:
     if "openvino" in here.versions:
         if runtime != "openvino":
             changes.append(Change("in OpenVINO", Timed(file, "openvino")))
-        if _has_bfloat16(here):
+        if here.has_bfloat16:
             rounded = Timed(file, "openvino-bf16")
             changes.append(Change("in OpenVINO with bfloat16", rounded, but=ROUNDS))
     return changes
@@ -98,7 +98,3 @@ def fewer_proposals(network: Built, folder: Path) -> list[Change]:
     file = Timed(saved_in(folder, network, rpn_post_nms_top_n_test=fewer), "torch-contiguous")
     says = f"with {fewer} proposals instead of {rpn.post_nms_top_n()}"
     return [Change(says, file, but="may miss objects")]
-
-
-def _has_bfloat16(here: Machine) -> bool:
-    return bool(set(BF16_FLAGS) & set(here.cpu_flags))

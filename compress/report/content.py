@@ -170,7 +170,8 @@ def _training(group: Sequence[Result]) -> list[str]:
     said = [
         f"{training.description}: {units.whole(training.labelled_pictures)} labelled and "
         f"{units.whole(training.unlabelled_pictures)} unlabelled pictures, "
-        f"{_epochs(training)}{units.duration(training.seconds)}."
+        f"{_epochs(training)}{units.duration(training.seconds)}"
+        f"{f', in {training.precision}' if training.precision else ''}."
     ]
     if training.unlabelled_pictures:
         said.append(

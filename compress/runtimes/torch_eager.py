@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from compress.candidate import Candidate
+from compress.training.memory_format import place
 
 
 def is_detector(model: nn.Module) -> bool:
@@ -16,7 +17,7 @@ def is_detector(model: nn.Module) -> bool:
 
 
 class TorchSession:
-    """A candidate's safetensors file, float32, channels_last, no compilation."""
+    """A candidate's safetensors file, float32, no compilation; channels_last where it runs so."""
 
     batch_size: int | None = None
 
@@ -33,8 +34,11 @@ class TorchSession:
         self.spec: str | None = candidate.spec.model_dump_json()
         self.model = candidate.model
         contiguous = runtime == "torch-contiguous"
-        self.format = torch.contiguous_format if contiguous else torch.channels_last
-        self.model.to(memory_format=self.format)  # type: ignore[call-overload]
+        self.format = torch.contiguous_format
+        if not contiguous:
+            example = torch.zeros(1, 3, *self.picture_size)
+            self.format = place(self.model, torch.device("cpu"), example)
+            self.model.eval()
         self.bfloat16 = runtime == "torch-bf16"
         self.detector = is_detector(self.model)
         self.mean, self.std = (

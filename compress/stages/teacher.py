@@ -107,6 +107,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
             Training(
                 description=f"labels, {f'only {settings.only}' if settings.only else how}",
                 labelled_pictures=len(labelled),
+                precision=settings.train.precision,
                 seconds=sum(epoch.seconds for epoch in history),
                 epochs=history,
             )

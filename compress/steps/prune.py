@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from compress.training.settings import RecipeModel
+from compress.training.settings import Precision, RecipeModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,6 +36,7 @@ class Settings(RecipeModel):
     scope: Literal["global", "uniform"] = "global"  # uniform: the same share of every layer
     round_to: Annotated[int, Field(ge=1, le=256)] = 16  # runtimes compute in blocks of channels
     pictures: Annotated[int, Field(ge=1)] = 256  # that taylor looks at
+    precision: Precision = "auto"  # that taylor computes in
     ignore: list[str] = []  # layers that keep their width; * and ? match
 
     @model_validator(mode="after")
@@ -131,7 +132,7 @@ def _importance(
         return pruning.taylor(
             prunable,
             batches(),
-            lambda: autocast(context.device, "bfloat16"),
+            lambda: autocast(context.device, settings.precision),
             coordinates=bool(before.spec.points),
         )
 

@@ -68,6 +68,7 @@ def distil(
         description=f"{how}, {views}" if from_teacher else "labels only, fresh views",
         labelled_pictures=len(labelled),
         unlabelled_pictures=len(with_unlabelled) - len(labelled) if from_teacher else 0,
+        precision=config.precision,
         seconds=sum(epoch.seconds for epoch in history),
         epochs=history,
     )

@@ -4,7 +4,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from compress.training.settings import Augmentation, Fraction, RecipeModel, TrainSettings
+from compress.training.settings import (
+    Augmentation,
+    Fraction,
+    Precision,
+    RecipeModel,
+    TrainSettings,
+)
 
 
 class KD(RecipeModel):
@@ -57,7 +63,7 @@ class ViewSettings(RecipeModel):
     top_k: int
     unlabelled: bool
     augmentation: Augmentation
-    precision: Literal["float32", "bfloat16"]
+    precision: Precision
     attention: bool = False  # where the teacher looks, too
 
 
@@ -70,7 +76,7 @@ class Distillation(RecipeModel):
     views: Annotated[int, Field(ge=1, le=1000)] = 8  # augmented views of each picture when cached
     top_k: Annotated[int, Field(ge=2)] = 512  # logits kept of each view
     unlabelled: bool = True  # learn from unlabelled pictures too, where there are some
-    teacher_precision: Literal["float32", "bfloat16"] = "bfloat16"
+    teacher_precision: Precision = "auto"
     train: TrainSettings
 
     @model_validator(mode="after")

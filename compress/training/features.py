@@ -16,6 +16,7 @@ from compress.errors import UserError
 from compress.files import atomic
 from compress.training.feed import Pixels
 from compress.training.loop import autocast
+from compress.training.memory_format import laid_out, place
 from compress.training.settings import TrainSettings
 from compress.training.views import apply_views, normalise_pixels, to_pixels
 
@@ -54,9 +55,11 @@ def module_inputs(
         caught.append(inputs[0].half().cpu())
         raise _Reached
 
-    model = teacher.model.eval().to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    hook = modules[name].register_forward_pre_hook(catch)
     source, spec = pixels(teacher.spec.height), teacher.spec
+    model = teacher.model
+    layout = place(model, context.device, torch.zeros(2, 3, spec.height, spec.width))
+    model.eval()
+    hook = modules[name].register_forward_pre_hook(catch)
     stored = []
     for number in range(len(views) + 1):
         file = folder / f"features-{number}.npy"
@@ -72,7 +75,7 @@ def module_inputs(
                     x = apply_views(source[chunk], view, spec, context.device, erase)
                 try:
                     with autocast(context.device, settings.precision):
-                        model(x)
+                        model(laid_out(x, layout))
                 except _Reached:
                     pass
                 done = number * len(indices) + start + len(chunk)

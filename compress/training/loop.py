@@ -23,6 +23,7 @@ from compress.progress import Progress
 from compress.results import Epoch
 from compress.seeding import generator, torch_seed
 from compress.training.feed import Batch, Feed
+from compress.training.memory_format import laid_out, place
 from compress.training.settings import TrainSettings
 
 CHECKPOINT = "training.safetensors"
@@ -54,9 +55,10 @@ def train(
             stays in `folder`.
     """
     device = feed.device
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layout = place(model, device, next(iter(feed.validation(0)))[0], trains=True)
     optimizer = make_optimizer(model, settings)
-    history = _resume(folder / CHECKPOINT, model, optimizer)
+    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
+    history = _resume(folder / CHECKPOINT, model, optimizer, scaler)
     if history:
         progress.note(f"resumed after epoch {len(history)} of {settings.epochs}")
 
@@ -70,7 +72,8 @@ def train(
                 lr = learning_rate(settings, epoch + step / feed.steps)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
-                loss = _step(model, batch, objective, settings, optimizer, mix_rng)
+                batch = replace(batch, inputs=laid_out(batch.inputs, layout))
+                loss = _step(model, batch, objective, settings, optimizer, scaler, mix_rng)
                 if not math.isfinite(loss):
                     raise UserError(
                         f"The loss or its gradient became {loss} at epoch {epoch + 1}, step "
@@ -84,12 +87,12 @@ def train(
             Epoch(
                 epoch=epoch + 1,
                 loss=total_loss / feed.steps,
-                validation_top1=share_right(model, feed, epoch, settings.precision),
+                validation_top1=share_right(model, feed, epoch, settings.precision, layout),
                 seconds=seconds,
                 pictures_per_s=feed.steps * feed.batch_size / seconds,
             )
         )
-        _save(folder / CHECKPOINT, model, optimizer, history)
+        _save(folder / CHECKPOINT, model, optimizer, scaler, history)
         progress.epoch(history[-1], settings.epochs)
     return history
 
@@ -112,6 +115,7 @@ def _step(
     objective: Objective,
     settings: TrainSettings,
     optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
     mix_rng: np.random.Generator,
 ) -> float:
     # Losses, and a teacher that is asked within one, are computed outside of the autocast.
@@ -130,17 +134,21 @@ def _step(
             outputs = model(batch.inputs)
         loss = objective(outputs.float(), batch)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    scaler.unscale_(optimizer)
     trained = [p for p in model.parameters() if p.requires_grad]
     norm = float(nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM))
-    if not math.isfinite(norm):
+    if not math.isfinite(norm) and not scaler.is_enabled():
         return norm  # a step with it would destroy the weights
-    optimizer.step()
+    scaler.step(optimizer)  # leaves out a step whose scaled gradients overflow
+    scaler.update()
     return float(loss.detach())
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    """Compute convolutions and matrix products in the precision; "auto" undecided is float32."""
+    dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 def learning_rate(settings: TrainSettings, epoch: float) -> float:
@@ -164,28 +172,40 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Opt
 
 
 @torch.inference_mode()
-def share_right(model: nn.Module, feed: Feed, epoch: int, precision: str) -> float:
+def share_right(
+    model: nn.Module, feed: Feed, epoch: int, precision: str, layout: torch.memory_format
+) -> float:
     """Validation answers of the network in training that are right (top-1 where there are classes;
     points within the usual bounds): progress, not what is reported."""
     model.eval()
     correct = []
     for inputs, right in feed.validation(epoch):
         with autocast(feed.device, precision):
-            outputs = model(inputs)
+            outputs = model(laid_out(inputs, layout))
         correct.append(right(outputs.float().cpu().numpy()))
     return float(np.concatenate(correct).mean())
 
 
 def _save(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Epoch]
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    history: list[Epoch],
 ) -> None:
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{k}": torch.as_tensor(v) for k, v in state.items()}
-    save_tensors(path, tensors, {"history": [epoch.model_dump() for epoch in history]})
+    metadata = {"history": [epoch.model_dump() for epoch in history], "scaler": scaler.state_dict()}
+    save_tensors(path, tensors, metadata)
 
 
-def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Epoch]:
+def _resume(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> list[Epoch]:
     if not path.is_file():
         return []
     tensors, metadata = load_tensors(path)
@@ -200,4 +220,6 @@ def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> l
     optimizer.load_state_dict(
         {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
     )
+    if scaler.is_enabled():
+        scaler.load_state_dict(metadata["scaler"])
     return [Epoch.model_validate(epoch) for epoch in metadata["history"]]

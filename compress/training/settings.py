@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TRAINING_VERSION = 1  # of the loop and the augmentation: part of every trained stage's key
+Precision = Literal["auto", "float32", "bfloat16", "float16"]  # auto: what is fastest here
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -58,7 +59,7 @@ class TrainSettings(RecipeModel):
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mixup: Annotated[float, Field(ge=0)] = 0.0  # alpha of the Beta distribution; 0 is off
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "auto"
     progressive: list[Phase] = []
     augmentation: Augmentation = Augmentation()
 

@@ -23,6 +23,7 @@ from compress.progress import Progress
 from compress.training.attention import watched
 from compress.training.feed import Batch, Pixels
 from compress.training.loop import autocast
+from compress.training.memory_format import laid_out, place
 from compress.training.settings import Augmentation
 from compress.training.views import apply_views
 
@@ -70,6 +71,7 @@ class OnlineTeacher:
     augmentation: Augmentation
     device: torch.device
     precision: str
+    layout: torch.memory_format
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
@@ -81,7 +83,7 @@ class OnlineTeacher:
         )
         # The call comes from inside the student's training step, whose precision is its own.
         with autocast(self.device, self.precision):
-            outputs: Tensor = self.teacher.model(inputs)
+            outputs: Tensor = self.teacher.model(laid_out(inputs, self.layout))
         return outputs.float()
 
 
@@ -92,8 +94,10 @@ def make_online(
     device: torch.device,
     precision: str,
 ) -> OnlineTeacher:
-    teacher.model.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return OnlineTeacher(teacher, pixels(teacher.spec.height), augmentation, device, precision)
+    spec = teacher.spec
+    layout = place(teacher.model, device, torch.zeros(2, 3, spec.height, spec.width))
+    teacher.model.eval()
+    return OnlineTeacher(teacher, pixels(spec.height), augmentation, device, precision, layout)
 
 
 @torch.inference_mode()

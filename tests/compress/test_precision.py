@@ -1,0 +1,112 @@
+"""`precision: auto`: what is fastest on this machine, decided once, part of the keys."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from compress.measure.machine import machine
+from compress.recipe import load_recipe
+from compress.results import Machine
+from compress.training.memory_format import laid_out, place
+from compress.training.precision import Network, Precisions, resolved
+
+VGG = Network("teachers.vgg:vgg16_bn", {"pool": 1, "hidden_layers": 1, "width": 0.125}, 32)
+RECIPE = """
+version: 1
+name: precisions
+data: {path: .}
+teacher: {builder: "torchvision.models:resnet18", image_size: 32, train: {epochs: 1}}
+candidates:
+  pruned: [{prune: {ratio: 0.5}}, {distill: {train: {epochs: 1}}}]
+  student:
+    - distill:
+        student: torchvision.models:mobilenet_v3_small
+        image_size: 32
+        train: {epochs: 1, precision: bfloat16}
+  int8: [{quantize: {train: {train: {epochs: 1}}}}]
+"""
+
+
+def with_flags(*flags: str) -> Machine:
+    return machine().model_copy(update={"cpu_flags": ["avx2", *flags]})
+
+
+class Told(Precisions):
+    """Precisions whose times are given instead of taken: what is tested is what follows of them."""
+
+    def speedup(self, network: Network, work: str) -> float:
+        return 2.0 if "resnet" in network.builder else 0.5
+
+
+def told(tmp_path: Path, *flags: str) -> Told:
+    said: list[str] = []
+    found = Told(with_flags(*flags), torch.device("cpu"), tmp_path, note=said.append)
+    return found
+
+
+def test_without_native_bfloat16_everything_is_float32(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    found = resolved(load_recipe(tmp_path / "r.yaml"), told(tmp_path))
+    assert found.teacher.train is not None and found.teacher.train.precision == "float32"
+    text = found.model_dump_json()
+    assert '"auto"' not in text.replace('"device":"auto"', "")
+    assert text.count('"bfloat16"') == 1  # what the recipe itself asks for
+
+
+def test_with_it_a_network_that_gains_computes_in_it(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(RECIPE.replace(", precision: bfloat16", ""))
+    found = resolved(load_recipe(tmp_path / "r.yaml"), told(tmp_path, "avx512_bf16"))
+    record = found.model_dump()
+    assert record["teacher"]["train"]["precision"] == "bfloat16"
+    pruned = record["candidates"]["pruned"]
+    assert pruned[0]["prune"]["precision"] == "bfloat16"
+    assert pruned[1]["distill"]["train"]["precision"] == "bfloat16"
+    student = record["candidates"]["student"][0]["distill"]
+    assert student["train"]["precision"] == "float32"  # the student is slower in it
+    assert student["teacher_precision"] == "bfloat16"  # the teacher is not
+    int8 = record["candidates"]["int8"][0]["quantize"]["train"]
+    assert int8["train"]["precision"] == "bfloat16"
+
+
+def test_asking_for_what_is_only_emulated_warns_with_the_measured_factor(tmp_path: Path) -> None:
+    said: list[str] = []
+    precisions = Precisions(with_flags(), torch.device("cpu"), tmp_path, note=said.append)
+    assert precisions.of("bfloat16", VGG, "training") == "bfloat16"
+    (table,) = tmp_path.glob("precision-*.json")
+    (speedup,) = json.loads(table.read_text()).values()
+    assert speedup > 0 and f"{1 / speedup:.1f} times as slow" in said[0]
+
+
+def test_a_network_is_timed_once(tmp_path: Path) -> None:
+    first = Precisions(machine(), torch.device("cpu"), tmp_path).speedup(VGG, "inference")
+    again = Precisions(machine(), torch.device("cpu"), tmp_path).speedup(VGG, "inference")
+    assert first == again  # two measurements never agree to the last digit
+
+
+class Tutorial(nn.Module):
+    """PyTorch's own tutorial flattens with `view`, which channels last does not allow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.end = nn.Linear(8 * 64, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.conv(x))
+        return self.end(x.view(x.size(0), -1))
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_the_layout_is_one_that_the_network_takes(trains: bool) -> None:
+    network, pictures = Tutorial().eval(), torch.randn(2, 3, 8, 8)
+    expected, before = network(pictures), network.norm.running_mean.clone()
+    layout = place(network, torch.device("cpu"), pictures, trains)
+    assert layout == torch.contiguous_format
+    assert torch.equal(network.norm.running_mean, before) and not network.training
+    shuffled = pictures.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(network(laid_out(shuffled, layout)), expected)
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten())
+    assert place(plain, torch.device("cpu"), pictures, trains) == torch.channels_last

@@ -118,7 +118,7 @@ def stages_of(
         "student": [{"distill": {
             "student": "teachers.votes:vgg16_bn", "student_settings": {"width": 0.05},
             "image_size": 32, "control": False, "loss": loss, "views": 2,
-            "train": {"epochs": 8, "batch_size": 6, "lr": 3e-3},
+            "train": {"epochs": 24, "batch_size": 6, "lr": 3e-3},
         }}]
     }  # fmt: skip
     plan = make_plan(load_recipe(write_recipe(recipe)), machine(), 1)

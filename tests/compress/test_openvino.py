@@ -61,7 +61,8 @@ def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp(request.param)
     export_onnx(make(request.param), folder / "float.onnx")
     ranges = ranges_of(folder / "float.onnx", pictures(8), "minmax")
-    quantize_file(folder / "float.onnx", folder / "int8.onnx", ranges)
+    # 7 bits: 8-bit sums overflow on a CPU without VNNI.
+    quantize_file(folder / "float.onnx", folder / "int8.onnx", ranges, reduce_range=True)
     return [folder / "float.onnx", folder / "int8.onnx"]
 
 
@@ -79,8 +80,13 @@ def test_it_gives_what_onnxruntime_gives(files: list[Path]) -> None:
     assert difference(float32, "f32", 4) < 1e-4
     # Int8 sums are exact in both; what lies between the layers is rounded at other places.
     assert difference(int8, "f32", 4) < 0.1
+
+
+def test_in_bfloat16_it_gives_about_that(files: list[Path]) -> None:
+    if not machine().has_bfloat16:
+        pytest.skip("this CPU has none of avx512_bf16, amx_bf16 and bf16")
     # A fresh network on noise: a trained one on pictures loses less.
-    assert 1e-3 < difference(float32, "bf16", 4) < 0.3
+    assert 1e-3 < difference(files[0], "bf16", 4) < 0.3
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ def narrowed(value: Any) -> Any:
         "image_size": lambda _: 32,
         "batch_size": lambda _: 8,
         "speedup": lambda asked: [1.3] if isinstance(asked, list) else 1.3,
-        "precision": lambda _: "float32",
+        "progressive": lambda _: [],
     }
     small |= {key: change(small[key]) for key, change in changes.items() if key in small}
     if "prune" in small:
@@ -128,6 +128,7 @@ def check_steps(row: Result, out: Path) -> None:
             in_int8
         )
     elif "binarize" in steps:
+        assert row.dropped is None, row.dropped
         binary = [o for o in read_ir(file).get_ops() if o.get_type_name() == "BinaryConvolution"]
         assert len(binary) == len(row.steps[-1].decisions) > 0
     elif row.artifact.runtime == "onnxruntime":

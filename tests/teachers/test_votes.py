@@ -104,7 +104,7 @@ def test_a_spot_is_found_where_none_was_in_training():
             picture[:, y - 4 : y + 4, x - 4 : x + 4] += 2
         return pictures, places / 64
 
-    for _ in range(60):  # in three quarters of the picture
+    for _ in range(120):  # in three quarters of the picture
         places = torch.randint(4, 60, (32, 2))
         places[(places > 32).all(1)] -= 28
         pictures, true = spots(places)

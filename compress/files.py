@@ -1,10 +1,10 @@
-"""Writing so that a kill or a full disk never leaves half a file, and paths that stay inside."""
+"""Writes so that a kill or a full disk never leaves half a file; names what lies in a folder."""
 
 import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,3 +70,24 @@ def inside(folder: Path, name: str) -> Path | None:
     """
     path = Path(os.path.normpath(folder / name))
     return path if path.is_relative_to(os.path.normpath(folder)) else None
+
+
+def below(
+    folder: Path, wanted: Callable[[Path], bool], above: frozenset[Path] = frozenset()
+) -> Iterator[Path]:
+    """Gives what lies below a folder and is no folder, in the order of sorted paths.
+
+    Links to folders are followed; one that leads back to a folder it lies in ends there.
+
+    Args:
+        wanted: says of each path whether it is given, or looked into.
+        above: the real folders that `folder` lies in.
+    """
+    real = folder.resolve()
+    if real in above:
+        return
+    for path in sorted(filter(wanted, folder.iterdir())):
+        if path.is_dir():
+            yield from below(path, wanted, above | {real})
+        else:
+            yield path

@@ -17,7 +17,7 @@ from pathlib import Path
 from compress.data.pictures import DataSet, Picture, Split, read_csv
 from compress.data.targets import PointColumns, take_points
 from compress.errors import UserError
-from compress.files import inside
+from compress.files import below, inside
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 PICTURE_COLUMNS = ("image", "path", "file", "filename", "picture", "img")
@@ -75,14 +75,10 @@ def _is_data(path: Path) -> bool:
     return not path.name.startswith((".", "__MACOSX"))
 
 
-def _pictures_below(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if not _is_data(path):
-            continue
-        if path.is_dir():
-            yield from _pictures_below(path)
-        elif path.suffix.lower() in SUFFIXES:
-            yield path
+def _pictures_below(folder: Path, root: Path) -> Iterator[Path]:
+    """Gives a folder's pictures; `data.fingerprint` sees through the same links."""
+    above = frozenset(p.resolve() for p in folder.parents if p.is_relative_to(root))
+    return (path for path in below(folder, _is_data, above) if path.suffix.lower() in SUFFIXES)
 
 
 def _split_folders(root: Path) -> dict[Path, Split | None]:
@@ -113,7 +109,7 @@ def _read_class_folders(root: Path) -> DataSet:
         for class_folder in sorted(p for p in folder.iterdir() if p.is_dir() and _is_data(p)):
             if class_folder in splits:
                 continue
-            found = [p.relative_to(root).as_posix() for p in _pictures_below(class_folder)]
+            found = [p.relative_to(root).as_posix() for p in _pictures_below(class_folder, root)]
             if not found:
                 empty.append(str(class_folder.relative_to(root)))
             unlabelled = class_folder.name.lower() in UNLABELLED_FOLDERS
@@ -195,7 +191,9 @@ def _read_table(
     labelled = {p.path for p in pictures.values()}
     if folders != [root]:
         found = (
-            p.relative_to(root).as_posix() for folder in folders for p in _pictures_below(folder)
+            p.relative_to(root).as_posix()
+            for folder in folders
+            for p in _pictures_below(folder, root)
         )
         unlabelled = [Picture(p, None, "unlabelled") for p in found if p not in labelled]
     else:

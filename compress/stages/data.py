@@ -1,6 +1,7 @@
 """Reads (or makes) the data set, leaves out unreadable pictures, draws the split once."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from compress.data.pixels import drop_unreadable
 from compress.data.split import draw_split
 from compress.data.targets import PointColumns, drop_misplaced
 from compress.errors import UserError
+from compress.files import below
 from compress.recipe import DataSettings
 from compress.stage import Stage
 
@@ -41,7 +43,9 @@ def plan(
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 over names and contents of all pictures and tables at `path`.
+    """SHA-256 over names and contents of all pictures and tables at `path`, links followed.
+
+    What may not be read is left out: nothing else reads it either.
 
     Raises:
         UserError: nothing there.
@@ -50,7 +54,7 @@ def fingerprint(path: Path) -> str:
     if not path.exists():
         raise UserError(f"No data at {path}: give a folder of pictures or a CSV file with --data.")
     digest = hashlib.sha256(path.name.encode() if path.is_file() else b"")
-    for file in sorted(folder.rglob("*")):
+    for file in below(folder, lambda entry: os.access(entry, os.R_OK)):
         if file.suffix.lower() in SUFFIXES | {".csv"} and file.is_file():
             digest.update(str(file.relative_to(folder)).encode() + b"\0")
             digest.update(hashlib.sha256(file.read_bytes()).digest())

@@ -1,11 +1,18 @@
-"""Data that a builder cuts out of a folder."""
+"""The data stage: known by its contents, links followed; pictures that a builder cuts out."""
 
+import hashlib
+import os
 from pathlib import Path
 
+import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 from rich.console import Console
 
 from compress.context import BUILT
+from compress.data.layouts import SUFFIXES, read_folder
 from compress.measure.machine import machine
 from compress.progress import Progress
 from compress.recipe import load_recipe
@@ -60,3 +67,115 @@ def test_other_pictures_are_cut_by_the_same_builder(tmp_path: Path) -> None:
     assert other.path == str(tmp_path / "others")
     assert other.builder == "teachers.whale_frames:head_crops"
     assert data.plan(other, 0).key != data.plan(load_recipe(path).data, 0).key
+
+
+# The fingerprint
+
+
+def without_links(folder: Path) -> str:
+    """The fingerprint as it was before links were followed."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        if file.suffix.lower() in {*SUFFIXES, ".csv"} and file.is_file():
+            digest.update(str(file.relative_to(folder)).encode() + b"\0")
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def draw(path: Path, grey: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), grey).save(path)
+
+
+def classes(root: Path, number: int = 2) -> Path:
+    for label in range(number):
+        for picture in range(2):
+            draw(root / f"c{label}" / f"{picture}.png", 10 * label + picture)
+    return root
+
+
+def pictures_of(root: Path) -> list[str]:
+    return [picture.path for picture in read_folder(root).pictures]
+
+
+NAMES = st.sampled_from(
+    ["a", "b", "B", "a.b", "a-b", "a b", ".a", "a.png", "b.csv", "ä.JPG", "a.txt"]
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(NAMES, min_size=1, max_size=4), max_size=12))
+def test_without_links_the_fingerprint_is_what_it_was(
+    tmp_path_factory: pytest.TempPathFactory, files: list[list[str]]
+) -> None:
+    root = tmp_path_factory.mktemp("data")
+    for number, parts in enumerate(files):
+        path = root.joinpath(*parts)
+        if not path.exists() and all(p.is_dir() or not p.exists() for p in path.parents):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes([number]))
+    assert data.fingerprint(root) == without_links(root)
+
+
+def test_links_to_pictures_and_broken_ones_change_nothing(tmp_path: Path) -> None:
+    root = classes(tmp_path / "data")
+    draw(tmp_path / "other.png", 99)
+    (root / "c0" / "linked.png").symlink_to(tmp_path / "other.png")
+    before = data.fingerprint(root)
+    for name in ("c1/gone.png", "gone", "gone.csv"):
+        (root / name).symlink_to(tmp_path / "nowhere")
+    (root / "c1" / "itself.png").symlink_to("itself.png")
+    assert data.fingerprint(root) == without_links(root) == before
+
+
+@pytest.mark.parametrize("place", ["class", "train", "imgs", "in imgs"])
+def test_what_lies_behind_a_link_is_data(tmp_path: Path, place: str) -> None:
+    real, root = classes(tmp_path / "real"), tmp_path / "data"
+    root.mkdir()
+    if place == "class":
+        classes(root)
+        (root / "c2").symlink_to(real / "c1")
+        seen = "c2/0.png"
+    elif place == "train":
+        for name in ("train", "validation"):
+            (root / name).symlink_to(real)
+        seen = "train/c1/0.png"
+    else:
+        if place == "imgs":
+            (root / "imgs").symlink_to(real)
+            seen = "imgs/c1/0.png"
+        else:
+            (root / "imgs").mkdir()
+            (root / "imgs" / "more").symlink_to(real)
+            seen = "imgs/more/c1/0.png"
+        named = [seen.removeprefix("imgs/"), seen.removeprefix("imgs/").replace("c1", "c0")]
+        (root / "train.csv").write_text(f"Image,Id\n{named[0]},x\n{named[1]},y\n")
+    assert seen in pictures_of(root)
+    before = data.fingerprint(root)
+    assert before == data.fingerprint(root)
+    draw(real / "c1" / "0.png", 200)
+    changed = data.fingerprint(root)
+    draw(real / "c1" / "new.png", 1)
+    assert len({before, changed, data.fingerprint(root)}) == 3
+
+
+def test_a_link_is_known_as_a_copy_is(tmp_path: Path) -> None:
+    linked, copied = classes(tmp_path / "linked"), classes(tmp_path / "copied", 3)
+    (linked / "c2").symlink_to(copied / "c2")
+    assert data.fingerprint(linked) == data.fingerprint(copied)
+    assert pictures_of(linked) == pictures_of(copied)
+
+
+def test_links_that_lead_back_end(tmp_path: Path) -> None:
+    root = classes(tmp_path / "data")
+    before, pictures = data.fingerprint(root), pictures_of(root)
+    (root / "c0" / "root").symlink_to(root)
+    (root / "c1" / "same").symlink_to(os.curdir)
+    assert data.fingerprint(root) == before
+    assert pictures_of(root) == pictures
+    # Each sees the other, once.
+    (root / "c0" / "to").symlink_to(root / "c1")
+    (root / "c1" / "to").symlink_to(root / "c0")
+    more = [f"{a}/to/{picture}.png" for a in ("c0", "c1") for picture in range(2)]
+    assert pictures_of(root) == sorted(pictures + more)
+    assert data.fingerprint(root) != before

@@ -91,7 +91,7 @@ def test_recipe(path: Path, out: Path) -> None:
     written = out / path.name
     written.write_text(yaml.safe_dump(recipe, sort_keys=False))
     loaded = load_recipe(written)
-    results = run_recipe(loaded, out, Progress(Console(quiet=True)), f"compress run {path.name}")
+    results, _ = run_recipe(loaded, out, Progress(Console(quiet=True)), f"compress run {path.name}")
 
     assert set(loaded.candidates) <= {row.candidate for row in results}
     report = (out / "reports" / loaded.name / "report.md").read_text("utf-8")

@@ -59,7 +59,8 @@ def run(
     def progress_of(name: str) -> Progress:
         return Progress(Console(), Path(out) / RUNS / name / "run.log")
 
-    return run_any(loaded, Path(out), progress_of, shlex.join(words), allow_builders)
+    results, _ = run_any(loaded, Path(out), progress_of, shlex.join(words), allow_builders)
+    return results
 
 
 def choose(

@@ -17,3 +17,9 @@ class GotWorse(UserError):
     """A model got significantly worse than it was, for a CI to notice. The exit code is 4."""
 
     exit_code = 4
+
+
+class SomeFailed(UserError):
+    """Some candidates failed; the others are reported all the same. The exit code is 5."""
+
+    exit_code = 5

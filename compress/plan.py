@@ -1,8 +1,8 @@
 """The recipe resolved into stages with content keys; nothing here computes anything."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,20 +37,51 @@ class Entry:
     layers: Stage | None = None
     saliency: Stage | None = None
 
+    @property
+    def ends(self) -> list[Stage]:
+        """The stages that, with those they build on, make the row but for its times."""
+        return [stage for stage in (self.accuracy, self.layers, self.saliency) if stage]
+
 
 @dataclass(frozen=True)
 class Plan:
-    """All stages of a recipe, each after those it builds on."""
+    """All stages of a recipe."""
 
     recipe: Recipe
     data: Stage
     entries: list[Entry]
-    latency: Stage
-    stages: list[Stage] = field(default_factory=list)
+    key: str  # of all that the recipe asks for
+    timing: Callable[[list[Entry]], Stage]
+    impossible: dict[str, str] = field(default_factory=dict)  # candidates, and why
+
+    @cached_property
+    def latency(self) -> Stage:
+        return self.timing(self.entries)
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """Each after those it builds on, the latency last."""
+        ends = [stage for entry in self.entries for stage in entry.ends]
+        return list(in_order([*ends, self.latency]))
 
     @property
-    def key(self) -> str:
-        return self.latency.key
+    def faults(self) -> list[str]:
+        """Why candidates are impossible, with key paths: it is the first step that tells."""
+        return [f"candidates.{name}.0.{reason}" for name, reason in self.impossible.items()]
+
+    @property
+    def impossible_rows(self) -> dict[str, str]:
+        """The impossible candidates and their controls, and why."""
+        return {
+            entry.candidate: self.impossible[candidate]
+            for entry in self.entries
+            if (candidate := entry.control_of or entry.candidate) in self.impossible
+        }
+
+    def without(self, candidates: Container[str]) -> "Plan":
+        """The same plan as if these had not been asked for."""
+        entries = [entry for entry in self.entries if entry.candidate not in candidates]
+        return replace(self, entries=entries)
 
 
 def make_plan(
@@ -59,7 +90,7 @@ def make_plan(
     """Resolves a recipe on this machine; reads the data's and the weights' fingerprints.
 
     Raises:
-        UserError: data, weights or a runtime that are not there.
+        UserError: data, weights or a runtime that are not there; no candidate is possible.
     """
     from compress.stages import (
         accuracy,
@@ -77,7 +108,7 @@ def make_plan(
     if "openvino" in packages and "openvino" not in machine.versions:
         raise UserError(OPENVINO_MISSING)
 
-    _refuse_impossible(recipe, allowed)
+    impossible = _impossible(recipe, allowed)
     seed = recipe.seed
     data_stage = data.plan(recipe.data, seed, allowed)
     fit = recipe.data.fit
@@ -143,35 +174,37 @@ def make_plan(
             entries.append(
                 Entry(name, role, control_of, runtime, model, artifact, judged, inside, looked)
             )
-    latency_stage = latency.plan(recipe.measure, machine, threads, entries)
-    ends = [
-        stage
-        for entry in entries
-        for stage in (entry.accuracy, entry.layers, entry.saliency)
-        if stage
-    ]
-    ordered = list(_in_order([*ends, latency_stage]))
-    return Plan(recipe, data_stage, entries, latency_stage, ordered)
+    timing = partial(latency.plan, recipe.measure, machine, threads)
+    plan = Plan(recipe, data_stage, entries, timing(entries).key, timing, impossible)
+    if len(impossible) == len(recipe.candidates):
+        raise UserError("\n".join(plan.faults))
+    return plan
 
 
-def _refuse_impossible(recipe: Recipe, allowed: Sequence[str]) -> None:
-    """Asks the steps that can tell from the networks alone, before hours of training do."""
+def _impossible(recipe: Recipe, allowed: Sequence[str]) -> dict[str, str]:
+    """Asks the first steps that can tell from the networks alone, before hours of training do."""
+    columns = recipe.data.point_columns
+    outputs = 2 * len(columns.names) if columns else 2  # how many classes there are is not known
 
     def make(builder: str, settings: dict[str, Any]) -> "nn.Module":
-        return build(builder, settings, 2, allowed)  # how many classes the data have is not known
+        return build(builder, settings, outputs, allowed)
 
-    faults = []
-    teacher = partial(make, recipe.teacher.builder or "", recipe.teacher.settings)
+    @cache
+    def before() -> "nn.Module | None":
+        try:
+            return make(recipe.teacher.builder or "", recipe.teacher.settings)
+        except UserError:  # a file, or a builder that wants the data's own classes
+            return None
+
+    found = {}
     for name, chain in recipe.candidates.items():
-        for number, (kind, settings) in enumerate(map(chosen, chain)):
-            check = getattr(steps.discover()[kind], "check", lambda *_: None)
-            first = number == 0 and recipe.teacher.builder is not None
-            try:
-                check(settings, teacher if first else None, make)
-            except UserError as error:
-                faults.append(f"candidates.{name}.{number}.{error}")
-    if faults:
-        raise UserError("\n".join(faults))
+        kind, settings = chosen(chain[0])
+        check = getattr(steps.discover()[kind], "check", lambda *_: None)
+        try:
+            check(settings, before, make, recipe.teacher.image_size)
+        except UserError as error:
+            found[name] = str(error)
+    return found
 
 
 def _with_controls(
@@ -201,7 +234,7 @@ def _described(kind: str, settings: Any, seed: int, allowed: Sequence[str]) -> d
     return described
 
 
-def _in_order(ends: list[Stage]) -> Iterator[Stage]:
+def in_order(ends: list[Stage]) -> Iterator[Stage]:
     """Each stage once, after its inputs, in the order of the candidates."""
     seen: set[str] = set()
 

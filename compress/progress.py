@@ -17,7 +17,14 @@ from rich.tree import Tree
 
 from compress.results import Epoch
 
-_MARKS = {"waiting": "[dim]○[/]", "running": "[yellow]▶[/]", "done": "[green]✔[/]", "reused": "↻"}
+_MARKS = {
+    "waiting": "[dim]○[/]",
+    "running": "[yellow]▶[/]",
+    "done": "[green]✔[/]",
+    "reused": "↻",
+    "failed": "[red]✘[/]",
+    "skipped": "[dim]–[/]",
+}
 LOG_INTERVAL_S = 60
 
 
@@ -54,12 +61,17 @@ class Progress:
             self.live = None
 
     def stage(self, key: str, state: str, detail: str = "") -> None:
-        """A stage changes to running, done or reused."""
+        """A stage changes to running, done, reused, failed or skipped."""
         self.states[key] = (state, detail)
         self._started = self._shown = time.perf_counter()
         self._first = None
         self._say(f"{self.titles[key]}: {state}{' ' + detail if detail else ''}")
         self._refresh("")
+
+    def instead(self, key: str, other: str, title: str) -> None:
+        """Another stage takes the place of one that waits at the end."""
+        del self.titles[key], self.states[key]
+        self.titles[other], self.states[other] = title, ("waiting", "")
 
     def note(self, text: str) -> None:
         """Something worth keeping: shown above the tree and logged."""

@@ -1,4 +1,4 @@
-"""What was measured: one `Result` per artifact and runtime.
+"""What was measured: one `Result` per artifact and runtime, a `Failure` where there is none.
 
 Units are in the names; everything is SI (seconds, bytes) and fractions in [0, 1]. Readers of it
 (report, choose) need neither torch nor a runtime.
@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from compress.input_spec import RIGHT, TOP1
 from compress.runtimes import Runtime
 
-# 2: samples by process, step reports, dropped; 3: answers, slices, percentiles, conditions
-SCHEMA_VERSION: Final = 3
+# 2: samples by process, step reports, dropped; 3: answers, slices, percentiles, conditions;
+# 4: failures beside the results
+SCHEMA_VERSION: Final = 4
 
 Role = Literal["teacher", "candidate", "control"]
 SaliencyMethod = Literal["grad_cam", "occlusion", "deconvolution"]
@@ -321,7 +322,7 @@ class LayerTime(_Record):
 class Result(_Record):
     """One artifact in one runtime, everything that was measured about it."""
 
-    schema_version: Literal[3] = SCHEMA_VERSION
+    schema_version: Literal[4] = SCHEMA_VERSION
     recipe: str
     run: str  # content key of the plan
     data: str  # content key of the data stage: pictures and split
@@ -355,7 +356,7 @@ class Result(_Record):
     @classmethod
     def _migrated(cls, value: Any) -> Any:
         """Older lines lack fields, and the validators above read what was written otherwise."""
-        return SCHEMA_VERSION if value in (1, 2) else value
+        return SCHEMA_VERSION if value in (1, 2, 3) else value
 
     @property
     def at_smallest_batch(self) -> Latency:
@@ -375,3 +376,15 @@ class Result(_Record):
     def throughput(self) -> float:
         """Pictures per second at the largest batch measured."""
         return self.at_largest_batch.pictures_per_s
+
+
+class Failure(_Record):
+    """A candidate that could not be made or measured: a row without numbers."""
+
+    schema_version: Literal[4] = SCHEMA_VERSION
+    recipe: str
+    run: str  # content key of the plan
+    candidate: str
+    role: Role
+    control_of: str | None = None
+    reason: str

@@ -1,5 +1,6 @@
-"""`results.jsonl`: a line for each `Result`; it is only ever added to."""
+"""`results.jsonl`: a line for each `Result` and `Failure`; it is only ever added to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from pydantic import ValidationError
 
 from compress.errors import UserError
 from compress.files import write_text
-from compress.results import Result
+from compress.results import Failure, Result
 
 RESULTS_FILE = "results.jsonl"
 
@@ -18,21 +19,27 @@ class Results:
 
     path: Path
     rows: list[Result]
+    failed: list[Failure]
     damaged: list[str]
 
 
-def append(path: Path, results: list[Result]) -> None:
+def append(path: Path, results: Sequence[Result], failed: Sequence[Failure] = ()) -> None:
     """Adds one line per result; what was there stays whole even on a full disk."""
     before = path.read_text("utf-8") if path.is_file() else ""
-    lines = [result.model_dump_json() + "\n" for result in results]
-    write_text(path, before + "".join(lines))
+    write_text(path, before + as_lines(results, failed))
+
+
+def as_lines(results: Sequence[Result], failed: Sequence[Failure] = ()) -> str:
+    """What `read` reads."""
+    return "".join(f"{line.model_dump_json()}\n" for line in (*results, *failed))
 
 
 def read(path: Path) -> Results:
     """Reads a `results.jsonl`, or the one in a report or run folder.
 
     The newest line of each (run, candidate, runtime) of the newest run counts: the file is
-    append-only. A damaged line is named and the rest is used.
+    append-only. So does the newest word on a candidate that failed once. A damaged line is named
+    and the rest is used.
 
     Raises:
         UserError: no results there, or none that can be read.
@@ -43,24 +50,40 @@ def read(path: Path) -> Results:
             f"{path} holds no {RESULTS_FILE}: give a folder that `compress run` wrote "
             "(runs/<recipe> or reports/<recipe>)."
         )
-    rows: list[Result] = []
+    found: list[Result | Failure] = []
     damaged: list[str] = []
     for number, line in enumerate(file.read_text("utf-8", errors="replace").split("\n"), 1):
         if not line.strip():
             continue
         try:
-            rows.append(Result.model_validate_json(line))
+            found.append(_parsed(line))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(x) for x in first["loc"])
             damaged.append(f"{file}:{number}: {where + ': ' if where else ''}{first['msg']}")
-    if not rows:
+    if not any(isinstance(each, Result) for each in found):
         reason = f" (first damaged line: {damaged[0]})" if damaged else ""
         raise UserError(f"{file} holds no results{reason}: run the recipe again.")
-    newest = {row.recipe: row.run for row in rows}
-    kept = {
-        (row.recipe, row.candidate, row.artifact.runtime): row
-        for row in rows
-        if newest[row.recipe] == row.run
-    }
-    return Results(path=file, rows=list(kept.values()), damaged=damaged)
+    newest = {each.recipe: each.run for each in found}
+    rows: dict[tuple[str, str, str], Result] = {}
+    failed: dict[tuple[str, str], Failure] = {}
+    for each in found:
+        if each.run != newest[each.recipe]:
+            continue
+        candidate = (each.recipe, each.candidate)
+        if isinstance(each, Failure):
+            failed[candidate] = each
+            rows = {key: row for key, row in rows.items() if key[:2] != candidate}
+        else:
+            failed.pop(candidate, None)
+            row = (*candidate, each.artifact.runtime)
+            rows.pop(row, None)  # its place is that of its newest line
+            rows[row] = each
+    return Results(file, list(rows.values()), list(failed.values()), damaged)
+
+
+def _parsed(line: str) -> Result | Failure:
+    try:
+        return Failure.model_validate_json(line)
+    except ValidationError:
+        return Result.model_validate_json(line)

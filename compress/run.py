@@ -23,11 +23,11 @@ from compress.input_spec import InputSpec
 from compress.measure.machine import machine, usable_threads
 from compress.measure.points import Bounds
 from compress.measure.right import judge
-from compress.plan import Entry, Plan, make_plan, weights_path
+from compress.plan import Entry, Plan, in_order, make_plan, weights_path
 from compress.progress import Progress
 from compress.recipe import Asked, Recipe
 from compress.report.write import write_report
-from compress.results import Accuracy, Latency, Machine, Result
+from compress.results import Accuracy, Failure, Latency, Machine, Result
 from compress.results_file import RESULTS_FILE, append, read
 from compress.seeding import derive
 from compress.stage import Stage, Store
@@ -43,7 +43,7 @@ def run_recipe(
     progress: Progress,
     command: str,
     allowed: Sequence[str] = (),
-) -> list[Result]:
+) -> tuple[list[Result], list[Failure]]:
     """Does everything a recipe asks for that was not done before, and writes the report.
 
     Args:
@@ -51,11 +51,12 @@ def run_recipe(
         command: the command line that does the same, kept in every result.
 
     Returns:
-        One result per artifact, the teacher's first.
+        One result per artifact, the teacher's first, and the candidates that failed for a reason
+        that the user can mend.
 
     Raises:
-        UserError: another run works in the same folder, or a stage fails for a reason that the
-            user can mend. What was finished stays finished.
+        UserError: another run works in the same folder, or the teacher fails for such a reason.
+            What was finished stays finished.
     """
     with alone(out, progress):
         return _run(recipe, out, progress, command, tuple(allowed))
@@ -87,25 +88,75 @@ def alone(out: Path, progress: Progress) -> Iterator[None]:
 
 def _run(
     recipe: Recipe, out: Path, progress: Progress, command: str, allowed: tuple[str, ...]
-) -> list[Result]:
+) -> tuple[list[Result], list[Failure]]:
     here = machine()
     threads = recipe.measure.threads or usable_threads()
     recipe = with_precisions(recipe, here, out, allowed, progress.note)
-    plan = make_plan(recipe, here, threads, allowed)
+    asked = make_plan(recipe, here, threads, allowed)
     store = Store(out / RUNS / STAGES)
     context = context_of(recipe, out, here, threads, progress, allowed, weights_path(recipe))
+    reasons = asked.impossible_rows
+    for name, reason in reasons.items():
+        progress.note(f"{name} cannot be made: {reason}")
+    plan = asked.without(reasons)
     with progress.tree({stage.key: stage.title for stage in plan.stages}):
-        for stage in plan.stages:
-            run_stage(stage, store, context)
+        failing = _make(plan, store, context)
+        reasons |= failing
+        timed = plan.without(failing)
+        progress.instead(plan.latency.key, timed.latency.key, timed.latency.title)
+        run_stage(timed.latency, store, context)
+    plan = timed
 
+    failed = [
+        Failure(
+            recipe=recipe.name,
+            run=asked.key,
+            candidate=entry.candidate,
+            role=entry.role,
+            control_of=entry.control_of,
+            reason=reasons[entry.candidate],
+        )
+        for entry in {entry.candidate: entry for entry in asked.entries}.values()
+        if entry.candidate in reasons
+    ]
     results = [_result(entry, plan, store, out, command, here) for entry in plan.entries]
     results = with_comparisons(results)
     folder = out / RUNS / recipe.name
-    append_new(folder / RESULTS_FILE, results, progress)
-    write_report(
-        results, out / REPORTS / recipe.name, budget_of(recipe), recipe.description or recipe.name
-    )
-    return results
+    append_new(folder / RESULTS_FILE, results, progress, failed)
+    title = recipe.description or recipe.name
+    write_report(results, out / REPORTS / recipe.name, budget_of(recipe), title, failed=failed)
+    return results, failed
+
+
+def _make(plan: Plan, store: Store, context: Context) -> dict[str, str]:
+    """Runs all stages but the latency; returns the candidates that failed, and why.
+
+    Raises:
+        UserError: a stage fails that the teacher's rows need.
+    """
+    of_teacher = [end for entry in plan.entries if entry.role == "teacher" for end in entry.ends]
+    needed = {stage.key for stage in in_order(of_teacher)}
+    broken: dict[str, str] = {}  # keys of stages, and why they could not be done
+    for stage in plan.stages[:-1]:
+        before = [broken[input_.key] for input_ in stage.inputs.values() if input_.key in broken]
+        if before:
+            broken[stage.key] = before[0]
+            context.progress.stage(stage.key, "skipped")
+            continue
+        try:
+            run_stage(stage, store, context)
+        except UserError as error:
+            if stage.key in needed:
+                raise
+            broken[stage.key] = str(error)
+            context.progress.stage(stage.key, "failed", str(error))
+            context.progress.failed(error)
+    return {
+        entry.candidate: broken[end.key]
+        for entry in plan.entries
+        for end in entry.ends
+        if end.key in broken
+    }
 
 
 def with_precisions(
@@ -258,13 +309,15 @@ def _best_guess(data: DataSet, spec: InputSpec, bounds: Bounds) -> tuple[str, fl
     return "the middle place", float(judge(data, validation, spec, bounds)(answers).mean())
 
 
-def append_new(path: Path, results: list[Result], progress: Progress) -> None:
+def append_new(
+    path: Path, results: list[Result], progress: Progress, failed: Sequence[Failure] = ()
+) -> None:
     """Appends unless these are the newest there: a run that re-used everything adds nothing."""
     try:
-        known = read(path).rows if path.is_file() else []
+        known = read(path) if path.is_file() else None
     except UserError as error:  # of an older version, or damaged: kept, but not built upon
         os.replace(path, path.with_suffix(".jsonl.old"))
         progress.note(f"{error} It is kept as {path.with_suffix('.jsonl.old').name}.")
-        known = []
-    if known != results:
-        append(path, results)
+        known = None
+    if known is None or known.rows != results or known.failed != list(failed):
+        append(path, results, failed)

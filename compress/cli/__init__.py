@@ -38,7 +38,8 @@ app.command()(schema)
 
 
 def main() -> None:
-    """Entry point: user errors exit 2 without a traceback (3: nothing fits; 4: it got worse)."""
+    """Entry point: user errors exit 2 without a traceback (3: nothing fits; 4: it got worse;
+    5: candidates failed)."""
     try:
         app()
     except UserError as error:

@@ -39,6 +39,8 @@ def check(
         make_plan(each, machine(), each.measure.threads or usable_threads(), allowed)
         for each in loaded.of_networks
     ]
+    if faults := [fault for plan in plans for fault in plan.faults]:
+        raise UserError("\n".join([f"{recipe} cannot run here:", *(f"  {x}" for x in faults)]))
     stages, rows = sum(len(plan.stages) for plan in plans), sum(len(plan.entries) for plan in plans)
     typer.echo(f"{recipe} is right: {stages} stages, {rows} rows.")
 

@@ -16,6 +16,7 @@ from compress.cli.bounds import Bounds, with_bounds
 from compress.errors import NothingFits, UserError
 from compress.files import inside
 from compress.pareto import deployed
+from compress.report.failures import failure_line
 from compress.report.join import load, newest_comparable
 from compress.report.say import name
 from compress.report.text import plain
@@ -51,9 +52,11 @@ def choose(
     chosen = reports or newest_comparable(default_reports())
     if not reports and not as_json:
         typer.echo(f"Reports: {', '.join(map(str, chosen))}")
-    rows, damaged = load(chosen)
+    rows, failed, damaged = load(chosen)
     for line in damaged:
         typer.echo(f"Left out: {plain(line)}", err=True)
+    for failure in failed:
+        typer.echo(failure_line(failure), err=True)
     if not deployed(rows):
         raise UserError(
             f"Nothing can be chosen from {', '.join(map(str, chosen))}: every row was dropped, or "

@@ -9,6 +9,7 @@ import typer
 
 from compress.errors import GotWorse, UserError
 from compress.report import units
+from compress.report.failures import failure_line
 from compress.report.join import load
 from compress.report.say import name
 from compress.report.text import plain
@@ -37,9 +38,11 @@ def compare(
     from compress.compare import compare as compare_rows  # here: scipy takes a while to load
 
     found = [load([path]) for path in (before, after)]
-    for line in [line for _, damaged in found for line in damaged]:
+    for line in [line for _, _, damaged in found for line in damaged]:
         typer.echo(f"Left out: {plain(line)}", err=True)
-    old, new = (rows for rows, _ in found)
+    (old, _, _), (new, failed, _) = found
+    for failure in failed:
+        typer.echo(failure_line(failure), err=True)
     comparison = compare_rows(old, new, accuracy_tolerance, latency_tolerance)
     if not comparison.pairs:
         raise UserError(

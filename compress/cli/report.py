@@ -25,12 +25,12 @@ def report(
     Results of different machines are refused: they cannot be compared.
     """
     budget = Budget.typed(**bounds) if bounds else None
-    rows, damaged = load(runs)
-    show(rows, budget)
+    rows, failed, damaged = load(runs)
+    show(rows, budget, failed=failed)
     from compress.report.write import write_report  # here: altair takes a while to load
 
     title = ", ".join(sorted({row.recipe for row in rows}))
-    write_report(rows, out, budget, title, damaged)
+    write_report(rows, out, budget, title, damaged, failed)
     for line in damaged:
         typer.echo(f"Left out: {plain(line)}", err=True)
     typer.echo(f"Wrote {out / 'report.html'} and {out / 'report.md'}.")

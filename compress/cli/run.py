@@ -29,7 +29,10 @@ def run(
     allow_builders: Allowed = None,
     dry_run: Annotated[bool, typer.Option(help="Show the stages and stop.")] = False,
 ) -> None:
-    """Train, compress, export, measure, report. Run again, it re-uses all that is done."""
+    """Train, compress, export, measure, report. Run again, it re-uses all that is done.
+
+    A candidate that fails is a row with the reason; the others go on, and the exit code is 5.
+    """
     from compress.pipeline.recipe import load_any
 
     changes = [*(assignments or []), *([f"device={device}"] if device else [])]
@@ -40,9 +43,11 @@ def run(
     from rich.console import Console
 
     from compress.choose import choose as choose_row
+    from compress.errors import SomeFailed
     from compress.pipeline.run import run_any
     from compress.plan import make_plan
     from compress.progress import Progress
+    from compress.report.say import listed
     from compress.report.terminal import plain, show
     from compress.run import REPORTS, RUNS, budget_of, with_precisions
 
@@ -57,7 +62,9 @@ def run(
         for asked in loaded.of_networks:
             each = with_precisions(asked, machine(), out, tuple(allowed))
             plan = make_plan(each, machine(), each.measure.threads or usable_threads(), allowed)
-            for stage in plan.stages:
+            for fault in plan.faults:
+                typer.echo(f"fails  {fault}")
+            for stage in plan.without(plan.impossible_rows).stages:
                 mark = "done" if store.is_done(stage) else "to do"
                 typer.echo(f"{mark:>5}  {stage.title}  [{stage.folder_name}]")
         if loaded.stages:
@@ -68,14 +75,14 @@ def run(
         return Progress(console, out / RUNS / name / "run.log")
 
     try:
-        results = run_any(loaded, out, progress_of, command, allowed)
+        results, failed = run_any(loaded, out, progress_of, command, allowed)
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
         raise typer.Exit(130) from None
 
     budget = budget_of(loaded.asked)
     console.print()
-    show(results, budget, console)
+    show(results, budget, console, failed)
     if budget:
         choice = choose_row(results, budget)
         if choice.picked:
@@ -83,3 +90,6 @@ def run(
         else:
             typer.echo(plain(" ".join(["Nothing meets the budget.", *choice.hints()])))
     typer.echo(f"Report: {out / REPORTS / loaded.asked.name / 'report.html'} (and report.md)")
+    if failed:
+        names = listed([plain(failure.candidate) for failure in failed])
+        raise SomeFailed(f"Failed: {names}. The table and the report say why.")

@@ -33,6 +33,7 @@ from compress.report.write import write_report
 from compress.results import (
     Accuracy,
     ArtifactFacts,
+    Failure,
     Latency,
     PipelineFacts,
     Result,
@@ -85,7 +86,7 @@ def run_any(
     progress_of: Callable[[str], Progress],
     command: str,
     allowed: Sequence[str] = (),
-) -> list[Result]:
+) -> tuple[list[Result], list[Failure]]:
     """Runs a recipe of either kind; as `run_recipe` and `run_pipeline`."""
     if isinstance(loaded.asked, Recipe):
         progress = progress_of(loaded.asked.name)
@@ -100,7 +101,7 @@ def run_pipeline(
     progress_of: Callable[[str], Progress],
     command: str,
     allowed: Sequence[str] = (),
-) -> list[Result]:
+) -> tuple[list[Result], list[Failure]]:
     """Does everything a pipeline's recipe asks for that was not done before; writes the reports.
 
     Args:
@@ -108,16 +109,19 @@ def run_pipeline(
         progress_of: makes the progress display of a recipe's name.
 
     Returns:
-        One result a pipeline, the teachers' first.
+        One result a pipeline, the teachers' first, and the stages' candidates that failed.
 
     Raises:
         UserError: as `run_recipe`.
     """
-    for each in recipes.values():
-        run_recipe(each, out, progress_of(each.name), command, allowed)
+    failed = {
+        stage: run_recipe(each, out, progress_of(each.name), command, allowed)[1]
+        for stage, each in recipes.items()
+    }
     progress = progress_of(recipe.name)
     with alone(out, progress):
-        return _Run(recipe, recipes, out, progress, command, tuple(allowed)).results()
+        run = _Run(recipe, recipes, out, progress, command, tuple(allowed), failed)
+        return run.results(), [failure for found in failed.values() for failure in found]
 
 
 class _Run:
@@ -131,6 +135,7 @@ class _Run:
         progress: Progress,
         command: str,
         allowed: tuple[str, ...],
+        failed: Mapping[str, Sequence[Failure]],
     ) -> None:
         self.recipe, self.out = recipe, out
         self.progress, self.command = progress, command
@@ -147,7 +152,9 @@ class _Run:
             for name, each in recipes.items()
         }
         self.plans = {
-            name: make_plan(each, self.machine, each.measure.threads or usable_threads(), allowed)
+            name: make_plan(
+                each, self.machine, each.measure.threads or usable_threads(), allowed
+            ).without({failure.candidate for failure in failed[name]})
             for name, each in decided.items()
         }
         # Of further photographs, as of all pictures, contents count and not their place.

@@ -9,6 +9,7 @@ from compress.choose import Choice, choose
 from compress.measure.threads import SPINNING
 from compress.pareto import front_rows
 from compress.report import units
+from compress.report.failures import failure_table
 from compress.report.layers import layer_table
 from compress.report.pipeline import pipeline_tables
 from compress.report.remarks import notes, whose
@@ -18,7 +19,7 @@ from compress.report.say import listed, name
 from compress.report.steps import StepDetail, step_details
 from compress.report.table import Column, columns, more_columns
 from compress.report.text_table import TextTable
-from compress.results import Machine, Result, SinglePictureClasses, Slice, Training
+from compress.results import Failure, Machine, Result, SinglePictureClasses, Slice, Training
 from compress.runtimes import package_of
 
 # What decides which kernels a runtime can use, on x86 and on ARM.
@@ -93,6 +94,7 @@ class Content:
     asked: str
     choice: Choice | None
     table: Table
+    failed: TextTable | None
     definitions: list[tuple[str, str]]  # a term and its meaning
     more: Table
     saliency: SaliencyPart | None
@@ -105,7 +107,11 @@ class Content:
 
 
 def content(
-    rows: Sequence[Result], budget: Budget | None, title: str, damaged: Iterable[str] = ()
+    rows: Sequence[Result],
+    budget: Budget | None,
+    title: str,
+    damaged: Iterable[str] = (),
+    failed: Sequence[Failure] = (),
 ) -> Content:
     """Arranges comparable rows, fastest first."""
     rows = sorted(rows, key=lambda row: row.latency_s)
@@ -117,6 +123,7 @@ def content(
         asked=f"{budget}." if budget else "No budget was given: the front shows what can be had.",
         choice=choose(rows, budget) if budget else None,
         table=_table(rows, columns(rows)),
+        failed=failure_table(failed) if failed else None,
         definitions=[*DEFINITIONS, *legend(rows)],
         more=_table(rows, more_columns(rows)),
         saliency=saliency_part(rows),

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from compress.errors import UserError
-from compress.results import Result, Speedup
+from compress.results import Failure, Result, Speedup
 from compress.results_file import RESULTS_FILE, read
 
 
@@ -18,11 +18,12 @@ def join(paths: Iterable[Path]) -> list[Result]:
     return load(paths)[0]
 
 
-def load(paths: Iterable[Path]) -> tuple[list[Result], list[str]]:
-    """`join`, and the lines that could not be read."""
+def load(paths: Iterable[Path]) -> tuple[list[Result], list[Failure], list[str]]:
+    """`join`, the candidates that failed, and the lines that could not be read."""
     found = [read(folder) for path in paths for folder in result_folders(path)]
     rows = merge(row for results in found for row in results.rows)
-    return rows, [line for results in found for line in results.damaged]
+    failed = [failure for results in found for failure in results.failed]
+    return rows, failed, [line for results in found for line in results.damaged]
 
 
 def result_folders(path: Path) -> list[Path]:

@@ -25,6 +25,7 @@ def markdown(report: Content) -> str:
         "points is in [report.html](report.html), the numbers are in [pareto.csv](pareto.csv).",
         "## Measurements",
         _table(report.table),
+        *(_text_table(report.failed) if report.failed else []),
         _bullets(f"**{term}**: {meaning}" for term, meaning in report.definitions),
         "## More measurements",
         _table(report.more),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from compress.input_spec import RIGHT
-from compress.results import Result
+from compress.results import Failure, Result
 
 NO_TEACHER, FROM_SCRATCH, CONTROL, DROPPED = "no teacher", "from scratch", "control", "dropped"
 
@@ -16,7 +16,7 @@ MEANINGS = {
 }
 
 
-def role(row: Result) -> str:
+def role(row: Result | Failure) -> str:
     """The role in words; empty for a plain candidate.
 
     A control's name ends with its kind in brackets.

@@ -11,11 +11,13 @@ from rich.text import Text
 
 from compress.budget import Budget
 from compress.pareto import deployed, front_rows
+from compress.report.failures import failure_line
 from compress.report.remarks import notes, whose
-from compress.report.roles import beside_name, legend
+from compress.report.roles import beside_name, legend, role
 from compress.report.table import MARK, columns
 from compress.report.text import plain as plain
-from compress.results import Result
+from compress.report.units import NONE
+from compress.results import Failure, Result
 
 LEGEND = (
     f"{MARK} on the Pareto front: no other deployed row is both faster and more accurate.\n"
@@ -25,9 +27,12 @@ LEGEND = (
 
 
 def results_table(
-    rows: Sequence[Result], budget: Budget | None = None, width: int = 100
+    rows: Sequence[Result],
+    budget: Budget | None = None,
+    width: int = 100,
+    failed: Sequence[Failure] = (),
 ) -> RenderableType:
-    """All rows, fastest first, the budget and every note below.
+    """All rows, fastest first, those that failed, the budget and every note below.
 
     A row takes two lines: the numbers, and below them what limits them.
     """
@@ -46,6 +51,10 @@ def results_table(
         mark, style = (MARK, "bold") if row in front else ("", "")
         cells = [_two_lines(*column.cell(row).split(" ", 1)) for column in shown]
         table.add_row(Text(mark, style), _name(row, style), *cells)
+    for failure in failed:
+        own = role(failure)
+        below_name = ["failed", *([own] if own and own not in failure.candidate else [])]
+        table.add_row("", _lines(failure.candidate, below_name), *[NONE for _ in shown])
     words = [f"{word}: {meaning}" for word, meaning in legend(rows)]
     below = [Text("\n".join([LEGEND, *words]), style="dim")]
     if budget:
@@ -55,6 +64,7 @@ def results_table(
         Text(plain(f"{whose(group, rows, runtimes=not one_runtime)}: {remark}"))
         for group, remark in notes(rows)
     ]
+    below += [Text(failure_line(failure)) for failure in failed]
     return Group(table, *below)
 
 
@@ -65,14 +75,20 @@ def _two_lines(value: str, rest: str = "") -> Text:
 
 
 def _name(row: Result, style: str) -> Text:
-    below = ", ".join([row.artifact.runtime, *beside_name(row)])
-    lines = wrap(plain(row.candidate), 34) or ["?"]
-    return Text("\n".join(lines), style).append(f"\n{below}", style="dim not bold")
+    return _lines(row.candidate, [row.artifact.runtime, *beside_name(row)], style)
+
+
+def _lines(candidate: str, below: Sequence[str], style: str = "") -> Text:
+    lines = wrap(plain(candidate), 34) or ["?"]
+    return Text("\n".join(lines), style).append(f"\n{', '.join(below)}", style="dim not bold")
 
 
 def show(
-    rows: Sequence[Result], budget: Budget | None = None, console: Console | None = None
+    rows: Sequence[Result],
+    budget: Budget | None = None,
+    console: Console | None = None,
+    failed: Sequence[Failure] = (),
 ) -> None:
     """Prints the table; 100 columns wide where there is no terminal, as in a log."""
     console = console or Console(width=None if sys.stdout.isatty() else 100)
-    console.print(results_table(rows, budget, console.width))
+    console.print(results_table(rows, budget, console.width, failed))

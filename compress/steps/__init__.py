@@ -6,7 +6,7 @@
 - `apply(inputs, settings, context) -> Candidate`
 and where it has something to say on them
 - `controls(settings)`: the settings of control rows, by their suffix
-- `check(settings, before, build)`: refuses what can be refused from the networks alone
+- `check(settings, before, build, image_size)`: refuses what can be refused from the networks alone
 - `on_file(settings)`: whether it can start from an ONNX teacher, whose network has no code
 - `LAST`: nothing can follow it, and why
 - `MEASURES`: it decides by times on this machine, against the teacher's deployed file

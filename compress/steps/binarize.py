@@ -75,13 +75,14 @@ def controls(settings: Settings) -> dict[str, Settings]:
 
 def check(
     settings: Settings,
-    before: "Callable[[], nn.Module] | None",
+    before: "Callable[[], nn.Module | None]",
     build: "Callable[[str, dict[str, Any]], nn.Module]",
+    image_size: int,
 ) -> None:
     """Refuses, before anything runs, what no kernel can do.
 
     Args:
-        before: makes the network that the step starts from; None where a step before changes it.
+        before: makes the network that the step starts from; None where it is not known yet.
         build: makes a student of a builder's name and settings.
 
     Raises:
@@ -92,8 +93,8 @@ def check(
 
     if settings.student is not None:
         faults = list(binary_faults(build(settings.student, settings.student_settings)))
-    elif before is not None:
-        faults = _obstacles(before(), settings)
+    elif (network := before()) is not None:
+        faults = _obstacles(network, settings)
     else:
         return
     if faults:

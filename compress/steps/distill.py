@@ -38,8 +38,9 @@ def controls(settings: Settings) -> dict[str, Settings]:
 
 def check(
     settings: Settings,
-    before: "Callable[[], nn.Module] | None",
+    before: "Callable[[], nn.Module | None]",
     build: "Callable[[str, dict[str, Any]], nn.Module]",
+    image_size: int,
 ) -> None:
     """Refuses a student that cannot be built, or that only `binarize` can deploy.
 

@@ -3,16 +3,16 @@
 The widths are allocated by measured time, by multiply-accumulates, or by one ratio.
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from compress.training.settings import Precision, RecipeModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from compress.candidate import Candidate
     from compress.context import Context, StepInputs
@@ -43,6 +43,35 @@ class Settings(RecipeModel):
     def _one_target(self) -> "Settings":
         self.the_one_of("ratio", "macs", "speedup")
         return self
+
+
+def check(
+    settings: Settings,
+    before: "Callable[[], nn.Module | None]",
+    build: "Callable[[str, dict[str, Any]], nn.Module]",
+    image_size: int,
+) -> None:
+    """Refuses a network that cannot be pruned, before it is trained.
+
+    Args:
+        before: makes the network that the step starts from; None where it is not known yet.
+        image_size: of its input.
+
+    Raises:
+        UserError: what stands in the way.
+    """
+    from compress.errors import UserError
+    from compress.input_spec import InputSpec
+    from compress.pruning import Prunable
+
+    network = before()
+    if network is None:
+        return
+    unscaled = InputSpec(height=image_size, width=image_size, mean=(0, 0, 0), std=(1, 1, 1))
+    try:
+        Prunable(network, unscaled, settings.ignore)
+    except UserError as error:
+        raise UserError(f"prune: {error}") from error
 
 
 def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":

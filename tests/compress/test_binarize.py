@@ -49,7 +49,7 @@ def binary_recipe(data: Path, **candidates: Any) -> dict[str, Any]:
 
 
 def run(recipe: Recipe, out: Path) -> dict[tuple[str, str], Result]:
-    rows = run_recipe(recipe, out, Progress(Console(quiet=True)), "compress run")
+    rows, _ = run_recipe(recipe, out, Progress(Console(quiet=True)), "compress run")
     return {(row.candidate, row.artifact.runtime): row for row in rows}
 
 

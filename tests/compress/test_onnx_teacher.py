@@ -181,7 +181,7 @@ def test_from_a_file_to_a_report(
     monkeypatch.setattr("compress.int8.ROUNDS", 5)
     given = plainly(network(), tmp_path / "given.onnx")
     loaded = load_recipe(write_recipe(recipe(shapes, given)))
-    results = run_recipe(loaded, tmp_path, Progress(Console(quiet=True)), "compress run")
+    results, _ = run_recipe(loaded, tmp_path, Progress(Console(quiet=True)), "compress run")
 
     rows = {row.candidate: row for row in results}
     assert set(rows) == {"teacher", "shufflenet_v2_x0_5", "int8"}

@@ -60,7 +60,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, dots: Path) -> tuple[Path
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("compress.int8.PROCESSES", 1)
         patch.setattr("compress.int8.ROUNDS", 5)
-        results = run_recipe(load_recipe(path), out, Progress(Console(quiet=True)), "compress run")
+        results, _ = run_recipe(
+            load_recipe(path), out, Progress(Console(quiet=True)), "compress run"
+        )
     return out, results
 
 

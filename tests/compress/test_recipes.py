@@ -91,7 +91,7 @@ def test_recipe(path: Path, out: Path) -> None:
     written = out / path.name
     written.write_text(yaml.safe_dump(recipe, sort_keys=False))
     loaded = load_recipe(written)
-    results = run_recipe(loaded, out, Progress(Console(quiet=True)), f"compress run {path.name}")
+    results, _ = run_recipe(loaded, out, Progress(Console(quiet=True)), f"compress run {path.name}")
 
     assert set(loaded.candidates) <= {row.candidate for row in results}
     report = (out / "reports" / loaded.name / "report.md").read_text("utf-8")
@@ -127,8 +127,10 @@ def check_steps(row: Result, out: Path) -> None:
         assert any(n.op_type == "QuantizeLinear" for n in onnx.load(file).graph.node) == bool(
             in_int8
         )
+    elif "binarize" in steps and row.artifact.path.endswith(".onnx"):
+        # What could not be proven on this machine is an exact float file, and says so.
+        assert row.dropped and row.dropped.startswith("Simulated, no speedup")
     elif "binarize" in steps:
-        assert row.dropped is None, row.dropped
         binary = [o for o in read_ir(file).get_ops() if o.get_type_name() == "BinaryConvolution"]
         assert len(binary) == len(row.steps[-1].decisions) > 0
     elif row.artifact.runtime == "onnxruntime":

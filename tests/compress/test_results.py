@@ -65,11 +65,11 @@ def test_rows_of_schema_2_lack_what_was_not_measured_then():
             del latency[field]
     del line["cold_start_s"], line["energy_j"]
     row = Result.model_validate_json(json.dumps(line))
-    assert row.schema_version == 3 and row == result()
+    assert row.schema_version == 4 and row == result()
     assert row.accuracy.answers == row.latency[0].percentiles == [] and row.energy_j is None
 
 
-@pytest.mark.parametrize("version", [0, 4, "2", None])
+@pytest.mark.parametrize("version", [0, 5, "2", None])
 def test_other_schemas_are_refused(version):
     line = json.loads(result().model_dump_json()) | {"schema_version": version}
     with pytest.raises(ValidationError, match="schema_version"):

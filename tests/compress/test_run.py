@@ -47,7 +47,9 @@ class Events(Progress):
 def run(path: Path, out: Path, **arguments: Any) -> tuple[list[Result], list[tuple[str, str]]]:
     events = Events()
     recipe = load_recipe(path, **arguments)
-    return run_recipe(recipe, out, events, "compress run tiny.yaml"), events.seen
+    results, failed = run_recipe(recipe, out, events, "compress run tiny.yaml")
+    assert failed == []
+    return results, events.seen
 
 
 @pytest.fixture(scope="module")

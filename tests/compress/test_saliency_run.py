@@ -50,7 +50,7 @@ def recipe(data: dict[str, Any], saliency: dict[str, Any]) -> dict[str, Any]:
 def run(tiny: dict[str, Any], out: Path) -> list[Result]:
     path = out / "tiny.yaml"
     path.write_text(yaml.safe_dump(tiny))
-    return run_recipe(load_recipe(path), out, Progress(Console(quiet=True)), "compress run")
+    return run_recipe(load_recipe(path), out, Progress(Console(quiet=True)), "compress run")[0]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,24 @@
+"""Candidates that failed: rows without numbers."""
+
+from collections.abc import Sequence
+
+from compress.report.roles import role
+from compress.report.text import plain
+from compress.report.text_table import TextTable
+from compress.results import Failure
+
+
+def failure_table(failed: Sequence[Failure]) -> TextTable:
+    """A line each; the words are somebody's."""
+    return TextTable(
+        title="Failed",
+        meaning="These could not be made or measured. The next run tries them again.",
+        headings=["candidate", "role", "reason"],
+        rows=[[x.candidate, role(x) or x.role, plain(x.reason)] for x in failed],
+        words=3,
+    )
+
+
+def failure_line(failure: Failure) -> str:
+    """For a terminal, which shows it as it is."""
+    return plain(f"Failed: {failure.candidate} of {failure.recipe}: {failure.reason}")

@@ -33,6 +33,7 @@ from compress.measure.latency import speedup
 from compress.measure.machine import machine
 from compress.measure.memory import FirstRun, first_run
 from compress.plan import Plan, make_plan
+from compress.profile.audit import BF16_FLAGS
 from compress.progress import Progress
 from compress.quantization import quantize_file, ranges_of
 from compress.recipe import load_recipe
@@ -79,6 +80,12 @@ def test_it_gives_what_onnxruntime_gives(files: list[Path]) -> None:
     assert difference(float32, "f32", 4) < 1e-4
     # Int8 sums are exact in both; what lies between the layers is rounded at other places.
     assert difference(int8, "f32", 4) < 0.1
+
+
+def test_bfloat16_gives_nearly_the_same(files: list[Path]) -> None:
+    float32, _ = files
+    if not set(BF16_FLAGS) & set(machine().cpu_flags):
+        pytest.skip(f"this CPU has no bfloat16 instructions ({', '.join(BF16_FLAGS)})")
     # A fresh network on noise: a trained one on pictures loses less.
     assert 1e-3 < difference(float32, "bf16", 4) < 0.3
 

@@ -149,7 +149,7 @@ def layers_of(runs: Sequence[Run], threads: int) -> list[Layer]:
     ]
 
 
-def network_files(name: str, folder: Path, has_vnni: bool) -> dict[str, Path]:
+def network_files(name: str, folder: Path) -> dict[str, Path]:
     """The network in every form, by row; weights and calibration pictures are random."""
     spec = InputSpec(
         height=SIZE,
@@ -160,7 +160,6 @@ def network_files(name: str, folder: Path, has_vnni: bool) -> dict[str, Path]:
     )
     rng = np.random.default_rng(0)
     pictures = rng.standard_normal((CALIBRATION, 3, SIZE, SIZE)).astype(np.float32)
-    reduce_range = not has_vnni
 
     def exported(binary: bool) -> Path:
         path = folder / f"{name}-{'signs' if binary else 'float32'}.onnx"
@@ -173,7 +172,7 @@ def network_files(name: str, folder: Path, has_vnni: bool) -> dict[str, Path]:
     model, ranges = onnx.load(real), ranges_of(real, pictures, "mse")
     for row, layers_only in (("int8, compress", False), ("int8, compress, layers only", True)):
         files[row] = folder / f"{name}-{row}.onnx"
-        int8 = quantize_model(model, ranges, (), reduce_range, layers_only)
+        int8 = quantize_model(model, ranges, layers_only=layers_only)
         onnx.save(int8, files[row])
     if installed("nncf"):
         files["int8, NNCF"] = folder / f"{name}-nncf.xml"
@@ -181,7 +180,7 @@ def network_files(name: str, folder: Path, has_vnni: bool) -> dict[str, Path]:
     files["binary, rest float32"] = folder / f"{name}-binary-float32.xml"
     write_ir(onnx.load(signs), files["binary, rest float32"], spec)
     files[BINARY_INT8] = folder / f"{name}-binary-int8.xml"
-    write_ir(int8_rest(signs, pictures, reduce_range), files[BINARY_INT8], spec)
+    write_ir(int8_rest(signs, pictures), files[BINARY_INT8], spec)
     return files
 
 
@@ -193,9 +192,9 @@ def with_nncf(path: Path, pictures: np.ndarray) -> ov.Model:
     return nncf.quantize(model, nncf.Dataset([picture[None] for picture in pictures]))
 
 
-def time_network(name: str, threads: int, processes: int, rounds: int, has_vnni: bool) -> Network:
+def time_network(name: str, threads: int, processes: int, rounds: int) -> Network:
     with tempfile.TemporaryDirectory() as folder:
-        files = network_files(name, Path(folder), has_vnni)
+        files = network_files(name, Path(folder))
         timed = time_in_processes(
             {row: Timed(path, RUNTIME) for row, path in files.items()},
             {1: rounds},
@@ -349,10 +348,8 @@ def main() -> None:
     given = parser.parse_args()
 
     runs = [quietest(seed, given.threads) for seed in range(given.processes)]
-    has_vnni = machine().has_vnni
     networks = [
-        time_network(name, given.threads, given.processes, given.rounds, has_vnni)
-        for name in NETWORKS
+        time_network(name, given.threads, given.processes, given.rounds) for name in NETWORKS
     ]
     print(write(runs, networks, given.threads, given.out / "benchmarks"))
 

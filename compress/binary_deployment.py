@@ -57,7 +57,7 @@ def deploy(
     for kind in RESTS if rest is None else (rest,):
         proto = onnx.load(simulated)
         if kind == "int8":
-            proto = int8_rest(simulated, pictures, not context.machine.has_vnni)
+            proto = int8_rest(simulated, pictures)
         files[kind] = folder / f".{kind}.xml"
         write_ir(proto, files[kind], candidate.spec)
         difference = difference_to_onnxruntime(

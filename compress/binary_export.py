@@ -277,8 +277,8 @@ def _last_line(error: Exception) -> str:
     return next((line for line in reversed(str(error).splitlines()) if line.strip()), repr(error))
 
 
-def int8_rest(simulated: Path, pictures: np.ndarray, reduce_range: bool) -> onnx.ModelProto:
-    """The network with its real layers in int8 and nothing else changed.
+def int8_rest(simulated: Path, pictures: np.ndarray) -> onnx.ModelProto:
+    """The network with its real layers in int8, right on every CPU, and nothing else changed.
 
     Args:
         simulated: ONNX file with signs as ±1.
@@ -286,7 +286,7 @@ def int8_rest(simulated: Path, pictures: np.ndarray, reduce_range: bool) -> onnx
     """
     proto = onnx.load(simulated)
     ranges = ranges_of(simulated, pictures, "mse")
-    return quantize_model(proto, ranges, _sign_layers(proto), reduce_range, layers_only=True)
+    return quantize_model(proto, ranges, _sign_layers(proto), layers_only=True)
 
 
 def write_ir(proto: onnx.ModelProto, path: Path, spec: InputSpec) -> None:

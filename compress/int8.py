@@ -74,7 +74,7 @@ def find_int8(
     context: Context,
     keep_float: Callable[[Sequence[str]], list[str]],
     max_drop: float,
-    reduce_range: bool,
+    portable: bool,
     notes: Sequence[str] = (),
 ) -> Found:
     """Writes the fastest int8 file that loses no more than `max_drop`, and says how it came.
@@ -82,6 +82,7 @@ def find_int8(
     Args:
         keep_float: of layers' names, those the user wants in float.
         max_drop: of right answers on the judge's pictures, against the float file.
+        portable: as of `quantize_model`.
     """
     layers = _layers(candidate, float_file)
     wanted = set(keep_float([layer.name for layer in layers.values()]))
@@ -91,7 +92,7 @@ def find_int8(
 
     def build(floats: Collection[str], name: str) -> Path:
         path = folder / f".{name}.onnx"
-        quantize_file(float_file, path, ranges, floats, reduce_range)
+        quantize_file(float_file, path, ranges, floats, portable)
         return path
 
     try:
@@ -136,16 +137,28 @@ def find_int8(
             f"quantize: with {ratios[best]:.2f} times its float parent's speed all that int8 gains "
             f"is size: {out.stat().st_size / float_file.stat().st_size:.0%} of the bytes."
         )
-    if not context.machine.has_vnni:
+    if portable:
         notes.append(
-            "quantize: this CPU has no VNNI: int8 was made with 7-bit weights, and its speed and "
-            "accuracy are those of this CPU only."
+            "quantize: 7-bit weights: right on CPUs without VNNI too; speed was measured on this "
+            "CPU only."
         )
     else:
-        notes.append("quantize: int8's speed and accuracy were measured on this CPU only.")
+        notes.append(f"quantize: {_not_portable(context.machine.has_vnni)}")
     return Found(
         StepReport(step="quantize", decisions=decisions, notes=notes),
         _why_dropped(ratios[best], drop, max_drop, len(integers), candidate.spec.word),
+    )
+
+
+def _not_portable(has_vnni: bool) -> str:
+    if has_vnni:
+        return (
+            "8-bit weights: speed and accuracy are those of this CPU only. On x86 CPUs without "
+            "VNNI 16-bit sums saturate and answers change: leave portable on for files that travel."
+        )
+    return (
+        "8-bit weights on a CPU without VNNI: this file's 16-bit sums saturate here, its answers "
+        "are not what its numbers say. Leave out portable: false."
     )
 
 

@@ -124,15 +124,20 @@ def least_squares_range(counts: np.ndarray, edges: np.ndarray) -> tuple[float, f
     return best
 
 
+def largest_weight(portable: bool) -> int:
+    """The integer that a channel's largest weight becomes."""
+    return 64 if portable else 127
+
+
 def quantize_file(
     path: Path,
     out: Path,
     ranges: Ranges,
     float_layers: Collection[str] = (),
-    reduce_range: bool = False,
+    portable: bool = True,
 ) -> None:
     """Writes the int8 form of an ONNX file; see `quantize_model`."""
-    quantized = quantize_model(onnx.load(path), ranges, float_layers, reduce_range)
+    quantized = quantize_model(onnx.load(path), ranges, float_layers, portable)
     with atomic(out) as temporary:
         onnx.save(quantized, temporary)
 
@@ -141,14 +146,15 @@ def quantize_model(
     model: onnx.ModelProto,
     ranges: Ranges,
     float_layers: Collection[str] = (),
-    reduce_range: bool = False,
+    portable: bool = True,
     layers_only: bool = False,
 ) -> onnx.ModelProto:
     """The int8 form of a float model, its metadata kept.
 
     Args:
         float_layers: names of nodes that stay in float.
-        reduce_range: 7 bits for weights: without VNNI, 8-bit products overflow 16-bit sums.
+        portable: 7 bits for weights. CPUs without VNNI add two products in 16 bits, where those of
+            8-bit weights overflow.
         layers_only: what layers give stays in float, and so does everything between them.
     """
     metadata = {entry.key: entry.value for entry in model.metadata_props}
@@ -161,7 +167,7 @@ def quantize_model(
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
-        reduce_range=reduce_range,
+        reduce_range=portable,
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
@@ -265,11 +271,14 @@ def _reached(
     return found
 
 
-def correct_biases(path: Path, out: Path, pictures: np.ndarray, bits: int = 8) -> None:
+def correct_biases(path: Path, out: Path, pictures: np.ndarray, largest: int) -> None:
     """Shifts each layer's bias by what rounding its weights adds on average.
 
     Bias correction (Nagel et al. 2019, arXiv:1906.04721): b - (W_q - W) E[x], with the layer's
     mean input measured on `pictures`. For convolutions; padding is left out of account.
+
+    Args:
+        largest: that a rounded weight can be; see `largest_weight`.
     """
     model = onnx.load(path)
     weights = {t.name: t for t in model.graph.initializer}
@@ -283,8 +292,7 @@ def correct_biases(path: Path, out: Path, pictures: np.ndarray, bits: int = 8) -
     means = _channel_means(model, sorted({n.input[0] for n in nodes}), pictures)
     for node in nodes:
         weight = numpy_helper.to_array(weights[node.input[1]])
-        limit = 2 ** (bits - 1) - 1
-        scale = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True) / limit
+        scale = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True) / largest
         rounded = np.round(weight / np.maximum(scale, 1e-30)) * scale
         shift = (rounded - weight).sum(axis=(2, 3))  # (out, in / groups)
         groups = next((a.i for a in node.attribute if a.name == "group"), 1)

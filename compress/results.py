@@ -54,7 +54,7 @@ class Machine(_Record):
 
     @property
     def has_vnni(self) -> bool:
-        """Whether the CPU multiplies int8 without overflowing 16-bit sums (x86), or is no x86."""
+        """Whether sums of 8-bit products never pass through 16 bits: VNNI, or no x86."""
         x86 = self.system.endswith(("x86_64", "AMD64"))
         return not x86 or bool({"avx512_vnni", "avx_vnni"} & set(self.cpu_flags))
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from compress.context import Context, StepInputs
     from compress.results import Training
 
-VERSION = 1
+VERSION = 2
 MEASURES = True
 RUNTIMES = ("openvino",)
 LAST = "its file is finished; put binarize last"

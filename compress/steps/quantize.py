@@ -4,9 +4,10 @@ Layers that are slower in int8 on this machine, or that cost more accuracy than 
 float; a file that is still not faster than the float one it was made of is dropped.
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal
+import warnings
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compress.layer_names import matching
 from compress.training.distillation_settings import Distillation, ViewSettings
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from compress.candidate import Candidate
     from compress.context import Context, StepInputs
 
-VERSION = 1
+VERSION = 2
 MEASURES = True
 JUDGES = True
 DEPLOYED = "int8.onnx"
@@ -36,8 +37,25 @@ class Settings(RecipeModel):
     max_accuracy_drop: Fraction = 0.01  # of right answers on the judged pictures, against float
     float_layers: list[str] = []  # stay in float; * and ? match
     bias_correction: bool = False
-    reduce_range: bool | None = None  # 7-bit weights; none: where the CPU has no VNNI
+    portable: bool = True  # 7-bit weights: right on CPUs without VNNI too; false: 8 bits
+    reduce_range: Annotated[bool | None, Field(exclude=True, deprecated=True)] = None  # portable
     train: Distillation | None = None  # quantization-aware training from the teacher; none: no
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_the_old_name(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "reduce_range" not in value:
+            return value
+        if "portable" in value:
+            raise ValueError("reduce_range is the old name of portable: give portable alone")
+        old = value["reduce_range"]
+        now = (
+            f"portable: {str(old).lower()}"
+            if isinstance(old, bool)
+            else "portable, true unless given"
+        )
+        warnings.warn(f"quantize.reduce_range is now {now}", FutureWarning, stacklevel=1)
+        return value | {"portable": old} if isinstance(old, bool) else value
 
     def view_settings(self) -> ViewSettings | None:
         """What training for int8 wants cached."""
@@ -56,12 +74,12 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
     from compress.export import export_onnx
     from compress.int8 import Judge, find_int8
     from compress.measure.right import judge
-    from compress.quantization import correct_biases, ranges_of
+    from compress.quantization import correct_biases, largest_weight, ranges_of
 
     candidate = Candidate.load(inputs.previous, context.allowed)
     lineage = "quantize int8"
     if settings.train is not None:
-        candidate = _trained(candidate, settings.train, inputs, context)
+        candidate = _trained(candidate, settings.train, settings.portable, inputs, context)
         lineage = f"quantize int8 (trained, {settings.train.loss.name})"
 
     float_file = inputs.folder / ".float.onnx"
@@ -76,12 +94,9 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
             context.progress.advance,
         )
         if settings.bias_correction:
-            correct_biases(float_file, float_file, calibration)
+            correct_biases(float_file, float_file, calibration, largest_weight(settings.portable))
         right = judge(inputs.data, chosen, candidate.spec, context.bounds)
         compared = Judge.of(float_file, judged, right, context.threads)
-        reduce_range = settings.reduce_range
-        if reduce_range is None:
-            reduce_range = not context.machine.has_vnni
         found = find_int8(
             candidate,
             float_file,
@@ -91,7 +106,7 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
             context,
             keep_float=lambda names: list(matching(settings.float_layers, names)),
             max_drop=settings.max_accuracy_drop,
-            reduce_range=reduce_range,
+            portable=settings.portable,
             notes=notes,
         )
     except ValueError as error:
@@ -124,7 +139,11 @@ def _pictures(
 
 
 def _trained(
-    candidate: "Candidate", settings: Distillation, inputs: "StepInputs", context: "Context"
+    candidate: "Candidate",
+    settings: Distillation,
+    portable: bool,
+    inputs: "StepInputs",
+    context: "Context",
 ) -> "Candidate":
     """Quantization-aware training: rounding is simulated forwards and ignored backwards.
 
@@ -141,7 +160,7 @@ def _trained(
 
     plain = copy.deepcopy(candidate.model)
     sample = inputs.data.paths(inputs.data.indices("train")[:SAMPLE])
-    simulated = simulate_int8(candidate.model, preprocess(sample, candidate.spec))
+    simulated = simulate_int8(candidate.model, preprocess(sample, candidate.spec), portable)
     training = distil(
         replace(candidate, model=simulated), settings, inputs, context, "quantization-aware"
     )

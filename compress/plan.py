@@ -195,14 +195,21 @@ def _impossible(recipe: Recipe, allowed: Sequence[str]) -> dict[str, str]:
         except UserError:  # a file, or a builder that wants the data's own classes
             return None
 
+    told: dict[str, str] = {}  # candidates of a grid often differ in nothing that is looked at
     found = {}
     for name, chain in recipe.candidates.items():
         kind, settings = chosen(chain[0])
-        check = getattr(steps.discover()[kind], "check", lambda *_: None)
-        try:
-            check(settings, before, make, recipe.teacher.image_size)
-        except UserError as error:
-            found[name] = str(error)
+        step = steps.discover()[kind]
+        looked_at = getattr(step, "CHECKED", None)
+        question = f"{kind} {settings.model_dump_json(include=looked_at)}"
+        if hasattr(step, "check") and question not in told:
+            try:
+                step.check(settings, before, make, recipe.teacher.image_size)
+                told[question] = ""
+            except UserError as error:
+                told[question] = str(error)
+        if reason := told.get(question):
+            found[name] = reason
     return found
 
 

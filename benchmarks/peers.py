@@ -428,9 +428,10 @@ def main() -> None:
     threads = recipe.measure.threads or usable_threads()
     console = Console() if sys.stdout.isatty() else Console(width=100)
     progress = Progress(console, given.out / RUNS / recipe.name / "run.log")
-    run_recipe(recipe, given.out, progress, f"compress run {given.recipe}")
+    _, failed = run_recipe(recipe, given.out, progress, f"compress run {given.recipe}")
 
-    plan, store = make_plan(recipe, here, threads), Store(given.out / RUNS / STAGES)
+    plan = make_plan(recipe, here, threads).without({failure.candidate for failure in failed})
+    store = Store(given.out / RUNS / STAGES)
     cuda = torch.cuda.is_available() and recipe.device != "cpu"
     context = Context(
         seed=derive(recipe.seed, "run"),

@@ -67,7 +67,7 @@ class Plan:
     @property
     def faults(self) -> list[str]:
         """Why candidates are impossible, with key paths: it is the first step that tells."""
-        return [f"candidates.{name}.0.{reason}" for name, reason in self.impossible.items()]
+        return _faults(self.impossible)
 
     @property
     def impossible_rows(self) -> dict[str, str]:
@@ -109,6 +109,8 @@ def make_plan(
         raise UserError(OPENVINO_MISSING)
 
     impossible = _impossible(recipe, allowed)
+    if len(impossible) == len(recipe.candidates):
+        raise UserError("\n".join(_faults(impossible)))
     seed = recipe.seed
     data_stage = data.plan(recipe.data, seed, allowed)
     fit = recipe.data.fit
@@ -175,10 +177,7 @@ def make_plan(
                 Entry(name, role, control_of, runtime, model, artifact, judged, inside, looked)
             )
     timing = partial(latency.plan, recipe.measure, machine, threads)
-    plan = Plan(recipe, data_stage, entries, timing(entries).key, timing, impossible)
-    if len(impossible) == len(recipe.candidates):
-        raise UserError("\n".join(plan.faults))
-    return plan
+    return Plan(recipe, data_stage, entries, timing(entries).key, timing, impossible)
 
 
 def _impossible(recipe: Recipe, allowed: Sequence[str]) -> dict[str, str]:
@@ -196,15 +195,26 @@ def _impossible(recipe: Recipe, allowed: Sequence[str]) -> dict[str, str]:
         except UserError:  # a file, or a builder that wants the data's own classes
             return None
 
+    told: dict[str, str] = {}  # candidates of a grid often differ in nothing that is looked at
     found = {}
     for name, chain in recipe.candidates.items():
         kind, settings = chosen(chain[0])
-        check = getattr(steps.discover()[kind], "check", lambda *_: None)
-        try:
-            check(settings, before, make, recipe.teacher.image_size)
-        except UserError as error:
-            found[name] = str(error)
+        step = steps.discover()[kind]
+        looked_at = getattr(step, "CHECKED", None)
+        question = f"{kind} {settings.model_dump_json(include=looked_at)}"
+        if hasattr(step, "check") and question not in told:
+            try:
+                step.check(settings, before, make, recipe.teacher.image_size)
+                told[question] = ""
+            except UserError as error:
+                told[question] = str(error)
+        if reason := told.get(question):
+            found[name] = reason
     return found
+
+
+def _faults(impossible: dict[str, str]) -> list[str]:
+    return [f"candidates.{name}.0.{reason}" for name, reason in impossible.items()]
 
 
 def _with_controls(

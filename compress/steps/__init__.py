@@ -7,6 +7,7 @@
 and where it has something to say on them
 - `controls(settings)`: the settings of control rows, by their suffix
 - `check(settings, before, build, image_size)`: refuses what can be refused from the networks alone
+- `CHECKED: set[str]`: the settings that its check looks at, where not all of them matter
 - `on_file(settings)`: whether it can start from an ONNX teacher, whose network has no code
 - `LAST`: nothing can follow it, and why
 - `MEASURES`: it decides by times on this machine, against the teacher's deployed file

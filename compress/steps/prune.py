@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MEASURES = True
+CHECKED = {"ignore"}
 PROCESSES, ROUNDS = 3, 15  # for each measurement of a whole network
 BATCH = 8  # pictures that importance is computed on at once
 

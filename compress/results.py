@@ -32,6 +32,20 @@ class Interval(_Record):
     confidence: float = 0.95
 
 
+# By flag, the best first.
+INSTRUCTION_SETS = {
+    "amx_int8": "AMX",
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+    "avx": "AVX",
+    "i8mm": "Arm I8MM",
+    "asimddp": "Arm dot product",
+    "asimd": "Arm NEON",
+}
+
+
 class Machine(_Record):
     """Where it was measured. Results of different machines never share a table."""
 
@@ -48,6 +62,12 @@ class Machine(_Record):
         """Whether the CPU multiplies int8 without overflowing 16-bit sums (x86), or is no x86."""
         x86 = self.system.endswith(("x86_64", "AMD64"))
         return not x86 or bool({"avx512_vnni", "avx_vnni"} & set(self.cpu_flags))
+
+    @property
+    def instruction_set(self) -> str:
+        """The CPU's instructions that decide what int8 layers answer; else the system's name."""
+        found = (name for flag, name in INSTRUCTION_SETS.items() if flag in self.cpu_flags)
+        return next(found, self.system)
 
     def comparable(self) -> tuple[object, ...]:
         """What must agree for two latencies to be compared."""

@@ -19,6 +19,7 @@ class TorchSession:
     """A candidate's safetensors file, float32, channels_last, no compilation."""
 
     batch_size: int | None = None
+    reference: str | None = None
 
     def __init__(
         self, path: Path, threads: int, allowed: tuple[str, ...], runtime: str = "torch"

@@ -8,8 +8,9 @@ from compress.artifact import files_of
 from compress.errors import UserError
 from compress.measure.latency import speedup
 from compress.measure.processes import Timed, time_in_processes
+from compress.reference_answers import difference_here
 from compress.results import Interval, Latency
-from compress.runtimes import Deployed, runtime_for
+from compress.runtimes import Deployed, open_session, runtime_for
 
 LARGE_BATCH_ROUNDS = 5  # a process's samples at batches above 1, each of which holds many pictures
 
@@ -22,6 +23,7 @@ class Timing:
     runtime: str
     latency: Latency
     speedup: Interval | None  # against the first file in the same runtime; None for it itself
+    differs: str | None  # how it answers otherwise here than where it was judged
 
 
 def bench(
@@ -56,6 +58,10 @@ def bench(
             models[name] = Timed(file, runtime)
     by_batch = {batch: rounds if batch == 1 else LARGE_BATCH_ROUNDS for batch in batches}
     timed = time_in_processes(models, by_batch, threads, processes, progress=progress)
+    differs = {
+        name: difference_here(open_session(model.path, model.runtime, threads), model.runtime)
+        for name, model in models.items()
+    }
     first: dict[str, str] = {}
     for name, model in models.items():
         first.setdefault(model.runtime, name)
@@ -65,6 +71,7 @@ def bench(
             runtime=model.runtime,
             latency=timed[name][number],
             speedup=_against(first[model.runtime], name, model.runtime, timed, number),
+            differs=differs[name],
         )
         for number in range(len(batches))
         for name, model in models.items()

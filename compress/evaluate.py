@@ -18,6 +18,7 @@ from compress.measure.machine import usable_threads
 from compress.measure.points import USUAL, Bounds
 from compress.measure.right import coordinates
 from compress.placement import to_picture, upright_size
+from compress.reference_answers import difference_here
 from compress.results import Accuracy
 from compress.runtimes import open_session, runtime_for
 
@@ -29,6 +30,7 @@ class Evaluation:
     accuracy: Accuracy
     split: str  # "validation", "train", or "all" (also where the data has no split)
     skipped: tuple[str, ...]
+    differs: str | None  # how this machine answers otherwise than where the file was judged
 
 
 def evaluate_file(
@@ -57,13 +59,14 @@ def evaluate_file(
     places = PointColumns.of(spec.points, columns) if spec.points else None
     data = drop_unreadable(read_folder(data_path, points=places), lambda done, total: None)
     session = open_session(model, runtime_for(model), threads or usable_threads())
+    differs = difference_here(session, runtime_for(model))
     if places is not None:
         notes: list[str] = []
         data = drop_misplaced(data, notes.append)
         used, indices = chosen(data, split)
         outputs = run_on_pictures(session, data.paths(indices), spec)
         scored = score_points(outputs, data, indices, spec, bounds)
-        return Evaluation(scored, used, (*data.skipped, *notes))
+        return Evaluation(scored, used, (*data.skipped, *notes), differs)
     unknown = sorted(set(data.classes) - set(spec.classes))
     if unknown:
         raise UserError(
@@ -73,7 +76,7 @@ def evaluate_file(
     used, indices = chosen(data, split)
     labels = np.array([spec.classes.index(data.pictures[i].label or "") for i in indices])
     logits = run_on_pictures(session, data.paths(indices), spec)
-    return Evaluation(score(logits, labels), used, data.skipped)
+    return Evaluation(score(logits, labels), used, data.skipped, differs)
 
 
 def chosen(data: DataSet, split: str | None) -> tuple[str, np.ndarray]:

@@ -34,6 +34,18 @@ class Interval(_Record):
 
 
 BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # of CPUs that multiply bfloat16 themselves
+# By flag, the best first.
+INSTRUCTION_SETS = {
+    "amx_int8": "AMX",
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+    "avx": "AVX",
+    "i8mm": "Arm I8MM",
+    "asimddp": "Arm dot product",
+    "asimd": "Arm NEON",
+}
 
 
 class Machine(_Record):
@@ -57,6 +69,12 @@ class Machine(_Record):
         """Whether sums of 8-bit products never pass through 16 bits: VNNI, or no x86."""
         x86 = self.system.endswith(("x86_64", "AMD64"))
         return not x86 or bool({"avx512_vnni", "avx_vnni"} & set(self.cpu_flags))
+
+    @property
+    def instruction_set(self) -> str:
+        """The CPU's instructions that decide what int8 layers answer; else the system's name."""
+        found = (name for flag, name in INSTRUCTION_SETS.items() if flag in self.cpu_flags)
+        return next(found, self.system)
 
     def comparable(self) -> tuple[object, ...]:
         """What must agree for two latencies to be compared."""

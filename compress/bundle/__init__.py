@@ -13,8 +13,9 @@ from compress.artifact import files_of, sha256_of, spec_of
 from compress.bundle.card import card
 from compress.errors import UserError
 from compress.input_spec import InputSpec
+from compress.reference_answers import reference_of
 from compress.results import Result
-from compress.runtimes import package_of
+from compress.runtimes import open_session, package_of, runtime_for
 
 REQUIREMENTS = "{runtime}\nnumpy>=2.0\npillow>=10\n"
 
@@ -52,10 +53,15 @@ def write_bundle(row: Result, model: Path, why: str, folder: Path) -> None:
             raise UserError(f"{model} is not the file that was measured. {remedy(row, model)}")
         spec = spec_of(copy)
         package = package_of(row.artifact.runtime)
+        session = open_session(copy, runtime_for(copy), threads=1)
+        reference = reference_of(session, row.artifact.runtime)
         texts = {
+            **({"reference.json": _json(reference.model_dump())} if reference else {}),
             **({} if spec.points else {"classes.json": _json(spec.classes)}),
             "model.json": _json(_facts(row, spec, copy.name)),
-            "predict.py": _render("predict.py", package=package, points=spec.points),
+            "predict.py": _render(
+                "predict.py", package=package, points=spec.points, reference=reference
+            ),
             "requirements.txt": REQUIREMENTS.format(runtime=_pinned(row, package)),
             "README.md": _render("README.md", **card(row, spec, why)),
         }

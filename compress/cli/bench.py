@@ -52,6 +52,9 @@ def bench(
         rounds,
         lambda done, total: typer.echo(f"process {done} of {total}", err=True),
     )
+    said = (f"{x.file} in {x.runtime}: {x.differs}" for x in timings if x.differs is not None)
+    for line in dict.fromkeys(said):  # once, not for every batch
+        typer.echo(line, err=True)
     if as_json:
         rows = [
             asdict(x)

@@ -63,6 +63,8 @@ def evaluate(
     accuracy = evaluation.accuracy
     for skipped in evaluation.skipped:
         typer.echo(f"Left out: {skipped}", err=True)
+    if evaluation.differs is not None:
+        typer.echo(evaluation.differs, err=True)
     if as_json:
         typer.echo(accuracy.model_dump_json(indent=2))
         return

@@ -67,6 +67,7 @@ class _Clocked:
         self.session, self.seconds = session, 0.0
         self.picture_size = session.picture_size
         self.batch_size, self.spec = session.batch_size, session.spec
+        self.reference = session.reference
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
         started = time.perf_counter()

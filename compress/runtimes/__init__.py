@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 Deployed = Literal["onnxruntime", "openvino", "openvino-bf16"]
 Runtime = Literal[Deployed, "torch"]
 
+# Where a file keeps what it answered when it was judged, see compress/reference_answers.py.
+REFERENCE_KEY = "compress.reference"
+
 OPENVINO_MISSING = "The runtime openvino needs OpenVINO: pip install 'compress[openvino]'"
 
 
@@ -19,6 +22,7 @@ class Session(Protocol):
     picture_size: tuple[int, int]  # height, width
     batch_size: int | None  # None: any
     spec: str | None  # the InputSpec that the file carries, as JSON
+    reference: str | None  # its answers when it was judged, as JSON (compress/reference_answers.py)
 
     def run(self, pictures: "np.ndarray") -> "np.ndarray":
         """float32 (n, 3, height, width), normalised, to float32 logits (n, classes)."""

@@ -8,6 +8,7 @@ import onnxruntime
 from compress.errors import UserError
 from compress.input_spec import METADATA_KEY
 from compress.measure.threads import cpus, on_first_cpu
+from compress.runtimes import REFERENCE_KEY
 from compress.runtimes.denormals import denormals_as_zero
 
 
@@ -71,6 +72,7 @@ class OnnxSession:
         self.batch_size = batch if isinstance(batch, int) else None
         metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         self.spec = metadata.get(METADATA_KEY)
+        self.reference = metadata.get(REFERENCE_KEY)
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
         try:

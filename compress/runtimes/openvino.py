@@ -7,7 +7,8 @@ import numpy as np
 
 from compress.errors import UserError
 from compress.input_spec import METADATA_KEY
-from compress.ir import SPEC, ov, read_ir, read_model, reason
+from compress.ir import ov, read_ir, read_model, reason
+from compress.runtimes import REFERENCE_KEY
 from compress.runtimes.denormals import denormals_as_zero
 
 PRECISIONS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
@@ -47,7 +48,8 @@ class OpenVinoSession:
             raise UserError(f"{path} leaves its input's height and width free; export fixed ones.")
         self.picture_size = (height.get_length(), width.get_length())
         self.batch_size = None if batch.is_dynamic else batch.get_length()
-        self.spec = _spec(self.model)
+        self.spec = _noted(self.model, METADATA_KEY)
+        self.reference = _noted(self.model, REFERENCE_KEY)
         self._shape = [channels, height, width]
         self._precision = PRECISIONS[precision]
         self._core = ov.Core()
@@ -87,9 +89,9 @@ class OpenVinoSession:
         return self._requests[batch]
 
 
-def _spec(model: ov.Model) -> str | None:
+def _noted(model: ov.Model, key: str) -> str | None:
     # The second place is where OpenVINO keeps an ONNX file's metadata, also in an IR made of it.
-    for place in (SPEC, ["framework", METADATA_KEY]):
+    for place in (key.split("."), ["framework", key]):
         if model.has_rt_info(place):
             return str(model.get_rt_info(place).astype(str))
     return None

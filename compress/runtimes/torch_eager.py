@@ -20,6 +20,7 @@ class TorchSession:
     """A candidate's safetensors file, float32, no compilation; channels_last where it runs so."""
 
     batch_size: int | None = None
+    reference: str | None = None
 
     def __init__(
         self, path: Path, threads: int, allowed: tuple[str, ...], runtime: str = "torch"

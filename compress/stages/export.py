@@ -9,6 +9,7 @@ from compress.context import Context
 from compress.export import check_export, count_parameters, export_onnx
 from compress.input_spec import preprocess
 from compress.measure.macs import count_macs
+from compress.reference_answers import write_reference
 from compress.runtimes import Runtime
 from compress.stage import Stage
 
@@ -50,6 +51,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
             pictures = preprocess(data.paths(chosen), candidate.spec)
             difference = check_export(candidate, path, pictures)
             context.progress.note(f"exported file agrees with the network within {difference:.1e}")
+        write_reference(path, candidate.spec, context.machine)
         if path.suffix == ".onnx":
             macs, uncounted = count_macs(path)
             parameters = count_parameters(path)

@@ -37,6 +37,7 @@ from compress.profile.audit import BF16_FLAGS
 from compress.progress import Progress
 from compress.quantization import quantize_file, ranges_of
 from compress.recipe import load_recipe
+from compress.reference_answers import difference_here, reference_of
 from compress.report.charts import svg
 from compress.report.content import content
 from compress.report.front_chart import pareto_chart
@@ -458,11 +459,17 @@ def test_an_ir_that_a_step_made_is_exported_with_its_weights(
     save_ir(ov.Core().read_model(vgg), made, SPEC)
     stage = plan_of(finished[0] / "tiny.yaml").entries[0].artifact
     replace(candidate, deployed=made.name).save(tmp_path / "model", stage)
-    context: Any = type("Allowed", (), {"allowed": ()})
+    context: Any = type("Allowed", (), {"allowed": (), "machine": machine()})
     export.run(stage, {"model": tmp_path / "model"}, tmp_path / "export", context)
     artifact = Artifact.load(tmp_path / "export")
     assert artifact.path == (tmp_path / "export" / "model.xml").resolve()
-    assert artifact.sha256 == sha256_of(made) and artifact.size_bytes == size_of(made)
+    assert artifact.sha256 == sha256_of(artifact.path)
+    assert artifact.path.with_suffix(".bin").read_bytes() == made.with_suffix(".bin").read_bytes()
+    assert artifact.size_bytes == size_of(artifact.path)
+    session = OpenVinoSession(artifact.path, 1, "f32")
+    assert session.spec == SPEC.model_dump_json()
+    assert reference_of(session, "openvino") and reference_of(session, "onnxruntime") is None
+    assert difference_here(session, "openvino") is None
     assert (artifact.macs, artifact.uncounted_operations) == (None, [])
     assert artifact.parameters == sum(p.numel() for p in candidate.model.parameters())
     expected = OpenVinoSession(made, 1, "f32").run(pictures(2))

@@ -14,6 +14,7 @@ from compress.pipeline.recipe import load_any, load_pipeline_recipe
 from compress.results_file import read
 from teachers.whale_frames import frames
 
+pytestmark = pytest.mark.slow
 FRAMES = {"individuals": 4, "pictures": 40, "width": 160, "height": 107}
 CANONICAL = {"bonnet_tip": [0.8, 0.5], "blowhead": [0.26, 0.5]}
 

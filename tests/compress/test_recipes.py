@@ -17,6 +17,7 @@ from compress.recipe_file import read_recipe_file
 from compress.results import Result
 from compress.run import run_recipe
 
+pytestmark = pytest.mark.slow
 ALL = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
 PIPELINES = [path for path in ALL if WAYS in read_recipe_file(path).data]
 RECIPES = [path for path in ALL if path.parent.name == "recipes" and path not in PIPELINES]

@@ -19,7 +19,7 @@ from compress.plan import make_plan
 from compress.progress import Progress
 from compress.recipe import Recipe, load_recipe
 from compress.results import Result
-from compress.run import run_recipe
+from compress.run import run_recipe, with_precisions
 from compress.runtimes import open_session
 from compress.stage import Store
 from tests.conftest import tiny_recipe
@@ -83,7 +83,7 @@ Finished = tuple[Recipe, Path, dict[tuple[str, str], Result]]
 
 def candidate_of(name: str, finished: Finished) -> Candidate:
     recipe, out, _ = finished
-    plan = make_plan(recipe, machine(), 1)
+    plan = make_plan(with_precisions(recipe, machine(), out, ()), machine(), 1)
     entry = next(e for e in plan.entries if e.candidate == name)
     return Candidate.load(Store(out / "runs" / "stages").folder(entry.model), ())
 

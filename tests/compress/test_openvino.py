@@ -348,7 +348,7 @@ def test_records_of_before_still_load(ir: Path) -> None:
 
 
 def run(path: Path, out: Path) -> list[Result]:
-    return run_recipe(load_recipe(path), out, Progress(Console(quiet=True)), "compress run")
+    return run_recipe(load_recipe(path), out, Progress(Console(quiet=True)), "compress run")[0]
 
 
 @pytest.fixture(scope="module")

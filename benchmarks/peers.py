@@ -115,7 +115,7 @@ def with_torch_pruning(job: Job) -> None:
     )
     pruned = replace(teacher, training=training, lineage=(*teacher.lineage, "Torch-Pruning"))
     export_onnx(pruned, job.file)
-    pruned.save(job.inputs.folder, job.stage)
+    pruned.save(job.inputs.folder, job.stage.settings, {"teacher": job.inputs.teacher_folder})
     finish(job.inputs.folder)
 
 
@@ -278,6 +278,7 @@ def peer_row(name: str, plan: Plan, store: Store, context: Context) -> Row:
         teacher_folder=folders["teacher"],
         teacher_outputs=None,
         teacher_artifact=folders["teacher_artifact"],
+        decided=None,
         folder=peers.folder(stage),
         allowed=(),
     )

@@ -40,6 +40,7 @@ def run(
     out: str | Path = ".",
     assignments: Sequence[str] = (),
     allow_builders: Sequence[str] = (),
+    reuse_other_machine: bool = False,
 ) -> list[Result]:
     """Runs a recipe file; see `compress run --help`. One result per artifact, or per pipeline."""
     from rich.console import Console
@@ -55,11 +56,14 @@ def run(
     words += [] if data is None else ["--data", str(data)]
     words += [word for a in assignments for word in ("--set", a)]
     words += [word for a in allow_builders for word in ("--allow-builders", a)]
+    words += ["--reuse-other-machine"] if reuse_other_machine else []
 
     def progress_of(name: str) -> Progress:
         return Progress(Console(), Path(out) / RUNS / name / "run.log")
 
-    results, _ = run_any(loaded, Path(out), progress_of, shlex.join(words), allow_builders)
+    results, _ = run_any(
+        loaded, Path(out), progress_of, shlex.join(words), allow_builders, reuse_other_machine
+    )
     return results
 
 

@@ -1,4 +1,4 @@
-"""The file that a binary network is deployed as: built, proven, and the faster of two kept."""
+"""The file that a binary network is deployed as: the faster of two, built and proven."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,11 +34,7 @@ PROCESSES, ROUNDS = 3, 20
 
 
 def deploy(
-    candidate: Candidate,
-    pictures: np.ndarray,
-    rest: Rest | None,
-    folder: Path,
-    context: Context,
+    candidate: Candidate, pictures: np.ndarray, rest: Rest, folder: Path, context: Context
 ) -> Candidate:
     """Writes the deployed file into `folder` and says what was proven of it.
 
@@ -46,39 +42,73 @@ def deploy(
 
     Args:
         pictures: float32 (n, 3, height, width) of the training split, normalised.
-        rest: what the real layers are in; None tries both and keeps the faster.
+        rest: what the real layers are in.
     """
-    simulated = folder / SIMULATED
+    simulated, file = folder / SIMULATED, folder / DEPLOYED
     export_onnx(candidate, simulated)
     proof = prove(candidate, simulated, pictures[:PROVEN_ON], context.threads)
     if proof.failure is not None:
         return _simulated(candidate, proof.failure)
-    files, differences = {}, {}
-    for kind in RESTS if rest is None else (rest,):
-        proto = onnx.load(simulated)
-        if kind == "int8":
-            proto = int8_rest(simulated, pictures)
-        files[kind] = folder / f".{kind}.xml"
-        write_ir(proto, files[kind], candidate.spec)
-        difference = difference_to_onnxruntime(
-            proto, files[kind], pictures[:PROVEN_ON], context.threads
+    difference = _write(candidate, simulated, rest, file, pictures, context)
+    if difference > TURNED_SIGNS:
+        for part in (file, file.with_suffix(".bin")):
+            part.unlink()
+        return _simulated(
+            candidate, f"the file differs by {difference:.1%} from its graph in onnxruntime"
         )
-        if difference > TURNED_SIGNS:
-            return _simulated(
-                candidate, f"the file differs by {difference:.1%} from its graph in onnxruntime"
-            )
-        differences[kind] = difference
-    kept, said = _fastest(files, context)
-    for file in (files[kept], files[kept].with_suffix(".bin")):
-        file.replace((folder / DEPLOYED).with_suffix(file.suffix))
-    for left in [simulated, *folder.glob(".*.xml"), *folder.glob(".*.bin")]:
-        left.unlink()
+    simulated.unlink()
     report = StepReport(
         step="binarize",
         decisions=_decisions(candidate, context.threads),
-        notes=[*_proven(candidate, proof, kept, differences[kept]), *said],
+        notes=[*_proven(candidate, proof, rest, difference)],
     )
     return replace(candidate, steps=(*candidate.steps, report), deployed=DEPLOYED)
+
+
+def _write(
+    candidate: Candidate,
+    simulated: Path,
+    rest: Rest,
+    file: Path,
+    pictures: np.ndarray,
+    context: Context,
+) -> float:
+    """Writes the file with its real layers in `rest`; returns how far it is from its graph."""
+    proto = int8_rest(simulated, pictures) if rest == "int8" else onnx.load(simulated)
+    write_ir(proto, file, candidate.spec)
+    return difference_to_onnxruntime(proto, file, pictures[:PROVEN_ON], context.threads)
+
+
+def faster_rest(
+    candidate: Candidate, pictures: np.ndarray, folder: Path, context: Context
+) -> tuple[Rest, list[str]]:
+    """Return what the real layers are faster in on this machine, and that in a sentence.
+
+    Where no binary file can be made here, which `deploy` says, it is float32.
+    """
+    simulated = folder / f".{SIMULATED}"
+    files: dict[Rest, Path] = {rest: folder / f".{rest}.xml" for rest in RESTS}
+    export_onnx(candidate, simulated)
+    try:
+        if prove(candidate, simulated, pictures[:PROVEN_ON], context.threads).failure is not None:
+            return "float32", []
+        for rest, file in files.items():
+            _write(candidate, simulated, rest, file, pictures, context)
+        timed = time_in_processes(
+            {rest: Timed(path, "openvino") for rest, path in files.items()},
+            {1: ROUNDS},
+            context.threads,
+            PROCESSES,
+        )
+    finally:
+        for left in [simulated, *folder.glob(".*.xml"), *folder.glob(".*.bin")]:
+            left.unlink(missing_ok=True)
+    found = speedup("float32", "openvino", timed["float32"][0], timed["int8"][0]).ratio
+    kept: Rest = "int8" if found.value > 1 else "float32"
+    return kept, [
+        f"binarize: with its real layers in int8 the file is {found.value:.2f} times as fast as "
+        f"with them in float32 ({found.low:.2f} to {found.high:.2f}), so they are in {kept}."
+    ]
 
 
 def _simulated(candidate: Candidate, failure: str) -> Candidate:
@@ -89,25 +119,6 @@ def _simulated(candidate: Candidate, failure: str) -> Candidate:
     report = StepReport(step="binarize", notes=[f"binarize: {reason}"])
     steps = (*candidate.steps, report)
     return replace(candidate, steps=steps, deployed=SIMULATED, dropped=reason)
-
-
-def _fastest(files: dict[Rest, Path], context: Context) -> tuple[Rest, list[str]]:
-    """The kind of file to keep, and why in a sentence where there is a choice."""
-    if len(files) == 1:
-        return next(iter(files)), []
-    timed = time_in_processes(
-        {kind: Timed(path, "openvino") for kind, path in files.items()},
-        {1: ROUNDS},
-        context.threads,
-        PROCESSES,
-    )
-    found = speedup("float32", "openvino", timed["float32"][0], timed["int8"][0]).ratio
-    note = (
-        f"binarize: with its real layers in int8 the file is {found.value:.2f} times as fast as "
-        f"with them in float32 ({found.low:.2f} to {found.high:.2f}), so they are in "
-    )
-    kept: Rest = "int8" if found.value > 1 else "float32"
-    return kept, [f"{note}{kept}."]
 
 
 def _proven(candidate: Candidate, proof: Proof, rest: Rest, difference: float) -> Sequence[str]:

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from compress.errors import UserError
 from compress.input_spec import InputSpec
 from compress.results import StepReport, Training
 from compress.seeding import torch_seed
-from compress.stage import Stage
 from compress.structure import Replaced, restructure
 
 FILE = "model.safetensors"
@@ -58,14 +57,22 @@ class Candidate:
     def with_training(self, training: Training) -> "Candidate":
         return replace(self, training=training)
 
-    def after(self, lineage: str, report: StepReport, **changes: Any) -> "Candidate":
-        """This candidate with one more step behind it."""
-        return replace(
-            self, lineage=(*self.lineage, lineage), steps=(*self.steps, report), **changes
-        )
+    def after(self, lineage: str, report: StepReport | None = None, **changes: Any) -> "Candidate":
+        """This candidate with one more step behind it.
 
-    def save(self, folder: Path, made_by: Stage) -> None:
-        """Writes `model.safetensors`; its metadata say how to build it and what made it."""
+        Args:
+            report: none where the step's decision has all there is to say.
+        """
+        steps = self.steps if report is None else (*self.steps, report)
+        return replace(self, lineage=(*self.lineage, lineage), steps=steps, **changes)
+
+    def save(self, folder: Path, made_by: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
+        """Writes `model.safetensors`; its metadata say how to build it and what made it.
+
+        Args:
+            made_by: settings of the stage that made it.
+            inputs: that stage's folders of inputs.
+        """
         metadata = {
             "builder": self.builder,
             "settings": self.settings,
@@ -77,8 +84,8 @@ class Candidate:
             "dropped": self.dropped,
             "deployed": self.deployed,
             "made_by": {
-                "settings": made_by.settings,
-                "inputs": {role: stage.folder_name for role, stage in made_by.inputs.items()},
+                "settings": made_by,
+                "inputs": {role: path.name for role, path in inputs.items()},
             },
         }
         save_tensors(folder / FILE, self.model.state_dict(), metadata)

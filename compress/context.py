@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compress.data.pictures import DataSet
 from compress.measure.points import USUAL, Bounds
@@ -66,7 +66,8 @@ class StepInputs:
     previous: Path  # the candidate the step starts from
     teacher_folder: Path
     teacher_outputs: Path | None
-    teacher_artifact: Path | None  # for steps that measure
+    teacher_artifact: Path | None  # for what is decided by measuring
+    decided: dict[str, Any] | None  # by the step's own `decide`
     folder: Path
     allowed: tuple[str, ...]
 
@@ -78,8 +79,8 @@ class StepInputs:
 
     @cached_property
     def teacher_file(self) -> Path:
-        """The teacher as deployed in onnxruntime, for steps that measure."""
+        """The teacher as deployed in onnxruntime, for what is decided by measuring."""
         from compress.artifact import Artifact
 
-        assert self.teacher_artifact is not None, "only given to steps with MEASURES"
+        assert self.teacher_artifact is not None, "only given to `decide`"
         return Artifact.load(self.teacher_artifact).path

@@ -1,4 +1,4 @@
-"""Finds which layers int8 pays for: measured on this machine, judged on pictures."""
+"""Finds which layers int8 pays for, and makes the file: measured here, judged on pictures."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -58,6 +58,30 @@ def _outputs(path: Path, pictures: np.ndarray, threads: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class MadeOf:
+    """The float network and file that an int8 file is made of, and what it may lose.
+
+    Args:
+        keep_float: of layers' names, those the user wants in float.
+        max_drop: of right answers on the judge's pictures, against the float file.
+        portable: as of `quantize_model`.
+    """
+
+    candidate: Candidate
+    file: Path
+    ranges: Ranges
+    judge: Judge
+    keep_float: Callable[[Sequence[str]], list[str]]
+    max_drop: float
+    portable: bool
+
+    def write(self, out: Path, floats: Collection[str]) -> Path:
+        """Write the int8 file with these nodes left in float."""
+        quantize_file(self.file, out, self.ranges, floats, self.portable)
+        return out
+
+
+@dataclass(frozen=True)
 class Found:
     """What came of it: the report, and why the file should not be used, if so."""
 
@@ -65,89 +89,86 @@ class Found:
     dropped: str | None
 
 
-def find_int8(
-    candidate: Candidate,
-    float_file: Path,
-    ranges: Ranges,
-    judge: Judge,
-    out: Path,
-    context: Context,
-    keep_float: Callable[[Sequence[str]], list[str]],
-    max_drop: float,
-    portable: bool,
-    notes: Sequence[str] = (),
-) -> Found:
-    """Writes the fastest int8 file that loses no more than `max_drop`, and says how it came.
+def choose_float_layers(
+    made_of: MadeOf, folder: Path, context: Context
+) -> tuple[list[str], list[str]]:
+    """Find the layers that are better left in float: the fastest file that loses little enough.
 
     Args:
-        keep_float: of layers' names, those the user wants in float.
-        max_drop: of right answers on the judge's pictures, against the float file.
-        portable: as of `quantize_model`.
+        folder: for the files that are tried.
+
+    Returns:
+        Names of nodes, in the order of the file, and what was tried, in sentences.
     """
-    layers = _layers(candidate, float_file)
-    wanted = set(keep_float([layer.name for layer in layers.values()]))
-    user = {node for node, layer in layers.items() if layer.name in wanted}
-    choices = _choices(layers, user, context)
-    folder = out.parent
+    layers = _layers(made_of)
+    choices = _choices(layers, _asked_for(layers, made_of), context)
 
     def build(floats: Collection[str], name: str) -> Path:
-        path = folder / f".{name}.onnx"
-        quantize_file(float_file, path, ranges, floats, portable)
-        return path
+        return made_of.write(folder / f".{name}.onnx", floats)
 
     try:
         files = {name: build(floats, name) for name, floats in choices.items()}
-        ratios = _faster(float_file, files, context)
+        ratios = _faster(made_of.file, files, context)
         tried = "; ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
-        notes = [*notes, f"quantize: times as fast as its float parent: {tried}."]
+        notes = [f"quantize: times as fast as its float parent: {tried}."]
         best = max(ratios, key=lambda name: ratios[name])
         floats = set(choices[best])
         context.progress.note(notes[-1])
-        drop = judge.drop(files[best])
-        changed = drop > max_drop
-        if changed:
-            floats, drop = _repair(floats, drop, layers, build, judge, max_drop, context)
-            files["repaired"] = build(floats, "repaired")
-            best = "repaired"
-            ratios |= _faster(float_file, {best: files[best]}, context)
-            notes.append(
-                f"quantize: {len(floats)} layers are back in float to keep the accuracy; the file "
-                f"is {ratios[best]:.2f} times as fast as its float parent"
-            )
-        files[best].replace(out)
+        if made_of.judge.drop(files[best]) > made_of.max_drop:
+            floats = _repair(floats, layers, build, made_of, context)
+            notes.append(f"quantize: {len(floats)} layers are back in float to keep the accuracy.")
     finally:
         for left in folder.glob(".*.onnx"):
-            if left != float_file:
-                left.unlink()
+            left.unlink()
+    return [node for node in layers if node in floats], notes
+
+
+def make_int8(made_of: MadeOf, floats: Collection[str], out: Path, context: Context) -> Found:
+    """Write the int8 file with these layers left in float; measure here what it gains and loses.
+
+    Args:
+        floats: names of nodes, as `choose_float_layers` found them here or on another machine.
+    """
+    layers = _layers(made_of)
+    made_of.write(out, floats)
+    ratio = _faster(made_of.file, {"": out}, context)[""]
+    drop = made_of.judge.drop(out)
     integers, islands = integer_operations(out)
-    decisions = _decisions(layers, floats, user, context)
+    notes = []
     unexpected = len(islands) - len(floats)
     if unexpected > 0:
         notes.append(
             f"quantize: onnxruntime computes {unexpected} of the int8 layers in float: "
             f"{', '.join(islands[:3])}."
         )
+    word = made_of.candidate.spec.word
     notes.append(
         f"quantize: {len(integers)} operations run in integers, {len(islands)} in float, read from "
-        f"onnxruntime's own graph; on {len(judge.pictures)} training pictures the file loses "
-        f"{100 * drop:.2f} points of {candidate.spec.word} against float."
+        f"onnxruntime's own graph; on {len(made_of.judge.pictures)} training pictures the file "
+        f"loses {100 * drop:.2f} points of {word} against float, and it is {ratio:.2f} times as "
+        "fast as its float parent."
     )
-    if SLOWER <= ratios[best] < FASTER:
-        notes.append(
-            f"quantize: with {ratios[best]:.2f} times its float parent's speed all that int8 gains "
-            f"is size: {out.stat().st_size / float_file.stat().st_size:.0%} of the bytes."
-        )
-    if portable:
+    if SLOWER <= ratio < FASTER:
+        share = out.stat().st_size / made_of.file.stat().st_size
+        notes.append(f"quantize: all that int8 gains is size: {share:.0%} of the bytes.")
+    if made_of.portable:
         notes.append(
             "quantize: 7-bit weights: right on CPUs without VNNI too; speed was measured on this "
             "CPU only."
         )
     else:
         notes.append(f"quantize: {_not_portable(context.machine.has_vnni)}")
+    decisions = _decisions(layers, floats, _asked_for(layers, made_of), context)
     return Found(
         StepReport(step="quantize", decisions=decisions, notes=notes),
-        _why_dropped(ratios[best], drop, max_drop, len(integers), candidate.spec.word),
+        _why_dropped(ratio, drop, made_of.max_drop, len(integers), word),
     )
+
+
+def _asked_for(layers: "dict[str, _Layer]", made_of: MadeOf) -> set[str]:
+    """Return the nodes of the layers that the user wants in float."""
+    wanted = set(made_of.keep_float([layer.name for layer in layers.values()]))
+    return {node for node, layer in layers.items() if layer.name in wanted}
 
 
 def _not_portable(has_vnni: bool) -> str:
@@ -186,10 +207,11 @@ class _Layer:
     shape: LayerShape | None  # None: not one that the table knows
 
 
-def _layers(candidate: Candidate, float_file: Path) -> dict[str, _Layer]:
+def _layers(made_of: MadeOf) -> dict[str, _Layer]:
     """The file's layers by node name, with the module each came from and its shape."""
     import torch
 
+    candidate, float_file = made_of.candidate, made_of.file
     if isinstance(candidate.model, OnnxNetwork):
         known = file_layer_shapes(float_file)
         return {node: _Layer(node, known.get(node)) for node in layers_of(float_file)}
@@ -256,13 +278,11 @@ def _faster(float_file: Path, files: dict[str, Path], context: Context) -> dict[
 
 def _repair(
     floats: set[str],
-    drop: float,
     layers: dict[str, _Layer],
     build: Callable[[Collection[str], str], Path],
-    judge: Judge,
-    max_drop: float,
+    made_of: MadeOf,
     context: Context,
-) -> tuple[set[str], float]:
+) -> set[str]:
     """Puts layers back to float until no more than `max_drop` is lost.
 
     The first to go is the one that loses most for the time it saves: the error of the outputs with
@@ -272,7 +292,7 @@ def _repair(
     inside = [node for node in layers if node not in floats]
     worth = {}
     for number, node in enumerate(inside):
-        error = judge.error(build(set(layers) - {node}, "one"))
+        error = made_of.judge.error(build(set(layers) - {node}, "one"))
         shape = layers[node].shape
         saved = 1e-9
         if shape is not None:
@@ -280,22 +300,26 @@ def _repair(
         worth[node] = error / saved
         context.progress.advance(number + 1, len(inside))
     order = sorted(inside, key=lambda node: -worth[node])
+
+    def loses_too_much(count: int) -> bool:
+        file = build(floats | set(order[:count]), "trial")
+        return made_of.judge.drop(file) > made_of.max_drop
+
     # Doubling finds a sufficient number with few trials, halving the least one after it.
     least, most = 0, 1
-    while most < len(order) and judge.drop(build(floats | set(order[:most]), "trial")) > max_drop:
+    while most < len(order) and loses_too_much(most):
         least, most = most, min(2 * most, len(order))
     while most - least > 1:
         middle = (least + most) // 2
-        if judge.drop(build(floats | set(order[:middle]), "trial")) > max_drop:
+        if loses_too_much(middle):
             least = middle
         else:
             most = middle
-    repaired = floats | set(order[:most])
-    return repaired, judge.drop(build(repaired, "trial"))
+    return floats | set(order[:most])
 
 
 def _decisions(
-    layers: dict[str, _Layer], floats: set[str], user: set[str], context: Context
+    layers: dict[str, _Layer], floats: Collection[str], user: set[str], context: Context
 ) -> list[Decision]:
     times = context.layer_times()
     decisions = []

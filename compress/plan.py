@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress import steps
-from compress.builders import build, identity
+from compress.builders import build
 from compress.errors import UserError
 from compress.recipe import Recipe, chosen, runtimes_of
 from compress.results import Role
 from compress.runtimes import OPENVINO_MISSING, Runtime, package_of
 from compress.stage import Stage
-from compress.training.settings import TRAINING_VERSION
 
 if TYPE_CHECKING:
     from torch import nn
 
     from compress.results import Machine
-
-STEP_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -100,8 +97,8 @@ def make_plan(
         layers,
         onnx_teacher,
         saliency,
+        step,
         teacher,
-        teacher_outputs,
     )
 
     packages = {package_of(runtime) for runtime in recipe.measure.runtimes}
@@ -119,16 +116,21 @@ def make_plan(
     else:
         teacher_stage = teacher.plan(recipe.teacher, fit, seed, data_stage, allowed)
 
-    # Steps that decide by measured times compare with the teacher's own file.
-    teacher_artifact = export.plan("teacher", "onnxruntime", data_stage, teacher_stage)
-    measured_on = {
-        "machine": machine.comparable(),
-        "cpu_flags": machine.cpu_flags,
-        "threads": threads,
-    }
-
     # How near is right; a class is right or not.
     bounds = None if recipe.data.point_columns is None else recipe.measure.bounds
+    basis = step.Basis(
+        data=data_stage,
+        teacher=teacher_stage,
+        teacher_artifact=export.plan("teacher", "onnxruntime", data_stage, teacher_stage),
+        bounds=bounds,
+        measured_on={
+            "machine": machine.comparable(),
+            "cpu_flags": machine.cpu_flags,
+            "threads": threads,
+        },
+        seed=seed,
+        allowed=allowed,
+    )
 
     # The teacher is measured as it is served today, too: a file is served as it is.
     served: list[Runtime] = [*recipe.measure.runtimes]
@@ -138,25 +140,11 @@ def make_plan(
     ]
     for name, chain in recipe.candidates.items():
         runtimes = runtimes_of(recipe, chain)
-        for suffix, steps_ in _with_controls([chosen(step) for step in chain]):
+        for suffix, steps_ in _with_controls([chosen(item) for item in chain]):
+            shown = f"{name} ({suffix})" if suffix else name
             stage = teacher_stage
             for kind, settings in steps_:
-                inputs = {"data": data_stage, "teacher": teacher_stage, "previous": stage}
-                module = steps.discover()[kind]
-                views = getattr(settings, "view_settings", lambda: None)()
-                if views is not None:
-                    inputs["teacher_outputs"] = teacher_outputs.plan(
-                        views, seed, data_stage, teacher_stage
-                    )
-                described = _described(kind, settings, seed, allowed)
-                if bounds is not None and getattr(module, "JUDGES", False):
-                    described["bounds"] = bounds._asdict()
-                if getattr(module, "MEASURES", False):
-                    inputs["teacher_artifact"] = teacher_artifact
-                    described["measured_on"] = measured_on
-                shown = f"{name} ({suffix})" if suffix else name
-                stage = Stage("step", f"{shown}: {kind}", STEP_VERSION, described, inputs)
-            shown = f"{name} ({suffix})" if suffix else name
+                stage = step.plan(f"{shown}: {kind}", kind, settings, basis, stage)
             role: Role = "control" if suffix else "candidate"
             models.append((shown, role, name if suffix else None, runtimes, stage))
 
@@ -230,22 +218,8 @@ def _with_controls(
             yield suffix, [*chain[:i], (kind, changed), *chain[i + 1 :]]
 
 
-def _described(kind: str, settings: Any, seed: int, allowed: Sequence[str]) -> dict[str, Any]:
-    described = {
-        "step": kind,
-        "step_version": steps.discover()[kind].VERSION,
-        "training_version": TRAINING_VERSION,
-        # Whether there is a control beside it changes nothing in what the step makes.
-        "settings": settings.model_dump(exclude={"control"}),
-        "seed": seed,
-    }
-    if student := getattr(settings, "student", None):
-        described["code"] = identity(student, allowed)
-    return described
-
-
 def in_order(ends: list[Stage]) -> Iterator[Stage]:
-    """Each stage once, after its inputs, in the order of the candidates."""
+    """Yield each stage once, after its inputs, in the order of the candidates."""
     seen: set[str] = set()
 
     def visit(stage: Stage) -> Iterator[Stage]:

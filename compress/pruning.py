@@ -6,7 +6,7 @@ Dependencies between layers are found by Torch-Pruning (Fang et al. 2023, arXiv:
 import copy
 import linecache
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,8 +85,7 @@ class Prunable:
             )
         self._narrowed: dict[tuple[str, int, int], LayerShape] = {}
         # One channel less everywhere, tried now: better than after computing the importance.
-        fewer = [max(1, group.channels - 1) for group in self.groups]
-        self.narrow(fewer, [torch.arange(group.channels) for group in self.groups])
+        self.narrow([list(range(min(1, g.channels - 1), g.channels)) for g in self.groups])
 
     def _group(self, group: tp.Group) -> ChannelGroup:
         outputs: list[str] = []
@@ -131,8 +130,8 @@ class Prunable:
             self._narrowed[key] = new
         return self._narrowed[key]
 
-    def narrow(self, widths: Sequence[int], importance: Sequence[Tensor]) -> nn.Module:
-        """A copy of the network in which each group keeps its `width` most important channels.
+    def narrow(self, kept: Sequence[Collection[int]]) -> nn.Module:
+        """A copy of the network in which each group keeps these of its channels.
 
         Raises:
             UserError: the network does not run any more, which Torch-Pruning did not foresee.
@@ -141,8 +140,8 @@ class Prunable:
         modules = dict(model.named_modules())
         try:
             graph = _dependencies(model, self.example)
-            for group, width, worth in zip(self.groups, widths, importance, strict=True):
-                removed = worth.argsort(stable=True)[: group.channels - width].tolist()
+            for group, stay in zip(self.groups, kept, strict=True):
+                removed = [i for i in range(group.channels) if i not in set(stay)]
                 if removed:
                     root = modules[group.root]
                     prune = graph.get_pruner_of_module(root).prune_out_channels
@@ -154,6 +153,14 @@ class Prunable:
                 f"{_cannot(model, error)} {INSTEAD}, or leave the layers out with ignore."
             ) from error
         return model
+
+
+def most_important(importance: Sequence[Tensor], widths: Sequence[int]) -> list[list[int]]:
+    """Return of each group so many channels as its width says, those that are worth most."""
+    return [
+        sorted(worth.argsort(stable=True)[len(worth) - width :].tolist())
+        for worth, width in zip(importance, widths, strict=True)
+    ]
 
 
 def _modules(group: tp.Group) -> Iterator[nn.Module]:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from compress.comparison import with_comparisons
 from compress.context import Context
 from compress.data.pictures import DataSet
 from compress.data.targets import labels_of
+from compress.decided import Decided
 from compress.errors import UserError
 from compress.input_spec import InputSpec
 from compress.measure.machine import machine, usable_threads
@@ -27,10 +29,10 @@ from compress.plan import Entry, Plan, in_order, make_plan, weights_path
 from compress.progress import Progress
 from compress.recipe import Asked, Recipe
 from compress.report.write import write_report
-from compress.results import Accuracy, Failure, Latency, Machine, Result
+from compress.results import Accuracy, Failure, Latency, Machine, Result, StepReport
 from compress.results_file import RESULTS_FILE, append, read
 from compress.seeding import derive
-from compress.stage import Stage, Store
+from compress.stage import DECIDE, MEASURED_ON, OF_A_MACHINE, Stage, Store
 from compress.training.precision import Precisions, resolved
 
 FEW_PICTURES = 100  # validation pictures below which a report warns
@@ -43,12 +45,14 @@ def run_recipe(
     progress: Progress,
     command: str,
     allowed: Sequence[str] = (),
+    elsewhere: bool = False,
 ) -> tuple[list[Result], list[Failure]]:
     """Does everything a recipe asks for that was not done before, and writes the report.
 
     Args:
         out: gets `runs/` (stages, results) and `reports/<recipe>/`.
         command: the command line that does the same, kept in every result.
+        elsewhere: take what another machine decided or trained, as `Store` does.
 
     Returns:
         One result per artifact, the teacher's first, and the candidates that failed for a reason
@@ -59,7 +63,7 @@ def run_recipe(
             What was finished stays finished.
     """
     with alone(out, progress):
-        return _run(recipe, out, progress, command, tuple(allowed))
+        return _run(recipe, out, progress, command, tuple(allowed), elsewhere)
 
 
 @contextmanager
@@ -87,13 +91,18 @@ def alone(out: Path, progress: Progress) -> Iterator[None]:
 
 
 def _run(
-    recipe: Recipe, out: Path, progress: Progress, command: str, allowed: tuple[str, ...]
+    recipe: Recipe,
+    out: Path,
+    progress: Progress,
+    command: str,
+    allowed: tuple[str, ...],
+    elsewhere: bool,
 ) -> tuple[list[Result], list[Failure]]:
     here = machine()
     threads = recipe.measure.threads or usable_threads()
     recipe = with_precisions(recipe, here, out, allowed, progress.note)
     asked = make_plan(recipe, here, threads, allowed)
-    store = Store(out / RUNS / STAGES)
+    store = Store(out / RUNS / STAGES, elsewhere)
     context = context_of(recipe, out, here, threads, progress, allowed, weights_path(recipe))
     reasons = asked.impossible_rows
     for name, reason in reasons.items():
@@ -204,7 +213,9 @@ def context_of(
 def run_stage(stage: Stage, store: Store, context: Context) -> None:
     """Runs one stage unless it is done; its inputs are."""
     if store.is_done(stage):
-        context.progress.stage(stage.key, "reused", stage.folder_name)
+        context.progress.stage(stage.key, "reused", store.folder(stage).name)
+        for sentence in _of_elsewhere(stage, store):
+            context.progress.note(sentence)
         return
     module = importlib.import_module(f"compress.stages.{stage.kind}")
     context.progress.stage(stage.key, "running")
@@ -249,13 +260,59 @@ def _result(
         latency=[Latency.model_validate(x) for x in timed["latency"][row]],
         **timed["first_run"][row],
         training=past.training,
-        steps=list(past.steps),
+        steps=step_reports(entry.model, store),
         layers=layers.load(store.folder(entry.layers)) if entry.layers else [],
         saliency=saliency.load(store.folder(entry.saliency)) if entry.saliency else None,
         dropped=past.dropped if _judged(entry) else None,
-        notes=_notes(entry, artifact, past, scored, data, plan.recipe.measure.bounds),
+        notes=[
+            *_notes(entry, artifact, past, scored, data, plan.recipe.measure.bounds),
+            *_elsewhere(entry, store),
+        ],
         machine=here,
     )
+
+
+def step_reports(model: Stage, store: Store) -> list[StepReport]:
+    """Return what each step up to this one has to say: what it decided, and what came of it."""
+    previous = model.inputs.get("previous")
+    if previous is None:
+        return []
+    found = step_reports(previous, store)
+    decision = model.inputs.get("decision")
+    said = Decided.load(store.folder(decision)).report if decision else None
+    before = History.load(store.folder(previous)).steps
+    own = History.load(store.folder(model)).steps[len(before) :]
+    if said and own:
+        joined = own[0].model_copy(update={"notes": [*said.notes, *own[0].notes]})
+        return [*found, joined]
+    return [*found, *([said] if said else []), *own]
+
+
+def _of_elsewhere(stage: Stage, store: Store) -> list[str]:
+    """Return in a sentence what of another machine was taken in the place of a stage, if any."""
+    there = store.made_elsewhere(stage)
+    if there is None:
+        return []
+    if stage.kind == DECIDE and MEASURED_ON in there:
+        return [f"{stage.title} by times on another machine ({there[MEASURED_ON]['machine'][0]})."]
+    precisions = " and ".join(sorted(_precisions(there)))
+    here = " and ".join(sorted(_precisions(stage.settings)))
+    return [f"{stage.title}: computed in {precisions} on another machine; here it would be {here}."]
+
+
+def _precisions(settings: Any) -> set[str]:
+    """Return all precisions that settings, theirs and those within, name."""
+    if not isinstance(settings, dict):
+        return set()
+    own = {v for k, v in settings.items() if k in OF_A_MACHINE and isinstance(v, str)}
+    return own.union(*map(_precisions, settings.values()))
+
+
+def _elsewhere(entry: Entry, store: Store) -> list[str]:
+    """Return what of a row is of another machine; the teacher's row tells of the teacher."""
+    stages = in_order([entry.model])
+    told = [stage for stage in stages if entry.role == "teacher" or stage.kind != "teacher"]
+    return [sentence for stage in told for sentence in _of_elsewhere(stage, store)]
 
 
 def _judged(entry: Entry) -> bool:

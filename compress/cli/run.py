@@ -27,6 +27,13 @@ def run(
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda, over the recipe.")] = None,
     assignments: Assignments = None,
     allow_builders: Allowed = None,
+    reuse_other_machine: Annotated[
+        bool,
+        typer.Option(
+            help="Where --out came from another machine: take its decisions (widths, ranks, layers "
+            "in int8) and its networks in another precision. All is measured here."
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Show the stages and stop.")] = False,
 ) -> None:
     """Train, compress, export, measure, report. Run again, it re-uses all that is done.
@@ -58,7 +65,7 @@ def run(
         from compress.measure.machine import machine, usable_threads
         from compress.stage import Store
 
-        store = Store(out / RUNS / "stages")
+        store = Store(out / RUNS / "stages", reuse_other_machine)
         for asked in loaded.of_networks:
             each = with_precisions(asked, machine(), out, tuple(allowed))
             plan = make_plan(each, machine(), each.measure.threads or usable_threads(), allowed)
@@ -66,7 +73,7 @@ def run(
                 typer.echo(f"fails  {fault}")
             for stage in plan.without(plan.impossible_rows).stages:
                 mark = "done" if store.is_done(stage) else "to do"
-                typer.echo(f"{mark:>5}  {stage.title}  [{stage.folder_name}]")
+                typer.echo(f"{mark:>5}  {stage.title}  [{store.name(stage)}]")
         if loaded.stages:
             typer.echo("Then the pipelines: those of the teachers, and the predicted front.")
         return
@@ -75,7 +82,7 @@ def run(
         return Progress(console, out / RUNS / name / "run.log")
 
     try:
-        results, failed = run_any(loaded, out, progress_of, command, allowed)
+        results, failed = run_any(loaded, out, progress_of, command, allowed, reuse_other_machine)
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
         raise typer.Exit(130) from None

@@ -86,12 +86,13 @@ def run_any(
     progress_of: Callable[[str], Progress],
     command: str,
     allowed: Sequence[str] = (),
+    elsewhere: bool = False,
 ) -> tuple[list[Result], list[Failure]]:
     """Runs a recipe of either kind; as `run_recipe` and `run_pipeline`."""
     if isinstance(loaded.asked, Recipe):
         progress = progress_of(loaded.asked.name)
-        return run_recipe(loaded.asked, out, progress, command, allowed)
-    return run_pipeline(loaded.asked, loaded.stages, out, progress_of, command, allowed)
+        return run_recipe(loaded.asked, out, progress, command, allowed, elsewhere)
+    return run_pipeline(loaded.asked, loaded.stages, out, progress_of, command, allowed, elsewhere)
 
 
 def run_pipeline(
@@ -101,6 +102,7 @@ def run_pipeline(
     progress_of: Callable[[str], Progress],
     command: str,
     allowed: Sequence[str] = (),
+    elsewhere: bool = False,
 ) -> tuple[list[Result], list[Failure]]:
     """Does everything a pipeline's recipe asks for that was not done before; writes the reports.
 
@@ -115,12 +117,13 @@ def run_pipeline(
         UserError: as `run_recipe`.
     """
     failed = {
-        stage: run_recipe(each, out, progress_of(each.name), command, allowed)[1]
+        stage: run_recipe(each, out, progress_of(each.name), command, allowed, elsewhere)[1]
         for stage, each in recipes.items()
     }
     progress = progress_of(recipe.name)
     with alone(out, progress):
-        run = _Run(recipe, recipes, out, progress, command, tuple(allowed), failed)
+        store = Store(out / RUNS / STAGES, elsewhere)
+        run = _Run(recipe, recipes, out, store, progress, command, tuple(allowed), failed)
         return run.results(), [failure for found in failed.values() for failure in found]
 
 
@@ -132,17 +135,17 @@ class _Run:
         recipe: PipelineRecipe,
         recipes: Mapping[str, Recipe],
         out: Path,
+        store: Store,
         progress: Progress,
         command: str,
         allowed: tuple[str, ...],
         failed: Mapping[str, Sequence[Failure]],
     ) -> None:
-        self.recipe, self.out = recipe, out
+        self.recipe, self.out, self.store = recipe, out, store
         self.progress, self.command = progress, command
         self.machine = machine()
         self.threads = recipe.measure.threads or usable_threads()
         self.runtime: Runtime = recipe.measure.runtimes[0]
-        self.store = Store(out / RUNS / STAGES)
         self.context: Context = context_of(
             recipe, out, self.machine, self.threads, progress, allowed
         )

@@ -28,10 +28,9 @@ def candidate_of(network: Built, **more: Any) -> "Candidate":
 def saved_in(folder: Path, network: Built, **more: Any) -> Path:
     """A file that a fresh process loads the network from."""
     from compress.candidate import FILE
-    from compress.stage import Stage
 
     folder.mkdir()
-    candidate_of(network, **more).save(folder, Stage("profile", "profile", 1, {}))
+    candidate_of(network, **more).save(folder, {}, {})
     return folder / FILE
 
 

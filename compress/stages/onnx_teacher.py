@@ -64,7 +64,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     check_same(context.weights_path, path, pictures, spec, gives_probabilities(given))
     network = OnnxNetwork(path)
     Candidate(network, onnx_network.BUILDER, {}, spec, ("ONNX file",), deployed=FILE).save(
-        folder, stage
+        folder, stage.settings, inputs
     )
     finish(folder)
 

@@ -1,30 +1,110 @@
-"""Applies one compression step to a candidate."""
+"""One step of a candidate: what is made of it anywhere, what measuring decides, what follows.
 
+Up to three stages, so that training depends on what was decided and not on the machine:
+`prepare` (training for int8 or signs, ranges), `decide` (widths, ranks, which layers are int8),
+and the step itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from compress import steps
+from compress.builders import identity
 from compress.context import Context, StepInputs
-from compress.stage import Stage
+from compress.decided import Decided
+from compress.measure.points import Bounds
+from compress.stage import DECIDE, MEASURED_ON, Stage
+from compress.stages import teacher_outputs
 from compress.training.loop import finish
+from compress.training.settings import TRAINING_VERSION
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What all steps of a recipe build on."""
+
+    data: Stage
+    teacher: Stage
+    teacher_artifact: Stage  # in onnxruntime: what is decided by times is compared with it
+    bounds: Bounds | None  # how near is right; None: a class is right or not
+    measured_on: dict[str, Any]  # the machine, its flags and how many threads
+    seed: int
+    allowed: Sequence[str]
+
+
+def plan(title: str, kind: str, settings: Any, basis: Basis, previous: Stage) -> Stage:
+    """The step after `previous`, with the stages before it that are its own."""
+    module = steps.discover()[kind]
+    # Whether there is a control beside it changes nothing in what the step makes.
+    described = _described(kind, settings.model_dump(exclude={"control"}), basis)
+    if student := getattr(settings, "student", None):
+        described["code"] = identity(student, basis.allowed)
+    inputs = {"data": basis.data, "teacher": basis.teacher, "previous": previous}
+    learns = dict(inputs)
+    views = getattr(settings, "view_settings", lambda: None)()
+    if views is not None:
+        learns["teacher_outputs"] = teacher_outputs.plan(
+            views, basis.seed, basis.data, basis.teacher
+        )
+    if hasattr(module, "prepare"):
+        prepared = described | {"settings": settings.model_dump(include=module.PREPARED)}
+        inputs["previous"] = Stage("prepare", f"{title}, prepared", VERSION, prepared, learns)
+    else:
+        inputs = learns
+    if basis.bounds is not None and getattr(module, "JUDGES", False):
+        described["bounds"] = basis.bounds._asdict()
+    if hasattr(module, "decide"):
+        here = {MEASURED_ON: basis.measured_on} if module.decides_by_times(settings) else {}
+        against = inputs | {"teacher_artifact": basis.teacher_artifact}
+        decided = Stage(DECIDE, f"{title}, decided", VERSION, described | here, against)
+        inputs = inputs | {"decision": decided}
+    if getattr(module, "MEASURES", False):
+        described |= {MEASURED_ON: basis.measured_on}
+    return Stage("step", title, VERSION, described, inputs)
+
+
+def _described(kind: str, settings: dict[str, Any], basis: Basis) -> dict[str, Any]:
+    return {
+        "step": kind,
+        "step_version": steps.discover()[kind].VERSION,
+        "training_version": TRAINING_VERSION,
+        "settings": settings,
+        "seed": basis.seed,
+    }
 
 
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
     module = steps.discover()[stage.settings["step"]]
+    settings = module.Settings.model_validate(described(stage))
+    candidate = module.apply(given(inputs, folder, context), settings, context)
+    candidate.save(folder, stage.settings, inputs)
+    finish(folder)
+
+
+def described(stage: Stage) -> dict[str, Any]:
+    """Return the settings of the step that a stage belongs to."""
+    settings = dict(stage.settings["settings"])
+    if "control" in steps.discover()[stage.settings["step"]].Settings.model_fields:
+        settings["control"] = False  # a stage makes one model; the plan made the control another
+    return settings
+
+
+def given(inputs: dict[str, Path], folder: Path, context: Context) -> StepInputs:
+    """Return what a step works on."""
     data = context.data(inputs["data"])
-    step_inputs = StepInputs(
+    decided = inputs.get("decision")
+    return StepInputs(
         data=data,
         pixels=context.pixels(data, inputs["data"]),
         previous=inputs["previous"],
         teacher_folder=inputs["teacher"],
         teacher_outputs=inputs.get("teacher_outputs"),
         teacher_artifact=inputs.get("teacher_artifact"),
+        decided=Decided.load(decided).content if decided else None,
         folder=folder,
         allowed=context.allowed,
     )
-    described = dict(stage.settings["settings"])
-    if "control" in module.Settings.model_fields:
-        described["control"] = False  # a stage makes one model; the plan made the control another
-    settings = module.Settings.model_validate(described)
-    candidate = module.apply(step_inputs, settings, context)
-    candidate.save(folder, stage)
-    finish(folder)

@@ -112,7 +112,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
                 epochs=history,
             )
         )
-    teacher.save(folder, stage)
+    teacher.save(folder, stage.settings, inputs)
     finish(folder)
 
 

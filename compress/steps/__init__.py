@@ -5,13 +5,18 @@
   step must come first; `view_settings()` are the teacher outputs that it wants cached
 - `apply(inputs, settings, context) -> Candidate`
 and where it has something to say on them
+- `prepare(inputs, settings, context) -> Candidate` and `PREPARED`: what comes before anything is
+  measured (training, ranges), and the settings that it looks at; `apply` goes on from it
+- `decide(inputs, settings, context) -> Decided`: what to do; `apply` finds it in `inputs.decided`
+- `decides_by_times(settings)`: whether that is by times on this machine, against the teacher's
+  deployed file
+- `MEASURES`: what it makes is proven or timed on this machine, too, by `apply`
+- `JUDGES`: it decides by right answers, so that how near points must be is its business too
 - `controls(settings)`: the settings of control rows, by their suffix
 - `check(settings, before, build, image_size)`: refuses what can be refused from the networks alone
 - `CHECKED: set[str]`: the settings that its check looks at, where not all of them matter
 - `on_file(settings)`: whether it can start from an ONNX teacher, whose network has no code
 - `LAST`: nothing can follow it, and why
-- `MEASURES`: it decides by times on this machine, against the teacher's deployed file
-- `JUDGES`: it decides by right answers, so that how near points must be is its business too
 - `RUNTIMES: tuple[str, ...]`: the runtimes that its files run in, where not all do; what it judges
   it judges there (without this, in onnxruntime)
 

@@ -17,10 +17,12 @@ from compress.training.distillation_settings import Learning
 from compress.training.settings import TrainSettings
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from compress.candidate import Candidate
     from compress.context import Context, StepInputs
+    from compress.decided import Decided
     from compress.results import Training
 
 VERSION = 2
@@ -114,14 +116,19 @@ def _obstacles(model: "nn.Module", settings: Settings) -> list[str]:
     return [f"{name} {reason}" for name, reason in reasons.items() if reason]
 
 
-def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
-    """Trains the binary network in its stages, then writes and proves the deployed file."""
+PREPARED = set(Settings.model_fields) - {"rest", "pictures", "control"}
+
+
+def decides_by_times(settings: Settings) -> bool:
+    """Whether it is measured what the real layers are faster in."""
+    return settings.rest is None
+
+
+def prepare(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+    """Trains the binary network in its stages."""
     from dataclasses import replace
 
     from compress.binarization import use_binary_weights
-    from compress.binary_deployment import deploy
-    from compress.input_spec import preprocess
-    from compress.seeding import generator
     from compress.training.distillation import distil
 
     from_teacher = settings.learn_from == "teacher"
@@ -139,15 +146,44 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
         )
         folders.append(folder)
     candidate.model.eval().cpu()
-    training = inputs.data.indices("train")
-    chosen = generator(context.seed, "calibration").permutation(training)[: settings.pictures]
-    pictures = preprocess(inputs.data.paths(chosen), candidate.spec)
-    candidate = deploy(
-        candidate.with_training(_joined(trainings)), pictures, settings.rest, inputs.folder, context
-    )
     for folder in folders:
         shutil.rmtree(folder)
-    return candidate
+    return candidate.with_training(_joined(trainings))
+
+
+def decide(inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
+    """Decides what the real layers are in: float32 or int8, whichever is faster here."""
+    from compress.binary_deployment import faster_rest
+    from compress.decided import Decided
+    from compress.results import StepReport
+
+    if settings.rest is not None:
+        return Decided({"rest": settings.rest})
+    rest, notes = faster_rest(*_trained(inputs, settings, context), inputs.folder, context)
+    return Decided({"rest": rest}, StepReport(step="binarize", notes=notes))
+
+
+def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+    """Writes the deployed file and proves it."""
+    from compress.binary_deployment import deploy
+
+    assert inputs.decided is not None
+    candidate, pictures = _trained(inputs, settings, context)
+    return deploy(candidate, pictures, inputs.decided["rest"], inputs.folder, context)
+
+
+def _trained(
+    inputs: "StepInputs", settings: Settings, context: "Context"
+) -> "tuple[Candidate, np.ndarray]":
+    """Return the trained network, and pictures of the training split to find ranges on."""
+    from compress.candidate import Candidate
+    from compress.input_spec import preprocess
+    from compress.seeding import generator
+
+    candidate = Candidate.load(inputs.previous, context.allowed)
+    training = inputs.data.indices("train")
+    chosen = generator(context.seed, "calibration").permutation(training)[: settings.pictures]
+    return candidate, preprocess(inputs.data.paths(chosen), candidate.spec)
 
 
 def _start(inputs: "StepInputs", settings: Settings, how: str, context: "Context") -> "Candidate":

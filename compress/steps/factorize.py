@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from compress.candidate import Candidate
     from compress.context import Context, StepInputs
+    from compress.decided import Decided
     from compress.factorization import Form
     from compress.measure.layers import LayerShape, LayerTimes
 
 VERSION = 1
-MEASURES = True
 RATIOS = (0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625)  # tried for a measured time
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -40,16 +40,20 @@ class Settings(RecipeModel):
         return self
 
 
-def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
-    """Factorizes every layer that is named and faster for it; training is the next step's."""
+def decides_by_times(settings: Settings) -> bool:
+    """Whatever chooses the ranks: a layer is only split where that is measured to be faster."""
+    return True
+
+
+def decide(inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
+    """Decides which of the named layers are split and at which ranks."""
     import torch
 
     from compress.candidate import Candidate
+    from compress.decided import Decided
     from compress.errors import UserError
-    from compress.factorization import factorize, replace
     from compress.measure.module_shapes import layer_shapes
     from compress.results import Decision, StepReport
-    from compress.structure import Replaced
 
     before = Candidate.load(inputs.previous, context.allowed)
     model, spec = before.model, before.spec
@@ -62,14 +66,13 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
             "linear layers and 1 x 1 convolutions, tucker2 and spatial for ungrouped larger ones)."
         )
     times = context.layer_times()
-    decisions, factored = [], []
+    decisions, split = [], {}
     for number, (name, form) in enumerate(chosen.items()):
         layer, shape = model.get_submodule(name), shapes[name]
         ranks, before_s, after_s = _ranks(layer, form, shape, settings, times)
         faster = after_s < before_s
         if faster:
-            replace(model, name, factorize(layer, form, ranks))
-            factored.append(Replaced(name, form))
+            split[name] = {"form": form, "ranks": ranks}
         said = " and ".join(map(str, ranks))
         decisions.append(
             Decision(
@@ -83,14 +86,29 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
         )
         context.progress.advance(number + 1, len(chosen))
     notes = []
-    if not factored:
+    if not split:
         notes.append("factorize: no layer is faster when split, so nothing was changed.")
+    report = StepReport(step="factorize", decisions=decisions, notes=notes)
+    return Decided({"split": split, "named": len(chosen)}, report)
+
+
+def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+    """Splits the layers as decided; training is the next step's."""
+    from compress.candidate import Candidate
+    from compress.factorization import factorize, replace
+    from compress.structure import Replaced
+
+    before = Candidate.load(inputs.previous, context.allowed)
+    assert inputs.decided is not None
+    split = inputs.decided["split"]
+    for name, how in split.items():
+        layer = before.model.get_submodule(name)
+        replace(before.model, name, factorize(layer, how["form"], how["ranks"]))
     rule = settings.the_one_of("energy", "ratio", "time")
-    share = getattr(settings, rule)
     return before.after(
-        f"factorize by {rule} {share:g} ({len(factored)} of {len(chosen)} layers)",
-        StepReport(step="factorize", decisions=decisions, notes=notes),
-        replaced=(*before.replaced, *factored),
+        f"factorize by {rule} {getattr(settings, rule):g} "
+        f"({len(split)} of {inputs.decided['named']} layers)",
+        replaced=(*before.replaced, *(Replaced(name, how["form"]) for name, how in split.items())),
     )
 
 

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from compress.candidate import Candidate
     from compress.context import Context, StepInputs
+    from compress.decided import Decided
     from compress.pruning import Prunable
     from compress.results import Decision
     from compress.widths import NetworkTimes
 
 VERSION = 1
-MEASURES = True
 CHECKED = {"ignore"}
 PROCESSES, ROUNDS = 3, 15  # for each measurement of a whole network
 BATCH = 8  # pictures that importance is computed on at once
@@ -75,15 +75,21 @@ def check(
         raise UserError(f"prune: {error}") from error
 
 
-def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
-    """Narrows the candidate; its training is the next step's business (`distill`)."""
+def decides_by_times(settings: Settings) -> bool:
+    """Whether the widths depend on what is measured on this machine."""
+    return settings.speedup is not None
+
+
+def decide(inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
+    """Ranks the channels and finds the widths; decides which channels stay."""
     from dataclasses import replace
 
     import numpy as np
 
     from compress.allocation import Choices
     from compress.candidate import Candidate
-    from compress.pruning import Prunable
+    from compress.decided import Decided
+    from compress.pruning import Prunable, most_important
     from compress.results import StepReport
     from compress.widths import NetworkTimes, Search
 
@@ -94,19 +100,19 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
     search = Search(prunable, choices, settings.scope == "uniform", settings.round_to)
     times = None
     if settings.ratio is not None:
-        asked, found = f"ratio {settings.ratio:g}", search.to_ratio(settings.ratio)
+        found = search.to_ratio(settings.ratio)
     elif settings.macs is not None:
-        asked, found = f"macs {settings.macs:g}", search.to_macs(settings.macs)
+        found = search.to_macs(settings.macs)
     else:
         assert settings.speedup is not None
 
         def measure(widths: "Sequence[int]") -> float:
-            return _speedup(replace(before, model=prunable.narrow(widths, worth)), inputs, context)
+            narrow = prunable.narrow(most_important(worth, widths))
+            return _speedup(replace(before, model=narrow), inputs, context)
 
         table = context.layer_times()
         context.progress.note(f"times of layers are kept in {table.path.name}")
         times = NetworkTimes(prunable, table, context.progress.advance)
-        asked = f"speedup {settings.speedup:g}"
         found = search.to_speedup(settings.speedup, times, measure, context.progress.note)
     notes = list(found.notes)
     if prunable.grouped:
@@ -120,8 +126,26 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
         decisions=_decisions(prunable, found.widths, times),
         notes=notes,
     )
-    lineage = f"prune {asked} ({settings.importance}, {settings.scope})"
-    return before.after(lineage, report, model=prunable.narrow(found.widths, worth))
+    roots = [group.root for group in prunable.groups]
+    kept = dict(zip(roots, most_important(worth, found.widths), strict=True))
+    return Decided({"kept_channels": kept}, report)
+
+
+def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+    """Narrows the candidate as decided; its training is the next step's business (`distill`)."""
+    from compress.candidate import Candidate
+    from compress.pruning import Prunable
+
+    before = Candidate.load(inputs.previous, context.allowed)
+    prunable = Prunable(before.model, before.spec, settings.ignore)
+    assert inputs.decided is not None
+    kept = inputs.decided["kept_channels"]
+    rule = settings.the_one_of("ratio", "macs", "speedup")
+    asked = f"{rule} {getattr(settings, rule):g}"
+    return before.after(
+        f"prune {asked} ({settings.importance}, {settings.scope})",
+        model=prunable.narrow([kept[group.root] for group in prunable.groups]),
+    )
 
 
 def _importance(

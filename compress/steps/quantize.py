@@ -4,6 +4,7 @@ Layers that are slower in int8 on this machine, or that cost more accuracy than 
 float; a file that is still not faster than the float one it was made of is dropped.
 """
 
+import json
 import warnings
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
 
     from compress.candidate import Candidate
     from compress.context import Context, StepInputs
+    from compress.decided import Decided
+    from compress.int8 import MadeOf
 
 VERSION = 2
+PREPARED = {"ranges", "percentile", "pictures", "bias_correction", "portable", "train"}
 MEASURES = True
 JUDGES = True
-DEPLOYED = "int8.onnx"
+FLOAT, RANGES, DEPLOYED = "float.onnx", "ranges.json", "int8.onnx"
 SAMPLE = 32  # pictures on which the simulation of int8 finds its ranges
 LAST = "int8 is made of the finished float network; put quantize last"
 
@@ -67,13 +71,20 @@ def on_file(settings: Settings) -> bool:
     return settings.train is None
 
 
-def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
-    """Writes the int8 file beside the float network it is made of."""
+def decides_by_times(settings: Settings) -> bool:
+    """Which layers are faster in int8 is measured."""
+    return True
+
+
+def prepare(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+    """Trains for int8 where asked to, writes the float file, finds the activations' ranges."""
+    from dataclasses import replace
+
     from compress.candidate import Candidate
     from compress.errors import UserError
     from compress.export import export_onnx
-    from compress.int8 import Judge, find_int8
-    from compress.measure.right import judge
+    from compress.files import write_text
+    from compress.input_spec import preprocess
     from compress.quantization import correct_biases, largest_weight, ranges_of
 
     candidate = Candidate.load(inputs.previous, context.allowed)
@@ -81,61 +92,101 @@ def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Cand
     if settings.train is not None:
         candidate = _trained(candidate, settings.train, settings.portable, inputs, context)
         lineage = f"quantize int8 (trained, {settings.train.loss.name})"
-
-    float_file = inputs.folder / ".float.onnx"
-    calibration, judged, chosen, notes = _pictures(inputs, settings, candidate, context.seed)
-    export_onnx(candidate, float_file)
+    file = inputs.folder / FLOAT
+    export_onnx(candidate, file)
+    paths = inputs.data.paths(_calibrated_on(inputs, settings, context))
+    pictures = preprocess(paths, candidate.spec)
+    how, progress = settings.ranges, context.progress.advance
     try:
-        ranges = ranges_of(
-            float_file,
-            calibration,
-            settings.ranges,
-            settings.percentile,
-            context.progress.advance,
-        )
-        if settings.bias_correction:
-            correct_biases(float_file, float_file, calibration, largest_weight(settings.portable))
-        right = judge(inputs.data, chosen, candidate.spec, context.bounds)
-        compared = Judge.of(float_file, judged, right, context.threads)
-        found = find_int8(
-            candidate,
-            float_file,
-            ranges,
-            compared,
-            inputs.folder / DEPLOYED,
-            context,
-            keep_float=lambda names: list(matching(settings.float_layers, names)),
-            max_drop=settings.max_accuracy_drop,
-            portable=settings.portable,
-            notes=notes,
-        )
+        ranges = ranges_of(file, pictures, how, settings.percentile, progress)
     except ValueError as error:
         raise UserError(f"quantize: {error}") from error
-    finally:
-        float_file.unlink(missing_ok=True)
-    return candidate.after(lineage, found.report, deployed=DEPLOYED, dropped=found.dropped)
+    if settings.bias_correction:
+        correct_biases(file, file, pictures, largest_weight(settings.portable))
+    write_text(inputs.folder / RANGES, json.dumps(ranges))
+    return replace(candidate, lineage=(*candidate.lineage, lineage))
 
 
-def _pictures(
-    inputs: "StepInputs", settings: Settings, candidate: "Candidate", seed: int
-) -> "tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]":
-    """Of the training split: pictures to calibrate on, others to judge on, their places, notes."""
+def decide(inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
+    """Decides which layers stay in float: by times, and by what int8 in them loses."""
+    from compress.decided import Decided
+    from compress.int8 import choose_float_layers
+    from compress.results import StepReport
+
+    made_of = _made_of(inputs, settings, context)
+    floats, notes = choose_float_layers(made_of, inputs.folder, context)
+    return Decided({"float_layers": floats}, StepReport(step="quantize", notes=notes))
+
+
+def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+    """Writes the int8 file beside the float network it is made of, and measures it here."""
+    from dataclasses import replace
+
+    from compress.int8 import make_int8
+
+    assert inputs.decided is not None
+    made_of = _made_of(inputs, settings, context)
+    out = inputs.folder / DEPLOYED
+    found = make_int8(made_of, inputs.decided["float_layers"], out, context)
+    notes = [*_few_pictures(inputs, settings), *found.report.notes]
+    report = found.report.model_copy(update={"notes": notes})
+    candidate = made_of.candidate
+    return replace(
+        candidate, steps=(*candidate.steps, report), deployed=DEPLOYED, dropped=found.dropped
+    )
+
+
+def _made_of(inputs: "StepInputs", settings: Settings, context: "Context") -> "MadeOf":
+    """Return what `prepare` left, and the pictures that judge."""
+    from compress.candidate import Candidate
     from compress.input_spec import preprocess
+    from compress.int8 import Judge, MadeOf
+    from compress.measure.right import judge
+
+    candidate = Candidate.load(inputs.previous, context.allowed)
+    chosen = _judged_on(inputs, settings, context)
+    pictures = preprocess(inputs.data.paths(chosen), candidate.spec)
+    right = judge(inputs.data, chosen, candidate.spec, context.bounds)
+    file = inputs.previous / FLOAT
+    ranges = json.loads((inputs.previous / RANGES).read_text("utf-8"))
+    return MadeOf(
+        candidate,
+        file,
+        ranges={name: (low, high) for name, (low, high) in ranges.items()},
+        judge=Judge.of(file, pictures, right, context.threads),
+        keep_float=lambda names: list(matching(settings.float_layers, names)),
+        max_drop=settings.max_accuracy_drop,
+        portable=settings.portable,
+    )
+
+
+def _order(inputs: "StepInputs", context: "Context") -> "np.ndarray":
     from compress.seeding import generator
 
     training = inputs.data.indices("train")
-    order = generator(seed, "calibration").permutation(training)
-    chosen, rest = order[: settings.pictures], order[settings.pictures :][: settings.judged]
-    notes = []
-    if len(order) <= settings.pictures:
-        notes.append(
-            f"quantize: there are {len(order)} training pictures, {settings.pictures} were to be "
-            "calibrated on: all of them were, and the same ones judged the loss."
-        )
-        rest = order[: settings.judged]
-    calibration = preprocess(inputs.data.paths(chosen), candidate.spec)
-    judged = preprocess(inputs.data.paths(rest), candidate.spec)
-    return calibration, judged, rest, notes
+    return generator(context.seed, "calibration").permutation(training)
+
+
+def _calibrated_on(inputs: "StepInputs", settings: Settings, context: "Context") -> "np.ndarray":
+    """Places of the pictures of the training split that the ranges are found on."""
+    return _order(inputs, context)[: settings.pictures]
+
+
+def _judged_on(inputs: "StepInputs", settings: Settings, context: "Context") -> "np.ndarray":
+    """Places of other pictures of the training split; where there are none, of the same ones."""
+    order = _order(inputs, context)
+    rest = order[settings.pictures :]
+    return (rest if len(rest) else order)[: settings.judged]
+
+
+def _few_pictures(inputs: "StepInputs", settings: Settings) -> list[str]:
+    count = len(inputs.data.indices("train"))
+    if count > settings.pictures:
+        return []
+    return [
+        f"quantize: there are {count} training pictures, {settings.pictures} were to be "
+        "calibrated on: all of them were, and the same ones judged the loss."
+    ]
 
 
 def _trained(

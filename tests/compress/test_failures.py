@@ -67,7 +67,7 @@ def test_what_is_impossible_is_said_before_the_teacher_is_trained(ran: tuple[Pat
     said = done.output
     assert said.index("early cannot be made: prune: ") < said.index(": running")
     assert "early: prune" not in said  # no stage of it was begun
-    assert "late: prune: failed" in said and "late: prune: done" not in said
+    assert "late: prune, decided: failed" in said and "late: prune: done" not in said
 
 
 def test_failed_rows_are_in_the_table_and_the_report(ran: tuple[Path, Any]) -> None:
@@ -91,7 +91,7 @@ def test_a_failed_candidate_is_tried_again_and_nothing_else(ran: tuple[Path, Any
     lines = (out / "runs/tiny/results.jsonl").read_text()
     again = invoke("run", out / "tiny.yaml", "--out", out)
     assert isinstance(again.exception, SomeFailed)
-    assert re.findall(r"^(.*): running", again.output, re.M) == ["late: prune"]
+    assert re.findall(r"^(.*): running", again.output, re.M) == ["late: prune, decided"]
     assert read(out / "runs/tiny") == before
     assert (out / "runs/tiny/results.jsonl").read_text() == lines
 

@@ -458,7 +458,7 @@ def test_an_ir_that_a_step_made_is_exported_with_its_weights(
     made = tmp_path / "model" / "binary.xml"
     save_ir(ov.Core().read_model(vgg), made, SPEC)
     stage = plan_of(finished[0] / "tiny.yaml").entries[0].artifact
-    replace(candidate, deployed=made.name).save(tmp_path / "model", stage)
+    replace(candidate, deployed=made.name).save(tmp_path / "model", {}, {})
     context: Any = type("Allowed", (), {"allowed": (), "machine": machine()})
     export.run(stage, {"model": tmp_path / "model"}, tmp_path / "export", context)
     artifact = Artifact.load(tmp_path / "export")

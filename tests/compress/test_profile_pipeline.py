@@ -41,7 +41,6 @@ from compress.profile.tables import tables
 from compress.profile.variants import pipeline_elsewhere
 from compress.report.text import plain
 from compress.runtimes import open_session
-from compress.stage import Stage
 from tests.compress.cascade_networks import box, brighter_half, centres
 from tests.compress.profiles import HOSTILE, Loads, layer, quicken
 from tests.compress.profiles import profile as made_up
@@ -89,9 +88,7 @@ def in_torch(folder: Path) -> None:
     spec = InputSpec(height=SIZE, width=SIZE, mean=(0, 0, 0), std=(1, 1, 1), classes=("a", "b"))
     name = "torchvision.models:shufflenet_v2_x0_5"
     (folder / "torch").mkdir()
-    Candidate.create(name, {}, spec, (name,), 0, ()).save(
-        folder / "torch", Stage("test", "test", 1, {})
-    )
+    Candidate.create(name, {}, spec, (name,), 0, ()).save(folder / "torch", {}, {})
     classifier = STAGES[2] | {"model": "torch/model.safetensors", "runtime": "torch"}
     write(folder, [*STAGES[:2], classifier])
 

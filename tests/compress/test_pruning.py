@@ -19,7 +19,7 @@ from compress.errors import UserError
 from compress.input_spec import InputSpec
 from compress.layer_names import matching
 from compress.measure.module_shapes import layer_shapes
-from compress.pruning import Prunable, bn_scale, magnitude, taylor
+from compress.pruning import Prunable, bn_scale, magnitude, most_important, taylor
 from compress.structure import restructure
 from students.mobilenet import mobilenet_v2, mobilenet_v3_small
 from teachers.vgg import vgg16_bn
@@ -123,7 +123,7 @@ def silence(prunable: Prunable, model: nn.Module, channels: Sequence[Tensor]) ->
 def test_at_full_width_nothing_changes(name: str) -> None:
     prunable = pruned(name)
     full = [group.channels for group in prunable.groups]
-    same = prunable.narrow(full, random_worth(prunable))
+    same = prunable.narrow(most_important(random_worth(prunable), full))
     assert torch.equal(outputs(same), outputs(network(name)))
 
 
@@ -131,7 +131,7 @@ def test_at_full_width_nothing_changes(name: str) -> None:
 def test_shapes_are_those_of_the_narrowed_network(name: str) -> None:
     prunable = pruned(name)
     widths = [max(1, group.channels * (3 + i % 4) // 7) for i, group in enumerate(prunable.groups)]
-    model = prunable.narrow(widths, random_worth(prunable))
+    model = prunable.narrow(most_important(random_worth(prunable), widths))
     assert prunable.shapes_at(widths) == layer_shapes(model, prunable.example)
 
 
@@ -140,7 +140,7 @@ def test_shapes_are_those_of_the_narrowed_network(name: str) -> None:
 def test_shapes_at_any_width(data: st.DataObject) -> None:
     prunable = pruned("mobilenet_v2")
     widths = [data.draw(st.integers(1, group.channels)) for group in prunable.groups]
-    model = prunable.narrow(widths, random_worth(prunable))
+    model = prunable.narrow(most_important(random_worth(prunable), widths))
     assert prunable.shapes_at(widths) == layer_shapes(model, prunable.example)
 
 
@@ -158,14 +158,14 @@ def test_what_goes_is_what_was_chosen(name: str) -> None:
     silence(prunable, silent, removed)
     expected = outputs(silent)
     assert not torch.allclose(expected, outputs(prunable.model), rtol=1e-3)
-    torch.testing.assert_close(outputs(prunable.narrow(widths, worth)), expected)
+    torch.testing.assert_close(outputs(prunable.narrow(most_important(worth, widths))), expected)
 
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_fresh_network_takes_the_structure(name: str) -> None:
     prunable = pruned(name)
     widths = [max(1, 2 * group.channels // 3) for group in prunable.groups]
-    narrow = prunable.narrow(widths, random_worth(prunable))
+    narrow = prunable.narrow(most_important(random_worth(prunable), widths))
     fresh = network(name, seed=5)
     restructure(fresh, (), narrow.state_dict())
     fresh.load_state_dict(narrow.state_dict())
@@ -183,7 +183,7 @@ def test_the_network_given_stays_as_it_is() -> None:
     assert model.training
     assert not any(p.requires_grad or p.grad is not None for p in model.features.parameters())
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
-    narrow = prunable.narrow([g.channels for g in prunable.groups], random_worth(prunable))
+    narrow = prunable.narrow([range(g.channels) for g in prunable.groups])
     assert all(p.requires_grad and p.grad is None for p in narrow.parameters())
 
 
@@ -222,7 +222,9 @@ def test_a_dead_channel_goes_first(name: str, importance: str) -> None:
     for w, (channel,) in zip(worth, dead, strict=True):
         assert w[channel] == 0 and w.any() and (w >= 0).all()
     # Were the dead ones not the first to go, one that matters would.
-    narrow = prunable.narrow([group.channels - 1 for group in prunable.groups], worth)
+    narrow = prunable.narrow(
+        most_important(worth, [group.channels - 1 for group in prunable.groups])
+    )
     torch.testing.assert_close(outputs(narrow), outputs(prunable.model))
 
 

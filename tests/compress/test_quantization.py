@@ -16,7 +16,7 @@ from onnx import numpy_helper
 import compress.int8
 from compress.candidate import Candidate
 from compress.export import export_onnx
-from compress.int8 import Judge, find_int8
+from compress.int8 import Judge, MadeOf, choose_float_layers, make_int8
 from compress.measure.macs import count_macs
 from compress.quantization import (
     INTEGER,
@@ -321,24 +321,24 @@ def found_with(
     keep_float: Collection[str] = (),
     portable: bool = True,
 ) -> tuple[compress.int8.Found, Path]:
-    """`find_int8` where every file is `ratio` times as fast and loses what `drop` says."""
+    """The file where every one is `ratio` times as fast and loses what `drop` says."""
     candidate, path = vgg
-    judge = Judge.of(path, pictures(8), lambda outputs: outputs.argmax(1) == 0, 1)
     monkeypatch.setattr(compress.int8, "_faster", lambda _, files, __: dict.fromkeys(files, ratio))
     if drop is not None:
         monkeypatch.setattr(Judge, "drop", lambda _, file: drop(set(_kept_in_int8(file))))
     out = tmp_path / "int8.onnx"
-    found = find_int8(
+    context: Any = FakeContext()
+    made_of = MadeOf(
         candidate,
         path,
-        ranges_of(path, pictures(4), "minmax"),
-        judge,
-        out,
-        FakeContext(),  # type: ignore[arg-type]
-        lambda names: [n for n in names if n in keep_float],
-        max_drop,
+        ranges=ranges_of(path, pictures(4), "minmax"),
+        judge=Judge.of(path, pictures(8), lambda outputs: outputs.argmax(1) == 0, 1),
+        keep_float=lambda names: [n for n in names if n in keep_float],
+        max_drop=max_drop,
         portable=portable,
     )
+    floats, _ = choose_float_layers(made_of, tmp_path, context)
+    found = make_int8(made_of, floats, out, context)
     assert {p.name for p in tmp_path.iterdir()} == {"int8.onnx"}
     return found, out
 

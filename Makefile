@@ -27,6 +27,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # Does a folder of `compress choose --export` run where nothing but its requirements is installed?
 # make try-export FOLDER=ready PICTURES=picture.jpg

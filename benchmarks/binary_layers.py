@@ -2,10 +2,10 @@
 
     python benchmarks/binary_layers.py [--out .] [--threads N] [--processes 5] [--rounds 20]
 
-Layers: as compress/measure/popcount.py times them, in several fresh processes. Networks: students
-of `students.binary` with random weights at 224 px, written as compress deploys them, beside the
-same network with real convolutions in float32 and in int8. Writes binary_layers.md and
-binary_layers.json to benchmarks/ below --out.
+Layers: as compress/methods/binarize/layer_timing.py times them, in several fresh processes.
+Networks: students of `students.binary` with random weights at 224 px, written as compress deploys
+them, beside the same network with real convolutions in float32 and in int8. Writes
+binary_layers.md and binary_layers.json to benchmarks/ below --out.
 """
 
 import argparse
@@ -27,19 +27,26 @@ import numpy as np
 import onnx
 import openvino as ov
 
-from compress.binary_export import int8_rest, write_ir
-from compress.candidate import Candidate
-from compress.export import export_onnx
-from compress.files import write_text
-from compress.input_spec import InputSpec
-from compress.ir import save_ir
+from compress.data.input_spec import InputSpec
+from compress.export.int8 import quantize_model, ranges_of
+from compress.export.onnx import export_onnx
 from compress.measure.latency import speedup, summarise
-from compress.measure.layers import LayerShape
+from compress.measure.layer_times import LayerShape
 from compress.measure.machine import machine, usable_threads
-from compress.measure.popcount import KINDS, Kind, layer_samples, limits
-from compress.measure.processes import ATTEMPTS, QUIET_CORES, Timed, others_cpu_s, time_in_processes
-from compress.quantization import quantize_model, ranges_of
-from compress.results import Interval, Latency
+from compress.measure.processes import (
+    ATTEMPTS,
+    QUIET_CORES,
+    Timed,
+    others_cpu_s,
+    time_in_processes,
+)
+from compress.methods.binarize.layer_timing import KINDS, Kind, layer_samples, limits
+from compress.methods.binarize.openvino_graph import int8_rest, write_ir
+from compress.models.candidate import Candidate
+from compress.results.schema import Latency
+from compress.runtimes.openvino_ir import save_ir
+from compress.utils.files import write_text
+from compress.utils.interval import Interval
 
 RUNTIME, SIZE, CALIBRATION = "openvino", 224, 16
 NETWORKS = ("binary_resnet18", "binary_vgg16")

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from compress.measure.accuracy import paired_drop
-from compress.results import Result
-from compress.results_file import read
+from compress.metrics.accuracy import paired_drop
+from compress.results.file import read
+from compress.results.schema import Result
 
 
 def seconds_per_1000(row: Result) -> float:

@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from compress.bench import bench
+from compress.measure.bench import bench
 from compress.measure.latency import SETTLE_S, time_interleaved
 from compress.measure.machine import machine, usable_threads
-from compress.report import units
 from compress.runtimes.onnxruntime import OnnxSession
+from compress.utils import units
 
 ROUNDS = 60
 

@@ -24,29 +24,33 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from rich.console import Console
 
-from compress.artifact import Artifact
-from compress.candidate import History
-from compress.context import Context, StepInputs
-from compress.data.pictures import DataSet
-from compress.errors import UserError
-from compress.export import INPUT, OPSET, OUTPUT, export_onnx
-from compress.files import write_text
-from compress.input_spec import InputSpec, preprocess
-from compress.measure.accuracy import paired_drop, run_on_pictures, score
+from compress.data.dataset import DataSet
+from compress.data.input_spec import InputSpec, preprocess
+from compress.export.artifact import Artifact
+from compress.export.onnx import INPUT, OPSET, OUTPUT, export_onnx
+from compress.measure.inference import run_on_pictures
 from compress.measure.latency import speedup
 from compress.measure.machine import machine, usable_threads
 from compress.measure.processes import Timed, time_in_processes
-from compress.plan import Entry, Plan, make_plan
-from compress.progress import Progress
-from compress.recipe import Recipe, chosen, load_recipe
-from compress.results import Accuracy, Interval, Latency
-from compress.run import RUNS, STAGES, TABLES, run_recipe
-from compress.runtimes import open_session
-from compress.seeding import derive, generator
-from compress.stage import DONE, Stage, Store
-from compress.training.distillation import distil
-from compress.training.distillation_settings import Distillation
+from compress.methods.base import Context, StepInputs
+from compress.methods.distill.settings import Distillation
+from compress.methods.distill.train import distil
+from compress.metrics.accuracy import paired_drop, score
+from compress.models.candidate import History
+from compress.models.sessions import open_session
+from compress.recipe.load import load_recipe
+from compress.recipe.schema import Recipe, chosen
+from compress.results.schema import Accuracy, Latency
 from compress.training.loop import finish
+from compress.utils.errors import UserError
+from compress.utils.files import write_text
+from compress.utils.interval import Interval
+from compress.utils.progress import Progress
+from compress.utils.seeding import derive, generator
+from compress.workflow.cache import DONE, Stage, Store
+from compress.workflow.plan import Plan, make_plan
+from compress.workflow.planned_row import PlannedRow
+from compress.workflow.run import RUNS, STAGES, TABLES, run_recipe
 
 VERSION = 1  # of how the peers are called
 OURS = ("vgg16_int8", "vgg16_pruned-speedup-4", "vgg16_pruned_factorized_int8")
@@ -241,7 +245,7 @@ def our_rows(plan: Plan, store: Store) -> list[Row]:
     teacher, *rest = (e for e in entries if e.role != "control")
     given = (plan.data.key, teacher.model.key, teacher.artifact.key)
 
-    def row(entry: Entry) -> Row:
+    def row(entry: PlannedRow) -> Row:
         artifact = Artifact.load(store.folder(entry.artifact))
         if entry is teacher:
             return Row("teacher", "", "teacher", artifact.path, artifact.spec)

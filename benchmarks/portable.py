@@ -18,17 +18,17 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from compress.data.pictures import DataSet
-from compress.decided import Decided
-from compress.input_spec import InputSpec, preprocess
+from compress.data.dataset import DataSet
+from compress.data.input_spec import InputSpec, preprocess
+from compress.export.int8 import quantize_file
 from compress.measure.machine import machine, usable_threads
-from compress.plan import make_plan
-from compress.quantization import quantize_file
-from compress.recipe import load_recipe
-from compress.run import RUNS, STAGES, with_precisions
-from compress.significance import mcnemar
-from compress.stage import Stage, Store
-from compress.steps.quantize import FLOAT, RANGES
+from compress.methods.decided import Decided
+from compress.methods.quantize.step import FLOAT, RANGES
+from compress.metrics.significance import mcnemar
+from compress.recipe.load import load_recipe
+from compress.workflow.cache import Stage, Store
+from compress.workflow.plan import make_plan
+from compress.workflow.run import RUNS, STAGES, with_precisions
 
 CHUNK = 8
 
@@ -48,7 +48,7 @@ def answers(file: Path, data: DataSet, spec: InputSpec, threads: int) -> np.ndar
 
 def rows(name: str, step: Stage, store: Store, data: DataSet, threads: int) -> list[str]:
     """A row of the table each for float, 7 and 8 bits."""
-    from compress.candidate import Candidate
+    from compress.models.candidate import Candidate
 
     prepared, decision = step.inputs["previous"], step.inputs["decision"]
     folder = store.folder(prepared)

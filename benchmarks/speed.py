@@ -15,14 +15,14 @@ from statistics import median
 import numpy as np
 import torch
 
-from compress.builders import build
+from compress.data.dataset import DataSet
+from compress.data.image_cache import pixels
+from compress.data.input_spec import InputSpec
 from compress.data.layouts import read_folder
-from compress.data.pictures import DataSet
-from compress.data.pixels import pixels
 from compress.data.split import draw_split
-from compress.input_spec import InputSpec
 from compress.measure.machine import machine, usable_threads
-from compress.training.feed import PictureFeed
+from compress.models.builders import build
+from compress.training.batches import PictureFeed
 from compress.training.loop import make_optimizer
 from compress.training.settings import TrainSettings
 from teachers.synthetic_whales import heads

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from compress.budget import Budget
-from compress.choose import Choice
-from compress.choose import choose as choose_row
-from compress.evaluate import evaluate_file as evaluate
-from compress.evaluate import predict_files as predict
-from compress.evaluate import predict_points
-from compress.report.join import join as load_results
-from compress.results import Result
+from compress.analysis.budget import Budget
+from compress.analysis.choose import Choice
+from compress.analysis.choose import choose as choose_row
+from compress.measure.evaluate import evaluate_file as evaluate
+from compress.measure.evaluate import predict_files as predict
+from compress.measure.evaluate import predict_points
+from compress.results.merge import join as load_results
+from compress.results.schema import Result
 
 __all__ = [
     "Choice",
@@ -45,10 +45,11 @@ def run(
     """Runs a recipe file; see `compress run --help`. One result per artifact, or per pipeline."""
     from rich.console import Console
 
-    from compress.pipeline.recipe import load_any
-    from compress.pipeline.run import run_any
-    from compress.progress import Progress
-    from compress.run import RUNS
+    from compress.cascade.recipe import load_any
+    from compress.cascade.run import run_any
+    from compress.report.write import reports_in
+    from compress.utils.progress import Progress
+    from compress.workflow.run import RUNS
 
     folder = None if data is None else Path(data)
     loaded = load_any(Path(recipe), folder, assignments, allow_builders)
@@ -62,7 +63,13 @@ def run(
         return Progress(Console(), Path(out) / RUNS / name / "run.log")
 
     results, _ = run_any(
-        loaded, Path(out), progress_of, shlex.join(words), allow_builders, reuse_other_machine
+        loaded,
+        Path(out),
+        progress_of,
+        shlex.join(words),
+        allow_builders,
+        reuse_other_machine,
+        reports_in(Path(out)),
     )
     return results
 
@@ -76,6 +83,6 @@ def choose(
     """The most accurate result that meets the budget; `choice.picked` is None where nothing fits.
 
     Args:
-        more: other fields of `compress.budget.Budget`: latency_s, min_accuracy, confidence, …
+        more: other fields of `Budget`: latency_s, min_accuracy, confidence, …
     """
     return choose_row(results, Budget(speedup, max_accuracy_drop, **more))

@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from compress.binarization import CHANNELS, BinaryBlock
+from compress.models.binary_layers import CHANNELS, BinaryBlock
 
 __all__ = ["binary_resnet18", "binary_vgg16", "quicknet_small", "reactnet"]
 

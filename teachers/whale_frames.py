@@ -6,7 +6,7 @@ network is trained on a whale's picture that another one is judged on.
 
 A network is trained on what it will be shown: the aligner on crops around the head's box, the
 classifier on heads turned to the pose of a passport photograph. Both are cut by the same functions
-that the deployed pipeline uses (compress/pipeline/geometry.py).
+that the deployed pipeline uses (compress/cascade/views.py).
 """
 
 import csv
@@ -18,10 +18,10 @@ from typing import Any
 
 from PIL import Image
 
+from compress.cascade.cascade import decode
+from compress.cascade.views import Point, View, around, brought_to, cut
+from compress.data.dataset import DataSet, Picture, read_csv
 from compress.data.layouts import read_folder
-from compress.data.pictures import DataSet, Picture, read_csv
-from compress.pipeline.cascade import decode
-from compress.pipeline.geometry import Point, View, around, brought_to, cut
 from teachers import synthetic_whales
 from teachers.synthetic_whales import BLOWHEAD_AT, BONNET_AT
 

@@ -35,8 +35,8 @@ for word in list(sys.argv[1:]):
     sys.argv += less.get(word.rpartition("/")[2], [])
 if {name!r} == "compress":
     if sys.argv[1] == "run":
-        import compress.int8
-        compress.int8.PROCESSES, compress.int8.ROUNDS = 1, 5
+        from compress.methods.quantize import layer_search
+        layer_search.PROCESSES, layer_search.ROUNDS = 1, 5
     from compress.cli import main
     main()
 elif sys.argv[1] == "-c":

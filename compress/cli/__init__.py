@@ -15,7 +15,7 @@ from compress.cli.profile import profile
 from compress.cli.report import report
 from compress.cli.run import run
 from compress.cli.schema import schema
-from compress.errors import UserError
+from compress.utils.errors import UserError
 
 app = typer.Typer(
     name="compress",

@@ -34,10 +34,10 @@ def bench(
     from dataclasses import asdict
     from typing import cast, get_args
 
-    from compress.bench import bench as time_files
-    from compress.errors import UserError
+    from compress.measure.bench import bench as time_files
     from compress.measure.machine import usable_threads
-    from compress.runtimes import Deployed
+    from compress.results.schema import Deployed
+    from compress.utils.errors import UserError
 
     known = get_args(Deployed)
     if unknown := [name for name in runtime or [] if name not in known]:

@@ -9,7 +9,7 @@ import typer
 from compress.cli.run import Allowed, Assignments, Data, Recipe
 
 if TYPE_CHECKING:
-    from compress.recipe import Recipe as Loaded
+    from compress.recipe.schema import Recipe as Loaded
 
 
 def check(
@@ -19,14 +19,14 @@ def check(
     allow_builders: Allowed = None,
 ) -> None:
     """Validate a recipe: keys, values, builders, the data's layout, the weights file."""
-    from compress.pipeline.recipe import load_any
+    from compress.cascade.recipe import load_any
 
     allowed = allow_builders or []
     loaded = load_any(recipe, data, assignments or [], allowed)
 
-    from compress.errors import UserError
     from compress.measure.machine import machine, usable_threads
-    from compress.plan import make_plan
+    from compress.utils.errors import UserError
+    from compress.workflow.plan import make_plan
 
     faults: list[str] = []
     for each in loaded.of_networks:
@@ -47,9 +47,9 @@ def check(
 
 def _faults(recipe: "Loaded", allowed: list[str]) -> Iterator[str]:
     """What stands in the way of one network's recipe; says what was found."""
-    from compress.builders import resolve
-    from compress.errors import UserError
-    from compress.recipe import builders_of
+    from compress.models.builders import resolve
+    from compress.recipe.load import builders_of
+    from compress.utils.errors import UserError
 
     for path, name in builders_of(recipe):
         try:
@@ -65,7 +65,7 @@ def _faults(recipe: "Loaded", allowed: list[str]) -> Iterator[str]:
 
 def _data(recipe: "Loaded") -> str:
     from compress.data.layouts import check_classes, read_folder
-    from compress.errors import UserError
+    from compress.utils.errors import UserError
 
     settings = recipe.data
     if settings.builder is not None:
@@ -85,12 +85,12 @@ def _data(recipe: "Loaded") -> str:
 
 
 def _weights(recipe: "Loaded") -> str:
-    from compress.checkpoint import load_tensors
-    from compress.plan import weights_path
+    from compress.models.checkpoint import load_tensors
+    from compress.workflow.plan import weights_path
 
     path = weights_path(recipe)
     if recipe.teacher.onnx is not None:
-        from compress.onnx_teacher import read_onnx
+        from compress.models.onnx_teacher import read_onnx
 
         nodes = len(read_onnx(Path(recipe.teacher.onnx)).graph.node)
         return f"teacher: an ONNX file of {nodes} operations (not yet run)"

@@ -9,19 +9,19 @@ from typing import Annotated
 
 import typer
 
-from compress.budget import Budget
-from compress.choose import Choice
-from compress.choose import choose as choose_row
-from compress.cli.bounds import Bounds, with_bounds
-from compress.errors import NothingFits, UserError
-from compress.files import inside
-from compress.pareto import deployed
+from compress.analysis.budget import Budget
+from compress.analysis.choose import Choice
+from compress.analysis.choose import choose as choose_row
+from compress.analysis.explain import name
+from compress.analysis.pareto import deployed
+from compress.cli.budget_options import Bounds, with_bounds
 from compress.report.failures import failure_line
-from compress.report.join import load, newest_comparable
-from compress.report.say import name
-from compress.report.text import plain
-from compress.results import Result
-from compress.results_file import RESULTS_FILE
+from compress.results.file import RESULTS_FILE
+from compress.results.merge import load, newest_comparable
+from compress.results.schema import Result
+from compress.utils.errors import NothingFits, UserError
+from compress.utils.files import inside
+from compress.utils.text import plain
 
 
 @with_bounds
@@ -92,7 +92,10 @@ def default_reports(folder: Path = Path("reports")) -> list[Path]:
 
 
 def _export(row: Result, why: str, folders: list[Path], target: Path) -> None:
-    from compress.bundle import remedy, write_bundle  # here: it loads the model in its runtime
+    from compress.export.bundle import (  # here: it loads the model in its runtime
+        remedy,
+        write_bundle,
+    )
 
     model = _locate(row, folders)
     if row.pipeline is not None and model is not None:

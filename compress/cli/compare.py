@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compress.errors import GotWorse, UserError
-from compress.report import units
+from compress.analysis.explain import name
 from compress.report.failures import failure_line
-from compress.report.join import load
-from compress.report.say import name
-from compress.report.text import plain
+from compress.results.merge import load
+from compress.utils import units
+from compress.utils.errors import GotWorse, UserError
+from compress.utils.text import plain
 
 if TYPE_CHECKING:
-    from compress.compare import Change, Comparison, Pair
+    from compress.analysis.regressions import Change, Comparison, Pair
 
 
 def compare(
@@ -35,7 +35,9 @@ def compare(
     and that is significant, so that a CI job can guard a model. Latency is compared only where both
     reports were measured on the same kind of machine.
     """
-    from compress.compare import compare as compare_rows  # here: scipy takes a while to load
+    from compress.analysis.regressions import (
+        compare as compare_rows,  # here: scipy takes a while to load
+    )
 
     found = [load([path]) for path in (before, after)]
     for line in [line for _, _, damaged in found for line in damaged]:

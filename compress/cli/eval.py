@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compress.errors import UserError
+from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from compress.results import Accuracy
+    from compress.results.schema import Accuracy
 
 Model = Annotated[
     Path,
@@ -53,9 +53,9 @@ def evaluate(
         return
     if per_picture is not None:
         raise UserError("--per-picture is for the folder of a pipeline, and this is one model.")
-    from compress.evaluate import evaluate_file
-    from compress.measure.points import Bounds
-    from compress.report.units import percent
+    from compress.measure.evaluate import evaluate_file
+    from compress.metrics.keypoints import Bounds
+    from compress.utils.units import percent
 
     named = columns.split(",") if columns else []
     bounds = Bounds(tolerance, iou)
@@ -85,12 +85,12 @@ def _pipeline(
     as_json: bool,
 ) -> None:
     """Judges a pipeline on annotated photographs."""
+    from compress.cascade.cascade import Cascade
+    from compress.cascade.evaluate import judge, verdict, write_csv
     from compress.data.layouts import read_folder
-    from compress.evaluate import chosen
+    from compress.measure.evaluate import chosen
     from compress.measure.machine import usable_threads
-    from compress.pipeline.cascade import Cascade
-    from compress.pipeline.judge import judge, verdict, write_csv
-    from compress.report.pipeline import verdict_lines
+    from compress.report.cascades import verdict_lines
 
     cascade = Cascade.load(folder, threads or usable_threads())
     data = read_folder(data_path)
@@ -109,7 +109,7 @@ def _pipeline(
 
 def _beside(accuracy: "Accuracy") -> str:
     """The numbers beside the share that is right."""
-    from compress.report.units import percent, significant
+    from compress.utils.units import percent, significant
 
     if (errors := accuracy.points) is None:
         return (

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from compress.cli.eval import Spec, Threads
-from compress.errors import UserError
+from compress.utils.errors import UserError
 
 
 def predict(
@@ -39,7 +39,7 @@ def predict(
         artifact, *pictures = files
         if not pictures:
             raise UserError("No picture was given: compress predict MODEL PICTURE…")
-        from compress.artifact import spec_of
+        from compress.export.artifact import spec_of
 
         answers = _places if spec_of(artifact, spec).points else _names
         found = answers(artifact, pictures, threads, spec, draw)
@@ -60,11 +60,11 @@ def _through(
     folder: Path, pictures: list[Path], threads: int | None, draw: Path | None
 ) -> Iterator[list[str] | UserError]:
     """What a pipeline says of each picture."""
-    from compress.draw import save_jpeg
+    from compress.cascade.cascade import Cascade, decode
+    from compress.cascade.draw import drawn
+    from compress.data.draw import save_jpeg
     from compress.measure.machine import usable_threads
-    from compress.pipeline.cascade import Cascade, decode
-    from compress.pipeline.draw import drawn
-    from compress.report.units import ms, percent
+    from compress.utils.units import ms, percent
 
     cascade = Cascade.load(folder, threads or usable_threads())
     for number, picture in enumerate(pictures):
@@ -91,8 +91,8 @@ def _through(
 def _names(
     artifact: Path, pictures: list[Path], threads: int | None, spec: Path | None, draw: Path | None
 ) -> Iterator[list[str] | UserError]:
-    from compress.evaluate import predict_files
-    from compress.report.units import percent
+    from compress.measure.evaluate import predict_files
+    from compress.utils.units import percent
 
     if draw is not None:
         raise UserError("--draw is for models of points, and this one predicts classes.")
@@ -106,8 +106,8 @@ def _names(
 def _places(
     artifact: Path, pictures: list[Path], threads: int | None, spec: Path | None, draw: Path | None
 ) -> Iterator[list[str] | UserError]:
-    from compress.draw import draw_points
-    from compress.evaluate import predict_points
+    from compress.data.draw import draw_points
+    from compress.measure.evaluate import predict_points
 
     found = predict_points(artifact, pictures, threads, spec)
     for number, (picture, points) in enumerate(zip(pictures, found, strict=True)):

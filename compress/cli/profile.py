@@ -49,14 +49,16 @@ def profile(
     settings = Settings(threads, pictures or (), size, batch, not no_audit, allow_builders or ())
     found = profile_model(model, settings, lambda text: typer.echo(f"{text} ...", err=True))
     if html:
-        from compress.files import write_text
-        from compress.profile.page import html as page
+        from compress.profile.html import html as page
+        from compress.utils.files import write_text
 
         write_text(html, page(found))
     if as_json:
-        typer.echo(json.dumps(found.as_json(), indent=1))
+        from compress.profile import roofline
+
+        typer.echo(json.dumps(roofline.as_json(found), indent=1))
         return
-    from compress.profile.show import show
+    from compress.profile.terminal import show
 
     show(found)
     if html:

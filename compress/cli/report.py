@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from compress.budget import Budget
-from compress.cli.bounds import Bounds, with_bounds
-from compress.report.join import load
+from compress.analysis.budget import Budget
+from compress.cli.budget_options import Bounds, with_bounds
 from compress.report.terminal import show
-from compress.report.text import plain
+from compress.results.merge import load
+from compress.utils.text import plain
 
 
 @with_bounds

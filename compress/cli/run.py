@@ -40,7 +40,7 @@ def run(
 
     A candidate that fails is a row with the reason; the others go on, and the exit code is 5.
     """
-    from compress.pipeline.recipe import load_any
+    from compress.cascade.recipe import load_any
 
     changes = [*(assignments or []), *([f"device={device}"] if device else [])]
     allowed = allow_builders or []
@@ -49,21 +49,22 @@ def run(
 
     from rich.console import Console
 
-    from compress.choose import choose as choose_row
-    from compress.errors import SomeFailed
-    from compress.pipeline.run import run_any
-    from compress.plan import make_plan
-    from compress.progress import Progress
-    from compress.report.say import listed
+    from compress.analysis.choose import choose as choose_row
+    from compress.analysis.explain import listed
+    from compress.cascade.run import run_any
     from compress.report.terminal import plain, show
-    from compress.run import REPORTS, RUNS, budget_of, with_precisions
+    from compress.report.write import REPORTS, budget_of, reports_in
+    from compress.utils.errors import SomeFailed
+    from compress.utils.progress import Progress
+    from compress.workflow.plan import make_plan
+    from compress.workflow.run import RUNS, with_precisions
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=100)  # a log file has no width of its own
     if dry_run:
         from compress.measure.machine import machine, usable_threads
-        from compress.stage import Store
+        from compress.workflow.cache import Store
 
         store = Store(out / RUNS / "stages", reuse_other_machine)
         for asked in loaded.of_networks:
@@ -82,7 +83,9 @@ def run(
         return Progress(console, out / RUNS / name / "run.log")
 
     try:
-        results, failed = run_any(loaded, out, progress_of, command, allowed, reuse_other_machine)
+        results, failed = run_any(
+            loaded, out, progress_of, command, allowed, reuse_other_machine, reports_in(out)
+        )
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
         raise typer.Exit(130) from None

@@ -18,7 +18,7 @@ def schema() -> None:
 
 def any_schema() -> dict[str, Any]:
     """Of both kinds of recipes: what a pipeline's has and others have not tells them apart."""
-    from compress.pipeline.recipe import WAYS, PipelineRecipe
+    from compress.cascade.recipe import WAYS, PipelineRecipe
 
     network, pipeline = recipe_schema(), PipelineRecipe.model_json_schema()
     return {
@@ -30,11 +30,11 @@ def any_schema() -> dict[str, Any]:
 
 
 def recipe_schema() -> dict[str, Any]:
-    """Of a network's recipe as written: a step's setting may be a list of values (compress.grid).
+    """Of a network's recipe as written: a step's setting may be a list of values (recipe/grid.py).
 
     Models that steps share with other parts of a recipe stand in it twice: only steps have grids.
     """
-    from compress.recipe import Recipe
+    from compress.recipe.schema import Recipe
 
     schema = Recipe.model_json_schema()
     definitions = schema["$defs"]

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from compress.data.pictures import DataSet, Picture, Split, read_csv
-from compress.data.targets import PointColumns, take_points
-from compress.errors import UserError
-from compress.files import below, inside
+from compress.data.dataset import DataSet, Picture, Split, read_csv
+from compress.data.keypoints import PointColumns, take_points
+from compress.utils.errors import UserError
+from compress.utils.files import below, inside
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 PICTURE_COLUMNS = ("image", "path", "file", "filename", "picture", "img")

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from compress.data.pictures import DataSet, Split
-from compress.errors import UserError
-from compress.seeding import generator
+from compress.data.dataset import DataSet, Split
+from compress.utils.errors import UserError
+from compress.utils.seeding import generator
 
 
 def draw_split(

@@ -6,7 +6,7 @@ from typing import Any
 import onnx
 from onnx import helper, shape_inference
 
-from compress.measure.layers import LayerShape
+from compress.measure.layer_times import LayerShape
 
 
 def file_layer_shapes(path: Path) -> dict[str, LayerShape]:

@@ -18,7 +18,8 @@ import numpy as np
 from compress.measure.conditions import QUIET_CORES
 from compress.measure.latency import SETTLE_S, WARM_UP
 from compress.measure.processes import others_cpu_s
-from compress.runtimes import Session, open_session
+from compress.models.sessions import open_session
+from compress.runtimes import Session
 
 ATTEMPTS = 3  # to time without disturbance
 TURNS, TURN_S = 8, 0.2  # with and without the profile, and the least time of a turn

@@ -7,9 +7,10 @@ import numpy as np
 from scipy.special import stdtrit
 
 from compress.measure.conditions import about_samples
-from compress.measure.percentiles import percentiles
-from compress.results import Interval, Latency, Speedup
-from compress.seeding import generator
+from compress.metrics.percentiles import percentiles
+from compress.results.schema import Latency, Speedup
+from compress.utils.interval import Interval
+from compress.utils.seeding import generator
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000  # where there is one process only

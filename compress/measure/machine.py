@@ -4,8 +4,8 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-from compress.measure.threads import cpus
-from compress.results import Machine
+from compress.results.schema import Machine
+from compress.runtimes.threads import cpus
 
 # What decides how fast float, int8 and binary layers run.
 FLAGS = (

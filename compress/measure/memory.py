@@ -4,11 +4,10 @@ import json
 import subprocess
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from compress.measure.threads import environment
+from compress.runtimes.threads import environment
 
 PROCESSES = 3  # how long loading takes varies
 
@@ -56,14 +55,11 @@ def _main(path: Path, runtime: str, threads: int, allowed: tuple[str, ...]) -> N
     import numpy as np
 
     from compress.measure.energy import energy_per_call_j
-    from compress.runtimes import open_session, package_of
+    from compress.models.sessions import loader_of
 
-    # Importing it takes longer than loading a small file, and is no property of the file.
-    import_module(
-        f"compress.runtimes.{'torch_eager' if runtime == 'torch' else package_of(runtime)}"
-    )
+    load = loader_of(runtime)
     started = time.perf_counter()
-    session = open_session(path, runtime, threads, allowed)
+    session = load(path, threads, allowed, True)
     picture = np.zeros((1, 3, *session.picture_size), dtype=np.float32)
     session.run(picture)
     cold_start_s = time.perf_counter() - started

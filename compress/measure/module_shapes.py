@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from compress.measure.layers import LayerShape
+from compress.measure.layer_times import LayerShape
 
 
 def layer_shapes(model: nn.Module, example: Tensor) -> dict[str, LayerShape]:

@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from compress.errors import UserError
 from compress.measure.conditions import QUIET_CORES, about_machine
 from compress.measure.machine import frequency_mhz, usable_threads
-from compress.measure.threads import cpus, environment
-from compress.results import Latency
+from compress.results.schema import Latency
+from compress.runtimes.threads import cpus, environment
+from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
 # Of a batch size and a generator of inputs makes a call that is given the round's number.
 MakeCall = Callable[[int, "np.random.Generator"], Callable[[int], object]]
+Load = Callable[[Path, str, int, Sequence[str], Sequence[Path]], MakeCall]
+PROGRAM = "compress.measure.processes"
 FAILED = 3  # exit status for what the user can mend; the message is on stderr
 ATTEMPTS = 3  # of a process that is disturbed
 
@@ -59,6 +61,7 @@ def time_in_processes(
     progress: Callable[[int, int], None] = lambda done, total: None,
     photographs: Sequence[Path] = (),
     attempts: int | None = None,
+    program: str = PROGRAM,
 ) -> dict[str, list[Latency]]:
     """Latencies of each model, one a batch size.
 
@@ -67,6 +70,7 @@ def time_in_processes(
         photographs: picture files for pipelines, which are timed from a file's bytes to the
             answer; round i takes the i-th for all of them.
         attempts: of a process that others disturb; without it, ATTEMPTS.
+        program: the module that a fresh process runs, which knows how to load the models.
 
     Raises:
         UserError: a file that its runtime cannot load or run.
@@ -83,7 +87,7 @@ def time_in_processes(
     }
     runs: list[Run] = []
     for process in range(processes):
-        runs.append(_quietest(job | {"seed": process}, attempts or ATTEMPTS))
+        runs.append(_quietest(job | {"seed": process}, attempts or ATTEMPTS, program))
         progress(process + 1, processes)
     samples: dict[tuple[str, int], list[list[float]]] = {}
     for run in runs:
@@ -105,17 +109,39 @@ def time_in_processes(
     return {name: [latency(name, batch) for batch in rounds] for name in models}
 
 
-def _quietest(job: dict[str, Any], attempts: int) -> Run:
+def speedup_over(
+    reference: Path,
+    path: Path,
+    threads: int,
+    processes: int,
+    rounds: int,
+    allowed: Sequence[str] = (),
+) -> float:
+    """Return how many times faster a file is, both in onnxruntime at batch 1, interleaved."""
+    from compress.measure.latency import speedup
+
+    timed = time_in_processes(
+        {"reference": Timed(reference, "onnxruntime"), "candidate": Timed(path, "onnxruntime")},
+        {1: rounds},
+        threads,
+        processes,
+        allowed,
+    )
+    found = speedup("reference", "onnxruntime", timed["reference"][0], timed["candidate"][0])
+    return found.ratio.value
+
+
+def _quietest(job: dict[str, Any], attempts: int, program: str) -> Run:
     """The least disturbed of up to `attempts` processes; the first quiet one is the last."""
     runs: list[Run] = []
     while len(runs) < attempts and all(run.disturbance_cores > QUIET_CORES for run in runs):
-        runs.append(_fresh_process(job))
+        runs.append(_fresh_process(job, program))
     return min(runs, key=lambda run: run.disturbance_cores)
 
 
-def _fresh_process(job: dict[str, Any]) -> Run:
+def _fresh_process(job: dict[str, Any], program: str) -> Run:
     done = subprocess.run(
-        [sys.executable, "-m", "compress.measure.processes"],
+        [sys.executable, "-m", program],
         input=json.dumps(job),
         env=environment(),
         capture_output=True,
@@ -129,7 +155,7 @@ def _fresh_process(job: dict[str, Any]) -> Run:
     return Run(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def time_here(job: dict[str, Any]) -> Run:
+def time_here(job: dict[str, Any], load: Load) -> Run:
     """What a fresh process does."""
     import numpy as np
 
@@ -168,16 +194,10 @@ def load(
     allowed: Sequence[str],
     photographs: Sequence[Path] = (),
 ) -> MakeCall:
-    """Loads a model, or a pipeline where its path is a folder."""
+    """Loads a model; photographs are not its business."""
     import numpy as np
 
-    if path.is_dir():
-        from compress.pipeline.cascade import Cascade
-
-        cascade = Cascade.load(path, threads, tuple(allowed))
-        contents = [file.read_bytes() for file in photographs]
-        return lambda batch, rng: lambda i: cascade.find(contents[i % len(contents)])
-    from compress.runtimes import open_session
+    from compress.models.sessions import open_session
 
     session = open_session(path, runtime, threads, tuple(allowed))
 
@@ -205,9 +225,10 @@ def stolen_cpu_s() -> float:
     return float(getattr(psutil.cpu_times(), "steal", 0.0))
 
 
-def _main() -> None:
+def main(load: Load) -> None:
+    """Do what a fresh process is started for: a job from stdin, samples to stdout."""
     try:
-        run = time_here(json.load(sys.stdin))
+        run = time_here(json.load(sys.stdin), load)
     except UserError as error:
         print(error, file=sys.stderr)
         raise SystemExit(FAILED) from error
@@ -215,4 +236,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    main(load)

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from compress.profile.layers import LAYOUT
-from compress.profile.limits import reach
-from compress.profile.network import LINEAR
+from compress.measure.file_nodes import LINEAR
+from compress.measure.layer_profile import LAYOUT, Layer
 from compress.profile.records import (
     BETWEEN,
     DECODE,
@@ -14,10 +13,10 @@ from compress.profile.records import (
     NORMALISE,
     OTHERWISE_THE_SAME,
     Gain,
-    Layer,
     Profile,
 )
-from compress.report.units import percent, significant, times_interval
+from compress.profile.roofline import reach
+from compress.utils.units import percent, significant, times_interval
 
 MOST = 0.6  # share of the time that the bottleneck is to hold
 NEAR = 0.6  # share of the limit from which on a layer is as fast as it gets

@@ -18,13 +18,14 @@ import onnx
 from onnx import numpy_helper
 from safetensors.numpy import load_file
 
-from compress.errors import UserError
+from compress.cascade.spec import PipelineSpec
+from compress.cascade.timing import PROGRAM, load
 from compress.measure.latency import speedup
 from compress.measure.machine import usable_threads
-from compress.measure.processes import Timed, load, time_in_processes
-from compress.pipeline.spec import PipelineSpec
+from compress.measure.processes import Timed, time_in_processes
 from compress.profile.records import OTHERWISE_THE_SAME, Audit, Fact, Gain
-from compress.results import BF16_FLAGS, Latency, Machine
+from compress.results.schema import BF16_FLAGS, Latency, Machine
+from compress.utils.errors import UserError
 
 PROCESSES = (3, 5)
 ROUNDS, ROUNDS_S = (2, 15), 1.0  # of one model in one process, and the time to spend on them
@@ -89,6 +90,7 @@ def audit_of(
         allowed,
         photographs=photographs,
         attempts=attempts,
+        program=PROGRAM,
     )
     return Audit(
         facts=facts,
@@ -223,7 +225,7 @@ def _weights(path: Path) -> Iterator[np.ndarray]:
             if tensor.data_type == onnx.TensorProto.FLOAT:
                 yield numpy_helper.to_array(tensor)
     elif path.suffix == ".xml":
-        from compress.ir import read_ir
+        from compress.runtimes.openvino_ir import read_ir
 
         for op in read_ir(path).get_ops():
             if op.get_type_name() == "Constant" and op.get_element_type().to_string() == "f32":

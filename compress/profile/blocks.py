@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from compress.profile.records import BETWEEN, Layer, Part
+from compress.measure.layer_profile import Layer
+from compress.profile.records import BETWEEN, Part
 
 LARGEST = 0.5  # share of the time that one block may take
 MOST = 12  # blocks

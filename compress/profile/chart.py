@@ -5,12 +5,13 @@ from typing import Any
 
 import altair as alt
 
+from compress.measure.layer_profile import Layer
 from compress.profile.layer_tables import operation
-from compress.profile.limits import reach
-from compress.profile.records import BETWEEN, NO_LAYERS, Layer, Part, Profile
+from compress.profile.records import BETWEEN, NO_LAYERS, Part, Profile
+from compress.profile.roofline import reach
 from compress.report.charts import Spec, spec
-from compress.report.text import plain
-from compress.report.units import NONE, ms, percent
+from compress.utils.text import plain
+from compress.utils.units import NONE, ms, percent
 
 # Paul Tol's light colours, on which dark names can be read, told apart by colour-blind people.
 COLOURS = ("#77AADD", "#EE8866", "#44BB99", "#EEDD88", "#FFAABB", "#99DDFF")

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from compress.profile.limits import reach
-from compress.profile.records import BETWEEN, Layer, Limits, Profile
-from compress.report.text_table import TextTable
-from compress.report.units import NONE, megabytes, ms, percent, significant
+from compress.measure.layer_profile import Layer
+from compress.profile.records import BETWEEN, Limits, Profile
+from compress.profile.roofline import reach
+from compress.utils.text_table import TextTable
+from compress.utils.units import NONE, megabytes, ms, percent, significant
 
 NOTE = (
     "of limit: the least time in which this machine does such work, over the time taken. Above "

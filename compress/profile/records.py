@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from compress.results import Interval, Machine
+from compress.measure.layer_profile import Layer
+from compress.results.schema import Machine
+from compress.utils.interval import Interval
+from compress.utils.record import Record
 
 BETWEEN = "between the layers"
 NMS = "non-maximum suppression"
@@ -15,11 +16,7 @@ NO_LAYERS = (BETWEEN, DECODE, LOOK, NORMALISE, NETWORK)  # kinds of parts
 OTHERWISE_THE_SAME = "otherwise the same"  # what a gain of the base's own is measured against
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Part(_Record):
+class Part(Record):
     """Something with a time that nests: a network, a stage of a pipeline, a block, a layer."""
 
     name: str
@@ -35,48 +32,28 @@ class Part(_Record):
             yield from part.walk()
 
 
-class Layer(_Record):
-    """One kernel of the runtime with the operations of the file that it computes."""
-
-    name: str
-    block: str
-    operation: str
-    precision: str
-    output_shape: tuple[int, ...]
-    seconds: float
-    macs: int | None  # multiply-accumulates; None: cannot be counted
-    weight_bytes: int
-    activation_bytes: int  # read and written
-    network: str = ""  # of a pipeline the stage
-
-    @property
-    def bytes(self) -> int:
-        """What it must move at least."""
-        return self.weight_bytes + self.activation_bytes
-
-
-class Rate(_Record):
+class Rate(Record):
     """The highest rate that was reached, and by what."""
 
     value: float
     reached_by: str
 
 
-class Limits(_Record):
+class Limits(Record):
     """What this machine reaches with so many threads."""
 
     macs_per_s: dict[str, Rate]  # by precision
     bytes_per_s: Rate
 
 
-class Reach(_Record):
-    """How near a layer comes to the machine's limit (compress/profile/limits.py)."""
+class Reach(Record):
+    """How near a layer comes to the machine's limit (compress/profile/roofline.py)."""
 
     bound: Literal["compute", "memory"]
     share: float  # of the limit; above 1 where data came from a nearer cache than was measured
 
 
-class Gain(_Record):
+class Gain(Record):
     """A change that compresses nothing, timed on the user's own model."""
 
     change: str
@@ -86,7 +63,7 @@ class Gain(_Record):
     but: str | None = None  # what it may cost
 
 
-class Fact(_Record):
+class Fact(Record):
     """A finding about the machine and its libraries."""
 
     subject: str
@@ -94,7 +71,7 @@ class Fact(_Record):
     advice: str | None = None  # None: nothing to be won here
 
 
-class Audit(_Record):
+class Audit(Record):
     """Facts, and gains that were measured while others used so much of the machine."""
 
     facts: list[Fact]
@@ -102,7 +79,7 @@ class Audit(_Record):
     disturbance_cores: float = 0.0
 
 
-class Network(_Record):
+class Network(Record):
     """A network of a pipeline; its times are of a photograph."""
 
     stage: str
@@ -118,7 +95,7 @@ class Network(_Record):
     alone_s: float | None  # run again and again by itself, as its layers were timed
 
 
-class Profile(_Record):
+class Profile(Record):
     """Where the time of one model or pipeline goes.
 
     `root` nests: blocks, layers and, last, what is between them; of a pipeline, decoding and the
@@ -160,19 +137,3 @@ class Profile(_Record):
     @property
     def weight_bytes(self) -> int:
         return sum(counted.weight_bytes for counted in self.networks or self.layers)
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything, with each layer's block, rate and share of the limit."""
-        from compress.profile.limits import reach
-
-        record = self.model_dump()
-        record["between_s"] = self.between_s
-        for layer, entry in zip(self.layers, record["layers"], strict=True):
-            found = reach(layer, self.limits) if self.limits else None
-            # A kernel of less than the profile's microsecond takes none.
-            entry["macs_per_s"] = (
-                layer.macs / layer.seconds if layer.macs and layer.seconds else None
-            )
-            entry["bound"] = found and found.bound
-            entry["limit_share"] = found and found.share
-        return record

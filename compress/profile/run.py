@@ -5,17 +5,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from compress.errors import UserError
+from compress.measure.deployable import as_deployed
+from compress.measure.layer_profile import Layer, time_layers
 from compress.measure.machine import machine, usable_threads
 from compress.measure.processes import Timed
+from compress.models.sessions import open_session
 from compress.profile.advice import advice
 from compress.profile.audit import Change, audit_of
 from compress.profile.blocks import in_blocks, tree
-from compress.profile.layers import time_layers
-from compress.profile.limits import measure_limits
-from compress.profile.notes import notes
-from compress.profile.records import NETWORK, Audit, Layer, Limits, Profile
-from compress.profile.target import Built, as_deployed, built, is_file, read_photographs
+from compress.profile.records import NETWORK, Audit, Limits, Profile
+from compress.profile.roofline import measure_limits
+from compress.profile.target import Built, built, is_file, read_photographs
 from compress.profile.variants import (
     candidate_of,
     fewer_proposals,
@@ -24,8 +24,10 @@ from compress.profile.variants import (
     pipeline_elsewhere,
     saved_in,
 )
-from compress.results import Machine
-from compress.runtimes import open_session, package_of, runtime_for
+from compress.profile.warnings import notes
+from compress.results.schema import Machine
+from compress.runtimes import package_of, runtime_for
+from compress.utils.errors import UserError
 
 Say = Callable[[str], None]
 
@@ -109,8 +111,8 @@ def _of_file(job: _Job, path: Path, folder: Path) -> Profile:
 
 
 def _of_built(job: _Job, network: Built, folder: Path) -> Profile:
-    from compress.candidate import check_forward
-    from compress.export import export_onnx
+    from compress.export.onnx import export_onnx
+    from compress.models.candidate import check_forward
 
     check_forward(network.model, network.spec, network.builder)
     saved, file = saved_in(folder / "torch", network), folder / "model.onnx"
@@ -200,8 +202,8 @@ def _of_detector(job: _Job, network: Built, folder: Path) -> Profile:
 
 
 def _of_pipeline(job: _Job, folder: Path, temporary: Path) -> Profile:
-    from compress.pipeline.cascade import Cascade
-    from compress.profile.pipeline import inside, part_name, time_cascade, tree_of
+    from compress.cascade.cascade import Cascade
+    from compress.profile.cascade import inside, part_name, time_cascade, tree_of
 
     settings = job.settings
     cascade = Cascade.load(folder, job.threads, tuple(settings.allowed))

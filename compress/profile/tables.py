@@ -4,8 +4,16 @@ from collections.abc import Iterator, Sequence
 
 from compress.profile.layer_tables import NOTE, WORK, grouped, operation, slowest, work
 from compress.profile.records import NETWORK, NMS, Fact, Gain, Limits, Network, Part, Profile
-from compress.report.text_table import TextTable
-from compress.report.units import NONE, count, megabytes, ms, percent, significant, times_interval
+from compress.utils.text_table import TextTable
+from compress.utils.units import (
+    NONE,
+    count,
+    megabytes,
+    ms,
+    percent,
+    significant,
+    times_interval,
+)
 
 LEAST_SHARE = 0.01  # of the time, for a part below the first level to have a line
 DEEPEST = 3  # level of a detector's parts that a terminal shows

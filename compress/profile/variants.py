@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from compress.measure.processes import Timed
 from compress.profile.audit import Change
 from compress.profile.target import FILES, Built
-from compress.results import Machine
+from compress.results.schema import Machine
 from compress.runtimes import runtime_for
 
 if TYPE_CHECKING:
-    from compress.candidate import Candidate
+    from compress.models.candidate import Candidate
 
 ROUNDS = "rounds to 3 digits"  # what bfloat16 does
 FEWER = 4  # times fewer proposals
@@ -19,7 +19,7 @@ FEWER = 4  # times fewer proposals
 
 def candidate_of(network: Built, **more: Any) -> "Candidate":
     """The network as the exporter takes it; `more` are further settings of its builder."""
-    from compress.candidate import Candidate
+    from compress.models.candidate import Candidate
 
     settings = network.settings | more
     return Candidate(network.model, network.builder, settings, network.spec, (network.builder,))
@@ -27,7 +27,7 @@ def candidate_of(network: Built, **more: Any) -> "Candidate":
 
 def saved_in(folder: Path, network: Built, **more: Any) -> Path:
     """A file that a fresh process loads the network from."""
-    from compress.candidate import FILE
+    from compress.models.candidate import FILE
 
     folder.mkdir()
     candidate_of(network, **more).save(folder, {}, {})
@@ -61,7 +61,7 @@ def pipeline_elsewhere(here: Machine, pipeline: Path, folder: Path) -> list[Chan
     Args:
         folder: for a pipeline each, which links to the networks.
     """
-    from compress.pipeline.spec import PipelineSpec
+    from compress.cascade.spec import PipelineSpec
 
     spec = PipelineSpec.load(pipeline)
     kinds = {Path(stage.model).suffix for stage in spec.stages}

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from compress.pareto import deployed, pareto_front
-from compress.report.table import largest_batch, ratio, smallest_batch, task_word
-from compress.results import Interval, Result
+from compress.analysis.pareto import deployed, pareto_front
+from compress.report.tables import largest_batch, ratio, smallest_batch, task_word
+from compress.results.schema import Result
+from compress.utils.interval import Interval
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def front(rows: Sequence[Result], x: Axis, y: Axis) -> list[int]:
     """Indices of the deployed rows that no other beats in `x` and `y`, best in `x` first.
 
     Rows that lack one of the numbers do not compete. For latency and top-1 these are
-    `compress.pareto.front_rows`.
+    `compress.analysis.pareto.front_rows`.
     """
     served = deployed(rows)
     found = [

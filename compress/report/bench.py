@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from compress.report import units
-from compress.report.text import plain
+from compress.utils import units
+from compress.utils.text import plain
 
 if TYPE_CHECKING:
-    from compress.bench import Timing
+    from compress.measure.bench import Timing
 
 
 def show_timings(

@@ -6,9 +6,9 @@ from typing import Any
 
 import altair as alt
 
-from compress.report.table import task_word
-from compress.report.text import plain
-from compress.results import Result, StepReport, Training
+from compress.report.tables import task_word
+from compress.results.schema import Result, StepReport, Training
+from compress.utils.text import plain
 
 Spec = dict[str, Any]
 Line = tuple[tuple[int, float], ...]  # of a curve: epoch and value

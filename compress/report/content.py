@@ -4,23 +4,30 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from compress.budget import Budget
-from compress.choose import Choice, choose
-from compress.measure.threads import SPINNING
-from compress.pareto import front_rows
-from compress.report import units
+from compress.analysis.budget import Budget
+from compress.analysis.choose import Choice, choose
+from compress.analysis.controls import beside_name, legend
+from compress.analysis.explain import listed, name
+from compress.analysis.pareto import front_rows
+from compress.report.cascades import pipeline_tables
 from compress.report.failures import failure_table
 from compress.report.layers import layer_table
-from compress.report.pipeline import pipeline_tables
-from compress.report.remarks import notes, whose
-from compress.report.roles import beside_name, legend
+from compress.report.notes import notes, whose
 from compress.report.saliency import SaliencyPart, saliency_part
-from compress.report.say import listed, name
 from compress.report.steps import StepDetail, step_details
-from compress.report.table import Column, columns, more_columns
-from compress.report.text_table import TextTable
-from compress.results import Failure, Machine, Result, SinglePictureClasses, Slice, Training
+from compress.report.tables import Column, columns, more_columns
+from compress.results.schema import (
+    Failure,
+    Machine,
+    Result,
+    SinglePictureClasses,
+    Slice,
+    Training,
+)
 from compress.runtimes import package_of
+from compress.runtimes.threads import SPINNING
+from compress.utils import units
+from compress.utils.text_table import TextTable
 
 # What decides which kernels a runtime can use, on x86 and on ARM.
 FLAGS = (

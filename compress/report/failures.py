@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from compress.report.roles import role
-from compress.report.text import plain
-from compress.report.text_table import TextTable
-from compress.results import Failure
+from compress.analysis.controls import role
+from compress.results.schema import Failure
+from compress.utils.text import plain
+from compress.utils.text_table import TextTable
 
 
 def failure_table(failed: Sequence[Failure]) -> TextTable:

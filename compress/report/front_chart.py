@@ -10,16 +10,24 @@ from typing import Any
 
 import altair as alt
 
-from compress.budget import Budget
-from compress.choose import choose, fits
+from compress.analysis.budget import Budget
+from compress.analysis.choose import choose, fits
+from compress.analysis.controls import CONTROL, DROPPED, FROM_SCRATCH, NO_TEACHER, role
 from compress.report.axes import Axis, front, x_axes, y_axes
 from compress.report.charts import BLUE, GREY, ORANGE, Spec, spec
-from compress.report.places import LABELS, Domain, asked, references, sides, x_domain, y_domain
-from compress.report.roles import CONTROL, DROPPED, FROM_SCRATCH, NO_TEACHER, role
-from compress.report.table import Column, columns, more_columns
-from compress.report.text import plain
-from compress.report.units import TIMES
-from compress.results import Result
+from compress.report.label_placement import (
+    LABELS,
+    Domain,
+    asked,
+    references,
+    sides,
+    x_domain,
+    y_domain,
+)
+from compress.report.tables import Column, columns, more_columns
+from compress.results.schema import Result
+from compress.utils.text import plain
+from compress.utils.units import TIMES
 
 ROLES = {
     "teacher": "#D55E00",

@@ -1,8 +1,8 @@
 """Where a row's time goes, layer by layer."""
 
-from compress.report import units
-from compress.report.text_table import TextTable
-from compress.results import Result
+from compress.results.schema import Result
+from compress.utils import units
+from compress.utils.text_table import TextTable
 
 
 def layer_table(row: Result) -> TextTable:

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 
+from compress.analysis.explain import name
 from compress.report.content import Content, Detail, Table
 from compress.report.saliency import SaliencyPart
-from compress.report.say import name
 from compress.report.steps import StepDetail
-from compress.report.table import MARK
-from compress.report.text import html_escape
-from compress.report.text import markdown_code as code
-from compress.report.text import markdown_escape as escape
-from compress.report.text_table import TextTable
+from compress.report.tables import MARK
+from compress.utils.text import html_escape
+from compress.utils.text import markdown_code as code
+from compress.utils.text import markdown_escape as escape
+from compress.utils.text_table import TextTable
 
 
 def markdown(report: Content) -> str:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compress.report import units
-from compress.report.say import name
-from compress.results import Interval, Looks, Result, Saliency, SaliencyMethod
+from compress.analysis.explain import name
+from compress.results.schema import Looks, Result, Saliency, SaliencyMethod
+from compress.utils import units
+from compress.utils.interval import Interval
 
 METHODS: dict[SaliencyMethod, str] = {
     "grad_cam": "Grad-CAM",

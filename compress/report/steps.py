@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from compress.report import units
-from compress.results import Decision, StepReport, Target
+from compress.results.schema import Decision, StepReport, Target
+from compress.utils import units
 
 
 @dataclass(frozen=True)

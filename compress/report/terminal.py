@@ -9,15 +9,15 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from compress.budget import Budget
-from compress.pareto import deployed, front_rows
+from compress.analysis.budget import Budget
+from compress.analysis.controls import beside_name, legend, role
+from compress.analysis.pareto import deployed, front_rows
 from compress.report.failures import failure_line
-from compress.report.remarks import notes, whose
-from compress.report.roles import beside_name, legend, role
-from compress.report.table import MARK, columns
-from compress.report.text import plain as plain
-from compress.report.units import NONE
-from compress.results import Failure, Result
+from compress.report.notes import notes, whose
+from compress.report.tables import MARK, columns
+from compress.results.schema import Failure, Result
+from compress.utils.text import plain as plain
+from compress.utils.units import NONE
 
 LEGEND = (
     f"{MARK} on the Pareto front: no other deployed row is both faster and more accurate.\n"

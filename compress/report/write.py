@@ -3,17 +3,21 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from compress.budget import Budget
-from compress.files import atomic, write_text
-from compress.pareto import front_rows
+from compress.analysis.budget import Budget
+from compress.analysis.pareto import front_rows
+from compress.recipe.schema import Asked
 from compress.report import charts
 from compress.report.content import content
 from compress.report.front_chart import pareto_chart
+from compress.report.html import html
 from compress.report.markdown import markdown
-from compress.report.page import html
-from compress.report.table import csv_text
-from compress.results import Failure, Result
-from compress.results_file import RESULTS_FILE, as_lines
+from compress.report.tables import csv_text
+from compress.results.file import RESULTS_FILE, as_lines
+from compress.results.schema import Failure, Result
+from compress.utils.files import atomic, write_text
+from compress.workflow.run import Report
+
+REPORTS = "reports"
 
 
 def write_report(
@@ -38,3 +42,19 @@ def write_report(
     with atomic(folder / "pareto.png") as file:
         file.write_bytes(charts.png(front))
     write_text(folder / RESULTS_FILE, as_lines(results, failed))
+
+
+def budget_of(recipe: Asked) -> Budget | None:
+    """Return what a recipe asks for."""
+    return None if recipe.budget is None else Budget.typed(**recipe.budget.model_dump())
+
+
+def reports_in(out: Path) -> Report:
+    """Return what writes the report of a finished recipe to `reports/<recipe>/`."""
+
+    def write(recipe: Asked, results: Sequence[Result], failed: Sequence[Failure]) -> None:
+        title = recipe.description or recipe.name
+        folder = out / REPORTS / recipe.name
+        write_report(results, folder, budget_of(recipe), title, failed=failed)
+
+    return write

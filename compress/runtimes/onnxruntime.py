@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from compress.errors import UserError
-from compress.input_spec import METADATA_KEY
-from compress.measure.threads import cpus, on_first_cpu
+from compress.data.input_spec import METADATA_KEY
 from compress.runtimes import REFERENCE_KEY
 from compress.runtimes.denormals import denormals_as_zero
+from compress.runtimes.threads import cpus, on_first_cpu
+from compress.utils.errors import UserError
 
 
 class OnnxSession:

@@ -5,11 +5,11 @@ from typing import Literal
 
 import numpy as np
 
-from compress.errors import UserError
-from compress.input_spec import METADATA_KEY
-from compress.ir import ov, read_ir, read_model, reason
+from compress.data.input_spec import METADATA_KEY
 from compress.runtimes import REFERENCE_KEY
 from compress.runtimes.denormals import denormals_as_zero
+from compress.runtimes.openvino_ir import ov, read_ir, read_model, reason
+from compress.utils.errors import UserError
 
 PRECISIONS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.checkpoint import load_tensors, save_tensors
-from compress.errors import UserError
-from compress.progress import Progress
-from compress.results import Epoch
-from compress.seeding import generator, torch_seed
-from compress.training.feed import Batch, Feed
-from compress.training.memory_format import laid_out, place
+from compress.models.checkpoint import load_tensors, save_tensors
+from compress.models.memory_format import laid_out, place
+from compress.results.schema import Epoch
+from compress.training.batches import Batch, Feed
 from compress.training.settings import TrainSettings
+from compress.utils.errors import UserError
+from compress.utils.progress import Progress
+from compress.utils.seeding import generator, torch_seed
 
 CHECKPOINT = "training.safetensors"
 MAX_GRADIENT_NORM = 5.0
@@ -93,7 +93,15 @@ def train(
             )
         )
         _save(folder / CHECKPOINT, model, optimizer, scaler, history)
-        progress.epoch(history[-1], settings.epochs)
+        last = history[-1]
+        progress.epoch(
+            epoch + 1,
+            settings.epochs,
+            last.loss,
+            last.validation_top1,
+            last.pictures_per_s,
+            seconds,
+        )
     return history
 
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from compress.input_spec import InputSpec
-from compress.training import losses
-from compress.training.feed import Batch
+from compress.data.input_spec import InputSpec
+from compress.training.batches import Batch
 from compress.training.loop import Objective
 from compress.training.settings import TrainSettings
 
@@ -33,7 +32,7 @@ def annotated_points(outputs: Tensor, batch: Batch) -> Tensor:
     labelled = batch.labels.isfinite().all(1)
     if not bool(labelled.any()):
         return outputs.sum() * 0.0
-    return losses.points(outputs[labelled], batch.labels[labelled])
+    return points(outputs[labelled], batch.labels[labelled])
 
 
 def hard_objective(spec: InputSpec, settings: TrainSettings) -> Objective:
@@ -55,3 +54,14 @@ class MatchTeacher:
         if self.hard_weight == 0:
             return loss
         return (1 - self.hard_weight) * loss + self.hard_weight * self.hard(outputs, batch)
+
+
+BETA = 0.02  # of the input's side
+
+
+def points(found: Tensor, true: Tensor) -> Tensor:
+    """Smooth L1 of coordinates (n, 2 x points) in input fractions; Girshick 2015, arXiv:1504.08083.
+
+    Linear beyond BETA, so that a few wrong annotations do not rule; quadratic within it.
+    """
+    return F.smooth_l1_loss(found, true, beta=BETA)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from compress.input_spec import METADATA_KEY, InputSpec
+from compress.data.input_spec import METADATA_KEY, InputSpec
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "fit": "stretch"}
 

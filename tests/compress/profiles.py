@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from compress.measure import kernels
-from compress.profile import audit, detector, pipeline
-from compress.profile.records import Gain, Layer, Limits, Part, Profile, Rate
-from compress.results import Interval, Machine
+from compress.measure.layer_profile import Layer
+from compress.profile import audit, detector
+from compress.profile import cascade as pipeline
+from compress.profile.records import Gain, Limits, Part, Profile, Rate
+from compress.results.schema import Machine
+from compress.utils.interval import Interval
 
 MACHINE = Machine(
     cpu="CPU",

@@ -2,10 +2,9 @@
 
 import hashlib
 
-from compress.results import (
+from compress.results.schema import (
     Accuracy,
     ArtifactFacts,
-    Interval,
     Latency,
     Machine,
     Result,
@@ -15,6 +14,7 @@ from compress.results import (
     StepReport,
     Training,
 )
+from compress.utils.interval import Interval
 
 
 def around(value: float, half: float) -> Interval:

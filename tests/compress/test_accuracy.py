@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.measure.accuracy import agreement, calibration_error, paired_drop, score, wilson
-from compress.results import Slice
+from compress.metrics.accuracy import agreement, calibration_error, paired_drop, score, wilson
+from compress.results.schema import Slice
 
 
 def test_accuracy_against_loops() -> None:

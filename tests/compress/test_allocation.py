@@ -10,12 +10,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from compress.allocation import Choices, allocate, nearest, uniform
-from compress.errors import UserError
-from compress.input_spec import InputSpec
-from compress.measure.layers import Chain, LayerTimes
-from compress.pruning import Prunable
-from compress.widths import TOLERANCE, NetworkTimes, Search
+from compress.data.input_spec import InputSpec
+from compress.measure.layer_times import Chain, LayerTimes
+from compress.methods.prune.allocation import Choices, allocate, nearest, uniform
+from compress.methods.prune.channel_groups import Prunable
+from compress.methods.prune.width_search import TOLERANCE, NetworkTimes, Search
+from compress.utils.errors import UserError
 
 importances = st.lists(st.floats(0, 10), min_size=1, max_size=12).map(np.asarray)
 

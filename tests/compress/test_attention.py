@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 from rich.console import Console
 from torch import nn
 
-from compress.candidate import Candidate
-from compress.context import Context
-from compress.errors import UserError
-from compress.input_spec import InputSpec
-from compress.plan import make_plan
-from compress.progress import Progress
-from compress.recipe import load_recipe
-from compress.run import run_stage
-from compress.stage import Stage, Store
-from compress.training.attention import attention, difference, watched
-from compress.training.distillation_settings import Distillation
-from compress.training.feed import draw_bank
+from compress.data.input_spec import InputSpec
+from compress.methods.base import Context
+from compress.methods.distill.attention import attention, difference, watched
+from compress.methods.distill.settings import Distillation
+from compress.methods.distill.teacher_cache import CachedTeacher, compute, make_online
+from compress.models.candidate import Candidate
+from compress.recipe.load import load_recipe
+from compress.training.batches import draw_bank
 from compress.training.settings import Augmentation
-from compress.training.teacher_outputs import CachedTeacher, compute, make_online
+from compress.utils.errors import UserError
+from compress.utils.progress import Progress
+from compress.workflow.cache import Stage, Store
+from compress.workflow.plan import make_plan
+from compress.workflow.run import run_stage
 from tests.compress.result_factory import machine
 from tests.conftest import POINTS, tiny_recipe
 
@@ -159,11 +159,11 @@ def test_a_student_learns_to_look_where_the_teacher_looks(
 
 
 def test_what_is_cached_is_where_the_teacher_looks(dots: Path, tmp_path: Path) -> None:
+    from compress.data.image_cache import pixels
+    from compress.data.keypoints import PointColumns
     from compress.data.layouts import read_folder
-    from compress.data.pixels import pixels
     from compress.data.split import draw_split
-    from compress.data.targets import PointColumns
-    from compress.training.feed import PictureFeed
+    from compress.training.batches import PictureFeed
     from compress.training.settings import TrainSettings
 
     columns = PointColumns.of(list(POINTS), [c for pair in POINTS.values() for c in pair])

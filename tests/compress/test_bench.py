@@ -8,10 +8,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from compress.bench import bench
 from compress.cli import app
-from compress.errors import UserError
+from compress.measure.bench import bench
 from compress.report.bench import _short
+from compress.utils.errors import UserError
 
 
 def convolutions(path, layers):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from compress.binarization import (
+from compress.models.binary_layers import (
     BinaryBlock,
     BinaryConv2d,
     RPReLU,

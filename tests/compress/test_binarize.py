@@ -9,19 +9,21 @@ import pytest
 import torch
 from rich.console import Console
 
-from compress.binarization import binary_layers
-from compress.candidate import Candidate
-from compress.errors import UserError
-from compress.input_spec import preprocess
-from compress.ir import read_ir
+from compress.data.input_spec import preprocess
 from compress.measure.machine import machine
-from compress.plan import make_plan
-from compress.progress import Progress
-from compress.recipe import Recipe, load_recipe
-from compress.results import Result
-from compress.run import run_recipe, with_precisions
-from compress.runtimes import open_session
-from compress.stage import Store
+from compress.models.binary_layers import binary_layers
+from compress.models.candidate import Candidate
+from compress.models.sessions import open_session
+from compress.recipe.load import load_recipe
+from compress.recipe.schema import Recipe
+from compress.report.write import reports_in
+from compress.results.schema import Result
+from compress.runtimes.openvino_ir import read_ir
+from compress.utils.errors import UserError
+from compress.utils.progress import Progress
+from compress.workflow.cache import Store
+from compress.workflow.plan import make_plan
+from compress.workflow.run import run_recipe, with_precisions
 from tests.conftest import tiny_recipe
 
 TRAIN = {"epochs": 1, "batch_size": 8}
@@ -49,7 +51,9 @@ def binary_recipe(data: Path, **candidates: Any) -> dict[str, Any]:
 
 
 def run(recipe: Recipe, out: Path) -> dict[tuple[str, str], Result]:
-    rows, _ = run_recipe(recipe, out, Progress(Console(quiet=True)), "compress run")
+    rows, _ = run_recipe(
+        recipe, out, Progress(Console(quiet=True)), "compress run", report=reports_in(out)
+    )
     return {(row.candidate, row.artifact.runtime): row for row in rows}
 
 
@@ -57,10 +61,10 @@ def run(recipe: Recipe, out: Path) -> dict[tuple[str, str], Result]:
 def few_samples() -> Iterator[None]:
     """What is faster is measured as always, only less often: no number is looked at here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compress.binary_deployment.PROCESSES", 1)
-        patch.setattr("compress.binary_deployment.ROUNDS", 5)
-        patch.setattr("compress.measure.popcount.LEAST_S", 0.0)
-        patch.setattr("compress.measure.popcount.LARGE", ((64, 8),))
+        patch.setattr("compress.methods.binarize.deployment.PROCESSES", 1)
+        patch.setattr("compress.methods.binarize.deployment.ROUNDS", 5)
+        patch.setattr("compress.methods.binarize.layer_timing.LEAST_S", 0.0)
+        patch.setattr("compress.methods.binarize.layer_timing.LARGE", ((64, 8),))
         yield
 
 
@@ -152,7 +156,7 @@ def test_without_the_kernel_an_exact_float_file_says_so(
     shapes: Path, tmp_path: Path, write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "compress.binary_export.kernels_of", lambda *_: {}, raising=True
+        "compress.methods.binarize.openvino_graph.kernels_of", lambda *_: {}, raising=True
     )  # as on a CPU that has none
     recipe = load_recipe(write_recipe(binary_recipe(shapes, student=[STUDENT])))
     row = run(recipe, tmp_path)["student", "openvino"]

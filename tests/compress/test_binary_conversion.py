@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from compress.binarization import BinaryBlock, BinaryConv2d, binary_layers
-from compress.binary_conversion import binarize_layer, binary_faults, convolutions, obstacle
-from compress.structure import Replaced, restructure
+from compress.methods.binarize.conversion import binary_faults, convolutions, obstacle
+from compress.models.binary_layers import BinaryBlock, BinaryConv2d, binarize_layer, binary_layers
+from compress.models.structure import Replaced, restructure
 from students.binary import binary_resnet18
 from teachers.vgg import vgg16_bn
 

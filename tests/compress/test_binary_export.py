@@ -18,13 +18,19 @@ from onnx import numpy_helper
 from openvino import opset1
 from torch import nn
 
-from compress import binary_export
-from compress.binarization import BinaryBlock, BinaryConv2d, RPReLU
-from compress.binary_conversion import binary_faults
-from compress.binary_export import binary_convolution, kernels_of, pack_bits, prove, with_popcount
-from compress.candidate import Candidate
-from compress.export import export_onnx
-from compress.input_spec import InputSpec
+from compress.data.input_spec import InputSpec
+from compress.export.onnx import export_onnx
+from compress.methods.binarize import openvino_graph as binary_export
+from compress.methods.binarize.conversion import binary_faults
+from compress.methods.binarize.openvino_graph import (
+    binary_convolution,
+    kernels_of,
+    pack_bits,
+    prove,
+    with_popcount,
+)
+from compress.models.binary_layers import BinaryBlock, BinaryConv2d, RPReLU
+from compress.models.candidate import Candidate
 from tests.compress.popcount_reference import convolve, unpack_bits
 
 CONFIG = {

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.budget import BOUNDS, Budget, parse_bytes, seconds
-from compress.errors import UserError
-from compress.recipe import load_recipe
-from compress.run import budget_of
+from compress.analysis.budget import BOUNDS, Budget, seconds
+from compress.recipe.load import load_recipe
+from compress.utils.errors import UserError
+from compress.utils.units import parse_bytes
+from compress.workflow.run import budget_of
 from tests.conftest import tiny_recipe
 
 

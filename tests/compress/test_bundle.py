@@ -15,17 +15,18 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from compress.artifact import files_of, sha256_of, size_of
-from compress.bundle import write_bundle
 from compress.cli.choose import choose as command
-from compress.errors import UserError
-from compress.evaluate import predict_points
-from compress.export import export_onnx
-from compress.input_spec import InputSpec, preprocess
-from compress.ir import save_ir
-from compress.results import Result, Training
-from compress.results_file import append
-from compress.runtimes import open_session, package_of
+from compress.data.input_spec import InputSpec, preprocess
+from compress.export.artifact import files_of, sha256_of, size_of
+from compress.export.bundle import write_bundle
+from compress.export.onnx import export_onnx
+from compress.measure.evaluate import predict_points
+from compress.models.sessions import open_session
+from compress.results.file import append
+from compress.results.schema import Result, Training
+from compress.runtimes import package_of
+from compress.runtimes.openvino_ir import save_ir
+from compress.utils.errors import UserError
 from tests.compress.cascade_networks import PLAIN, centres
 from tests.compress.result_factory import result
 from tests.compress.test_export import SPEC, make
@@ -176,7 +177,7 @@ def test_points_are_told_in_pixels_as_compress_does(
 def with_spec(path: Path, spec: InputSpec) -> None:
     import onnx
 
-    from compress.input_spec import METADATA_KEY
+    from compress.data.input_spec import METADATA_KEY
 
     model = onnx.load(path)
     (entry,) = [x for x in model.metadata_props if x.key == METADATA_KEY]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compress.errors import UserError
-from compress.pipeline.cascade import Cascade
-from compress.pipeline.spec import Crop, PipelineSpec, PipelineStage
+from compress.cascade.cascade import Cascade
+from compress.cascade.spec import Crop, PipelineSpec, PipelineStage
+from compress.utils.errors import UserError
 from tests.compress.cascade_networks import box, brighter_half, centres
 
 SIZE = 64

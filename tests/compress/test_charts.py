@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.budget import Budget
-from compress.pareto import front_rows
+from compress.analysis.budget import Budget
+from compress.analysis.pareto import front_rows
 from compress.report.axes import front, x_axes, y_axes
 from compress.report.charts import layers_chart, training_chart
 from compress.report.front_chart import pareto_chart
-from compress.report.places import sides, x_domain, y_domain
-from compress.results import Decision, Epoch, StepReport, Training
+from compress.report.label_placement import sides, x_domain, y_domain
+from compress.results.schema import Decision, Epoch, StepReport, Training
 from tests.compress.result_factory import result
 
 FEW = st.sampled_from([0.001, 0.002, 0.004, 0.01])

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from compress.checkpoint import load_into, load_tensors, save_tensors
-from compress.errors import UserError
-from compress.files import atomic, inside
+from compress.models.checkpoint import load_into, load_tensors, save_tensors
+from compress.utils.errors import UserError
+from compress.utils.files import atomic, inside
 
 
 def test_roundtrip(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from compress.budget import BOUNDS as BOUND_TABLE
-from compress.budget import Budget, parse_bytes, seconds
-from compress.choose import choose, fits
+from compress.analysis.budget import BOUNDS as BOUND_TABLE
+from compress.analysis.budget import Budget, seconds
+from compress.analysis.choose import choose, fits
+from compress.analysis.uncertainty import draw
 from compress.cli.choose import choose as command
-from compress.errors import NothingFits, UserError
-from compress.results_file import append
-from compress.uncertainty import draw
+from compress.results.file import append
+from compress.utils.errors import NothingFits, UserError
+from compress.utils.units import parse_bytes
 from tests.compress.result_factory import machine, result
 
 SPEEDUPS = st.sampled_from([0.5, 1.0, 2.0, 9.99, 10.0, 3.8, 123.456789]) | st.floats(0.01, 500)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from compress.recipe_file import read_recipe_file
+from compress.recipe.yaml_file import read_recipe_file
 from tests.conftest import tiny_recipe
 
 Write = Callable[..., Path]
@@ -29,8 +29,9 @@ def compress(*arguments: object, cwd: Path | None = None) -> "subprocess.Complet
     "code",
     [
         "import compress.cli",
-        "from compress.results_file import read; from compress.choose import choose",
-        "from compress.recipe import load_recipe; from pathlib import Path; import compress.cli;"
+        "from compress.results.file import read; from compress.analysis.choose import choose",
+        "from compress.recipe.schema import load_recipe; from pathlib import Path;"
+        "import compress.cli;"
         "load_recipe(Path('recipes/distill_shufflenet.yaml'))",
     ],
 )

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from scipy import stats
 from typer.testing import CliRunner
 
+from compress.analysis.regressions import Comparison, compare
 from compress.cli import app
-from compress.compare import Comparison, compare
-from compress.errors import GotWorse, UserError
-from compress.measure.accuracy import wilson
-from compress.results import Result
-from compress.results_file import append
-from compress.significance import holm, mcnemar
+from compress.metrics.accuracy import wilson
+from compress.metrics.significance import holm, mcnemar
+from compress.results.file import append
+from compress.results.schema import Result
+from compress.utils.errors import GotWorse, UserError
 from tests.compress.result_factory import machine, result
 
 RIGHT = "1" * 300 + "0" * 100

@@ -10,7 +10,7 @@ from scipy import stats
 
 from compress.measure.conditions import about_machine, about_samples, drift
 from compress.measure.energy import energy_per_call_j
-from compress.measure.percentiles import allowed_above, percentiles
+from compress.metrics.percentiles import allowed_above, percentiles
 
 QUIET = {
     "threads": 2,

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from compress.data.dataset import DataSet, Picture
+from compress.data.image_cache import drop_unreadable, pixels
+from compress.data.input_spec import InputSpec, load_picture, normalise, preprocess
 from compress.data.layouts import check_classes, read_folder
-from compress.data.pictures import DataSet, Picture
-from compress.data.pixels import drop_unreadable, pixels
 from compress.data.split import draw_split
-from compress.errors import UserError
-from compress.input_spec import InputSpec, load_picture, normalise, preprocess
+from compress.utils.errors import UserError
 from tests.conftest import class_folders
 
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from compress.context import BUILT
 from compress.data.layouts import SUFFIXES, read_folder
 from compress.measure.machine import machine
-from compress.progress import Progress
-from compress.recipe import load_recipe
-from compress.run import context_of
-from compress.stages import data
+from compress.methods.base import BUILT
+from compress.recipe.load import load_recipe
+from compress.utils.progress import Progress
+from compress.workflow.run import context_of
+from compress.workflow.stages import data
 from teachers import whale_frames
 
 SETTINGS = {"individuals": 3, "pictures": 12, "width": 160, "height": 107}

@@ -12,13 +12,13 @@ from onnx import numpy_helper
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from compress.artifact import spec_of
-from compress.candidate import Candidate
-from compress.errors import UserError
-from compress.export import check_export, count_parameters, export_onnx
-from compress.input_spec import InputSpec
+from compress.data.input_spec import InputSpec
+from compress.export.artifact import spec_of
+from compress.export.onnx import check_export, count_parameters, export_onnx
 from compress.measure.macs import count_macs
+from compress.models.candidate import Candidate
 from compress.runtimes.onnxruntime import OnnxSession
+from compress.utils.errors import UserError
 
 SPEC = InputSpec(
     height=32, width=32, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), classes=tuple("abcdefg")

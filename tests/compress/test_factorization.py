@@ -10,15 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from compress.factorization import (
-    empty,
-    factorize,
-    forms,
-    full_ranks,
-    ranks_by_energy,
-    ranks_by_ratio,
-    replace,
-)
+from compress.methods.factorize.decomposition import factorize, ranks_by_energy, ranks_by_ratio
+from compress.models.factorized_layers import empty, forms, full_ranks, replace
 
 
 def conv(inputs=4, outputs=6, kernel=3, **settings):

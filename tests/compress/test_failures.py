@@ -10,12 +10,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from compress.cli import app
-from compress.errors import SomeFailed, UserError
-from compress.progress import Progress
-from compress.recipe import load_recipe
-from compress.results import Failure, Result
-from compress.results_file import append, read
-from compress.run import run_recipe
+from compress.recipe.load import load_recipe
+from compress.results.file import append, read
+from compress.results.schema import Failure, Result
+from compress.utils.errors import SomeFailed, UserError
+from compress.utils.progress import Progress
+from compress.workflow.run import run_recipe
 from tests.compress.result_factory import result
 from tests.conftest import tiny_recipe
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from compress.input_spec import InputSpec, load_picture
-from compress.pipeline.geometry import View, around, brought_to, cut, whole
+from compress.cascade.views import View, around, brought_to, cut, whole
+from compress.data.input_spec import InputSpec, load_picture
 
 pixels = st.floats(-500, 3000)
 points = st.tuples(pixels, pixels)

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from compress.cli.schema import recipe_schema
-from compress.errors import UserError
-from compress.grid import MAX_CANDIDATES, expand
-from compress.recipe import NAME, load_recipe
-from compress.recipe_file import read_recipe_file
+from compress.recipe.grid import MAX_CANDIDATES, expand
+from compress.recipe.load import load_recipe
+from compress.recipe.schema import NAME
+from compress.recipe.yaml_file import read_recipe_file
+from compress.utils.errors import UserError
 
 Write = Callable[..., Path]
 

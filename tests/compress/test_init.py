@@ -15,10 +15,11 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18
 
 from compress.cli.init import init
-from compress.errors import UserError
-from compress.init import METHODS, Answers, Schedule, write_recipe
-from compress.own_model import Pictures, look_at_pictures
-from compress.recipe import chosen, load_recipe
+from compress.cli.init.inspect import Pictures, look_at_pictures
+from compress.cli.init.write import METHODS, Answers, Schedule, write_recipe
+from compress.recipe.load import load_recipe
+from compress.recipe.schema import chosen
+from compress.utils.errors import UserError
 from tests.conftest import CLASSES
 
 Init = Callable[..., Path]

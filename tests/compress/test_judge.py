@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compress.data.pictures import DataSet, Picture
-from compress.errors import UserError
-from compress.measure.points import iou
-from compress.pipeline.cascade import Cascade, decode
-from compress.pipeline.draw import drawn
-from compress.pipeline.judge import judge, verdict, write_csv
+from compress.cascade.cascade import Cascade, decode
+from compress.cascade.draw import drawn
+from compress.cascade.evaluate import judge, verdict, write_csv
+from compress.data.dataset import DataSet, Picture
+from compress.metrics.keypoints import iou
+from compress.utils.errors import UserError
 from tests.compress.test_cascade import folder as folder
 from tests.compress.test_cascade import photograph
 

@@ -14,8 +14,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import mobilenet_v2, regnet_y_400mf
 
-from compress.measure import layers
-from compress.measure.layers import (
+from compress.measure import layer_times as layers
+from compress.measure.layer_times import (
     Chain,
     LayerShape,
     LayerTimes,

@@ -17,15 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from compress.errors import UserError
-from compress.measure import processes, threads
+from compress.measure import processes
 from compress.measure.latency import speedup, summarise, time_interleaved
-from compress.measure.layers import LayerShape, chain_model
+from compress.measure.layer_times import LayerShape, chain_model
 from compress.measure.machine import machine, usable_threads
 from compress.measure.memory import first_run
 from compress.measure.processes import Run, Timed
-from compress.results import Latency
+from compress.results.schema import Latency
+from compress.runtimes import threads
 from compress.runtimes.onnxruntime import OnnxSession
+from compress.utils.errors import UserError
 
 
 def latency(samples_s: np.ndarray) -> Latency:
@@ -248,7 +249,7 @@ def test_disturbance_is_what_others_used(
         "photographs": [],
         "seed": 0,
     }
-    run = processes.time_here(job)
+    run = processes.time_here(job, processes.load)
     assert run.disturbance_cores == pytest.approx(cores)
     assert run.steal_cores == 0.125
     assert all(100 < clock < 10_000 for clock in run.frequency_mhz)

@@ -12,17 +12,18 @@ from rich.console import Console
 from torch import nn
 from torchvision.models import mobilenet_v2
 
-from compress.errors import UserError
-from compress.evaluate import evaluate_file
-from compress.input_spec import InputSpec
+from compress.data.input_spec import InputSpec
+from compress.measure.evaluate import evaluate_file
 from compress.measure.file_shapes import file_layer_shapes
 from compress.measure.module_shapes import layer_shapes
-from compress.onnx_teacher import fingerprint, gives_probabilities, like_ours, read_onnx
-from compress.progress import Progress
-from compress.recipe import load_recipe
-from compress.run import run_recipe
+from compress.models.onnx_teacher import fingerprint, gives_probabilities, like_ours, read_onnx
+from compress.recipe.load import load_recipe
+from compress.report.write import reports_in
 from compress.runtimes.onnxruntime import OnnxSession
-from compress.stages.onnx_teacher import check_same
+from compress.utils.errors import UserError
+from compress.utils.progress import Progress
+from compress.workflow.run import run_recipe
+from compress.workflow.stages.onnx_teacher import check_same
 from tests.conftest import CLASSES, tiny_recipe
 
 Write = Callable[..., Path]
@@ -177,11 +178,13 @@ def recipe(shapes: Path, given: Path) -> dict[str, Any]:
 def test_from_a_file_to_a_report(
     write_recipe: Write, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("compress.int8.PROCESSES", 1)
-    monkeypatch.setattr("compress.int8.ROUNDS", 5)
+    monkeypatch.setattr("compress.methods.quantize.layer_search.PROCESSES", 1)
+    monkeypatch.setattr("compress.methods.quantize.layer_search.ROUNDS", 5)
     given = plainly(network(), tmp_path / "given.onnx")
     loaded = load_recipe(write_recipe(recipe(shapes, given)))
-    results, _ = run_recipe(loaded, tmp_path, Progress(Console(quiet=True)), "compress run")
+    results, _ = run_recipe(
+        loaded, tmp_path, Progress(Console(quiet=True)), "compress run", report=reports_in(tmp_path)
+    )
 
     rows = {row.candidate: row for row in results}
     assert set(rows) == {"teacher", "shufflenet_v2_x0_5", "int8"}

@@ -19,34 +19,35 @@ from openvino import opset1
 from rich.console import Console
 from typer.testing import CliRunner
 
-import compress.int8
-import compress.steps.quantize
-from compress.artifact import Artifact, files_of, sha256_of, size_of, spec_of
+import compress.methods.quantize.step
 from compress.cli import app
-from compress.errors import UserError
-from compress.evaluate import evaluate_file, predict_files
-from compress.export import export_onnx
-from compress.input_spec import InputSpec
-from compress.ir import read_ir, save_ir
-from compress.measure.accuracy import paired_drop
+from compress.data.input_spec import InputSpec
+from compress.export.artifact import Artifact, files_of, sha256_of, size_of, spec_of
+from compress.export.int8 import quantize_file, ranges_of
+from compress.export.onnx import export_onnx
+from compress.export.reference_answers import difference_here, reference_of
+from compress.measure.evaluate import evaluate_file, predict_files
 from compress.measure.latency import speedup
 from compress.measure.machine import machine
 from compress.measure.memory import FirstRun, first_run
-from compress.plan import Plan, make_plan
+from compress.methods.quantize import layer_search
+from compress.metrics.accuracy import paired_drop
+from compress.models.sessions import open_session
 from compress.profile.audit import BF16_FLAGS
-from compress.progress import Progress
-from compress.quantization import quantize_file, ranges_of
-from compress.recipe import load_recipe
-from compress.reference_answers import difference_here, reference_of
+from compress.recipe.load import load_recipe
 from compress.report.charts import svg
 from compress.report.content import content
 from compress.report.front_chart import pareto_chart
-from compress.results import Result
-from compress.run import run_recipe
-from compress.runtimes import open_session
+from compress.report.write import reports_in
+from compress.results.schema import Result
 from compress.runtimes.onnxruntime import OnnxSession
 from compress.runtimes.openvino import OpenVinoSession
-from compress.stages import export
+from compress.runtimes.openvino_ir import read_ir, save_ir
+from compress.utils.errors import UserError
+from compress.utils.progress import Progress
+from compress.workflow.plan import Plan, make_plan
+from compress.workflow.run import run_recipe
+from compress.workflow.stages import export
 from tests.compress.result_factory import result
 from tests.compress.test_export import SPEC, make, pictures
 from tests.conftest import tiny_recipe
@@ -200,7 +201,7 @@ def test_without_the_package_it_says_what_to_install(
         [sys.executable, "-c", code, str(vgg)], capture_output=True, text=True, check=False
     )
     needed = "The runtime openvino needs OpenVINO: pip install 'compress[openvino]'"
-    assert f"compress.errors.UserError: {needed}" in done.stderr
+    assert f"compress.utils.errors.UserError: {needed}" in done.stderr
 
     here = machine()
     versions = {name: v for name, v in here.versions.items() if name != "openvino"}
@@ -267,7 +268,8 @@ def test_weights_that_are_not_its_own_are_refused(ir: Path, tmp_path: Path) -> N
 def test_a_full_disk_is_said(vgg: Path, tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys; from pathlib import Path; import openvino as ov;"
-        "from compress.ir import save_ir; from tests.compress.test_export import SPEC;"
+        "from compress.runtimes.openvino_ir import save_ir;"
+        "from tests.compress.test_export import SPEC;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "model = ov.Core().read_model(sys.argv[1]);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY));"
@@ -348,7 +350,13 @@ def test_records_of_before_still_load(ir: Path) -> None:
 
 
 def run(path: Path, out: Path) -> list[Result]:
-    return run_recipe(load_recipe(path), out, Progress(Console(quiet=True)), "compress run")[0]
+    return run_recipe(
+        load_recipe(path),
+        out,
+        Progress(Console(quiet=True)),
+        "compress run",
+        report=reports_in(out),
+    )[0]
 
 
 @pytest.fixture(scope="module")
@@ -367,10 +375,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> tuple[Pa
     recipe["measure"] |= {"runtimes": ["onnxruntime", "openvino"], "processes": 1}
     (out / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compress.stages.latency.first_run", lambda *_: FirstRun(1, 1.0, None))
-        patch.setattr(compress.int8, "PROCESSES", 1)
-        patch.setattr(compress.int8, "ROUNDS", 5)
-        patch.setattr(compress.int8, "SLOWER", 1e9)
+        patch.setattr(
+            "compress.workflow.stages.latency.first_run", lambda *_: FirstRun(1, 1.0, None)
+        )
+        patch.setattr(layer_search, "PROCESSES", 1)
+        patch.setattr(layer_search, "ROUNDS", 5)
+        patch.setattr(layer_search, "SLOWER", 1e9)
         return out, run(out / "tiny.yaml", out)
 
 
@@ -430,7 +440,7 @@ def test_a_second_run_does_nothing_twice(
     finished: tuple[Path, list[Result]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, results = finished
-    monkeypatch.setattr("compress.run.Store.compute", None)
+    monkeypatch.setattr("compress.workflow.run.Store.compute", None)
     assert run(out / "tiny.yaml", out) == results
 
 
@@ -469,7 +479,7 @@ def test_an_ir_that_a_step_made_is_exported_with_its_weights(
     session = OpenVinoSession(artifact.path, 1, "f32")
     assert session.spec == SPEC.model_dump_json()
     assert reference_of(session, "openvino") and reference_of(session, "onnxruntime") is None
-    assert difference_here(session, "openvino") is None
+    assert difference_here(session, "openvino", machine()) is None
     assert (artifact.macs, artifact.uncounted_operations) == (None, [])
     assert artifact.parameters == sum(p.numel() for p in candidate.model.parameters())
     expected = OpenVinoSession(made, 1, "f32").run(pictures(2))
@@ -523,7 +533,7 @@ def test_runtimes_share_files_and_nothing_else(write_recipe: Write, shapes: Path
 def test_a_step_whose_files_run_in_one_runtime(
     write_recipe: Write, shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compress.steps.quantize, "RUNTIMES", ("openvino",), raising=False)
+    monkeypatch.setattr(compress.methods.quantize.step, "RUNTIMES", ("openvino",), raising=False)
     recipe = tiny_recipe(shapes)
     recipe["candidates"]["int8"] = [{"quantize": {"pictures": [8, 16]}}]
     recipe["measure"]["runtimes"] = ["onnxruntime"]

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from compress.decided import Decided
 from compress.measure.machine import machine
-from compress.results import Machine, Result
-from compress.run import run_recipe
-from compress.stage import DECISION, Stage, Store
+from compress.methods.decided import DECISION, Decided
+from compress.results.schema import Machine, Result
+from compress.workflow.cache import Stage, Store
+from compress.workflow.run import run_recipe
 from tests.compress.test_run import Events
 from tests.conftest import tiny_recipe
 
@@ -53,9 +53,9 @@ def run_on(
     where: Machine, out: Path, recipe: dict[str, Any], patch: pytest.MonkeyPatch, **more: Any
 ) -> Run:
     """Rows in onnxruntime by candidate, and what became of each stage by title."""
-    from compress.recipe import load_recipe
+    from compress.recipe.load import load_recipe
 
-    patch.setattr("compress.run.machine", lambda: where)
+    patch.setattr("compress.workflow.run.machine", lambda: where)
     path = out / "tiny.yaml"
     path.write_text(yaml.safe_dump(recipe))
     events = Events()
@@ -76,11 +76,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> dict[str, Ru
     recipe["measure"] |= {"processes": 1, "batches": [], "throughput_rounds": 1}
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compress.widths.ATTEMPTS", 1)
-        patch.setattr("compress.steps.prune.PROCESSES", 1)
-        patch.setattr("compress.steps.prune.ROUNDS", 3)
-        patch.setattr("compress.int8.PROCESSES", 1)
-        patch.setattr("compress.int8.ROUNDS", 3)
+        patch.setattr("compress.methods.prune.width_search.ATTEMPTS", 1)
+        patch.setattr("compress.methods.prune.step.PROCESSES", 1)
+        patch.setattr("compress.methods.prune.step.ROUNDS", 3)
+        patch.setattr("compress.methods.quantize.layer_search.PROCESSES", 1)
+        patch.setattr("compress.methods.quantize.layer_search.ROUNDS", 3)
         found["here"] = run_on(HERE, made, recipe, patch)
         copy = tmp_path_factory.mktemp("moved") / "out"
         shutil.copytree(made, copy)

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.pareto import deployed, front_rows, pareto_front
+from compress.analysis.pareto import deployed, front_rows, pareto_front
 from tests.compress.result_factory import result
 
 # Few distinct values, so that ties and equal points are common.

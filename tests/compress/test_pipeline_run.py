@@ -7,11 +7,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from compress.cascade.cascade import Cascade
+from compress.cascade.recipe import load_any, load_pipeline_recipe
 from compress.cli import app
-from compress.errors import UserError
-from compress.pipeline.cascade import Cascade
-from compress.pipeline.recipe import load_any, load_pipeline_recipe
-from compress.results_file import read
+from compress.results.file import read
+from compress.utils.errors import UserError
 from teachers.whale_frames import frames
 
 pytestmark = pytest.mark.slow

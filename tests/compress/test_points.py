@@ -10,21 +10,20 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from compress.data.coordinates import to_input, to_picture, upright_size
+from compress.data.dataset import DataSet, Picture
+from compress.data.input_spec import BOX, InputSpec, load_picture
+from compress.data.keypoints import PointColumns, drop_misplaced, labels_of
 from compress.data.layouts import read_folder
-from compress.data.pictures import DataSet, Picture
 from compress.data.split import draw_split
-from compress.data.targets import PointColumns, drop_misplaced, labels_of
-from compress.errors import UserError
-from compress.input_spec import BOX, InputSpec, load_picture
-from compress.measure.accuracy import score_points
-from compress.measure.points import Bounds, angle_errors, distances, iou
-from compress.measure.right import judge
-from compress.placement import to_input, to_picture, upright_size
-from compress.training import losses
-from compress.training.feed import PictureFeed
+from compress.methods.distill import losses
+from compress.metrics.keypoints import Bounds, angle_errors, distances, iou
+from compress.tasks.correctness import judge, score_points
+from compress.training.augmentation import apply_views, draw_views, move_points
+from compress.training.batches import PictureFeed
 from compress.training.objectives import annotated_points
 from compress.training.settings import Augmentation, TrainSettings
-from compress.training.views import apply_views, draw_views, move_points
+from compress.utils.errors import UserError
 
 SIZES = st.integers(1, 3000)
 CPU = torch.device("cpu")
@@ -263,7 +262,7 @@ def test_a_box_and_points_move_as_they_do_alone() -> None:
 
 
 def test_feeds_give_the_points_of_their_views(dots: Path, tmp_path: Path) -> None:
-    from compress.data.pixels import pixels
+    from compress.data.image_cache import pixels
 
     data = drop_misplaced(read_folder(dots / "points.csv", points=RED_GREEN), print)
     data = draw_split(data, 0.25, 0)
@@ -315,7 +314,7 @@ def test_the_loss_and_its_gradient() -> None:
 
 
 def test_unlabelled_pictures_do_not_count() -> None:
-    from compress.training.feed import Batch
+    from compress.training.batches import Batch
 
     nothing = np.zeros(3, np.int64)
     labels = torch.tensor([[0.5, 0.5], [torch.nan, 0.1], [torch.nan, torch.nan]])
@@ -450,7 +449,7 @@ def test_classes_are_judged_as_ever() -> None:
 
 def test_importance_of_a_network_of_points_is_its_gaussian_fisher_information() -> None:
     """The expected squared derivative by each gate, from the Jacobian."""
-    from compress.pruning import _drawn_loss
+    from compress.methods.prune.channel_groups import _drawn_loss
 
     torch.manual_seed(0)
     jacobian = torch.randn(4, 3)

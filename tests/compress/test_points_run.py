@@ -13,19 +13,20 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from compress.artifact import spec_of
-from compress.candidate import History
 from compress.cli import app
-from compress.context import Context
-from compress.errors import UserError
-from compress.evaluate import evaluate_file, predict_files, predict_points
-from compress.measure.points import Bounds
-from compress.plan import Plan, make_plan
-from compress.progress import Progress
-from compress.recipe import load_recipe
-from compress.results import Result
-from compress.run import run_recipe, run_stage
-from compress.stage import Stage, Store
+from compress.export.artifact import spec_of
+from compress.measure.evaluate import evaluate_file, predict_files, predict_points
+from compress.methods.base import Context
+from compress.metrics.keypoints import Bounds
+from compress.models.candidate import History
+from compress.recipe.load import load_recipe
+from compress.report.write import reports_in
+from compress.results.schema import Result
+from compress.utils.errors import UserError
+from compress.utils.progress import Progress
+from compress.workflow.cache import Stage, Store
+from compress.workflow.plan import Plan, make_plan
+from compress.workflow.run import run_recipe, run_stage
 from tests.compress.result_factory import machine
 from tests.conftest import POINTS, tiny_recipe
 
@@ -58,10 +59,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory, dots: Path) -> tuple[Path
     path = out / "points.yaml"
     path.write_text(yaml.safe_dump(recipe_of(dots), sort_keys=False))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compress.int8.PROCESSES", 1)
-        patch.setattr("compress.int8.ROUNDS", 5)
+        patch.setattr("compress.methods.quantize.layer_search.PROCESSES", 1)
+        patch.setattr("compress.methods.quantize.layer_search.ROUNDS", 5)
         results, _ = run_recipe(
-            load_recipe(path), out, Progress(Console(quiet=True)), "compress run"
+            load_recipe(path),
+            out,
+            Progress(Console(quiet=True)),
+            "compress run",
+            report=reports_in(out),
         )
     return out, results
 

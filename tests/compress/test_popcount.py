@@ -8,9 +8,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from compress.measure import popcount
-from compress.measure.layers import LayerShape
-from compress.measure.popcount import KINDS, layer_model, layer_samples, layer_seconds, limits
+from compress.measure.layer_times import LayerShape
+from compress.methods.binarize import layer_timing as popcount
+from compress.methods.binarize.layer_timing import (
+    KINDS,
+    layer_model,
+    layer_samples,
+    layer_seconds,
+    limits,
+)
 
 SHAPE = LayerShape(16, 24, (3, 3), stride=(2, 2), padding=(1, 1), input_size=(9, 7))
 POINTWISE = LayerShape(32, 8, (1, 1), input_size=(5, 5))

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from compress.measure.machine import machine
-from compress.recipe import load_recipe
-from compress.results import Machine
-from compress.training.memory_format import laid_out, place
-from compress.training.precision import Network, Precisions, resolved
+from compress.models.memory_format import laid_out, place
+from compress.recipe.load import load_recipe
+from compress.results.schema import Machine
+from compress.workflow.precision import Network, Precisions, resolved
 
 VGG = Network("teachers.vgg:vgg16_bn", {"pool": 1, "hidden_layers": 1, "width": 0.125}, 32)
 RECIPE = """

@@ -12,21 +12,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from compress.candidate import Candidate
-from compress.export import export_onnx
-from compress.input_spec import InputSpec
+from compress.data.input_spec import InputSpec
+from compress.export.int8 import quantize_model
+from compress.export.onnx import export_onnx
 from compress.measure import kernels
+from compress.measure.deployable import as_deployed
+from compress.measure.file_nodes import _from_path, read_network
 from compress.measure.kernels import Kernel, Timing, kernels_by_call, mean_kernels, time_kernels
-from compress.measure.layers import LayerShape, chain_model
+from compress.measure.layer_profile import (
+    CLOCK_S,
+    LAYOUT,
+    Layer,
+    layers_of,
+    owners,
+    without_profile,
+)
+from compress.measure.layer_times import LayerShape, chain_model
 from compress.measure.macs import count_macs
-from compress.profile import limits
+from compress.models.candidate import Candidate
+from compress.profile import roofline as limits
 from compress.profile.blocks import in_blocks, tree
-from compress.profile.layers import CLOCK_S, LAYOUT, layers_of, owners, without_profile
-from compress.profile.limits import measure_limits, reach
-from compress.profile.network import _from_path, read_network
-from compress.profile.records import BETWEEN, Layer, Part
-from compress.profile.target import as_deployed
-from compress.quantization import quantize_model
+from compress.profile.records import BETWEEN, Part
+from compress.profile.roofline import measure_limits, reach
 from tests.compress.profiles import LIMITS, layer
 
 SPEC = InputSpec(height=32, width=32, mean=(0, 0, 0), std=(1, 1, 1), classes=tuple("abc"))
@@ -321,8 +328,8 @@ def test_without_its_work_or_its_limit_a_layer_has_no_share() -> None:
 def test_limits_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     small = LayerShape(32, 32, (3, 3), padding=(1, 1), input_size=(8, 8))
     monkeypatch.setattr(limits, "_large", lambda: [small])
-    monkeypatch.setattr("compress.measure.popcount.LARGE", ((64, 8),))
-    monkeypatch.setattr("compress.measure.popcount.LEAST_S", 0.005)
+    monkeypatch.setattr("compress.methods.binarize.layer_timing.LARGE", ((64, 8),))
+    monkeypatch.setattr("compress.methods.binarize.layer_timing.LEAST_S", 0.005)
     monkeypatch.setattr(limits, "LEAST_S", 0.002)
     found = measure_limits(["float32", "int8", "float16"], threads=1, working_set_bytes=10**6)
     assert found.macs_per_s.keys() == {"float32", "int8"}

@@ -9,15 +9,15 @@ import pytest
 from rich.console import Console
 
 from compress.measure.latency import summarise
+from compress.measure.layer_profile import LAYOUT, Layer
 from compress.measure.processes import Timed
 from compress.profile.advice import advice, shortest_run
 from compress.profile.audit import BASE, Change, gains_of
-from compress.profile.layers import LAYOUT
-from compress.profile.notes import notes
-from compress.profile.page import html
-from compress.profile.records import BETWEEN, NMS, Audit, Fact, Layer, Part, Profile
-from compress.profile.show import WIDTH, show
+from compress.profile.html import html
+from compress.profile.records import BETWEEN, NMS, Audit, Fact, Part, Profile
 from compress.profile.tables import tables
+from compress.profile.terminal import WIDTH, show
+from compress.profile.warnings import notes
 from tests.compress.profiles import HOSTILE, Loads, gain, layer, profile
 
 

@@ -14,17 +14,16 @@ from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
-from compress.candidate import Candidate
+from compress.cascade.cascade import Cascade
 from compress.cli import app
-from compress.errors import UserError
-from compress.input_spec import InputSpec
+from compress.data.input_spec import InputSpec
 from compress.measure.machine import machine
 from compress.measure.macs import count_macs
-from compress.pipeline.cascade import Cascade
+from compress.models.candidate import Candidate
+from compress.models.sessions import open_session
 from compress.profile.advice import advice
-from compress.profile.notes import notes
-from compress.profile.page import html
-from compress.profile.pipeline import inside
+from compress.profile.cascade import inside
+from compress.profile.html import html
 from compress.profile.records import (
     BETWEEN,
     DECODE,
@@ -36,11 +35,13 @@ from compress.profile.records import (
     Profile,
 )
 from compress.profile.run import Settings, profile
-from compress.profile.show import WIDTH, show
 from compress.profile.tables import tables
+from compress.profile.terminal import WIDTH, show
 from compress.profile.variants import pipeline_elsewhere
-from compress.report.text import plain
-from compress.runtimes import open_session
+from compress.profile.warnings import notes
+from compress.report.template import as_json
+from compress.utils.errors import UserError
+from compress.utils.text import plain
 from tests.compress.cascade_networks import box, brighter_half, centres
 from tests.compress.profiles import HOSTILE, Loads, layer, quicken
 from tests.compress.profiles import profile as made_up
@@ -331,7 +332,7 @@ def test_terminal_and_page_show_every_part(of_torch: bool) -> None:
 def test_a_kernel_that_takes_no_time_has_no_rate() -> None:
     found = of_pipeline()
     fast = found.layers[0].model_copy(update={"seconds": 0.0})
-    (entry,) = found.model_copy(update={"layers": [fast]}).as_json()["layers"]
+    (entry,) = as_json(found.model_copy(update={"layers": [fast]}))["layers"]
     assert entry["macs"] and entry["macs_per_s"] is None and entry["bound"] is None
 
 

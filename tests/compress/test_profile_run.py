@@ -19,17 +19,18 @@ from torchvision.models.detection import (
 from typer.testing import CliRunner
 
 from compress.cli import app
-from compress.errors import UserError
-from compress.measure.layers import LayerShape, chain_model
+from compress.measure.deployable import as_deployed
+from compress.measure.layer_times import LayerShape, chain_model
 from compress.measure.machine import machine
+from compress.models.sessions import open_session
 from compress.profile import audit, blocks
 from compress.profile.audit import facts_of
 from compress.profile.detector import time_detector
 from compress.profile.records import BETWEEN, NMS, Part
 from compress.profile.run import Settings, profile
-from compress.profile.target import as_deployed, built
+from compress.profile.target import built
 from compress.profile.variants import fewer_proposals, saved_in
-from compress.runtimes import open_session
+from compress.utils.errors import UserError
 from tests.compress.profiles import quicken
 
 CHAIN = (

@@ -15,12 +15,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision import models
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
-from compress.errors import UserError
-from compress.input_spec import InputSpec
-from compress.layer_names import matching
+from compress.data.input_spec import InputSpec
 from compress.measure.module_shapes import layer_shapes
-from compress.pruning import Prunable, bn_scale, magnitude, most_important, taylor
-from compress.structure import restructure
+from compress.methods.layer_patterns import matching
+from compress.methods.prune.channel_groups import (
+    Prunable,
+    bn_scale,
+    magnitude,
+    most_important,
+    taylor,
+)
+from compress.models.structure import restructure
+from compress.utils.errors import UserError
 from students.mobilenet import mobilenet_v2, mobilenet_v3_small
 from teachers.vgg import vgg16_bn
 

@@ -13,12 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-import compress.int8
-from compress.candidate import Candidate
-from compress.export import export_onnx
-from compress.int8 import Judge, MadeOf, choose_float_layers, make_int8
-from compress.measure.macs import count_macs
-from compress.quantization import (
+from compress.export.int8 import (
     INTEGER,
     correct_biases,
     integer_operations,
@@ -27,9 +22,14 @@ from compress.quantization import (
     quantize_file,
     ranges_of,
 )
-from compress.results import Machine
+from compress.export.onnx import export_onnx
+from compress.measure.macs import count_macs
+from compress.methods.quantize import layer_search
+from compress.methods.quantize.layer_search import Judge, MadeOf, choose_float_layers, make_int8
+from compress.methods.quantize.step import Settings
+from compress.models.candidate import Candidate
+from compress.results.schema import Machine
 from compress.runtimes.onnxruntime import OnnxSession
-from compress.steps.quantize import Settings
 from tests.compress.test_export import NETWORKS, make, pictures
 
 
@@ -320,10 +320,14 @@ def found_with(
     max_drop: float = 0.01,
     keep_float: Collection[str] = (),
     portable: bool = True,
-) -> tuple[compress.int8.Found, Path]:
+) -> tuple[layer_search.Found, Path]:
     """The file where every one is `ratio` times as fast and loses what `drop` says."""
     candidate, path = vgg
-    monkeypatch.setattr(compress.int8, "_faster", lambda _, files, __: dict.fromkeys(files, ratio))
+    monkeypatch.setattr(
+        layer_search,
+        "_faster",
+        lambda _, files, __: dict.fromkeys(files, ratio),
+    )
     if drop is not None:
         monkeypatch.setattr(Judge, "drop", lambda _, file: drop(set(_kept_in_int8(file))))
     out = tmp_path / "int8.onnx"
@@ -416,7 +420,7 @@ def test_a_file_with_integers_is_not_mistaken_for_float() -> None:
 def test_simulated_int8_rounds_as_deployed_and_leaves_the_network_alone(
     portable: bool, largest: int
 ) -> None:
-    from compress.training.fake_quantization import simulate_int8
+    from compress.methods.quantize.fake_quantization import simulate_int8
 
     torch.manual_seed(0)
     plain = torch.nn.Sequential(

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from compress.data.targets import PointColumns
-from compress.errors import UserError
-from compress.input_spec import BOX
-from compress.pipeline.recipe import load_any
-from compress.recipe import Recipe, load_recipe
+from compress.cascade.recipe import load_any
+from compress.data.input_spec import BOX
+from compress.data.keypoints import PointColumns
+from compress.recipe.load import load_recipe
+from compress.recipe.schema import Recipe
+from compress.utils.errors import UserError
 from tests.conftest import POINTS, tiny_recipe
 
 Write = Callable[..., Path]

@@ -8,14 +8,15 @@ import pytest
 import yaml
 from rich.console import Console
 
-from compress.ir import read_ir
-from compress.pipeline.recipe import WAYS, load_pipeline_recipe
-from compress.progress import Progress
-from compress.quantization import INTEGER, integer_operations
-from compress.recipe import load_recipe
-from compress.recipe_file import read_recipe_file
-from compress.results import Result
-from compress.run import run_recipe
+from compress.cascade.recipe import WAYS, load_pipeline_recipe
+from compress.export.int8 import INTEGER, integer_operations
+from compress.recipe.load import load_recipe
+from compress.recipe.yaml_file import read_recipe_file
+from compress.report.write import reports_in
+from compress.results.schema import Result
+from compress.runtimes.openvino_ir import read_ir
+from compress.utils.progress import Progress
+from compress.workflow.run import run_recipe
 
 pytestmark = pytest.mark.slow
 ALL = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
@@ -61,11 +62,15 @@ def narrowed(value: Any) -> Any:
 @pytest.fixture(autouse=True)
 def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is measured as always, only less often: no number is looked at here."""
-    for module in ("compress.int8", "compress.steps.prune", "compress.binary_deployment"):
+    for module in (
+        "compress.methods.quantize.layer_search",
+        "compress.methods.prune.step",
+        "compress.methods.binarize.deployment",
+    ):
         monkeypatch.setattr(f"{module}.PROCESSES", 1)
         monkeypatch.setattr(f"{module}.ROUNDS", 5)
-    monkeypatch.setattr("compress.measure.popcount.LEAST_S", 0.0)
-    monkeypatch.setattr("compress.measure.popcount.LARGE", ((64, 8),))
+    monkeypatch.setattr("compress.methods.binarize.layer_timing.LEAST_S", 0.0)
+    monkeypatch.setattr("compress.methods.binarize.layer_timing.LARGE", ((64, 8),))
 
 
 NARROW = {
@@ -92,7 +97,13 @@ def test_recipe(path: Path, out: Path) -> None:
     written = out / path.name
     written.write_text(yaml.safe_dump(recipe, sort_keys=False))
     loaded = load_recipe(written)
-    results, _ = run_recipe(loaded, out, Progress(Console(quiet=True)), f"compress run {path.name}")
+    results, _ = run_recipe(
+        loaded,
+        out,
+        Progress(Console(quiet=True)),
+        f"compress run {path.name}",
+        report=reports_in(out),
+    )
 
     assert set(loaded.candidates) <= {row.candidate for row in results}
     report = (out / "reports" / loaded.name / "report.md").read_text("utf-8")

@@ -15,14 +15,11 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
-from compress.bench import bench
-from compress.bundle import write_bundle
 from compress.cli import app
-from compress.errors import UserError
-from compress.export import export_onnx
-from compress.input_spec import InputSpec
-from compress.measure.machine import machine
-from compress.reference_answers import (
+from compress.data.input_spec import InputSpec
+from compress.export.bundle import write_bundle
+from compress.export.onnx import export_onnx
+from compress.export.reference_answers import (
     Reference,
     answers,
     difference_here,
@@ -31,7 +28,11 @@ from compress.reference_answers import (
     reference_of,
     write_reference,
 )
-from compress.runtimes import REFERENCE_KEY, open_session
+from compress.measure.bench import bench
+from compress.measure.machine import machine
+from compress.models.sessions import open_session
+from compress.runtimes import REFERENCE_KEY
+from compress.utils.errors import UserError
 from tests.compress.cascade_networks import PLAIN, centres
 from tests.compress.test_bundle import row, with_spec
 from tests.compress.test_export import SPEC, make
@@ -90,7 +91,7 @@ def test_the_same_machine_answers_alike(judged: Path) -> None:
         now = answers(session, SPEC)
         np.testing.assert_allclose(reference.values(), now, atol=1e-3 * now.std())
         assert reference.judged_on.startswith(f"{machine().instruction_set}, {runtime} ")
-        assert difference_here(session, runtime) is None
+        assert difference_here(session, runtime, machine()) is None
     write_reference(judged, SPEC, machine())  # again: replaced, and the same
     assert judged.read_bytes() == before
 
@@ -101,11 +102,13 @@ def test_files_without_answers_are_not_checked(judged: Path, tmp_path: Path) -> 
     onnx.helper.set_model_props(proto, kept)
     onnx.save(proto, tmp_path / "older.onnx")
     session = open_session(tmp_path / "older.onnx", "onnxruntime", 1)
-    assert session.reference is None and difference_here(session, "onnxruntime") is None
+    assert session.reference is None and difference_here(session, "onnxruntime", machine()) is None
     onnx.helper.set_model_props(proto, kept | {REFERENCE_KEY: '{"onnxruntime": 3}'})
     onnx.save(proto, tmp_path / "damaged.onnx")
     with pytest.raises(UserError, match="damaged: export the model again"):
-        difference_here(open_session(tmp_path / "damaged.onnx", "onnxruntime", 1), "onnxruntime")
+        difference_here(
+            open_session(tmp_path / "damaged.onnx", "onnxruntime", 1), "onnxruntime", machine()
+        )
 
 
 def test_what_counts_as_a_difference() -> None:
@@ -185,10 +188,10 @@ def test_points_have_no_top1(tmp_path: Path) -> None:
     with_spec(model, spec)
     write_reference(model, spec, machine())
     shutil.copyfile(model, tmp_path / "copy.onnx")
-    assert difference_here(open_session(model, "onnxruntime", 1), "onnxruntime") is None
+    assert difference_here(open_session(model, "onnxruntime", 1), "onnxruntime", machine()) is None
     other = altered(model, tmp_path / "other.onnx", lambda x: x + 0.1 * x.std())
     session: Any = open_session(other, "onnxruntime", 1)
-    said = difference_here(session, "onnxruntime")
+    said = difference_here(session, "onnxruntime", machine())
     assert said is not None and "top-1" not in said and "differ by 10 %" in said
     write_bundle(row(other), other, "", tmp_path / "ready")
     done = subprocess.run(

@@ -10,30 +10,30 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from compress.budget import Budget
+from compress.analysis.budget import Budget
+from compress.analysis.controls import beside_name, legend, role
 from compress.cli.choose import choose
 from compress.cli.report import report as command
-from compress.errors import UserError
-from compress.report import units
 from compress.report.content import content
-from compress.report.join import join, merge
 from compress.report.markdown import markdown
-from compress.report.remarks import remarks
-from compress.report.roles import beside_name, legend, role
+from compress.report.notes import remarks
 from compress.report.steps import step_details
 from compress.report.terminal import show
-from compress.report.text import markdown_escape as escape
 from compress.report.write import write_report
-from compress.results import (
+from compress.results.file import append, read
+from compress.results.merge import join, merge
+from compress.results.schema import (
     Decision,
     Epoch,
-    Interval,
     SinglePictureClasses,
     StepReport,
     Target,
     Training,
 )
-from compress.results_file import append, read
+from compress.utils import units
+from compress.utils.errors import UserError
+from compress.utils.interval import Interval
+from compress.utils.text import markdown_escape as escape
 from tests.compress.result_factory import machine, result
 
 EVIL = "<script>alert(1)</script>|x` [a](http://e.example) \x1b[31m"

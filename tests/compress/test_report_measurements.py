@@ -6,14 +6,14 @@ import io
 import pytest
 from rich.console import Console
 
-from compress.measure.accuracy import wilson
 from compress.measure.latency import summarise
-from compress.report import units
+from compress.metrics.accuracy import wilson
 from compress.report.content import content
-from compress.report.remarks import ALIKE
-from compress.report.table import csv_text, on_front
+from compress.report.notes import ALIKE
+from compress.report.tables import csv_text, on_front
 from compress.report.terminal import show
-from compress.results import Result, Slice
+from compress.results.schema import Result, Slice
+from compress.utils import units
 from tests.compress.result_factory import result
 
 DISTURBED = "Other programs used up to 0.4 cores: stop them."

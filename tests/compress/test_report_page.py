@@ -14,15 +14,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from compress.budget import NOT_COMPARED, Budget
-from compress.choose import choose
+from compress.analysis.budget import NOT_COMPARED, Budget
+from compress.analysis.choose import choose
+from compress.analysis.explain import name
+from compress.analysis.uncertainty import draw
 from compress.report.axes import front, x_axes, y_axes
 from compress.report.front_chart import pareto_chart
-from compress.report.page import data
-from compress.report.say import name
+from compress.report.html import data
 from compress.report.write import write_report
-from compress.results import Decision, Epoch, StepReport, Training
-from compress.uncertainty import draw
+from compress.results.schema import Decision, Epoch, StepReport, Training
 from tests.compress.result_factory import result
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -434,7 +434,9 @@ def rule(browser, tmp_path_factory):
     blank = tmp_path_factory.mktemp("blank") / "blank.html"
     blank.write_text("<!doctype html>")
     with shown(browser, blank) as page:
-        page.add_script_tag(content=(files("compress.report") / "choose.js").read_text("utf-8"))
+        page.add_script_tag(
+            content=(files("compress.report") / "assets" / "choose.js").read_text("utf-8")
+        )
         yield page
 
 

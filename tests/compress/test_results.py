@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from compress.errors import UserError
-from compress.results import Decision, Result, StepReport, Target
-from compress.results_file import RESULTS_FILE, append, read
+from compress.results.file import RESULTS_FILE, append, read
+from compress.results.schema import Decision, Result, StepReport, Target
+from compress.utils.errors import UserError
 from tests.compress.result_factory import result
 
 # str.splitlines ends a line at these too, though JSON leaves them as they are.

@@ -19,14 +19,15 @@ from rich.console import Console
 from safetensors.torch import load_file
 from scipy import stats
 
-import compress.stages.teacher_outputs
-from compress.errors import UserError
-from compress.evaluate import evaluate_file, predict_files
-from compress.progress import Progress
-from compress.recipe import load_recipe
-from compress.results import Result
-from compress.results_file import read
-from compress.run import run_recipe
+import compress.workflow.stages.teacher_outputs
+from compress.measure.evaluate import evaluate_file, predict_files
+from compress.recipe.load import load_recipe
+from compress.report.write import reports_in
+from compress.results.file import read
+from compress.results.schema import Result
+from compress.utils.errors import UserError
+from compress.utils.progress import Progress
+from compress.workflow.run import run_recipe
 from tests.conftest import tiny_recipe
 
 Write = Callable[..., Path]
@@ -47,7 +48,9 @@ class Events(Progress):
 def run(path: Path, out: Path, **arguments: Any) -> tuple[list[Result], list[tuple[str, str]]]:
     events = Events()
     recipe = load_recipe(path, **arguments)
-    results, failed = run_recipe(recipe, out, events, "compress run tiny.yaml")
+    results, failed = run_recipe(
+        recipe, out, events, "compress run tiny.yaml", report=reports_in(out)
+    )
     assert failed == []
     return results, events.seen
 
@@ -143,7 +146,7 @@ def test_a_second_student_runs_no_teacher(
     def no_teacher(*_: Any, **__: Any) -> None:
         raise AssertionError("the teacher was run")
 
-    monkeypatch.setattr(compress.stages.teacher_outputs, "make_online", no_teacher)
+    monkeypatch.setattr(compress.workflow.stages.teacher_outputs, "make_online", no_teacher)
     _, seen = run(write_recipe(recipe), out)
     states = dict(seen)
     assert states["teacher outputs: 2 views of each picture"] == "reused"
@@ -162,7 +165,7 @@ def test_moved_data_is_the_same_data(
     assert {state for _, state in seen} == {"reused"}
     (tmp_path / "moved" / "bar" / "00.png").unlink()
     recipe = load_recipe(write_recipe(tiny_recipe(tmp_path / "moved")))
-    from compress.stages.data import plan
+    from compress.workflow.stages.data import plan
 
     assert plan(recipe.data, 1).key != plan(load_recipe(out / "tiny.yaml").data, 1).key
 
@@ -182,7 +185,7 @@ def test_back_at_an_earlier_variant_its_rows_count(
 def test_a_changed_builder_is_another_stage(
     write_recipe: Write, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from compress.builders import identity
+    from compress.models.builders import identity
 
     (tmp_path / "mynets.py").write_text("def small(num_classes): ...\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -230,7 +233,7 @@ def test_a_file_with_a_fixed_batch(
 ) -> None:
     import onnx
 
-    from compress.artifact import spec_of
+    from compress.export.artifact import spec_of
 
     out, results = finished
     model = out / results[2].artifact.path
@@ -290,7 +293,7 @@ def test_teachers_that_cannot_be(
 ) -> None:
     import torch
 
-    from compress.checkpoint import save_tensors
+    from compress.models.checkpoint import save_tensors
 
     (tmp_path / "damaged.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
     torch.save(UserError("code"), tmp_path / "pickle.pt")
@@ -329,20 +332,20 @@ TRAIN = """
 import sys
 from pathlib import Path
 from rich.console import Console
-import compress.run
-from compress.progress import Progress
-from compress.recipe import load_recipe
+import compress.workflow.run
+from compress.utils.progress import Progress
+from compress.recipe.schema import load_recipe
 # The trained stages alone: exporting and timing take longer and train nothing.
-work = compress.run.run_stage
+work = compress.workflow.run.run_stage
 def only_training(stage, store, context):
-    if stage.kind in ("data", "teacher", "teacher_outputs", "step"):
+    if stage.kind in ("data", "teacher", "teacher_outputs", "prepare", "decide", "step"):
         work(stage, store, context)
-compress.run.run_stage = only_training
-compress.run._result = lambda *_: None
-compress.run.with_comparisons = lambda results: sys.exit(0)
+compress.workflow.run.run_stage = only_training
+compress.workflow.run._result = lambda *_: None
+compress.workflow.run.with_comparisons = lambda results: sys.exit(0)
 recipe = load_recipe(Path(sys.argv[1]))
 print("started", flush=True)
-compress.run.run_recipe(recipe, Path(sys.argv[2]), Progress(Console(quiet=True)), "")
+compress.workflow.run.run_recipe(recipe, Path(sys.argv[2]), Progress(Console(quiet=True)), "")
 """
 
 
@@ -462,7 +465,7 @@ def test_downloads_fail_with_what_to_do(
 
 
 def test_a_checkpoint_says_what_made_it(finished: tuple[Path, list[Result]]) -> None:
-    from compress.checkpoint import load_tensors
+    from compress.models.checkpoint import load_tensors
 
     out, results = finished
     teacher = next((out / "runs/stages").glob("teacher-*/model.safetensors"))

@@ -17,16 +17,16 @@ from scipy import stats
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v3_small, resnet18, shufflenet_v2_x0_5
 
-from compress.candidate import Candidate
-from compress.data.pictures import DataSet, Picture
-from compress.errors import UserError
-from compress.export import export_onnx
-from compress.input_spec import InputSpec
+from compress.data.dataset import DataSet, Picture
+from compress.data.input_spec import InputSpec
+from compress.export.onnx import export_onnx
+from compress.measure.saliency.box_share import area_inside, boxed, looks, share_inside
+from compress.measure.saliency.gallery import SIDE, gallery, overlay
+from compress.measure.saliency.gradients import deconvolution, grad_cam, last_feature_map
+from compress.measure.saliency.occlusion import occlusion, occlusion_of_file, patch_and_stride
+from compress.models.candidate import Candidate
 from compress.runtimes.onnxruntime import OnnxSession
-from compress.saliency.gallery import SIDE, gallery, overlay
-from compress.saliency.gradients import deconvolution, grad_cam, last_feature_map
-from compress.saliency.occlusion import occlusion, occlusion_of_file, patch_and_stride
-from compress.saliency.share import area_inside, boxed, looks, share_inside
+from compress.utils.errors import UserError
 from teachers.vgg import vgg16_bn
 
 RNG = np.random.default_rng(0)

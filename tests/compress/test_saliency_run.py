@@ -11,23 +11,23 @@ import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
-from compress.context import BUILT, Context
-from compress.data.pictures import DataSet
-from compress.errors import UserError
+from compress.data.dataset import DataSet
 from compress.measure.machine import machine
-from compress.plan import make_plan
-from compress.progress import Progress
-from compress.recipe import load_recipe
+from compress.measure.saliency.settings import SaliencySettings
+from compress.methods.base import BUILT, Context
+from compress.recipe.load import load_recipe
 from compress.report.content import content
 from compress.report.markdown import markdown
 from compress.report.saliency import saliency_part, verdict
-from compress.report.write import write_report
-from compress.results import Looks, Result, Saliency
-from compress.results_file import read
-from compress.run import run_recipe
-from compress.saliency.settings import SaliencySettings
-from compress.stage import Stage
-from compress.stages import saliency as stages_saliency
+from compress.report.write import reports_in, write_report
+from compress.results.file import read
+from compress.results.schema import Looks, Result, Saliency
+from compress.utils.errors import UserError
+from compress.utils.progress import Progress
+from compress.workflow.cache import Stage
+from compress.workflow.plan import make_plan
+from compress.workflow.run import run_recipe
+from compress.workflow.stages import saliency as stages_saliency
 from tests.compress.result_factory import around, result
 from tests.conftest import tiny_recipe
 
@@ -50,7 +50,13 @@ def recipe(data: dict[str, Any], saliency: dict[str, Any]) -> dict[str, Any]:
 def run(tiny: dict[str, Any], out: Path) -> list[Result]:
     path = out / "tiny.yaml"
     path.write_text(yaml.safe_dump(tiny))
-    return run_recipe(load_recipe(path), out, Progress(Console(quiet=True)), "compress run")[0]
+    return run_recipe(
+        load_recipe(path),
+        out,
+        Progress(Console(quiet=True)),
+        "compress run",
+        report=reports_in(out),
+    )[0]
 
 
 @pytest.fixture(scope="module")

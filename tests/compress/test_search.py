@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.pipeline.search import Combination, Option, Way, combinations, covering, front
+from compress.cascade.search import Combination, Option, Way, combinations, covering, front
 
 options = st.lists(
     st.builds(Option, st.sampled_from("abcdef"), st.floats(0.1, 1)),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from compress.significance import mcnemar
+from compress.metrics.significance import mcnemar
 
 COUNTS = st.integers(0, 60)
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from compress.factorization import factorize, replace
-from compress.structure import Replaced, reset_weights, restructure
+from compress.methods.factorize.decomposition import factorize
+from compress.models.factorized_layers import replace
+from compress.models.structure import Replaced, reset_weights, restructure
 
 
 def network(first: int = 32, second: int = 24, third: int = 20) -> nn.Sequential:

@@ -9,20 +9,20 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from compress.candidate import Candidate
+from compress.data.dataset import DataSet
+from compress.data.image_cache import pixels
+from compress.data.input_spec import InputSpec, normalise
 from compress.data.layouts import read_folder
-from compress.data.pictures import DataSet
-from compress.data.pixels import pixels
 from compress.data.split import draw_split
-from compress.errors import UserError
-from compress.input_spec import InputSpec, normalise
-from compress.progress import Progress
+from compress.methods.distill.teacher_cache import CachedTeacher, compute, make_online
+from compress.models.candidate import Candidate
 from compress.training import loop
-from compress.training.feed import Batch, PictureFeed, Pixels, draw_bank, draw_order
+from compress.training.augmentation import apply_views, draw_views
+from compress.training.batches import Batch, PictureFeed, Pixels, draw_bank, draw_order
 from compress.training.objectives import Labels
 from compress.training.settings import Augmentation, Phase, TrainSettings
-from compress.training.teacher_outputs import CachedTeacher, compute, make_online
-from compress.training.views import apply_views, draw_views
+from compress.utils.errors import UserError
+from compress.utils.progress import Progress
 
 CPU = torch.device("cpu")
 STILL = Augmentation(rotation_degrees=0, scale=0, shift=0, brightness=0, contrast=0)

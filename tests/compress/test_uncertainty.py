@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from compress.measure.accuracy import paired_drop
+from compress.analysis.pareto import pareto_front
+from compress.analysis.uncertainty import Draws, alike, draw, front_probability
 from compress.measure.latency import speedup, summarise
-from compress.pareto import pareto_front
-from compress.results import Result
-from compress.uncertainty import Draws, alike, draw, front_probability
+from compress.metrics.accuracy import paired_drop
+from compress.results.schema import Result
 from tests.compress.result_factory import result
 
 TRIALS = 600
@@ -259,6 +259,6 @@ def test_two_copies_are_alike_and_a_better_row_is_not() -> None:
 
 
 def test_drawing_needs_neither_torch_nor_scipy() -> None:
-    code = "import sys, compress.uncertainty; print({'torch', 'scipy'} & set(sys.modules))"
+    code = "import sys, compress.analysis.uncertainty; print({'torch', 'scipy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision.models import vgg16_bn
 
-from compress.binarization import CHANNELS, BinaryBlock, BinaryConv2d, binary_layers
-from compress.builders import build
+from compress.models.binary_layers import CHANNELS, BinaryBlock, BinaryConv2d, binary_layers
+from compress.models.builders import build
 from students import binary as module
 
 NARROW = {"width": 0.125}

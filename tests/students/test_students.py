@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import students
-from compress.builders import build
+from compress.models.builders import build
 
 NAMES = [
     f"students.{module.name}:{function}"

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from compress.candidate import Candidate
-from compress.export import check_export, export_onnx
-from compress.input_spec import InputSpec
+from compress.data.input_spec import InputSpec
+from compress.export.onnx import check_export, export_onnx
+from compress.models.candidate import Candidate
 from teachers import votes
 
 BUILDERS = (votes.vgg16_bn, votes.mobilenet_v3_small, votes.shufflenet_v2_x1_0)

@@ -1,0 +1,210 @@
+"""The sentences of a choice: why this one, what the others lack, what is not certain."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from compress.analysis.controls import FROM_SCRATCH, NO_TEACHER, role
+from compress.metrics.significance import mcnemar, same_pictures
+from compress.results.schema import Result
+from compress.utils import units
+from compress.utils.interval import Interval
+
+if TYPE_CHECKING:
+    from compress.analysis.budget import Bound, Budget
+
+CHANCE = 0.05  # a p-value above it may be chance: the counterpart of the 95 % intervals
+SURE = 0.95  # a probability from which nothing is said to be uncertain
+
+# What a control is not given, and so what did not pay where the control is picked.
+WITHOUT = {
+    NO_TEACHER: ("trained without the teacher", "the teacher"),
+    FROM_SCRATCH: (
+        "trained from scratch",
+        "the weights kept from the network it was made of",
+    ),
+}
+
+
+def name(row: Result) -> str:
+    """Candidate and runtime: what tells a row from the others."""
+    return f"{row.candidate} in {row.artifact.runtime}"
+
+
+def names(group: Sequence[Result]) -> str:
+    """Rows by candidate: `small in onnxruntime, openvino and openvino-bf16; large in openvino`."""
+    runtimes: dict[str, list[str]] = defaultdict(list)
+    for row in group:
+        runtimes[row.candidate].append(row.artifact.runtime)
+    return "; ".join(f"{candidate} in {listed(found)}" for candidate, found in runtimes.items())
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def why(row: Result, probability: float | None) -> str:
+    """What the pick gives, with every interval; its role when it is the teacher itself.
+
+    Args:
+        probability: of meeting the budget; None: that is certain.
+    """
+    top1, word = row.accuracy.top1, row.accuracy.word
+    facts = (
+        f"{units.percent(top1.value)} % {word} ({_confidence(top1)} {units.percent(top1.low)} to "
+        f"{units.percent(top1.high)}), {units.ms(row.latency_s)} ms a picture, "
+        f"{units.megabytes(row.artifact.size_bytes)} MB"
+    )
+    best = "It is the most accurate row that meets the budget."
+    if probability is not None:
+        best += f" With {units.probability(probability)} probability it meets your budget."
+    if row.role == "teacher":
+        return f"{name(row)} is the teacher itself: {facts}. {best}"
+    if row.speedup is None or row.accuracy.top1_drop is None:
+        return f"{name(row)} was not compared with a teacher: {facts}. {best}"
+    speedup, drop = row.speedup, row.accuracy.top1_drop
+    named = "" if speedup.against == "teacher" else f" {speedup.against}"
+    threads = f"{speedup.threads} thread{'s' if speedup.threads != 1 else ''}"
+    return (
+        f"{name(row)} is {units.significant(speedup.ratio.value)} times faster than the "
+        f"teacher{named} "
+        f"({_confidence(speedup.ratio)} {units.significant(speedup.ratio.low)} to "
+        f"{units.significant(speedup.ratio.high)}; same runtime, {threads}, batch "
+        f"{speedup.batch}) and {_change(drop.value, word)} ({_confidence(drop)} of the drop "
+        f"{units.points(drop.low)} to {units.points(drop.high)}, paired on "
+        f"{row.accuracy.pictures} pictures): {facts}. {best}"
+    )
+
+
+def lost(best: Result, other: Result) -> str:
+    """Why `other`, which meets the budget too, comes after `best`."""
+    behind = best.accuracy.top1.value - other.accuracy.top1.value
+    if behind > 0:
+        return (
+            f"{name(other)} meets the budget too, at {units.ms(other.latency_s)} ms a picture, but "
+            f"has {_points(behind)} less {best.accuracy.word}."
+        )
+    return (
+        f"{name(other)} has the same {best.accuracy.word} and takes "
+        f"{units.ms(other.latency_s)} ms a picture, the pick {units.ms(best.latency_s)} ms."
+    )
+
+
+def next_steps(best: Result, front: Sequence[Result]) -> list[str]:
+    """What the next faster row of the front costs in accuracy, and the next more accurate in time.
+
+    Args:
+        front: fastest first, and so the least accurate first.
+    """
+    faster = [x for x in front if x.latency_s < best.latency_s]
+    better = [x for x in front if x.accuracy.top1.value > best.accuracy.top1.value]
+    found = [f"The next faster on the front, {_beside(best, faster[-1])}."] if faster else []
+    if better:
+        found.append(f"The next more accurate on the front, {_beside(best, better[0])}.")
+    return found
+
+
+def _beside(best: Result, other: Result) -> str:
+    """Another row's time and accuracy, and what they are beside the pick's."""
+    faster = best.latency_s / other.latency_s
+    times = f"{units.significant(max(faster, 1 / faster))} times"
+    more = other.accuracy.top1.value - best.accuracy.top1.value
+    return (
+        f"{name(other)}, takes {units.ms(other.latency_s)} ms a picture, {times} "
+        f"{'faster' if faster > 1 else 'slower'} than the pick, and has "
+        f"{_points(abs(more))} {'more' if more > 0 else 'less'} {best.accuracy.word}"
+    )
+
+
+def uncertain(chances: Sequence[tuple[Bound, float]]) -> list[str]:
+    """The bounds that the pick may not meet, with the probability that it does."""
+    return [
+        f"Not certain: {bound.quantity} meets its bound with {units.probability(chance)} "
+        f"probability. More {'validation pictures' if bound.share else 'processes'} narrow it."
+        for bound, chance in chances
+        if chance < SURE
+    ]
+
+
+def warnings(row: Result, others: list[Result]) -> list[str]:
+    """What else must be known of the pick; `others` are the other rows that fit."""
+    found = []
+    if row.role == "control":
+        of = f" of {row.control_of}" if row.control_of else ""
+        how, what = WITHOUT.get(role(row), ("made without a part of it", "that part"))
+        found.append(f"The pick is a control{of}, {how}: here {what} did not pay.")
+    return [*found, *_not_told_apart(row, others)]
+
+
+def _not_told_apart(row: Result, others: list[Result]) -> list[str]:
+    """Compared picture by picture where both were judged on the same, else by their intervals."""
+    paired = [(x, p) for x in others if same_pictures(row, x) and (p := _p_value(row, x)) > CHANCE]
+    apart = [x for x in others if not same_pictures(row, x) and _overlap(row, x)]
+    found = []
+    if paired:
+        names = ", ".join(f"{name(x)} (p = {p:.2g})" for x, p in paired)
+        found.append(
+            f"By these pictures the pick cannot be told apart in accuracy from {names}: compared "
+            "picture by picture (McNemar's exact test), the difference may be chance."
+            f"{_quicker(row, [x for x, _ in paired])}"
+        )
+    if apart:
+        found.append(
+            "The pick cannot be told apart in accuracy from "
+            f"{', '.join(map(name, apart))}, judged on other pictures: the intervals of the drop "
+            f"overlap.{_quicker(row, apart)}"
+        )
+    return found
+
+
+def _quicker(row: Result, others: list[Result]) -> str:
+    quicker = [name(x) for x in others if x.latency_s < row.latency_s]
+    return f" Faster than the pick: {', '.join(quicker)}." if quicker else ""
+
+
+def _p_value(a: Result, b: Result) -> float:
+    return mcnemar(a.accuracy.correct, b.accuracy.correct)
+
+
+def _overlap(a: Result, b: Result) -> bool:
+    """Whether the intervals of the drop overlap; the teacher's drop is 0 by definition."""
+    x, y = (r.accuracy.top1_drop or Interval(value=0, low=0, high=0) for r in (a, b))
+    return x.low <= y.high and y.low <= x.high
+
+
+def dropped(row: Result) -> str:
+    """Why the row is no candidate for a choice."""
+    return f"{name(row)}: dropped. {row.dropped}"
+
+
+def miss(row: Result, budget: Budget, probability: float) -> str:
+    """By how much the row misses each bound that it misses, as measured; or how probably."""
+    said = [
+        bound.miss(value, limit)
+        for bound, limit in budget.limits()
+        if not bound.is_met(value := bound.value(row), limit)
+    ]
+    if not said and budget.confidence is not None:
+        said = [
+            f"meets all bounds with {units.probability(probability)} probability where "
+            f"{100 * budget.confidence:g} % are asked for"
+        ]
+    return f"{name(row)}: {'; '.join(dict.fromkeys(said))}"
+
+
+def _change(drop: float, word: str) -> str:
+    if units.points(drop) == units.points(0):
+        return f"loses no {word}"
+    return f"{'loses' if drop > 0 else 'gains'} {_points(abs(drop))} of {word}"
+
+
+def _points(fraction: float) -> str:
+    return f"{units.points(fraction)} points"
+
+
+def _confidence(interval: Interval) -> str:
+    return f"{100 * interval.confidence:g} % interval"

@@ -1,0 +1,152 @@
+"""How right a cascade is on annotated photographs: box, points, direction, name, time.
+
+A point NAME is annotated by the columns NAME_x and NAME_y, a box by x, y, width, height, all in
+pixels of the upright photograph. What is not annotated is not judged.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from compress.cascade.cascade import Cascade, Found
+from compress.data.dataset import DataSet, Picture
+from compress.data.input_spec import BOX
+from compress.metrics.accuracy import wilson
+from compress.metrics.keypoints import angle_errors, distances, iou
+from compress.results.schema import JudgedPhotograph, Verdict
+from compress.utils.errors import UserError
+from compress.utils.files import write_text
+
+
+def judge(
+    cascade: Cascade,
+    data: DataSet,
+    indices: Sequence[int],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[JudgedPhotograph]:
+    """Runs the cascade on pictures of a data set, one after the other.
+
+    Raises:
+        UserError: labels none of which the cascade can give, or a file that is no picture.
+    """
+    labels = {data.pictures[i].label for i in indices} - {None}
+    if cascade.classes and labels and not labels & set(cascade.classes):
+        raise UserError(
+            f"None of the {len(labels)} labels of {data.root} is among the {len(cascade.classes)} "
+            "names that the pipeline gives: it was trained on others."
+        )
+    judged = []
+    for number, index in enumerate(indices, 1):
+        picture = data.pictures[index]
+        try:
+            found = cascade.find((data.root / picture.path).read_bytes())
+        except UserError as error:
+            raise UserError(f"{data.root / picture.path}: {error}") from error
+        judged.append(judged_picture(cascade, picture, found))
+        progress(number, len(indices))
+    return judged
+
+
+def judged_picture(cascade: Cascade, picture: Picture, found: Found) -> JudgedPhotograph:
+    """Compares what was found with a picture's annotations."""
+    overlap = inside = distance = angle = None
+    if (box := _true_box(picture)) is not None and set(BOX) <= found.points.keys():
+        corners = _found(found, BOX)
+        overlap = float(iou(corners, box)[0])
+        middle = corners.mean(1)
+        inside = bool(((box[:, 0] <= middle) & (middle <= box[:, 1])).all())
+    if (pair := _true_pair(picture, cascade.warped)) is not None:
+        points = _found(found, cascade.warped)
+        distance = float(distances(points, pair, np.array([found.size])).mean())
+        angle = float(angle_errors(points, pair)[0])
+    probabilities = found.probabilities
+    rank = None
+    if len(probabilities) and picture.label in cascade.classes:
+        own = probabilities[cascade.classes.index(picture.label)]
+        rank = 1 + int((probabilities > own).sum())
+    return JudgedPhotograph(
+        picture=picture.path,
+        label=picture.label,
+        named=cascade.name(found),
+        probability=float(probabilities.max()) if len(probabilities) else None,
+        rank=rank,
+        iou=overlap,
+        centre_inside=inside,
+        distance=distance,
+        angle_error_degrees=angle,
+        seconds=found.total_s,
+        parts_s=found.seconds,
+    )
+
+
+def verdict(judged: Sequence[JudgedPhotograph], names_things: bool) -> Verdict:
+    """Summary of at least one photograph.
+
+    Args:
+        names_things: whether the cascade ends with a classifier; a label that it cannot give then
+            counts as wrong.
+    """
+    labelled = [x for x in judged if x.label is not None] if names_things else []
+    seconds = [x.seconds for x in judged]
+
+    def share(right: int) -> float | None:
+        return right / len(labelled) if labelled else None
+
+    return Verdict(
+        pictures=len(judged),
+        top1=wilson(sum(x.rank == 1 for x in labelled), len(labelled)) if labelled else None,
+        top5=share(sum(x.rank is not None and x.rank <= 5 for x in labelled)),
+        named=share(sum(x.named is not None for x in labelled)),
+        mean_iou=_over(judged, "iou", lambda values: sum(values) / len(values)),
+        centres_inside=_over(judged, "centre_inside", lambda values: sum(values) / len(values)),
+        median_distance=_over(judged, "distance", median),
+        median_angle_error_degrees=_over(judged, "angle_error_degrees", median),
+        p50_s=float(np.quantile(seconds, 0.5)),
+        p95_s=float(np.quantile(seconds, 0.95)),
+        parts_s={name: median(x.parts_s[name] for x in judged) for name in judged[0].parts_s},
+    )
+
+
+def write_csv(judged: Sequence[JudgedPhotograph], path: Path) -> None:
+    """One line a photograph; empty where nothing could be judged."""
+    out = io.StringIO()
+    columns = [name for name in JudgedPhotograph.model_fields if name != "parts_s"]
+    parts = list(judged[0].parts_s) if judged else []
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*columns, *(f"{part}_s" for part in parts)])
+    for x in judged:
+        writer.writerow([*(getattr(x, name) for name in columns), *(x.parts_s[p] for p in parts)])
+    write_text(path, out.getvalue())
+
+
+def _found(found: Found, names: Sequence[str]) -> np.ndarray:
+    """(1, points, 2), as all of these arrays: compress/measure judges many pictures at once."""
+    return np.array([[found.points[name] for name in names]])
+
+
+def _true_pair(picture: Picture, names: Sequence[str]) -> np.ndarray | None:
+    """Two points; None where they are not annotated, or lie at one place: no direction, no size."""
+    columns = [f"{name}_{axis}" for name in names for axis in "xy"]
+    if len(names) != 2 or not set(columns) <= picture.annotations.keys():
+        return None
+    pair = np.array([picture.annotations[column] for column in columns]).reshape(1, 2, 2)
+    return pair if (pair[:, 0] != pair[:, 1]).any() else None
+
+
+def _true_box(picture: Picture) -> np.ndarray | None:
+    """Upper left and lower right corner."""
+    a = picture.annotations
+    if not {"x", "y", "width", "height"} <= a.keys():
+        return None
+    return np.array([[[a["x"], a["y"]], [a["x"] + a["width"], a["y"] + a["height"]]]])
+
+
+def _over(
+    judged: Sequence[JudgedPhotograph], name: str, summary: Callable[[list[float]], float]
+) -> float | None:
+    values = [float(v) for x in judged if (v := getattr(x, name)) is not None]
+    return summary(values) if values else None

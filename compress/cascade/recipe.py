@@ -1,0 +1,153 @@
+"""A recipe for a pipeline: which recipe gives each stage its networks, and the ways through."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from compress.cascade.spec import Look, StageName
+from compress.recipe.errors import Faults
+from compress.recipe.grid import Grid
+from compress.recipe.load import load_recipe, read_asked
+from compress.recipe.schema import Asked, Recipe
+from compress.recipe.yaml_file import KeyPath, read_recipe_file
+from compress.utils.errors import UserError
+
+WAYS = "ways"  # the key that tells a pipeline's recipe from others
+
+
+class StageSettings(Look):
+    """Where a stage's networks come from, and what they are shown (none: the whole photograph)."""
+
+    recipe: str  # relative to this one; its teacher and candidates are what the stage may have
+
+
+class PipelineRecipe(Asked):
+    """A cascade of networks, each from a recipe of its own, on photographs that are annotated.
+
+    `ways` are sequences of stages; the first is the teacher's, which all are compared with. Every
+    combination of the networks of every way is predicted, and the front of them measured.
+    """
+
+    stages: Annotated[dict[StageName, StageSettings], Field(min_length=1)]
+    ways: Annotated[list[Annotated[list[str], Field(min_length=1)]], Field(min_length=1)]
+    # The last stage must be so sure of a name to give it; else the answer is "not sure".
+    min_probability: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    also_judge: dict[str, str] = {}  # name: path of further annotated photographs, listed each
+
+
+@dataclass(frozen=True)
+class AnyRecipe:
+    """A recipe of one network, or a pipeline's with those of its stages."""
+
+    asked: Recipe | PipelineRecipe
+    stages: Mapping[str, Recipe]  # by stage; none of one network
+
+    @property
+    def of_networks(self) -> list[Recipe]:
+        """The recipes that make networks."""
+        return [self.asked] if isinstance(self.asked, Recipe) else list(self.stages.values())
+
+
+def load_any(
+    path: Path,
+    data: Path | None = None,
+    assignments: Sequence[str] = (),
+    allowed: Sequence[str] = (),
+) -> AnyRecipe:
+    """Reads and checks a recipe of either kind.
+
+    Raises:
+        UserError: everything that is wrong with it, with line and key path.
+    """
+    if WAYS not in read_recipe_file(path).data:
+        return AnyRecipe(load_recipe(path, data, assignments, allowed), {})
+    if data is not None:
+        raise UserError(
+            "--data is for the recipe of one network: a pipeline's recipe and those of its stages "
+            "each say where their own pictures are."
+        )
+    return AnyRecipe(*load_pipeline_recipe(path, assignments, allowed))
+
+
+def load_pipeline_recipe(
+    path: Path, assignments: Sequence[str] = (), allowed: Sequence[str] = ()
+) -> tuple[PipelineRecipe, dict[str, Recipe]]:
+    """Reads and checks a pipeline's recipe and those of its stages.
+
+    Raises:
+        UserError: everything that is wrong with any of them, with line and key path.
+    """
+    file = read_asked(path, assignments)
+    faults = Faults(path, file, PipelineRecipe, Grid(file.data))  # lists are no grids here
+    recipe = faults.validated()
+    faults.refuse_builders(None if recipe is None else _builders_of(recipe), allowed)
+    if recipe is not None:
+        for at, what in (*_network_faults(recipe), *_way_faults(recipe)):
+            faults.add(at, what)
+    folder = path.resolve().parent
+    recipes: dict[str, Recipe] = {}
+    for name, named in _recipes_named(file.data.get("stages")):
+        try:
+            recipes[name] = load_recipe(folder / named, allowed=allowed)
+        except UserError as error:
+            faults.add(("stages", name, "recipe"), str(error).replace("\n", "\n  "))
+    return _absolute(faults.faultless(recipe), folder), recipes
+
+
+def _recipes_named(stages: Any) -> Iterator[tuple[str, str]]:
+    """The stages' recipes in plain data: they are read whatever else is wrong."""
+    for name, stage in stages.items() if isinstance(stages, dict) else ():
+        if isinstance(stage, dict) and isinstance(named := stage.get("recipe"), str):
+            yield name, named
+
+
+def _builders_of(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
+    if recipe.data.builder is not None:
+        yield ("data", "builder"), recipe.data.builder
+
+
+def _network_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
+    """What is only for a network that is trained on the data, and for the files of one network."""
+    batches = "photographs go through a pipeline one by one"
+    bounds = "the stages' own recipes say when points are right"
+    reasons = {
+        ("data", "points"): "a pipeline is judged by the columns NAME_x and NAME_y of its tables",
+        ("data", "box"): "a pipeline is judged by the columns x, y, width and height of its tables",
+        ("data", "fit"): "each stage's own recipe says how a photograph is brought to its input",
+        ("measure", "throughput_batch"): batches,
+        ("measure", "throughput_rounds"): batches,
+        ("measure", "batches"): batches,
+        ("measure", "tolerance"): bounds,
+        ("measure", "iou"): bounds,
+    }
+    for (section, name), reason in reasons.items():
+        if name in getattr(recipe, section).model_fields_set:
+            yield (section, name), f"is for the recipe of one network; {reason}: remove it"
+
+
+def _way_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
+    """Ways that lead nowhere, stages that none leads through, and more than one runtime."""
+    for i, way in enumerate(recipe.ways):
+        for k, name in enumerate(way):
+            if name not in recipe.stages:
+                yield ("ways", i, k), f"ways names {name!r}, which is not among the stages"
+        if len(set(way)) < len(way):
+            yield ("ways", i), f"a way goes through each stage once, not {' -> '.join(way)}"
+    used = {name for way in recipe.ways for name in way}
+    for name in recipe.stages:
+        if name not in used:
+            yield ("stages", name), f"no way goes through {name!r}: add one, or remove the stage"
+    if len(recipe.measure.runtimes) > 1:
+        yield ("measure", "runtimes"), "a pipeline is measured in one runtime: give one"
+
+
+def _absolute(recipe: PipelineRecipe, folder: Path) -> PipelineRecipe:
+    """Resolves the recipe's paths against its own folder."""
+    data = recipe.data
+    if data.path is not None:
+        data = data.model_copy(update={"path": str((folder / data.path).resolve())})
+    further = {k: str((folder / v).resolve()) for k, v in recipe.also_judge.items()}
+    return recipe.model_copy(update={"data": data, "also_judge": further})

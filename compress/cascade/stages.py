@@ -1,0 +1,87 @@
+"""Puts deployed networks together to a pipeline folder and judges it on annotated photographs."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from compress.cascade.cascade import Cascade
+from compress.cascade.evaluate import judge
+from compress.cascade.spec import Look, PipelineSpec, PipelineStage
+from compress.export.artifact import Artifact, files_of
+from compress.methods.base import Context
+from compress.results.schema import JudgedPhotograph, Machine, Runtime
+from compress.runtimes import package_of
+from compress.utils.files import write_text
+from compress.workflow.cache import Stage
+
+VERSION = 1
+PIPELINE, JUDGED = "pipeline", "judged.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stage of the pipeline and the stage of the run that exported its network."""
+
+    name: str
+    look: Look
+    artifact: Stage
+
+
+def plan(
+    name: str,
+    parts: Sequence[Part],
+    runtime: Runtime,
+    min_probability: float,
+    machine: Machine,
+    data: Stage,
+) -> Stage:
+    """What a pipeline answers depends on its files, the runtime's version and the CPU."""
+    shown = set(Look.model_fields)  # of a recipe's stage all but where its networks come from
+    described = {
+        "stages": [
+            part.look.model_dump(include=shown) | {"name": part.name, "runtime": runtime}
+            for part in parts
+        ],
+        "min_probability": min_probability,
+        "version": machine.versions.get(package_of(runtime)),
+        "cpu_flags": machine.cpu_flags,
+    }
+    artifacts = {_role(part.name): part.artifact for part in parts}
+    title = f"{name} in {runtime}: end to end on photographs"
+    return Stage("cascade", title, VERSION, described, {"data": data, **artifacts}, run)
+
+
+def _role(name: str) -> str:
+    """A stage may be called data."""
+    return f"stage {name}"
+
+
+def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    stages = []
+    for described in stage.settings["stages"]:
+        name = described["name"]
+        source = Artifact.load(inputs[_role(name)]).path
+        place = folder / PIPELINE / name
+        place.mkdir(parents=True, exist_ok=True)
+        for file in files_of(source):
+            shutil.copyfile(file, place / file.name)
+        stages.append(PipelineStage(**described, model=f"{name}/{source.name}"))
+    minimum = stage.settings["min_probability"]
+    PipelineSpec(stages=tuple(stages), min_probability=minimum).save(folder / PIPELINE)
+    cascade = Cascade.load(folder / PIPELINE, context.threads, context.allowed)
+    data = context.data(inputs["data"])
+    judged = judge(cascade, data, data.indices("validation").tolist(), context.progress.advance)
+    save(judged, folder)
+
+
+def save(judged: Sequence[JudgedPhotograph], folder: Path) -> None:
+    write_text(folder / JUDGED, json.dumps([x.model_dump() for x in judged]))
+
+
+def load(folder: Path) -> list[JudgedPhotograph]:
+    """What was saved, a photograph each; of `run` in the order of the data's validation split."""
+    return [
+        JudgedPhotograph.model_validate(x) for x in json.loads((folder / JUDGED).read_text("utf-8"))
+    ]

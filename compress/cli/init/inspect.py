@@ -1,0 +1,194 @@
+"""Looks at somebody's pictures and teacher before anything is written or run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compress.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from compress.data.input_spec import InputSpec
+
+VALIDATION_FRACTION = 0.2  # what a recipe draws unless it says otherwise
+NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a folder holds; nothing is decoded yet."""
+
+    classes: tuple[str, ...]
+    labelled: int
+    unlabelled: int
+    validation: int | None  # None: there is no split yet
+
+    @property
+    def judged(self) -> int:
+        """Pictures that accuracy will be judged on, roughly where the split is drawn later."""
+        drawn = round(VALIDATION_FRACTION * self.labelled)
+        return drawn if self.validation is None else self.validation
+
+    @property
+    def training(self) -> int:
+        """Pictures that a student will learn from, the unlabelled ones included."""
+        return self.labelled - self.judged + self.unlabelled
+
+    def describe(self) -> str:
+        names = ", ".join(self.classes[:NAMES_SHOWN])
+        more = ", …" if len(self.classes) > NAMES_SHOWN else ""
+        split = "to be drawn" if self.validation is None else "as the data says"
+        return (
+            f"{self.labelled} labelled of {len(self.classes)} classes ({names}{more}), "
+            f"{self.unlabelled} unlabelled; {self.judged} to judge by, {split}"
+        )
+
+
+def look_at_pictures(path: Path) -> Pictures:
+    """Reads the layout, as a run would.
+
+    Raises:
+        UserError: not there, in no layout that is understood, or fewer than two classes.
+    """
+    from compress.data.layouts import check_classes, read_folder
+
+    data = read_folder(path)
+    check_classes(data)
+    labelled = [p for p in data.pictures if p.label is not None]
+    split = all(p.split is not None for p in labelled)
+    return Pictures(
+        classes=data.classes,
+        labelled=len(labelled),
+        unlabelled=len(data.pictures) - len(labelled),
+        validation=sum(p.split == "validation" for p in labelled) if split else None,
+    )
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What was found of the teacher, in a sentence, and what must be done about it."""
+
+    found: str
+    retrain: str | None = None  # the last layer, where the weights are of other classes
+
+
+def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
+    """Loads the file and runs it once.
+
+    Raises:
+        UserError: nothing that onnxruntime loads, pictures of another size, other classes.
+    """
+    import numpy as np
+
+    from compress.models.class_names import check_class_names
+    from compress.models.onnx_teacher import noted_spec, read_onnx
+    from compress.runtimes.onnxruntime import OnnxSession
+
+    model = read_onnx(path)
+    noted = noted_spec(model)
+    check_class_names(noted and list(noted.classes), spec.classes)
+    session = OnnxSession(path, threads=1)
+    height, width = session.picture_size
+    if (height, width) != (spec.height, spec.width):
+        raise UserError(f"{path} takes pictures of {height} x {width}: give --image-size {height}.")
+    pictures = np.zeros((session.batch_size or 1, 3, height, width), np.float32)
+    outputs = session.run(pictures).shape[1:]
+    if outputs != (len(spec.classes),):
+        raise UserError(
+            f"{path} gives outputs of {outputs} for a picture, the pictures are of "
+            f"{len(spec.classes)} classes: give the folder that it was trained on."
+        )
+    return Teacher(f"{len(model.graph.node)} operations, {len(spec.classes)} outputs: they fit")
+
+
+def onnx_input(path: Path) -> tuple[int, "InputSpec | None"]:
+    """The size of the pictures that the file takes, and what else it says of them.
+
+    Raises:
+        UserError: not a model, or of pictures that are not square.
+    """
+    from compress.models.onnx_teacher import noted_spec, read_onnx
+    from compress.runtimes.onnxruntime import OnnxSession
+
+    model = read_onnx(path)
+    height, width = OnnxSession(path, threads=1).picture_size
+    if height != width:
+        raise UserError(
+            f"{path} takes pictures of {height} x {width}; recipes are for square ones."
+        )
+    return height, noted_spec(model)
+
+
+def look_at_network(
+    builder: str, weights: str, spec: "InputSpec", allowed: Sequence[str]
+) -> Teacher:
+    """Builds the network for the pictures' classes and compares it with the weights.
+
+    Args:
+        weights: a file, or `torchvision:…`, of which only the number of classes is looked up.
+
+    Raises:
+        UserError: weights of another network, a network that does not take such pictures.
+    """
+    from compress.models.builders import build, load_module
+    from compress.models.candidate import check_forward
+    from compress.models.class_names import check_class_names
+
+    network = build(builder, {}, len(spec.classes), allowed)
+    check_forward(network, spec, builder)
+    if weights.startswith("torchvision:"):
+        tensors: dict[str, Tensor] = _downloadable(builder, weights, allowed)
+        metadata: dict[str, Any] = {}
+    else:
+        from compress.models.checkpoint import load_tensors
+
+        tensors, metadata = load_tensors(Path(weights))
+        if hasattr(load_module(builder, allowed), "prepare_weights"):
+            return Teacher(f"{len(tensors)} tensors, which its builder converts; not compared yet")
+    last = _other_classes(network, tensors)
+    if last is not None:
+        count = len(next(v for k, v in tensors.items() if k.startswith(f"{last}.")))
+        return Teacher(f"{len(tensors)} tensors, for {count} classes: {last} does not fit", last)
+    _load(network, tensors, weights)
+    check_class_names(metadata.get("classes"), spec.classes)
+    return Teacher(f"{len(tensors)} tensors, {len(spec.classes)} classes: they fit")
+
+
+def refuse_unprunable(builder: str, spec: "InputSpec", allowed: Sequence[str]) -> None:
+    """Raises the UserError that pruning would, before anything is trained."""
+    from compress.methods.prune.channel_groups import Prunable
+    from compress.models.builders import build
+
+    Prunable(build(builder, {}, len(spec.classes), allowed), spec)
+
+
+def _load(network: "nn.Module", tensors: "dict[str, Tensor]", weights: str) -> None:
+    from compress.models.checkpoint import load_into
+
+    load_into(network, tensors, Path(weights))
+
+
+def _downloadable(builder: str, weights: str, allowed: Sequence[str]) -> "dict[str, Tensor]":
+    """Tensors of the shapes that the weights must have: nothing is downloaded yet."""
+    from torchvision.models import get_weight
+
+    from compress.models.builders import build
+
+    try:
+        meta = get_weight(weights.removeprefix("torchvision:")).meta
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"torchvision has no {weights!r}: {error}") from error
+    return build(builder, {}, len(meta["categories"]), allowed).state_dict()
+
+
+def _other_classes(network: "nn.Module", tensors: "dict[str, Tensor]") -> str | None:
+    """The layer that is of other classes, where it is the only one that does not fit."""
+    wanted = network.state_dict()
+    if wanted.keys() - {k for k in wanted if k.endswith("num_batches_tracked")} - tensors.keys():
+        return None
+    others = [k for k, v in wanted.items() if k in tensors and tensors[k].shape != v.shape]
+    layers = {k.rpartition(".")[0] for k in others}
+    same_inputs = all(tensors[k].shape[1:] == wanted[k].shape[1:] for k in others)
+    return layers.pop() if len(layers) == 1 and same_inputs else None

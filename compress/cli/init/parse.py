@@ -1,0 +1,103 @@
+"""What somebody types into `compress init`, turned into values; errors name the option."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from compress.utils.errors import UserError
+
+
+def teacher(text: str, allowed: Sequence[str]) -> str:
+    """An ONNX file that is there, or a builder that exists."""
+    from compress.models.builders import resolve
+
+    path = Path(text).expanduser()
+    if path.suffix == ".onnx":
+        if not path.is_file():
+            raise UserError(f"--teacher: no file at {path}.")
+        return str(path)
+    if path.is_file():
+        raise UserError(
+            f"--teacher: {path} holds weights; name what builds the network "
+            "(torchvision.models:resnet50, timm:…, mine.nets:big) and give the file as --weights."
+        )
+    if ":" not in text and "." not in text:
+        raise UserError(
+            f"--teacher: {text!r} does not say where it is from: torchvision.models:{text}, "
+            f"timm:{text}?"
+        )
+    resolve(text, allowed)
+    return text
+
+
+def weights(text: str) -> str:
+    """A file that is there, or torchvision's name of one."""
+    if text.startswith("torchvision:"):
+        return text
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise UserError(f"--weights: no file at {path}.")
+    return str(path)
+
+
+def size(text: str) -> int:
+    """Pixels, as recipes allow them."""
+    if not text.isdecimal() or not 8 <= int(text) <= 2048:
+        raise UserError(f"--image-size: {text!r} is no whole number from 8 to 2048.")
+    return int(text)
+
+
+def channels(text: str, flag: str = "--mean") -> tuple[float, float, float]:
+    """Three numbers with commas between."""
+    numbers = [_number(part, flag) for part in text.split(",")]
+    if len(numbers) != 3:
+        raise UserError(f"{flag}: give three numbers (red,green,blue), not {text!r}.")
+    red, green, blue = numbers
+    return red, green, blue
+
+
+def deviations(text: str) -> tuple[float, float, float]:
+    """Three numbers above zero."""
+    found = channels(text, "--std")
+    if min(found) <= 0:
+        raise UserError(f"--std: {text!r} must be above zero: pictures are divided by it.")
+    return found
+
+
+def methods(text: str, possible: Sequence[str]) -> tuple[str, ...]:
+    """Names with commas between, each once."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [name for name in names if name not in possible]
+    if unknown or not names:
+        wanted = f"choose of {', '.join(possible)}"
+        why = " (an ONNX file cannot be changed)" if "prune" not in possible else ""
+        raise UserError(f"--methods: {', '.join(unknown) or 'none'}: {wanted}{why}.")
+    return tuple(dict.fromkeys(names))
+
+
+def speedup(text: str) -> float:
+    """At least 1."""
+    found = _number(text, "--speedup")
+    if found < 1:
+        raise UserError(f"--speedup: {text} is below 1; 5 is five times faster.")
+    return found
+
+
+def drop(text: str) -> float:
+    """A fraction."""
+    found = _number(text, "--max-accuracy-drop")
+    if not 0 <= found <= 1:
+        raise UserError(
+            f"--max-accuracy-drop: {text} is no fraction from 0 to 1; 0.02 is 2 points."
+        )
+    return found
+
+
+def _number(text: str, flag: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise UserError(f"{flag}: {text.strip()!r} is no number.")
+    return found

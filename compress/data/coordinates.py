@@ -1,0 +1,49 @@
+"""Where the pixels of a picture come to lie in a network's input, and back.
+
+In a picture x and y are pixels of the upright picture (its EXIF orientation applied), from its left
+and upper edge: the first pixel reaches from 0 to 1. In an input they are fractions of its width and
+height; a point that was cut off lies outside [0, 1]. As `load_picture` does it, to within half an
+input pixel: a JPEG may be decoded at a part of its size, which rounds its width and height up.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from compress.data.input_spec import InputSpec
+
+
+def to_input(points: np.ndarray, sizes: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """Pixels (n, points, 2) of pictures with `sizes` (n, 2: width, height) as input fractions."""
+    corner, extent = kept(sizes, spec)
+    return (points - corner) / extent
+
+
+def to_picture(fractions: np.ndarray, sizes: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """The inverse of `to_input`."""
+    corner, extent = kept(sizes, spec)
+    return corner + fractions * extent
+
+
+def kept(sizes: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Of what of each picture fills the input: upper left corner and extent, pixels (n, 1, 2)."""
+    sizes = np.asarray(sizes, dtype=np.float64)
+    extent = sizes
+    if spec.fit == "crop":
+        aspect = spec.width / spec.height
+        extent = np.minimum(sizes, sizes[:, ::-1] * [aspect, 1 / aspect])
+    return ((sizes - extent) / 2)[:, None], extent[:, None]
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels of a picture file as it is seen, read without decoding it.
+
+    Raises:
+        OSError: no picture.
+    """
+    from PIL import Image
+
+    with Image.open(path) as file:
+        width, height = file.size
+        sideways = file.getexif().get(0x0112, 1) >= 5  # EXIF orientations that turn by 90 degrees
+    return (height, width) if sideways else (width, height)

@@ -1,0 +1,162 @@
+"""A data set: pictures on disk with label, split and annotations, and where they are stored."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from compress.utils.errors import UserError
+from compress.utils.files import write_text
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Split = Literal["train", "validation", "unlabelled"]
+Point = tuple[float, float]  # x, y in pixels of the upright picture
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture; `annotations` are numbers by name, e.g. a box's x, y, width, height (pixels)."""
+
+    path: str  # relative to the data set's root
+    label: str | None = None
+    split: Split | None = None
+    annotations: dict[str, float] = field(default_factory=dict)
+    points: tuple[Point, ...] = ()  # where the task is points; none where they are not annotated
+    size: tuple[int, int] | None = None  # width, height, upright; where it has points
+
+    @property
+    def is_labelled(self) -> bool:
+        return self.label is not None or bool(self.points)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Pictures below `root`, in a fixed order, with classes (sorted by name) or points."""
+
+    root: Path
+    pictures: tuple[Picture, ...]
+    skipped: tuple[str, ...] = ()  # unreadable files, with the reason
+    points: tuple[str, ...] = ()  # their names; there are no classes then
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(sorted({p.label for p in self.pictures if p.label is not None}))
+
+    @cached_property
+    def labels(self) -> "np.ndarray":
+        """Class indices, int64 (n,); -1 where unlabelled."""
+        import numpy as np
+
+        index = {name: i for i, name in enumerate(self.classes)}
+        return np.array([-1 if p.label is None else index[p.label] for p in self.pictures])
+
+    @cached_property
+    def coordinates(self) -> "np.ndarray":
+        """Of the points, float64 (n, points, 2), in pixels; nan where not annotated."""
+        import numpy as np
+
+        unknown = [(np.nan, np.nan)] * len(self.points)
+        return np.array([p.points or unknown for p in self.pictures], dtype=np.float64)
+
+    @cached_property
+    def sizes(self) -> "np.ndarray":
+        """Width and height of the pictures that have points, float64 (n, 2); else nan."""
+        import numpy as np
+
+        return np.array([p.size or (np.nan, np.nan) for p in self.pictures], dtype=np.float64)
+
+    def indices(self, *splits: Split) -> "np.ndarray":
+        """Positions of the pictures in any of the splits, int64, in order."""
+        import numpy as np
+
+        return np.flatnonzero([p.split in splits for p in self.pictures])
+
+    def paths(self, indices: "np.ndarray") -> list[Path]:
+        return [self.root / self.pictures[i].path for i in indices]
+
+    @cached_property
+    def single_picture_indices(self) -> "np.ndarray":
+        """The pictures of classes that have exactly one labelled picture."""
+        import numpy as np
+
+        counts = Counter(p.label for p in self.pictures if p.label is not None)
+        return np.flatnonzero([p.label is not None and counts[p.label] == 1 for p in self.pictures])
+
+    @property
+    def task(self) -> str:
+        """What is known of its pictures: `of 3 classes`, `with left_eye and right_eye`."""
+        points = " and ".join(self.points)
+        return f"with {points}" if points else f"of {len(self.classes)} classes"
+
+    def describe(self) -> str:
+        counts = Counter(p.split for p in self.pictures)
+        text = (
+            f"{counts['train']} training and {counts['validation']} validation pictures "
+            f"{self.task}, {counts['unlabelled']} unlabelled"
+        )
+        return text + (f", {len(self.skipped)} unreadable skipped" if self.skipped else "")
+
+    def save(self, folder: Path) -> None:
+        """Writes `pictures.json`, and `split.csv` for people (Image,split).
+
+        The root is not written: the same pictures elsewhere are the same data set.
+        """
+        rows: list[list[object]]
+        rows = [[p.path, p.label, p.split, p.annotations] for p in self.pictures]
+        record: dict[str, object] = {"skipped": self.skipped, "pictures": rows}
+        if self.points:
+            rows = [[*row, p.points, p.size] for row, p in zip(rows, self.pictures, strict=True)]
+            record |= {"pictures": rows, "points": self.points}
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["Image", "split"])
+        writer.writerows([p.path, p.split] for p in self.pictures if p.is_labelled)
+        write_text(folder / "split.csv", table.getvalue())
+        write_text(folder / "pictures.json", json.dumps(record))
+
+    @classmethod
+    def load(cls, folder: Path, root: Path) -> "DataSet":
+        record = json.loads((folder / "pictures.json").read_text("utf-8"))
+        pictures = tuple(_picture(*row) for row in record["pictures"])
+        return cls(root, pictures, tuple(record["skipped"]), tuple(record.get("points", ())))
+
+
+def _picture(
+    path: str,
+    label: str | None,
+    split: Split | None,
+    annotations: dict[str, float],
+    points: Sequence[Sequence[float]] = (),
+    size: Sequence[int] | None = None,
+) -> Picture:
+    """From a row of `pictures.json`, where tuples are lists."""
+    placed = tuple((x, y) for x, y in points)
+    return Picture(path, label, split, annotations, placed, (size[0], size[1]) if size else None)
+
+
+def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Header and rows of a CSV with a header line.
+
+    Raises:
+        UserError: not UTF-8 text, no header, or a row that is longer or shorter than the header.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+            header = list(reader.fieldnames or [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    if not header:
+        raise UserError(f"{path} is empty: it needs a header line and one line a picture.")
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise UserError(f"{path}:{number}: expected {len(header)} columns ({','.join(header)})")
+    return header, rows

@@ -1,0 +1,109 @@
+"""The deployed file: what a runtime loads, with its hash, its size and what it expects."""
+
+import hashlib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from compress.data.input_spec import METADATA_KEY, InputSpec
+from compress.models.sessions import open_session
+from compress.results.schema import ArtifactFacts, Runtime
+from compress.runtimes import runtime_for
+from compress.utils.errors import UserError
+from compress.utils.files import write_text
+
+RECORD = "artifact.json"
+
+
+class Artifact(BaseModel):
+    """A model file that runtimes load. `path` is absolute here, relative in stored records.
+
+    An OpenVINO IR is two files (`files_of`), of which `path` is the first.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)  # earlier versions noted a runtime, too
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    parameters: int
+    macs: int | None  # multiply-accumulates of one picture; None: could not be counted
+    uncounted_operations: list[str]
+    spec: InputSpec
+
+    def save(self, folder: Path) -> None:
+        """Writes the record beside the file, its path relative to `folder`."""
+        relative = Path(*_relative(self.path, folder))
+        record = self.model_copy(update={"path": relative})
+        write_text(folder / RECORD, record.model_dump_json(indent=1))
+
+    def facts(self, relative_to: Path, runtime: Runtime) -> ArtifactFacts:
+        """What a result says of the file in a runtime."""
+        return ArtifactFacts(
+            path=Path(*_relative(self.path, relative_to)).as_posix(),
+            runtime=runtime,
+            input_height=self.spec.height,
+            input_width=self.spec.width,
+            **self.model_dump(exclude={"path", "spec"}),
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> "Artifact":
+        record = cls.model_validate_json((folder / RECORD).read_text("utf-8"))
+        return record.model_copy(update={"path": (folder / record.path).resolve()})
+
+
+def _relative(path: Path, folder: Path) -> tuple[str, ...]:
+    import os
+
+    return Path(os.path.relpath(path.resolve(), folder.resolve())).parts
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself; of an OpenVINO IR (.xml) also its weights, which lie beside it (.bin)."""
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+
+
+def sha256_of(path: Path) -> str:
+    """Of the bytes of all its files, one after the other."""
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files_of(path))).hexdigest()
+
+
+def size_of(path: Path) -> int:
+    """Bytes of all its files."""
+    return sum(file.stat().st_size for file in files_of(path))
+
+
+def spec_of(path: Path, spec_file: Path | None = None) -> InputSpec:
+    """What a deployed file expects of a picture: from its metadata, or from a JSON file.
+
+    Raises:
+        UserError: not a model, no spec in either place, or one that does not fit the file.
+    """
+    session = open_session(path, runtime_for(path), threads=1)
+    text, source = session.spec, f"metadata {METADATA_KEY} of {path}"
+    if spec_file is not None:
+        if not spec_file.is_file():
+            raise UserError(f"No input spec at {spec_file}.")
+        text, source = spec_file.read_text("utf-8", errors="replace"), str(spec_file)
+    if text is None:
+        raise UserError(
+            f"{path} does not say how pictures are prepared for it (metadata {METADATA_KEY!r}). "
+            'Give a JSON file with --spec: {"height": 224, "width": 224, "mean": [0.485, 0.456, '
+            '0.406], "std": [0.229, 0.224, 0.225], "classes": ["cat", "dog"]}.'
+        )
+    try:
+        spec = InputSpec.model_validate_json(text)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(map(str, detail["loc"]))
+        raise UserError(f"{source}: {where + ': ' if where else ''}{detail['msg']}.") from error
+    if bool(spec.classes) == bool(spec.points):
+        what = "both classes and points" if spec.points else "neither classes nor points"
+        raise UserError(f"{source} names {what}: give what the model predicts, one of the two.")
+    if (spec.height, spec.width) != session.picture_size:
+        raise UserError(
+            f"{path} takes pictures of {session.picture_size} (height, width), but {source} says "
+            f"{(spec.height, spec.width)}."
+        )
+    return spec

@@ -1,0 +1,117 @@
+"""A folder that can be deployed as it is: the model, what it expects, a script, a model card."""
+
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from compress.data.input_spec import InputSpec
+from compress.export.artifact import files_of, sha256_of, spec_of
+from compress.export.model_card import card
+from compress.export.reference_answers import reference_of
+from compress.models.sessions import open_session
+from compress.results.schema import Result
+from compress.runtimes import package_of, runtime_for
+from compress.utils.errors import UserError
+
+REQUIREMENTS = "{runtime}\nnumpy>=2.0\npillow>=10\n"
+
+
+def check_free(folder: Path) -> None:
+    """Refuses a folder that holds something.
+
+    Raises:
+        UserError: it does, or it is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not an empty folder: name a new one with --export.")
+
+
+def write_bundle(row: Result, model: Path, why: str, folder: Path) -> None:
+    """Writes the folder; nothing is left in it unless all is right.
+
+    Args:
+        model: the file that the row was measured with.
+        why: a sentence for the card.
+
+    Raises:
+        UserError: the folder is not empty, or the file is not the one that was measured.
+    """
+    check_free(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary:
+        made = Path(temporary)
+        copy = made / f"model{model.suffix}"
+        for source, target in zip(files_of(model), files_of(copy), strict=True):
+            if not source.is_file():
+                raise UserError(f"{source} is missing. {remedy(row, model)}")
+            shutil.copyfile(source, target)
+        if sha256_of(copy) != row.artifact.sha256:
+            raise UserError(f"{model} is not the file that was measured. {remedy(row, model)}")
+        spec = spec_of(copy)
+        package = package_of(row.artifact.runtime)
+        session = open_session(copy, runtime_for(copy), threads=1)
+        reference = reference_of(session, row.artifact.runtime)
+        texts = {
+            **({"reference.json": _json(reference.model_dump())} if reference else {}),
+            **({} if spec.points else {"classes.json": _json(spec.classes)}),
+            "model.json": _json(_facts(row, spec, copy.name)),
+            "predict.py": _render(
+                "predict.py", package=package, points=spec.points, reference=reference
+            ),
+            "requirements.txt": REQUIREMENTS.format(runtime=_pinned(row, package)),
+            "README.md": _render("README.md", **card(row, spec, why)),
+        }
+        for name, text in texts.items():
+            (made / name).write_text(text, encoding="utf-8")
+        for file in made.iterdir():
+            file.replace(folder / file.name)
+
+
+def remedy(row: Result, model: Path) -> str:
+    """How to get the file back: a run makes nothing anew whose folder is there."""
+    return f"Remove {model.parent} where it exists, and make it again: {row.command}"
+
+
+def _pinned(row: Result, package: str) -> str:
+    """The version that was measured; results are somebody's text, and pip takes more than names."""
+    version = row.machine.versions.get(package, "")
+    return f"{package}=={version}" if re.fullmatch(r"[\w.+-]+", version) else package
+
+
+def _facts(row: Result, spec: InputSpec, file: str) -> dict[str, Any]:
+    """Everything that predict.py must know, as numbers."""
+    facts = {"file": file, "sha256": row.artifact.sha256, "runtime": row.artifact.runtime}
+    facts |= spec.model_dump(exclude={"classes"} if spec.points else {"classes", "points"})
+    threads = row.at_smallest_batch.threads
+    if package_of(row.artifact.runtime) == "openvino":
+        precision = "bf16" if row.artifact.runtime == "openvino-bf16" else "f32"
+        return facts | {
+            "settings": {
+                "INFERENCE_NUM_THREADS": threads,
+                "NUM_STREAMS": 1,
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_PRECISION_HINT": precision,
+                "CPU_DENORMALS_OPTIMIZATION": True,
+            }
+        }
+    return facts | {"threads": threads}
+
+
+def _render(name: str, **values: Any) -> str:
+    environment = Environment(  # text, not HTML: the card's values are escaped for Markdown
+        loader=PackageLoader("compress.export", "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(f"{name}.j2").render(**values)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

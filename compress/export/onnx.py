@@ -1,0 +1,158 @@
+"""Candidate -> ONNX file, proven to compute what the network computes on real pictures."""
+
+import logging
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from compress.data.input_spec import METADATA_KEY
+from compress.models.binary_layers import for_deployment
+from compress.models.candidate import Candidate
+from compress.models.onnx_graph import module_of
+from compress.models.onnx_network import OnnxNetwork
+from compress.runtimes.onnxruntime import OnnxSession
+from compress.utils.errors import UserError
+from compress.utils.files import atomic
+
+OPSET = 18
+TOLERANCE = 1e-3  # largest difference, as a fraction of the standard deviation of the outputs
+INPUT, OUTPUT = "pictures", "logits"
+
+
+def export_onnx(candidate: Candidate, path: Path) -> None:
+    """Writes the network as ONNX with a free batch dimension, batch norms folded.
+
+    Binary layers are written as float convolutions of ±1: exact in any runtime, and no faster.
+
+    Metadata: `compress.input` holds the input spec (size, mean, std, fit, class names) as JSON.
+
+    Raises:
+        UserError: an operation that cannot be exported.
+    """
+    if isinstance(candidate.model, OnnxNetwork):
+        shutil.copyfile(candidate.model.path, path)  # brought to this form when it was read
+        return
+    model, spec = for_deployment(candidate.model.eval().float().cpu()), candidate.spec
+    example = torch.zeros(2, 3, spec.height, spec.width)
+    batch = torch.export.Dim("batch", min=1, max=65536)
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                model,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: batch},),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                opset_version=OPSET,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter's exceptions share no base class
+        cause = error.__cause__ or error  # the exporter wraps what went wrong in its own advice
+        reason = f"{type(cause).__name__}: {(str(cause).strip().splitlines() or [''])[0]}"
+        raise UserError(f"{candidate.lineage[-1]} cannot be exported to ONNX: {reason}") from error
+    finally:
+        logger.setLevel(level)
+    assert program is not None
+    proto = program.model_proto
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, spec.model_dump_json()
+    with atomic(path) as temporary:
+        onnx.save(proto, temporary)
+
+
+def check_export(candidate: Candidate, path: Path, pictures: np.ndarray) -> float:
+    """Compares the file in onnxruntime with the network in torch.
+
+    Args:
+        pictures: float32 (n, 3, height, width), real ones, normalised.
+
+    Returns:
+        The largest difference of an output, as a fraction of the outputs' standard deviation.
+
+    Raises:
+        UserError: they differ by more than TOLERANCE; names the first layer that does.
+    """
+    with torch.inference_mode():
+        expected = candidate.model.eval()(torch.from_numpy(pictures)).numpy()
+    if not np.isfinite(expected).all():
+        raise UserError(
+            f"{candidate.lineage[-1]} answers real pictures with numbers that are not finite: its "
+            "training diverged. Lower lr, or use precision: float32."
+        )
+    difference = _difference(expected, OnnxSession(path, threads=1).run(pictures))
+    if difference > TOLERANCE:
+        layer = first_difference(candidate.model, path, pictures)
+        where = f"It starts at layer {layer!r}." if layer else "No single layer could be named."
+        raise UserError(
+            f"The exported file {path} does not compute what the network does: outputs differ by "
+            f"{difference:.1%} of their standard deviation. {where}"
+        )
+    return difference
+
+
+def _difference(expected: np.ndarray, got: np.ndarray) -> float:
+    if expected.shape != got.shape or not np.isfinite(got).all():
+        return float("inf")
+    return float(np.abs(expected - got).max() / (expected.std() + 1e-12))
+
+
+def first_difference(model: nn.Module, path: Path, pictures: np.ndarray) -> str | None:
+    """The first layer, in the file's order, whose output is not the network's.
+
+    The exporter notes in each node which module it came from; the last node of a module computes
+    the module's output (of the batch norm, where one was folded into a convolution).
+    """
+    proto = onnx.load(path)
+    outputs: dict[str, str] = {}
+    for node in proto.graph.node:
+        if module := module_of(node):
+            outputs[module] = node.output[0]
+    leaves = {n: m for n, m in model.named_modules() if n in outputs and not list(m.children())}
+
+    expected: dict[str, Tensor] = {}
+    hooks = [
+        module.register_forward_hook(
+            lambda _m, _i, out, name=name: expected.__setitem__(name, out.clone())
+        )
+        for name, module in leaves.items()
+    ]
+    with torch.inference_mode():
+        model.eval()(torch.from_numpy(pictures))
+    for hook in hooks:
+        hook.remove()
+
+    del proto.graph.output[:]
+    names = [name for name in outputs if name in expected]
+    for name in names:
+        proto.graph.output.append(onnx.helper.make_empty_tensor_value_info(outputs[name]))
+    probe = path.with_name(f".probe-{path.name}")
+    try:
+        onnx.save(proto, probe)
+        session = OnnxSession(probe, threads=1)
+        got = session.session.run(None, {session.input: pictures})
+    except (UserError, RuntimeError, ValueError):
+        return None
+    finally:
+        probe.unlink(missing_ok=True)
+    for name, value in zip(names, got, strict=True):
+        if _difference(expected[name].numpy(), np.asarray(value)) > TOLERANCE:
+            return name
+    return None
+
+
+def count_parameters(path: Path) -> int:
+    """Numbers stored in the file's floating-point and integer weights; shapes do not count."""
+    proto = onnx.load(path)
+    weights = (numpy_helper.to_array(t) for t in proto.graph.initializer)
+    return int(sum(w.size for w in weights if w.dtype.kind == "f" or w.dtype.itemsize < 8))

@@ -1,0 +1,159 @@
+"""What a deployed file answered where it was judged, kept in the file, so that another machine can
+tell that it answers otherwise (int8 on a CPU without VNNI, another version of the runtime).
+
+The eight inputs are made from a fixed seed, never from anybody's pictures. templates/predict.py.j2
+makes the same ones and compares in the same way.
+"""
+
+import base64
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import get_args
+from xml.etree import ElementTree
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from compress.data.input_spec import InputSpec, normalise
+from compress.models.sessions import infer, open_session
+from compress.results.schema import Deployed, Machine
+from compress.runtimes import REFERENCE_KEY, Session, package_of
+from compress.utils.errors import UserError
+from compress.utils.files import atomic
+
+COUNT = 8
+TOLERANCE = 0.01  # largest difference, as a fraction of the standard deviation of the outputs
+STEPS = 65535  # between the lowest and the highest answer: fine enough, and two bytes a number
+
+
+class Reference(BaseModel):
+    """The answers of one file in one runtime."""
+
+    judged_on: str  # instruction set, and the runtime's version
+    low: float
+    high: float
+    answers: str  # base64 of uint16, 8 rows: 0 stands for low, 65535 for high
+
+    @classmethod
+    def of(cls, answers: np.ndarray, judged_on: str) -> "Reference":
+        low, high = float(answers.min()), float(answers.max())
+        steps = np.rint((answers - low) * (STEPS / ((high - low) or 1))).astype("<u2")
+        text = base64.b64encode(steps.tobytes()).decode("ascii")
+        return cls(judged_on=judged_on, low=low, high=high, answers=text)
+
+    def values(self) -> np.ndarray:
+        """float64 (8, outputs)."""
+        steps = np.frombuffer(base64.b64decode(self.answers), "<u2").reshape(COUNT, -1)
+        return self.low + steps * ((self.high - self.low) / STEPS)
+
+
+def reference_inputs(spec: InputSpec) -> np.ndarray:
+    """float32 (8, 3, height, width), prepared: noise, each smoothed more than the one before.
+
+    In integers and from a generator that NumPy promises never to change: the same everywhere.
+    """
+    shape = (COUNT, spec.height, spec.width, 3)
+    noise = np.random.RandomState(0).randint(0, 256, shape, dtype=np.uint8)
+    made = []
+    for i, picture in enumerate(noise.astype(np.int64)):
+        for axis in (0, 1):
+            picture = sum(np.roll(picture, k, axis) for k in range(4 * i + 3))
+        low, high = picture.min(), picture.max()
+        made.append(((picture - low) * 255 // max(high - low, 1)).astype(np.uint8))
+    return normalise(np.stack(made), spec)
+
+
+def answers(session: Session, spec: InputSpec) -> np.ndarray:
+    """float32 (8, outputs), computed one input at a time, as in deployment."""
+    return np.concatenate([infer(session, x[None], spec) for x in reference_inputs(spec)])
+
+
+def write_reference(path: Path, spec: InputSpec, here: Machine) -> None:
+    """Puts into a deployed file what it answers on this machine, in every runtime that runs it."""
+    found: dict[str, Reference] = {}
+    for runtime in get_args(Deployed):
+        try:
+            given = answers(open_session(path, runtime, threads=1), spec)
+        except UserError:  # not installed, or nothing that this runtime or CPU can run
+            continue
+        if np.isfinite(given).all():
+            found[runtime] = Reference.of(given, _place(here, runtime))
+    text = json.dumps({runtime: reference.model_dump() for runtime, reference in found.items()})
+    with atomic(path) as temporary:
+        if path.suffix == ".xml":
+            tree = ElementTree.parse(path)
+            noted = tree.find("rt_info/compress")
+            assert noted is not None  # as save_ir writes it
+            ElementTree.SubElement(noted, REFERENCE_KEY.partition(".")[2], value=text)
+            tree.write(temporary, "utf-8", xml_declaration=True)
+        else:
+            import onnx  # files are judged without it
+
+            proto = onnx.load(path)
+            kept = {x.key: x.value for x in proto.metadata_props if x.key != REFERENCE_KEY}
+            onnx.helper.set_model_props(proto, kept | {REFERENCE_KEY: text})
+            onnx.save(proto, temporary)
+
+
+def reference_of(session: Session, runtime: str) -> Reference | None:
+    """What the session's file answered in this runtime; None where it does not say.
+
+    Raises:
+        UserError: it says so in a way that cannot be read.
+    """
+    if session.reference is None:
+        return None
+    try:
+        stored = json.loads(session.reference).get(runtime)
+        reference = None if stored is None else Reference.model_validate(stored)
+        if reference is not None:
+            reference.values()
+    except (ValueError, AttributeError) as error:
+        raise UserError(
+            f"The file's reference answers (metadata {REFERENCE_KEY!r}) are damaged: export the "
+            "model again."
+        ) from error
+    return reference
+
+
+def difference_here(session: Session, runtime: str, here: Machine) -> str | None:
+    """How this machine answers otherwise than the one that the file was judged on, if it does.
+
+    None too where the file does not say what it answered there.
+    """
+    reference = reference_of(session, runtime)
+    if reference is None or session.spec is None:
+        return None
+    try:
+        spec = InputSpec.model_validate_json(session.spec)
+    except ValidationError:
+        return None
+    now, stored = answers(session, spec), reference.values()
+    if now.shape != stored.shape:
+        raise UserError(f"The file gives {now.shape[1]} outputs, {stored.shape[1]} when judged.")
+    said = differences(stored, now, classes=bool(spec.classes))
+    if said is None:
+        return None
+    return (
+        f"This machine ({_place(here, runtime)}) answers otherwise than the one this file was "
+        f"judged on ({reference.judged_on}): {said}. int8 made with portable: true answers alike "
+        "on all; any other file is best judged anew, on this machine."
+    )
+
+
+def differences(stored: np.ndarray, now: np.ndarray, classes: bool) -> str | None:
+    """How two (8, outputs) differ, where they do: in the best class, or in the outputs."""
+    # By value: where two classes were equally good, either may win.
+    rows = np.arange(COUNT)
+    others = int((stored[rows, now.argmax(1)] < stored.max(1)).sum()) if classes else 0
+    share = np.abs(now - stored).max() / (stored.std() + 1e-12)
+    if not others and share <= TOLERANCE:  # also false where an output is no number
+        return None
+    best = f"{others} of {COUNT} reference inputs get another top-1, " if classes else ""
+    return f"{best}outputs differ by {100 * share:.3g} % of their standard deviation"
+
+
+def _place(here: Machine, runtime: str) -> str:
+    package = package_of(runtime)
+    return f"{here.instruction_set}, {package} {version(package)}"

@@ -1,0 +1,161 @@
+"""Accuracy and predictions of a deployed file, outside any recipe; needs no torch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from compress.data.coordinates import to_picture, upright_size
+from compress.data.dataset import DataSet, Point
+from compress.data.image_cache import drop_unreadable
+from compress.data.input_spec import preprocess
+from compress.data.keypoints import PointColumns, drop_misplaced
+from compress.data.layouts import read_folder
+from compress.export.artifact import spec_of
+from compress.export.reference_answers import difference_here
+from compress.measure.inference import run_on_pictures
+from compress.measure.machine import machine, usable_threads
+from compress.metrics.accuracy import score
+from compress.metrics.keypoints import USUAL, Bounds
+from compress.models.sessions import infer, open_session
+from compress.results.schema import Accuracy
+from compress.runtimes import runtime_for
+from compress.tasks.correctness import coordinates, score_points
+from compress.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `compress eval` answers: the accuracy, on which pictures, and what was left out."""
+
+    accuracy: Accuracy
+    split: str  # "validation", "train", or "all" (also where the data has no split)
+    skipped: tuple[str, ...]
+    differs: str | None  # how this machine answers otherwise than where the file was judged
+
+
+def evaluate_file(
+    model: Path,
+    data_path: Path,
+    split: str | None = None,
+    threads: int | None = None,
+    spec_file: Path | None = None,
+    columns: Sequence[str] = (),
+    bounds: Bounds = USUAL,
+) -> Evaluation:
+    """Accuracy on labelled pictures; classes are matched by name, points by their columns.
+
+    Args:
+        split: "validation", "train" or "all"; None is validation where the data has a split of its
+            own (split.csv, or train and validation folders), else all.
+        spec_file: JSON of an `InputSpec`, for files that were not exported by compress.
+        columns: that the model's points are annotated in, as `PointColumns` has them.
+        bounds: how near points must be to be right.
+
+    Raises:
+        UserError: pictures of classes that the model does not know, none of the split, or
+            anything wrong with the file or the data.
+    """
+    spec = spec_of(model, spec_file)
+    places = PointColumns.of(spec.points, columns) if spec.points else None
+    data = drop_unreadable(read_folder(data_path, points=places), lambda done, total: None)
+    session = open_session(model, runtime_for(model), threads or usable_threads())
+    differs = difference_here(session, runtime_for(model), machine())
+    if places is not None:
+        notes: list[str] = []
+        data = drop_misplaced(data, notes.append)
+        used, indices = chosen(data, split)
+        outputs = run_on_pictures(session, data.paths(indices), spec)
+        scored = score_points(outputs, data, indices, spec, bounds)
+        return Evaluation(scored, used, (*data.skipped, *notes), differs)
+    unknown = sorted(set(data.classes) - set(spec.classes))
+    if unknown:
+        raise UserError(
+            f"{data_path} has {len(unknown)} classes that {model} does not know "
+            f"({', '.join(unknown[:3])}): it was trained on other labels."
+        )
+    used, indices = chosen(data, split)
+    labels = np.array([spec.classes.index(data.pictures[i].label or "") for i in indices])
+    logits = run_on_pictures(session, data.paths(indices), spec)
+    return Evaluation(score(logits, labels), used, data.skipped, differs)
+
+
+def chosen(data: DataSet, split: str | None) -> tuple[str, np.ndarray]:
+    """Which part of labelled data to judge on, and the positions of its pictures.
+
+    Args:
+        split: as `evaluate_file` takes it.
+
+    Raises:
+        UserError: no such part, or no pictures in it.
+    """
+    labelled = np.flatnonzero([p.is_labelled for p in data.pictures])
+    if not len(labelled):
+        raise UserError(f"{data.root} has no labelled pictures.")
+    has_split = all(data.pictures[i].split is not None for i in labelled)
+    used = split or ("validation" if has_split else "all")
+    if used == "all":
+        return used, labelled
+    if used not in ("validation", "train"):
+        raise UserError(f"--split {used}: choose validation, train or all.")
+    if not has_split:
+        raise UserError(f"{data.root} has no split: use --split all, or add a split.csv.")
+    found = data.indices("validation" if used == "validation" else "train")
+    if not len(found):
+        raise UserError(f"{data.root} has no pictures in its {used} split: use --split all.")
+    return used, found
+
+
+def predict_points(
+    model: Path,
+    pictures: list[Path],
+    threads: int | None = None,
+    spec_file: Path | None = None,
+) -> Iterator[dict[str, Point] | UserError]:
+    """For each picture x and y of the model's points by name, in pixels of the upright picture.
+
+    A picture that cannot be read gives its error, and the next one follows.
+    """
+    spec = spec_of(model, spec_file)
+    session = open_session(model, runtime_for(model), threads or usable_threads())
+    for picture in pictures:
+        try:
+            outputs = infer(session, preprocess([picture], spec), spec)
+        except UserError as error:
+            yield error
+            continue
+        sizes = np.array([upright_size(picture)])
+        found = to_picture(coordinates(outputs), sizes, spec)[0]
+        yield {name: (x, y) for name, (x, y) in zip(spec.points, found.tolist(), strict=True)}
+
+
+def predict_files(
+    model: Path,
+    pictures: list[Path],
+    threads: int | None = None,
+    spec_file: Path | None = None,
+    top: int = 5,
+) -> Iterator[list[tuple[str, float]] | UserError]:
+    """For each picture the `top` most probable class names with softmax probabilities.
+
+    A picture that cannot be read gives its error, and the next one follows.
+
+    Raises:
+        UserError: a model that predicts points (`predict_points`), or anything wrong with the file.
+    """
+    spec = spec_of(model, spec_file)
+    if spec.points:
+        raise UserError(f"{model} predicts points, not classes.")
+    session = open_session(model, runtime_for(model), threads or usable_threads())
+    for picture in pictures:
+        try:
+            prepared = preprocess([picture], spec)
+        except UserError as error:
+            yield error
+            continue
+        logits = infer(session, prepared, spec)[0]
+        p = np.exp(logits - logits.max())
+        p /= p.sum()
+        best = np.argsort(-p, kind="stable")[:top]
+        yield [(spec.classes[i], float(p[i])) for i in best.tolist()]

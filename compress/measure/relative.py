@@ -1,0 +1,51 @@
+"""What every row loses and gains against the teacher and its control, paired."""
+
+from compress.measure.latency import speedup
+from compress.metrics.accuracy import agreement, paired_drop
+from compress.metrics.significance import mcnemar
+from compress.results.schema import Accuracy, Result
+
+
+def with_comparisons(results: list[Result]) -> list[Result]:
+    """Adds what every candidate loses and gains against the teacher in its runtime, paired."""
+    teachers = {r.artifact.runtime: r for r in results if r.role == "teacher"}
+    controls = {(r.control_of, r.artifact.runtime): r for r in results if r.role == "control"}
+    compared = []
+    for result in results:
+        reference = teachers[result.artifact.runtime]
+        served = teachers.get("torch")
+        control = controls.get((result.candidate, result.artifact.runtime))
+        update: dict[str, object] = {}
+        if result.role != "teacher":
+            if result.training == reference.training:  # inherited: the candidate was not trained
+                update["training"] = None
+            update["accuracy"] = _judged_against(reference.accuracy, result.accuracy)
+        if control is not None:
+            gain = paired_drop(result.accuracy.correct, control.accuracy.correct)
+            update["gain_over_control"] = gain
+        if result is not reference:
+            update["speedup"] = _against(reference, result, 0)
+            update["throughput_speedup"] = _against(reference, result, -1)
+        if served is not None and result is not served:
+            update["speedup_as_served"] = _against(served, result, 0)
+        compared.append(result.model_copy(update=update))
+    return compared
+
+
+def _judged_against(reference: Accuracy, accuracy: Accuracy) -> Accuracy:
+    return accuracy.model_copy(
+        update={
+            "top1_drop": paired_drop(reference.correct, accuracy.correct),
+            "drop_p_value": mcnemar(reference.correct, accuracy.correct),
+            "agreement": agreement(reference.answers, accuracy.answers),
+        }
+    )
+
+
+def _against(reference: Result, result: Result, which: int) -> object:
+    return speedup(
+        reference.candidate,
+        reference.artifact.runtime,
+        reference.latency[which],
+        result.latency[which],
+    )

@@ -1,0 +1,55 @@
+"""Small pictures for the report: each picture, and over it what a method says of a network."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from compress.results.schema import SaliencyMethod
+
+PICTURES = 8
+SIDE = 120  # pixels of the longer side, at most
+QUALITY = 80  # of JPEG
+HEAT = np.array([255, 190, 0])  # amber: stands out from sea, skin and sky
+BOX = (255, 255, 255)
+
+
+def gallery(
+    pictures: np.ndarray, maps: Mapping[SaliencyMethod, np.ndarray], boxes: np.ndarray
+) -> dict[str, list[str]]:
+    """JPEGs in base64, one for each of the first pictures: "picture", and by method the overlays.
+
+    Args:
+        pictures: uint8 (n, height, width, 3).
+        maps: by method (n, height, width).
+        boxes: (n, 4), left, top, right, bottom in fractions, drawn into the pictures; or none,
+            (0, 4).
+    """
+    pictures = pictures[:PICTURES]
+    layers: dict[str, Sequence[np.ndarray]] = {"picture": list(pictures)}
+    for method, found in maps.items():
+        layers[method] = [overlay(p, m) for p, m in zip(pictures, found, strict=False)]
+    return {
+        name: [_thumbnail(picture, boxes[i : i + 1]) for i, picture in enumerate(layer)]
+        for name, layer in layers.items()
+    }
+
+
+def overlay(picture: np.ndarray, saliency: np.ndarray) -> np.ndarray:
+    """uint8 (height, width, 3): the darkened picture, glowing where the map is high."""
+    top = float(saliency.max())
+    heat = (saliency / top if top > 0 else saliency)[..., None]
+    return np.asarray(np.rint(0.6 * picture * (1 - heat) + HEAT * heat).astype(np.uint8))
+
+
+def _thumbnail(picture: np.ndarray, boxes: np.ndarray) -> str:
+    small = Image.fromarray(picture)
+    small.thumbnail((SIDE, SIDE))
+    pen = ImageDraw.Draw(small)
+    for box in boxes.clip(0, 1) * np.tile(np.subtract(small.size, 1), 2):
+        pen.rectangle(tuple(box), outline=BOX)
+    packed = io.BytesIO()
+    small.save(packed, "JPEG", quality=QUALITY)
+    return base64.b64encode(packed.getvalue()).decode("ascii")

@@ -1,0 +1,16 @@
+"""What a recipe says about saliency. Importing this never imports torch."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from compress.results.schema import SaliencyMethod
+from compress.training.settings import RecipeModel
+
+
+class SaliencySettings(RecipeModel):
+    """Where the teacher and every candidate look, on validation pictures with an annotated box."""
+
+    pictures: Annotated[int, Field(ge=2, le=10_000)] = 32
+    methods: Annotated[list[SaliencyMethod], Field(min_length=1)] = ["grad_cam", "occlusion"]
+    gallery: bool = False  # shows some of the pictures in the report

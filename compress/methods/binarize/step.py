@@ -1,0 +1,226 @@
+"""Signs for activations and weights: trained from the teacher, deployed as popcount kernels.
+
+Trained in two stages as ReActNet does (Liu et al. 2020, arXiv:2003.03488): first the activations
+are signs and the weights real, then both. Deployed as an OpenVINO file whose binary layers are
+proven to run as popcounts and to give the network's sums bit for bit; where that cannot be shown on
+this machine the file is an exact float one, and dropped with the reason.
+"""
+
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from compress.methods.distill.settings import Learning
+from compress.methods.layer_patterns import matching
+from compress.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from compress.methods.base import Context, StepInputs
+    from compress.methods.decided import Decided
+    from compress.models.candidate import Candidate
+    from compress.results.schema import Training
+
+VERSION = 2
+MEASURES = True
+RUNTIMES = ("openvino",)
+LAST = "its file is finished; put binarize last"
+NO_TEACHER = "no teacher"
+
+
+class Settings(Learning):
+    """What becomes binary, and how it is trained in two stages.
+
+    Without a `student` the convolutions of the network before it become binary in place, the first
+    one excepted. Adam without weight decay is what binary networks want: `weight_decay` is 0 unless
+    given.
+    """
+
+    layers: list[str] = ["*"]  # of the network before that become binary; * and ? match
+    activations_first: TrainSettings | None = None  # the first stage; none: both at once
+    rest: Literal["int8", "float32"] | None = None  # of the real layers; none: what is faster here
+    pictures: Annotated[int, Field(ge=1)] = 128  # of the training split, to find int8's ranges on
+
+    @field_validator("train", "activations_first", mode="before")
+    @classmethod
+    def _without_decay(cls, value: Any) -> Any:
+        return {"weight_decay": 0.0} | value if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        if self.student is not None and self.layers != ["*"]:
+            raise ValueError("layers are of the network before; a student names its own")
+        first = self.activations_first
+        if first is not None and first.augmentation != self.train.augmentation:
+            raise ValueError(
+                "activations_first.augmentation must be train's: both stages see the views that "
+                "the teacher was asked about"
+            )
+        if first is not None and first.mixup > 0 and self.learn_from == "teacher":
+            raise ValueError("mixup makes pictures that the teacher was not asked about")
+        return self
+
+    def stages(self) -> list[tuple[bool, TrainSettings]]:
+        """Whether weights are binary, and the schedule, of each stage of training."""
+        first = [] if self.activations_first is None else [(False, self.activations_first)]
+        return [*first, (True, self.train)]
+
+
+def controls(settings: Settings) -> dict[str, Settings]:
+    """The same network on the same schedule, learning from the labels."""
+    return {NO_TEACHER: settings.without_teacher()} if settings.control else {}
+
+
+def check(
+    settings: Settings,
+    before: "Callable[[], nn.Module | None]",
+    build: "Callable[[str, dict[str, Any]], nn.Module]",
+    image_size: int,
+) -> None:
+    """Refuses, before anything runs, what no kernel can do.
+
+    Args:
+        before: makes the network that the step starts from; None where it is not known yet.
+        build: makes a student of a builder's name and settings.
+
+    Raises:
+        UserError: the layers that cannot be binary, each with its name and why.
+    """
+    from compress.methods.binarize.conversion import binary_faults
+    from compress.utils.errors import UserError
+
+    if settings.student is not None:
+        faults = list(binary_faults(build(settings.student, settings.student_settings)))
+    elif (network := before()) is not None:
+        faults = _obstacles(network, settings)
+    else:
+        return
+    if faults:
+        raise UserError("binarize: " + "; ".join(faults) + ".")
+
+
+def _named(model: "nn.Module", settings: Settings) -> list[str]:
+    from compress.methods.binarize.conversion import convolutions
+
+    return list(dict.fromkeys(matching(settings.layers, list(convolutions(model)))))
+
+
+def _obstacles(model: "nn.Module", settings: Settings) -> list[str]:
+    from compress.methods.binarize.conversion import obstacle
+
+    reasons = {name: obstacle(model, name) for name in _named(model, settings)}
+    return [f"{name} {reason}" for name, reason in reasons.items() if reason]
+
+
+PREPARED = set(Settings.model_fields) - {"rest", "pictures", "control"}
+
+
+def decides_by_times(settings: Settings) -> bool:
+    """Whether it is measured what the real layers are faster in."""
+    return settings.rest is None
+
+
+def prepare(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+    """Trains the binary network in its stages."""
+    from dataclasses import replace
+
+    from compress.methods.distill.train import distil
+    from compress.models.binary_layers import use_binary_weights
+
+    from_teacher = settings.learn_from == "teacher"
+    how = f"binarize {settings.loss.name}" if from_teacher else f"binarize, {NO_TEACHER}"
+    candidate = _start(inputs, settings, how, context)
+    trainings, folders = [], []
+    for number, (binary, train) in enumerate(settings.stages()):
+        folder = inputs.folder / f"stage{number}"
+        folder.mkdir(exist_ok=True)
+        use_binary_weights(candidate.model, binary)
+        context.progress.note(f"weights are {'signs' if binary else 'real, activations signs'}")
+        stage = settings.model_copy(update={"train": train})
+        trainings.append(
+            distil(candidate, stage, replace(inputs, folder=folder), context, how, from_teacher)
+        )
+        folders.append(folder)
+    candidate.model.eval().cpu()
+    for folder in folders:
+        shutil.rmtree(folder)
+    return candidate.with_training(_joined(trainings))
+
+
+def decide(inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
+    """Decides what the real layers are in: float32 or int8, whichever is faster here."""
+    from compress.methods.binarize.deployment import faster_rest
+    from compress.methods.decided import Decided
+    from compress.results.schema import StepReport
+
+    if settings.rest is not None:
+        return Decided({"rest": settings.rest})
+    rest, notes = faster_rest(*_trained(inputs, settings, context), inputs.folder, context)
+    return Decided({"rest": rest}, StepReport(step="binarize", notes=notes))
+
+
+def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+    """Writes the deployed file and proves it."""
+    from compress.methods.binarize.deployment import deploy
+
+    assert inputs.decided is not None
+    candidate, pictures = _trained(inputs, settings, context)
+    return deploy(candidate, pictures, inputs.decided["rest"], inputs.folder, context)
+
+
+def _trained(
+    inputs: "StepInputs", settings: Settings, context: "Context"
+) -> "tuple[Candidate, np.ndarray]":
+    """Return the trained network, and pictures of the training split to find ranges on."""
+    from compress.data.input_spec import preprocess
+    from compress.models.candidate import Candidate
+    from compress.utils.seeding import generator
+
+    candidate = Candidate.load(inputs.previous, context.allowed)
+    training = inputs.data.indices("train")
+    chosen = generator(context.seed, "calibration").permutation(training)[: settings.pictures]
+    return candidate, preprocess(inputs.data.paths(chosen), candidate.spec)
+
+
+def _start(inputs: "StepInputs", settings: Settings, how: str, context: "Context") -> "Candidate":
+    """The student, or the network before with its convolutions made binary."""
+    from dataclasses import replace
+
+    from compress.methods.distill.train import fresh_student
+    from compress.models.binary_layers import binarize_layer
+    from compress.models.candidate import Candidate, check_forward
+    from compress.models.structure import Replaced
+    from compress.utils.errors import UserError
+
+    if settings.student is not None:
+        return fresh_student(settings, inputs, how, context)
+    before = Candidate.load(inputs.previous, context.allowed)
+    if faults := _obstacles(before.model, settings):
+        raise UserError("binarize: " + "; ".join(faults) + ".")
+    names = _named(before.model, settings)
+    for name in names:
+        binarize_layer(before.model, name)
+    spec = before.spec.at(settings.image_size) if settings.image_size else before.spec
+    check_forward(before.model, spec, before.lineage[-1])
+    return replace(
+        before,
+        spec=spec,
+        lineage=(*before.lineage, f"{how} ({len(names)} layers)"),
+        replaced=(*before.replaced, *(Replaced(name, "binary") for name in names)),
+    )
+
+
+def _joined(trainings: "list[Training]") -> "Training":
+    """One record of all stages, epochs counted through."""
+    last = trainings[-1]
+    epochs = [epoch for training in trainings for epoch in training.epochs]
+    return last.model_copy(
+        update={
+            "seconds": sum(training.seconds for training in trainings),
+            "epochs": [e.model_copy(update={"epoch": n + 1}) for n, e in enumerate(epochs)],
+        }
+    )

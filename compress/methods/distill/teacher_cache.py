@@ -1,0 +1,161 @@
+"""What the teacher says of a view: computed once and cached, or asked each time.
+
+Cached, a view is its parameters (the bank, drawn from the seed) and the top-k logits; a second
+student of the same teacher then runs no teacher at all (as FKD does, Shen & Xing 2021,
+arXiv:2112.01528). Logits beyond the top k are replaced by the one value that keeps their sum of
+exponentials: at temperature 1 the probabilities of the k are exact (to float16), above it the rest
+weighs a little more than it should. With at most top_k classes nothing is left out, and nothing
+ever of the coordinates of points (float16 rounds them by a 4000th of the input at most).
+"""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compress.data.dataset import DataSet
+from compress.methods.distill.attention import watched
+from compress.models.candidate import Candidate
+from compress.models.checkpoint import load_tensors, save_tensors
+from compress.models.memory_format import laid_out, place
+from compress.training.augmentation import apply_views
+from compress.training.batches import Batch, Pixels
+from compress.training.loop import autocast
+from compress.training.settings import Augmentation
+from compress.utils.progress import Progress
+
+FILE = "outputs.safetensors"
+
+
+@dataclass(frozen=True)
+class CachedTeacher:
+    """Looks a batch's logits up by picture and view."""
+
+    values: Tensor  # float16 (views, pictures, k), best first
+    classes: Tensor  # int32 (views, pictures, k)
+    rest: Tensor  # float32 (views, pictures): the logit that stands for every other class
+    num_classes: int
+    looks: Tensor | None = None  # float16 (views, pictures, height, width), of length 1
+
+    @classmethod
+    def load(cls, folder: Path) -> "CachedTeacher":
+        tensors, metadata = load_tensors(folder / FILE)
+        return cls(**tensors, num_classes=metadata["num_classes"])
+
+    def attention(self, batch: Batch) -> Tensor:
+        """Where it looks in a batch's pictures, float32 (n, height, width), each of length 1."""
+        assert self.looks is not None, "cached without attention"
+        return self.looks[_places(batch)].float().to(batch.inputs.device)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        at = _places(batch)
+        full = self.rest[at][:, None].repeat(1, self.num_classes)
+        full.scatter_(1, self.classes[at].long(), self.values[at].float())
+        return full.to(batch.inputs.device)
+
+
+def _places(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Where a batch's views stand in what is cached."""
+    return torch.from_numpy(batch.view_numbers), torch.from_numpy(batch.indices)
+
+
+@dataclass(frozen=True)
+class OnlineTeacher:
+    """Runs the teacher on the batch's views at its own resolution."""
+
+    teacher: Candidate
+    pixels: np.ndarray
+    augmentation: Augmentation
+    device: torch.device
+    precision: str
+    layout: torch.memory_format
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Tensor:
+        return self.logits(batch.indices, batch.views)
+
+    def logits(self, indices: np.ndarray, views: np.ndarray) -> Tensor:
+        inputs = apply_views(
+            self.pixels[indices], views, self.teacher.spec, self.device, self.augmentation.erase
+        )
+        # The call comes from inside the student's training step, whose precision is its own.
+        with autocast(self.device, self.precision):
+            outputs: Tensor = self.teacher.model(laid_out(inputs, self.layout))
+        return outputs.float()
+
+
+def make_online(
+    teacher: Candidate,
+    pixels: Pixels,
+    augmentation: Augmentation,
+    device: torch.device,
+    precision: str,
+) -> OnlineTeacher:
+    spec = teacher.spec
+    layout = place(teacher.model, device, torch.zeros(2, 3, spec.height, spec.width))
+    teacher.model.eval()
+    return OnlineTeacher(teacher, pixels(spec.height), augmentation, device, precision, layout)
+
+
+@torch.inference_mode()
+def compute(
+    online: OnlineTeacher,
+    data: DataSet,
+    bank: np.ndarray,
+    pool: np.ndarray,
+    top_k: int,
+    folder: Path,
+    progress: Progress,
+    attention: bool = False,
+    batch_size: int = 64,
+) -> None:
+    """Caches the teacher's outputs for every view in `bank` of every picture in `pool`; where it
+    looks, too, if `attention` is asked for.
+
+    Each finished view is kept in `folder`, so that a killed run loses one view at most.
+    """
+    outputs = online.teacher.spec.outputs
+    k = outputs if data.points else min(top_k, outputs)
+    views: list[dict[str, Tensor]] = []
+    with watched(online.teacher) if attention else nullcontext() as watch:
+        for number, view in enumerate(bank):
+            part = folder / f"view-{number}.safetensors"
+            if not part.is_file():
+                tensors = {
+                    "values": torch.zeros(len(data.pictures), k, dtype=torch.float16),
+                    "classes": torch.zeros(len(data.pictures), k, dtype=torch.int32),
+                    "rest": torch.zeros(len(data.pictures)),
+                }
+                if watch:
+                    size = (len(data.pictures), *watch.size)
+                    tensors["looks"] = torch.zeros(size, dtype=torch.float16)
+                for start in range(0, len(pool), batch_size):
+                    indices = pool[start : start + batch_size]
+                    values, order, rest = _compact(online.logits(indices, view[indices]).cpu(), k)
+                    at = torch.from_numpy(indices)
+                    tensors["values"][at] = values.half()
+                    tensors["classes"][at] = order.int()
+                    tensors["rest"][at] = rest
+                    if watch:
+                        tensors["looks"][at] = watch.attention().cpu().half()
+                    done = number * len(pool) + start + len(indices)
+                    progress.advance(done, len(bank) * len(pool))
+                save_tensors(part, tensors, {})
+            views.append(load_tensors(part)[0])
+    stacked = {name: torch.stack([view[name] for view in views]) for name in views[0]}
+    save_tensors(folder / FILE, stacked, {"num_classes": outputs})
+    for number in range(len(bank)):
+        (folder / f"view-{number}.safetensors").unlink()
+
+
+def _compact(outputs: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The k largest logits, their classes, and the logit that stands for each of the others."""
+    values, order = outputs.topk(k, 1)
+    others = outputs.shape[1] - k
+    if others == 0:
+        return values, order, values[:, -1]
+    rest = outputs.scatter(1, order, -torch.inf).logsumexp(1) - float(np.log(others))
+    return values, order, rest

@@ -1,0 +1,134 @@
+"""Trains a network on the teacher's answers: `distill`, and training for int8."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from torch import Tensor
+
+from compress.methods.base import Context, StepInputs
+from compress.methods.distill import attention, losses
+from compress.methods.distill.settings import (
+    DIST,
+    DKD,
+    KD,
+    Distillation,
+    Learning,
+    Points,
+    PointsAndAttention,
+)
+from compress.methods.distill.teacher_cache import CachedTeacher, make_online
+from compress.models.candidate import Candidate
+from compress.results.schema import Training
+from compress.training.batches import Batch, PictureFeed, draw_bank
+from compress.training.loop import Objective, train
+from compress.training.objectives import MatchTeacher, hard_objective, points
+
+
+def distil(
+    student: Candidate,
+    settings: Distillation,
+    inputs: StepInputs,
+    context: Context,
+    how: str,
+    from_teacher: bool = True,
+) -> Training:
+    """Trains `student.model` in place, from the teacher's outputs or as a control from the labels.
+
+    An epoch has as many pictures for the control as for the distilled student, whose pool is
+    larger where unlabelled pictures join in: both take the same number of steps. The control sees
+    fresh views each epoch, as plain training would: it has no use for stored ones.
+    """
+    data, config = inputs.data, settings.train
+    labelled = data.indices("train")
+    with_unlabelled = data.indices("train", "unlabelled") if settings.unlabelled else labelled
+    cached = from_teacher and settings.teacher_outputs == "cached"
+    bank = draw_bank(settings.views, len(data.pictures), config.augmentation, context.seed)
+    feed = PictureFeed(
+        data=data,
+        pixels=inputs.pixels,
+        spec=student.spec,
+        settings=config,
+        pool=with_unlabelled if from_teacher else labelled,
+        pictures_per_epoch=len(with_unlabelled),
+        seed=context.seed,
+        device=context.device,
+        bank=bank if cached else None,
+    )
+    with ExitStack() as while_training:
+        if from_teacher:
+            objective = _match_teacher(student, settings, inputs, context, while_training)
+        else:
+            objective = hard_objective(student.spec, config)
+        history = train(student.model, feed, objective, config, inputs.folder, context.progress)
+    views = f"{settings.views} cached views" if cached else "fresh views, teacher run online"
+    loss = settings.loss.model_dump(exclude={"name"})
+    if detail := ", ".join(f"{k} {v:g}" for k, v in loss.items()):
+        how = f"{how} ({detail})"
+    return Training(
+        description=f"{how}, {views}" if from_teacher else "labels only, fresh views",
+        labelled_pictures=len(labelled),
+        unlabelled_pictures=len(with_unlabelled) - len(labelled) if from_teacher else 0,
+        precision=config.precision,
+        seconds=sum(epoch.seconds for epoch in history),
+        epochs=history,
+    )
+
+
+def _match_teacher(
+    student: Candidate,
+    settings: Distillation,
+    inputs: StepInputs,
+    context: Context,
+    while_training: ExitStack,
+) -> Objective:
+    """What the student is trained to do; it is watched where its attention counts."""
+    soft, hard = soft_loss(settings), hard_objective(student.spec, settings.train)
+    if inputs.teacher_outputs is None:
+        online = make_online(
+            inputs.teacher,
+            inputs.pixels,
+            settings.train.augmentation,
+            context.device,
+            settings.teacher_precision,
+        )
+        return MatchTeacher(online, soft, settings.hard_weight, hard)
+    cached = CachedTeacher.load(inputs.teacher_outputs)
+    match = MatchTeacher(cached, soft, settings.hard_weight, hard)
+    if not isinstance(settings.loss, PointsAndAttention):
+        return match
+    watch = while_training.enter_context(attention.watched(student))
+    weight = settings.loss.weight
+
+    def match_attention_too(outputs: Tensor, batch: Batch) -> Tensor:
+        there = cached.attention(batch)
+        here = watch.attention((there.shape[1], there.shape[2]))
+        return match(outputs, batch) + weight * attention.difference(here, there)
+
+    return match_attention_too
+
+
+def fresh_student(settings: Learning, inputs: StepInputs, how: str, context: Context) -> Candidate:
+    """The student that the settings name, with weights drawn from the seed."""
+    assert settings.student is not None and settings.image_size is not None
+    return Candidate.create(
+        settings.student,
+        settings.student_settings,
+        inputs.teacher.spec.at(settings.image_size),
+        (*inputs.teacher.lineage, f"{how} → {settings.student}"),
+        context.seed,
+        context.allowed,
+    )
+
+
+def soft_loss(settings: Distillation) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The distillation loss as a function of (student's outputs, teacher's outputs, labels)."""
+    loss = settings.loss
+    match loss:
+        case KD():
+            return lambda s, t, _: losses.kd(s, t, loss.temperature)
+        case DKD():
+            return lambda s, t, y: losses.dkd(s, t, y, loss.temperature, loss.alpha, loss.beta)
+        case DIST():
+            return lambda s, t, _: losses.dist(s, t, loss.temperature, loss.beta, loss.gamma)
+        case Points() | PointsAndAttention():
+            return lambda s, t, _: points(s, t)

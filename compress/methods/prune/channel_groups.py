@@ -1,0 +1,345 @@
+"""Channels that must be removed together, what they are worth, and removing them.
+
+Dependencies between layers are found by Torch-Pruning (Fang et al. 2023, arXiv:2301.12900).
+"""
+
+import copy
+import linecache
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torch_pruning as tp
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.overrides import TorchFunctionMode
+
+from compress.data.input_spec import InputSpec
+from compress.measure.layer_times import LayerShape
+from compress.measure.module_shapes import layer_shapes
+from compress.methods.layer_patterns import matching
+from compress.utils.errors import UserError
+
+INSTEAD = "Distil into a narrower student instead (- distill: {student: …})"
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels of one width: pruning one of them takes a channel from every layer here."""
+
+    root: str  # the layer that names the group
+    channels: int
+    outputs: tuple[str, ...]  # layers that make the channels
+    inputs: dict[str, int]  # layers that read them: features read per channel
+
+    def describe(self, width: int) -> str:
+        return f"{self.channels} → {width} channels"
+
+
+class Prunable:
+    """A network's channel groups and layer shapes, and how to narrow it.
+
+    Grouped convolutions keep their width, unless they are depthwise: the same channels would have
+    to go from each of their groups.
+    """
+
+    def __init__(self, model: nn.Module, spec: InputSpec, ignore: Sequence[str] = ()) -> None:
+        """
+        Args:
+            model: stays as it is.
+            ignore: names of layers (with * and ?) whose outputs keep their width; the last
+                layer's always do.
+
+        Raises:
+            UserError: a pattern that matches nothing; a network that cannot be followed, with the
+                operation that stands in the way.
+        """
+        # The graph is traced by gradients, and the importance of channels may be computed by them.
+        self.model = copy.deepcopy(model).eval().cpu().requires_grad_(True)
+        self.example = torch.zeros(1, 3, spec.height, spec.width)
+        self.names = {module: name for name, module in self.model.named_modules()}
+        layers = {n: m for m, n in self.names.items() if isinstance(m, nn.Conv2d | nn.Linear)}
+        kept = set(matching(ignore, list(layers)))
+        try:
+            with _ChannelsStay():
+                self.shapes = layer_shapes(self.model, self.example)
+            self.graph = _dependencies(self.model, self.example)
+            ignored = [layers[name] for name in kept.union(list(self.shapes)[-1:])]
+            found = list(self.graph.get_all_groups(ignored, (nn.Conv2d, nn.Linear)))
+        except Exception as error:
+            raise UserError(f"{_cannot(model, error)} {INSTEAD}.") from error
+        self.grouped = [n for n, m in layers.items() if _is_grouped(m)]
+        self.library_groups = [g for g in found if not any(_is_grouped(m) for m in _modules(g))]
+        self.groups = [self._group(group) for group in self.library_groups]
+        if not self.groups:
+            raise UserError(
+                "There is nothing to prune: every layer is ignored, or bound to a grouped "
+                "convolution."
+            )
+        self._narrowed: dict[tuple[str, int, int], LayerShape] = {}
+        # One channel less everywhere, tried now: better than after computing the importance.
+        self.narrow([list(range(min(1, g.channels - 1), g.channels)) for g in self.groups])
+
+    def _group(self, group: tp.Group) -> ChannelGroup:
+        outputs: list[str] = []
+        inputs: dict[str, int] = {}
+        channels = len(group[0].idxs)
+        for dep, idxs in group:
+            if not isinstance(dep.target.module, nn.Conv2d | nn.Linear):
+                continue
+            name = self.names[dep.target.module]
+            if self.graph.is_out_channel_pruning_fn(dep.handler):
+                outputs.append(name)
+            else:
+                inputs[name] = inputs.get(name, 0) + len(idxs) // channels
+        root = self.names[group[0].dep.target.module]
+        return ChannelGroup(root, channels, tuple(outputs), inputs)
+
+    def shapes_at(self, widths: Sequence[int]) -> dict[str, LayerShape]:
+        """The shape of every layer when each group has so many channels left."""
+        out_removed: dict[str, int] = defaultdict(int)
+        in_removed: dict[str, int] = defaultdict(int)
+        for group, width in zip(self.groups, widths, strict=True):
+            removed = group.channels - width
+            for name in group.outputs:
+                out_removed[name] += removed
+            for name, features in group.inputs.items():
+                in_removed[name] += removed * features
+        return {
+            name: self._shape(name, in_removed[name], out_removed[name]) for name in self.shapes
+        }
+
+    def _shape(self, name: str, fewer_inputs: int, fewer_outputs: int) -> LayerShape:
+        """Kept, since allocating widths asks for the same shapes again and again."""
+        key = (name, fewer_inputs, fewer_outputs)
+        if key not in self._narrowed:
+            shape = self.shapes[name]
+            outputs = shape.out_channels - fewer_outputs
+            if shape.is_depthwise:
+                new = replace(shape, in_channels=outputs, out_channels=outputs, groups=outputs)
+            else:
+                inputs = shape.in_channels - fewer_inputs
+                new = replace(shape, in_channels=inputs, out_channels=outputs)
+            self._narrowed[key] = new
+        return self._narrowed[key]
+
+    def narrow(self, kept: Sequence[Collection[int]]) -> nn.Module:
+        """A copy of the network in which each group keeps these of its channels.
+
+        Raises:
+            UserError: the network does not run any more, which Torch-Pruning did not foresee.
+        """
+        model = copy.deepcopy(self.model)
+        modules = dict(model.named_modules())
+        try:
+            graph = _dependencies(model, self.example)
+            for group, stay in zip(self.groups, kept, strict=True):
+                removed = [i for i in range(group.channels) if i not in set(stay)]
+                if removed:
+                    root = modules[group.root]
+                    prune = graph.get_pruner_of_module(root).prune_out_channels
+                    graph.get_pruning_group(root, prune, removed).prune()
+            with torch.no_grad():
+                model(self.example)
+        except Exception as error:
+            raise UserError(
+                f"{_cannot(model, error)} {INSTEAD}, or leave the layers out with ignore."
+            ) from error
+        return model
+
+
+def most_important(importance: Sequence[Tensor], widths: Sequence[int]) -> list[list[int]]:
+    """Return of each group so many channels as its width says, those that are worth most."""
+    return [
+        sorted(worth.argsort(stable=True)[len(worth) - width :].tolist())
+        for worth, width in zip(importance, widths, strict=True)
+    ]
+
+
+def _modules(group: tp.Group) -> Iterator[nn.Module]:
+    return (dep.target.module for dep, _ in group)
+
+
+def _is_grouped(module: nn.Module) -> bool:
+    """Neither one group nor as many as there are channels."""
+    return isinstance(module, nn.Conv2d) and not (
+        module.groups == 1 or module.groups == module.in_channels == module.out_channels
+    )
+
+
+def _dependencies(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
+    # In a tuple, or the library first tries the picture without its batch dimension.
+    return tp.DependencyGraph().build_dependency(model, (example,), verbose=False)
+
+
+def _cannot(model: nn.Module, error: Exception) -> str:
+    reason = str(error) if isinstance(error, _Unfollowable) else f"{type(error).__name__}: {error}"
+    where = _own_line(error)
+    return (
+        f"{type(model).__name__} cannot be pruned, Torch-Pruning does not follow it: {reason}"
+        f"{f' at {where}' if where else ''}."
+    )
+
+
+def _own_line(error: Exception) -> str:
+    """The innermost line of the network's own code that the error came through, if any."""
+    for frame, number in reversed(list(walk_tb(error.__traceback__))):
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if package not in ("torch", "torch_pruning", "compress"):
+            file = frame.f_code.co_filename
+            return f"{Path(file).name}:{number}, {linecache.getline(file, number).strip()}"
+    return ""
+
+
+class _Unfollowable(Exception):
+    """An operation that Torch-Pruning would take for an element-wise one."""
+
+
+class _ChannelsStay(TorchFunctionMode):
+    """Refuses networks in which channels change places.
+
+    Torch-Pruning would cut the wrong channels, divide by zero (ShuffleNet) or never end (Swin).
+    """
+
+    SWAPS = ("transpose", "permute", "swapaxes", "swapdims", "movedim")
+    RESHAPES = ("view", "reshape", "flatten", "unflatten")
+    MOVES = ("index_select", "gather", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle")
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Tensors whose axes are in another order, each with one of sizes 2, 3, 5, … that went
+        # through the same swaps.
+        self.swapped: list[tuple[Tensor, Tensor]] = []
+
+    def __torch_function__(
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+        source = args[0] if args else None
+        order = next((order for tensor, order in self.swapped if tensor is source), None)
+        if name in self.MOVES or (name == "__getitem__" and _by_number(args[1])):
+            moved = "indexing" if name == "__getitem__" else name
+            raise _Unfollowable(f"{moved} lets channels change places")
+        if order is not None and name in self.RESHAPES:
+            raise _Unfollowable(
+                f"{name} of axes in another order lets channels change places (a channel shuffle)"
+            )
+        result = func(*args, **kwargs)
+        if name in self.SWAPS and isinstance(source, Tensor):
+            start = torch.empty((2, 3, 5, 7, 11, 13, 17, 19)[: source.ndim], device="meta")
+            order = func(start if order is None else order, *args[1:], **kwargs)
+            if list(order.shape) == sorted(order.shape):
+                order = None
+        if order is not None and getattr(result, "ndim", None) == order.ndim:
+            self.swapped.append((result, order))
+        return result
+
+
+def _by_number(index: object) -> bool:
+    """Whether x[index] picks elements one by one, in any order."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, Tensor | np.ndarray | list) for part in parts)
+
+
+def magnitude(prunable: Prunable) -> list[Tensor]:
+    """Squared L2 norm over all weights of a channel, divided by the group's mean."""
+    return _of_library(prunable, tp.importance.GroupMagnitudeImportance(p=2, normalizer="mean"))
+
+
+def bn_scale(prunable: Prunable) -> list[Tensor]:
+    """The batch norm's scale (Liu et al. 2017, arXiv:1708.06519), divided by the group's mean.
+
+    Raises:
+        UserError: a group without a batch norm.
+    """
+    return _of_library(prunable, tp.importance.BNScaleImportance(normalizer="mean"))
+
+
+def _of_library(prunable: Prunable, importance: tp.importance.Importance) -> list[Tensor]:
+    found = []
+    for group, library in zip(prunable.groups, prunable.library_groups, strict=True):
+        worth = importance(library)
+        if worth is None:
+            raise UserError(
+                f"The channels of {group.root} cannot be ranked: it has no batch norm. Use "
+                "importance: magnitude or taylor."
+            )
+        # A group of nothing but zeros has no mean to be divided by; it is worth nothing.
+        found.append(worth.detach().float().nan_to_num(0.0))
+    return found
+
+
+def taylor(
+    prunable: Prunable,
+    batches: Iterable[Tensor],
+    autocast: Callable[[], AbstractContextManager[object]],
+    coordinates: bool = False,
+) -> list[Tensor]:
+    """How much the network's answers would change without a channel, to second order.
+
+    The squared derivative of the loss by a gate on the channel (Molchanov et al. 2019,
+    arXiv:1906.10771), summed over batches. Labels are drawn from the network's own answers, so
+    that this is the Fisher information (Theis et al. 2018, arXiv:1801.05787): it does not vanish
+    where the network already fits its labels. Comparable between layers.
+
+    Args:
+        batches: pictures, float32 (n, 3, height, width), on the device to compute on.
+        coordinates: whether the outputs are coordinates of points, not logits.
+    """
+    model = prunable.model
+    sums = [torch.zeros(group.channels) for group in prunable.groups]
+    for pictures in batches:
+        model.to(pictures.device)
+        model.zero_grad(set_to_none=True)
+        with autocast():
+            outputs = model(pictures)
+        _drawn_loss(outputs.float(), coordinates).backward()  # type: ignore[no-untyped-call]
+        for total, library in zip(sums, prunable.library_groups, strict=True):
+            total += _gate_gradient(prunable.graph, library) ** 2
+    model.zero_grad(set_to_none=True)
+    model.cpu()
+    return sums
+
+
+def _drawn_loss(outputs: Tensor, coordinates: bool) -> Tensor:
+    """The loss against labels that are drawn from what the outputs say, summed over pictures."""
+    said = outputs.detach()
+    if coordinates:
+        # Half the squared distance is the negative log-likelihood of a Gaussian of deviation 1;
+        # another deviation would be one factor on the importance of all channels.
+        return 0.5 * F.mse_loss(outputs, torch.normal(said, 1.0), reduction="sum")
+    drawn = torch.multinomial(said.softmax(1), 1).squeeze(1)
+    return F.cross_entropy(outputs, drawn, reduction="sum")
+
+
+def _gate_gradient(graph: tp.DependencyGraph, group: tp.Group) -> Tensor:
+    """Derivative of the loss by a factor on each channel: the sum of weight times gradient.
+
+    The gate stands wherever the channel is made: on the scale and shift of its batch norms, or
+    where there are none on what the layers put out.
+    """
+    norms, makers = [], []
+    for item in group:
+        module = item.dep.target.module
+        if isinstance(module, BatchNorm) and module.affine:
+            norms.append(item)
+        elif isinstance(module, nn.Conv2d | nn.Linear) and graph.is_out_channel_pruning_fn(
+            item.dep.handler
+        ):
+            makers.append(item)
+    total = torch.zeros(len(group[0].idxs))
+    for item in norms or makers:
+        parameters = item.dep.target.module.parameters(recurse=False)
+        terms = [p.detach() * p.grad for p in parameters if p.grad is not None]
+        if terms:
+            by_output = torch.stack([t.flatten(1).sum(1) if t.ndim > 1 else t for t in terms])
+            gates = by_output.sum(0)[torch.as_tensor(item.idxs)].cpu()
+            total.index_add_(0, torch.as_tensor(item.root_idxs), gates)
+    return total

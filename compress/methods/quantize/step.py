@@ -1,0 +1,220 @@
+"""Int8 weights and activations: calibrated, proven to run in integers, repaired or dropped.
+
+Layers that are slower in int8 on this machine, or that cost more accuracy than allowed, go back to
+float; a file that is still not faster than the float one it was made of is dropped.
+"""
+
+import json
+import warnings
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from compress.methods.distill.settings import Distillation, ViewSettings
+from compress.methods.layer_patterns import matching
+from compress.training.settings import Fraction, RecipeModel
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from compress.methods.base import Context, StepInputs
+    from compress.methods.decided import Decided
+    from compress.methods.quantize.layer_search import MadeOf
+    from compress.models.candidate import Candidate
+
+VERSION = 2
+PREPARED = {"ranges", "percentile", "pictures", "bias_correction", "portable", "train"}
+MEASURES = True
+JUDGES = True
+FLOAT, RANGES, DEPLOYED = "float.onnx", "ranges.json", "int8.onnx"
+SAMPLE = 32  # pictures on which the simulation of int8 finds its ranges
+LAST = "int8 is made of the finished float network; put quantize last"
+
+
+class Settings(RecipeModel):
+    """How ranges are found, what may be lost, and whether the network is trained for int8."""
+
+    ranges: Literal["minmax", "percentile", "entropy", "mse"] = "mse"  # of activations
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99  # for ranges: percentile
+    pictures: Annotated[int, Field(ge=1)] = 128  # of the training split, to find ranges on
+    judged: Annotated[int, Field(ge=1)] = 512  # other training pictures, to judge the loss on
+    max_accuracy_drop: Fraction = 0.01  # of right answers on the judged pictures, against float
+    float_layers: list[str] = []  # stay in float; * and ? match
+    bias_correction: bool = False
+    portable: bool = True  # 7-bit weights: right on CPUs without VNNI too; false: 8 bits
+    reduce_range: Annotated[bool | None, Field(exclude=True, deprecated=True)] = None  # portable
+    train: Distillation | None = None  # quantization-aware training from the teacher; none: no
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_the_old_name(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "reduce_range" not in value:
+            return value
+        if "portable" in value:
+            raise ValueError("reduce_range is the old name of portable: give portable alone")
+        old = value["reduce_range"]
+        now = (
+            f"portable: {str(old).lower()}"
+            if isinstance(old, bool)
+            else "portable, true unless given"
+        )
+        warnings.warn(f"quantize.reduce_range is now {now}", FutureWarning, stacklevel=1)
+        return value | {"portable": old} if isinstance(old, bool) else value
+
+    def view_settings(self) -> ViewSettings | None:
+        """What training for int8 wants cached."""
+        return self.train.view_settings() if self.train else None
+
+
+def on_file(settings: Settings) -> bool:
+    """Whether a file is enough to work on, without the code of its network."""
+    return settings.train is None
+
+
+def decides_by_times(settings: Settings) -> bool:
+    """Which layers are faster in int8 is measured."""
+    return True
+
+
+def prepare(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+    """Trains for int8 where asked to, writes the float file, finds the activations' ranges."""
+    from dataclasses import replace
+
+    from compress.data.input_spec import preprocess
+    from compress.export.int8 import correct_biases, largest_weight, ranges_of
+    from compress.export.onnx import export_onnx
+    from compress.models.candidate import Candidate
+    from compress.utils.errors import UserError
+    from compress.utils.files import write_text
+
+    candidate = Candidate.load(inputs.previous, context.allowed)
+    lineage = "quantize int8"
+    if settings.train is not None:
+        candidate = _trained(candidate, settings.train, settings.portable, inputs, context)
+        lineage = f"quantize int8 (trained, {settings.train.loss.name})"
+    file = inputs.folder / FLOAT
+    export_onnx(candidate, file)
+    paths = inputs.data.paths(_calibrated_on(inputs, settings, context))
+    pictures = preprocess(paths, candidate.spec)
+    how, progress = settings.ranges, context.progress.advance
+    try:
+        ranges = ranges_of(file, pictures, how, settings.percentile, progress)
+    except ValueError as error:
+        raise UserError(f"quantize: {error}") from error
+    if settings.bias_correction:
+        correct_biases(file, file, pictures, largest_weight(settings.portable))
+    write_text(inputs.folder / RANGES, json.dumps(ranges))
+    return replace(candidate, lineage=(*candidate.lineage, lineage))
+
+
+def decide(inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
+    """Decides which layers stay in float: by times, and by what int8 in them loses."""
+    from compress.methods.decided import Decided
+    from compress.methods.quantize.layer_search import choose_float_layers
+    from compress.results.schema import StepReport
+
+    made_of = _made_of(inputs, settings, context)
+    floats, notes = choose_float_layers(made_of, inputs.folder, context)
+    return Decided({"float_layers": floats}, StepReport(step="quantize", notes=notes))
+
+
+def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+    """Writes the int8 file beside the float network it is made of, and measures it here."""
+    from dataclasses import replace
+
+    from compress.methods.quantize.layer_search import make_int8
+
+    assert inputs.decided is not None
+    made_of = _made_of(inputs, settings, context)
+    out = inputs.folder / DEPLOYED
+    found = make_int8(made_of, inputs.decided["float_layers"], out, context)
+    notes = [*_few_pictures(inputs, settings), *found.report.notes]
+    report = found.report.model_copy(update={"notes": notes})
+    candidate = made_of.candidate
+    return replace(
+        candidate, steps=(*candidate.steps, report), deployed=DEPLOYED, dropped=found.dropped
+    )
+
+
+def _made_of(inputs: "StepInputs", settings: Settings, context: "Context") -> "MadeOf":
+    """Return what `prepare` left, and the pictures that judge."""
+    from compress.data.input_spec import preprocess
+    from compress.methods.quantize.layer_search import Judge, MadeOf
+    from compress.models.candidate import Candidate
+    from compress.tasks.correctness import judge
+
+    candidate = Candidate.load(inputs.previous, context.allowed)
+    chosen = _judged_on(inputs, settings, context)
+    pictures = preprocess(inputs.data.paths(chosen), candidate.spec)
+    right = judge(inputs.data, chosen, candidate.spec, context.bounds)
+    file = inputs.previous / FLOAT
+    ranges = json.loads((inputs.previous / RANGES).read_text("utf-8"))
+    return MadeOf(
+        candidate,
+        file,
+        ranges={name: (low, high) for name, (low, high) in ranges.items()},
+        judge=Judge.of(file, pictures, right, context.threads),
+        keep_float=lambda names: list(matching(settings.float_layers, names)),
+        max_drop=settings.max_accuracy_drop,
+        portable=settings.portable,
+    )
+
+
+def _order(inputs: "StepInputs", context: "Context") -> "np.ndarray":
+    from compress.utils.seeding import generator
+
+    training = inputs.data.indices("train")
+    return generator(context.seed, "calibration").permutation(training)
+
+
+def _calibrated_on(inputs: "StepInputs", settings: Settings, context: "Context") -> "np.ndarray":
+    """Places of the pictures of the training split that the ranges are found on."""
+    return _order(inputs, context)[: settings.pictures]
+
+
+def _judged_on(inputs: "StepInputs", settings: Settings, context: "Context") -> "np.ndarray":
+    """Places of other pictures of the training split; where there are none, of the same ones."""
+    order = _order(inputs, context)
+    rest = order[settings.pictures :]
+    return (rest if len(rest) else order)[: settings.judged]
+
+
+def _few_pictures(inputs: "StepInputs", settings: Settings) -> list[str]:
+    count = len(inputs.data.indices("train"))
+    if count > settings.pictures:
+        return []
+    return [
+        f"quantize: there are {count} training pictures, {settings.pictures} were to be "
+        "calibrated on: all of them were, and the same ones judged the loss."
+    ]
+
+
+def _trained(
+    candidate: "Candidate",
+    settings: Distillation,
+    portable: bool,
+    inputs: "StepInputs",
+    context: "Context",
+) -> "Candidate":
+    """Quantization-aware training: rounding is simulated forwards and ignored backwards.
+
+    Simulated by NVIDIA's modelopt with the deployed scheme's rounding (weights one scale a channel,
+    which a batch norm behind them only rescales). What is deployed is the trained float network,
+    calibrated anew.
+    """
+    import copy
+    from dataclasses import replace
+
+    from compress.data.input_spec import preprocess
+    from compress.methods.distill.train import distil
+    from compress.methods.quantize.fake_quantization import simulate_int8
+
+    plain = copy.deepcopy(candidate.model)
+    sample = inputs.data.paths(inputs.data.indices("train")[:SAMPLE])
+    simulated = simulate_int8(candidate.model, preprocess(sample, candidate.spec), portable)
+    training = distil(
+        replace(candidate, model=simulated), settings, inputs, context, "quantization-aware"
+    )
+    state = simulated.state_dict()
+    plain.load_state_dict({name: state[name].cpu() for name in plain.state_dict()})
+    return replace(candidate, model=plain.eval(), training=training)

@@ -1,0 +1,67 @@
+"""Artifact -> session: what loads a deployed file in any of the runtimes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from compress.data.input_spec import InputSpec
+from compress.runtimes import Session, package_of
+from compress.utils.errors import UserError
+
+# Path, threads, allowed packages of builders, whether it runs alone.
+Loader = Callable[[Path, int, tuple[str, ...], bool], Session]
+
+
+def loader_of(runtime: str) -> Loader:
+    """Import what loads files in a runtime and return it.
+
+    Importing takes longer than loading a small file, and is no property of the file.
+    """
+    if runtime.startswith("torch"):
+        from compress.models.torch_session import TorchSession
+
+        return lambda path, threads, allowed, _: TorchSession(path, threads, allowed, runtime)
+    if package_of(runtime) == "openvino":
+        from compress.runtimes.openvino import OpenVinoSession
+
+        precision = "bf16" if runtime == "openvino-bf16" else "f32"
+        return lambda path, threads, _, __: OpenVinoSession(path, threads, precision)
+    from compress.runtimes.onnxruntime import OnnxSession
+
+    return lambda path, threads, _, alone: OnnxSession(path, threads, alone=alone)
+
+
+def open_session(
+    path: Path, runtime: str, threads: int, allowed: tuple[str, ...] = (), alone: bool = True
+) -> Session:
+    """Loads an artifact's file with an explicit number of threads.
+
+    Besides a recipe's runtimes: "torch-contiguous" and "torch-bf16", which only `compress profile`
+    compares.
+
+    Args:
+        alone: off where several sessions run one after the other, see `OnnxSession`.
+    """
+    return loader_of(runtime)(path, threads, allowed, alone)
+
+
+def infer(session: Session, pictures: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """float32 (n, classes) logits for float32 (n, 3, height, width) prepared pictures.
+
+    A file with a fixed batch gets its pictures repeated up to that number.
+
+    Raises:
+        UserError: not as many outputs as the spec has classes, or coordinates of points.
+    """
+    count = len(pictures)
+    if session.batch_size:
+        pictures = np.resize(pictures, (session.batch_size, *pictures.shape[1:]))
+    logits = session.run(pictures)[:count]
+    if logits.shape != (count, spec.outputs):
+        named = f"{len(spec.points)} points" if spec.points else f"{len(spec.classes)} classes"
+        raise UserError(
+            f"The model gives an output of shape {logits.shape} for {count} pictures, but its "
+            f"input spec names {named}."
+        )
+    return logits

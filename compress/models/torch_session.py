@@ -1,0 +1,65 @@
+"""torch eager on the CPU: how a model is served by those who deploy the training code."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from compress.models.candidate import Candidate
+from compress.models.memory_format import place
+
+
+def is_detector(model: nn.Module) -> bool:
+    """Whether it is one of torchvision's detectors: pictures in, boxes out."""
+    # By name: importing torchvision takes memory and time that are measured.
+    return type(getattr(model, "transform", None)).__name__ == "GeneralizedRCNNTransform"
+
+
+class TorchSession:
+    """A candidate's safetensors file, float32, no compilation; channels_last where it runs so."""
+
+    batch_size: int | None = None
+    reference: str | None = None
+
+    def __init__(
+        self, path: Path, threads: int, allowed: tuple[str, ...], runtime: str = "torch"
+    ) -> None:
+        """
+        Args:
+            runtime: "torch-contiguous" leaves weights and pictures as they are built, channels
+                first; "torch-bf16" computes convolutions and matrix products in bfloat16.
+        """
+        candidate = Candidate.load(path.parent, allowed)
+        self.picture_size = (candidate.spec.height, candidate.spec.width)
+        self.spec: str | None = candidate.spec.model_dump_json()
+        self.model = candidate.model
+        contiguous = runtime == "torch-contiguous"
+        self.format = torch.contiguous_format
+        if not contiguous:
+            example = torch.zeros(1, 3, *self.picture_size)
+            self.format = place(self.model, torch.device("cpu"), example)
+            self.model.eval()
+        self.bfloat16 = runtime == "torch-bf16"
+        self.detector = is_detector(self.model)
+        self.mean, self.std = (
+            torch.tensor(values).reshape(3, 1, 1)
+            for values in (candidate.spec.mean, candidate.spec.std)
+        )
+        self.threads = threads
+
+    @torch.inference_mode()
+    def run(self, pictures: np.ndarray) -> np.ndarray:
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            x = torch.from_numpy(pictures).contiguous(memory_format=self.format)
+            if self.detector:  # it normalises itself what is in [0, 1]
+                x = (x * self.std + self.mean).clamp(0, 1)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+                outputs = self.model(x)
+            # A detector answers a list, one dictionary a picture: the first one's boxes stand in.
+            first = outputs if isinstance(outputs, torch.Tensor) else outputs[0]["boxes"]
+            return np.asarray(first.float().numpy())
+        finally:
+            torch.set_num_threads(before)

@@ -1,0 +1,178 @@
+"""What is wrong with a recipe, told all at once: line, key path and a sentence for each fault."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from compress.models.builders import split_name
+from compress.recipe.grid import Grid, is_grid
+from compress.recipe.yaml_file import SET, KeyPath, RecipeFile
+from compress.training.settings import RecipeModel
+from compress.utils.errors import UserError
+
+Model = TypeVar("Model", bound=RecipeModel)
+
+_LOSSES = ("kd", "dkd", "dist", "points")
+
+
+class Faults(Generic[Model]):
+    """Those of one file, which holds a `model`; key paths are the author's, not the grid's."""
+
+    def __init__(self, path: Path, file: RecipeFile, model: type[Model], grid: Grid) -> None:
+        self.path, self.file, self.model, self.grid = path, file, model, grid
+        self.found = list(file.faults)
+        for at, what in grid.faults:
+            self._tell(at, at, what)
+
+    def add(self, at: KeyPath, what: str) -> None:
+        """A fault at a key path of the grid's data."""
+        key, where = self.grid.written(at)
+        self._tell(key, where, what)
+
+    def validated(self) -> Model | None:
+        """The grid's data as a model; None where they are none, and why is among the faults."""
+        try:
+            return self.model.model_validate(self.grid.data)
+        except ValidationError as error:
+            for detail in error.errors():
+                self._add_detail(detail)
+            return None
+
+    def refuse_builders(
+        self, named: Iterable[tuple[KeyPath, str]] | None, allowed: Sequence[str]
+    ) -> None:
+        """Adds those that are no builder's name, or of no package that is allowed.
+
+        Args:
+            named: by key path; None where there is no model to ask, so that whatever looks like
+                one in the plain data is looked at.
+        """
+        for at, name in _plain_builders(self.grid.data, ()) if named is None else named:
+            try:
+                split_name(name, allowed)
+            except UserError as error:
+                self.add(at, str(error))
+
+    def faultless(self, recipe: Model | None) -> Model:
+        """What `validated` gave, if nothing is wrong with it.
+
+        Raises:
+            UserError: everything that is wrong, one line each with line and key path.
+        """
+        if recipe is not None and not self.found:
+            return recipe
+        # A union reports a fault once for each of its members, a grid for each of its points.
+        unique = list(dict.fromkeys(sorted(self.found)))
+        lines = [
+            f"  {f'{self.path}:{line}' if line != SET else '--set'}: {where}: {what}"
+            for line, where, what in unique
+        ]
+        title = f"{self.path} has {len(unique)} fault{'s' if len(unique) > 1 else ''}:"
+        raise UserError("\n".join([title, *lines]))
+
+    def _add_detail(self, detail: Any) -> None:
+        """One of pydantic's error records."""
+        at: KeyPath = tuple(detail["loc"])
+        # pydantic names the member of a union in the path; the recipe's author never wrote that.
+        at = tuple(k for i, k in enumerate(at) if not (i and at[i - 1] == "loss" and k in _LOSSES))
+        at = at[:-1] if at[-1:] == ("[key]",) else at
+        key, where = self.grid.written(at)
+        if detail["type"] == "extra_forbidden":
+            where = key
+        self._tell(key, where, _sentence(self.model, at, detail))
+
+    def _tell(self, key: KeyPath, where: KeyPath, what: str) -> None:
+        while where and where not in self.file.lines:
+            where = where[:-1]
+        line = self.file.lines.get(where, 1)
+        self.found.append((line, ".".join(map(str, key)) or "recipe", what))
+
+
+def _sentence(model: type[BaseModel], at: KeyPath, detail: Any) -> str:
+    """What one of pydantic's error records says, in plain words."""
+    kind, value = detail["type"], detail["input"]
+    if kind == "extra_forbidden":
+        # What is known there may be another loss's.
+        known = [name for name in _known_keys(model, at[:-1]) if name != at[-1]]
+        near = get_close_matches(str(at[-1]), known, 1, 0.5)
+        return "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+    if value == [] and is_grid(value, at, partial(schema_at, model)):
+        return "an empty list: give at least one value"
+    if kind in ("float_type", "int_type") and isinstance(value, str) and _is_number(value):
+        return f"{value!r} is text: write the number without quotes"
+    if kind == "missing":
+        return "is missing"
+    if kind == "string_pattern_mismatch":
+        slash = " and, between names, /" if "/" in detail["ctx"]["pattern"] else ""
+        return f"{value!r}: use letters, digits, _ . -{slash}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"expected keys and values, not {value!r}"
+    if kind == "list_type":
+        return "expected a list: put '- ' before each item"
+    what = str(detail["msg"]).removeprefix("Value error, ")
+    what = what[0].lower() + what[1:]
+    named = kind.endswith(("_type", "_error")) and kind != "value_error"
+    if named or kind.startswith(("greater_than", "less_than", "literal")):
+        what += f", not {value!r}"
+    return what
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _plain_builders(value: Any, at: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, child in items:
+        if isinstance(child, dict | list):
+            yield from _plain_builders(child, (*at, key))
+        elif key in ("builder", "student") and isinstance(child, str):
+            yield (*at, key), child
+
+
+def _known_keys(model: type[BaseModel], at: KeyPath) -> list[str]:
+    """The keys that the schema allows at a key path."""
+    return [key for node in schema_at(model, at) for key in node.get("properties", {})]
+
+
+@cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
+
+
+def schema_at(model: type[BaseModel], at: KeyPath) -> list[dict[str, Any]]:
+    """What a model's schema allows at a key path, as alternatives; nothing for unknown keys."""
+    schema = _schema(model)
+    definitions = schema.get("$defs", {})
+
+    def options(node: dict[str, Any]) -> list[dict[str, Any]]:
+        if "$ref" in node:
+            return options(definitions[node["$ref"].rpartition("/")[2]])
+        inner = [
+            o for k in ("anyOf", "oneOf", "allOf") for n in node.get(k, []) for o in options(n)
+        ]
+        return inner or [node]
+
+    nodes = options(schema)
+    for key in at:
+        following: list[dict[str, Any]] = []
+        for node in nodes:
+            if isinstance(key, int) and "items" in node:
+                following += options(node["items"])
+            elif key in node.get("properties", {}):
+                following += options(node["properties"][key])
+            elif isinstance(node.get("additionalProperties"), dict):
+                following += options(node["additionalProperties"])
+            else:  # keys of one's own that are to look like names
+                for values in node.get("patternProperties", {}).values():
+                    following += options(values)
+        nodes = following
+    return nodes

@@ -1,0 +1,130 @@
+"""A recipe's file to a recipe: read, checked as a whole, its paths made absolute."""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from compress import methods as steps
+from compress.recipe.errors import Faults, schema_at
+from compress.recipe.grid import Grid, expand
+from compress.recipe.schema import Recipe, chosen
+from compress.recipe.task import fit_to_task, task_faults
+from compress.recipe.yaml_file import KeyPath, RecipeFile, read_recipe_file, set_value
+from compress.results.schema import Deployed
+
+
+def runtimes_of(recipe: Recipe, chain: Sequence[Any]) -> list[Deployed]:
+    """Of the runtimes asked for, those in which the files of a chain's last step run."""
+    kind, _ = chosen(chain[-1])
+    files_run_in = getattr(steps.discover()[kind], "RUNTIMES", recipe.measure.runtimes)
+    return [runtime for runtime in recipe.measure.runtimes if runtime in files_run_in]
+
+
+def builders_of(recipe: Recipe) -> list[tuple[KeyPath, str]]:
+    """Every builder that the recipe names, with its key path."""
+    found: list[tuple[KeyPath, str]] = []
+    if recipe.teacher.builder is not None:
+        found.append((("teacher", "builder"), recipe.teacher.builder))
+    if recipe.data.builder is not None:
+        found.append((("data", "builder"), recipe.data.builder))
+    for name, chain in recipe.candidates.items():
+        for i, step in enumerate(chain):
+            kind, settings = chosen(step)
+            if student := getattr(settings, "student", None):
+                found.append((("candidates", name, i, kind, "student"), student))
+    return found
+
+
+def load_recipe(
+    path: Path,
+    data: Path | None = None,
+    assignments: Sequence[str] = (),
+    allowed: Sequence[str] = (),
+) -> Recipe:
+    """Reads and checks a recipe; paths in it become absolute, grids one candidate per point.
+
+    Args:
+        data: takes the place of the recipe's data source (`--data`).
+        assignments: `key.path=value` (`--set`).
+        allowed: further packages that builders may come from (`--allow-builders`).
+
+    Raises:
+        UserError: everything that is wrong, one line each with line and key path.
+    """
+    file = read_asked(path, assignments)
+    if data is not None:
+        section = file.data.get("data")
+        section = dict(section) if isinstance(section, dict) else {}
+        if "path" not in section:  # a builder that makes pictures of nothing
+            section.pop("builder", None)
+            section.pop("settings", None)
+        file.data["data"] = section | {"path": str(data.resolve())}
+
+    grid = expand(file.data, partial(schema_at, Recipe))
+    faults = Faults(path, file, Recipe, grid)
+    recipe = faults.validated()
+    # With other faults there is no Recipe; what can be found in the plain data is reported too.
+    faults.refuse_builders(None if recipe is None else builders_of(recipe), allowed)
+    if recipe is not None:
+        for at, what in (*_run_nowhere(recipe, grid), *task_faults(recipe), *_code_faults(recipe)):
+            faults.add(at, what)
+    return _absolute(fit_to_task(faults.faultless(recipe)), path.resolve().parent)
+
+
+def read_asked(path: Path, assignments: Sequence[str]) -> RecipeFile:
+    """A recipe's file with `--set` applied, named after itself where it gives no name.
+
+    Raises:
+        UserError: as `read_recipe_file` and `set_value`.
+    """
+    file = read_recipe_file(path)
+    for assignment in assignments:
+        set_value(file, assignment)
+    file.data.setdefault("name", re.sub(r"[^\w.-]+", "_", path.stem).lstrip("._-") or "recipe")
+    return file
+
+
+def _run_nowhere(recipe: Recipe, grid: Grid) -> Iterator[tuple[KeyPath, str]]:
+    """Candidates whose files run in none of the runtimes asked for."""
+    for name, chain in recipe.candidates.items():
+        if runtimes_of(recipe, chain):
+            continue
+        (_, written), _ = grid.written(("candidates", name))
+        kind, _ = chosen(chain[-1])
+        files_run_in = steps.discover()[kind].RUNTIMES
+        yield (
+            ("measure", "runtimes"),
+            f"{written} ends with {kind}, whose files run in {' and '.join(files_run_in)} only: "
+            f"add {files_run_in[0]} to measure.runtimes",
+        )
+
+
+def _code_faults(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
+    """First steps that change the teacher's network, where the teacher is an ONNX file."""
+    if recipe.teacher.onnx is None:
+        return
+    for name, steps_ in recipe.candidates.items():
+        kind, settings = chosen(steps_[0])
+        on_file = getattr(steps.discover()[kind], "on_file", lambda _: False)
+        if getattr(settings, "student", None) is None and not on_file(settings):
+            yield (
+                ("candidates", name, 0, kind),
+                "changes the teacher's network, and an ONNX file holds no code to change: distil "
+                "into a student first, or give the teacher's builder and weights",
+            )
+
+
+def _absolute(recipe: Recipe, folder: Path) -> Recipe:
+    """Resolves the recipe's paths against its own folder."""
+    data, teacher = recipe.data, recipe.teacher
+    if data.path is not None:
+        data = data.model_copy(update={"path": str((folder / data.path).resolve())})
+    if teacher.weights is not None and not teacher.weights.startswith("torchvision:"):
+        weights = str((folder / teacher.weights).resolve())
+        teacher = teacher.model_copy(update={"weights": weights})
+    if teacher.onnx is not None:
+        onnx = str((folder / teacher.onnx).resolve())
+        teacher = teacher.model_copy(update={"onnx": onnx})
+    return recipe.model_copy(update={"data": data, "teacher": teacher})

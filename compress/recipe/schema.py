@@ -1,0 +1,250 @@
+"""What a recipe may say, typed; every fault reported at once with its line and key path."""
+
+import re
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, create_model, model_validator
+
+from compress import methods as steps
+from compress.data.input_spec import BOX
+from compress.data.keypoints import PointColumns
+from compress.measure.saliency.settings import SaliencySettings
+from compress.metrics.keypoints import USUAL, Bounds
+from compress.results.schema import Deployed
+from compress.training.settings import Fraction, RecipeModel, TrainSettings
+from compress.utils.errors import UserError
+from compress.utils.units import parse_bytes
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+NAME = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$"
+
+Channel = tuple[float, float, float]
+PointName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")]
+XY = Annotated[list[str], Field(min_length=2, max_length=2)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+def _size(value: str | int) -> str | int:
+    try:
+        parse_bytes(value)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
+Size = Annotated[str | int, AfterValidator(_size)]
+
+
+class DataSettings(RecipeModel):
+    """Where the pictures are, and what is to be predicted of them.
+
+    They lie at a `path`, or a `builder` makes them, of what lies at the path where there is one (a
+    crop of each, say). Predicted are classes, unless `points`, a `box` or both name the columns, in
+    pixels, that they are annotated in.
+    """
+
+    path: str | None = None  # a folder or a CSV file; relative to the recipe
+    builder: str | None = None  # package.module:function(folder, **settings), source=path if given
+    settings: dict[str, Any] = {}  # of the builder
+    picture_column: str | None = None
+    label_column: str | None = None
+    points: Annotated[dict[PointName, XY], Field(min_length=1)] | None = None  # name: [x, y]
+    box: Annotated[list[str], Field(min_length=4, max_length=4)] | None = None  # x y width height
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2  # where no split is given
+    fit: Literal["crop", "stretch"] = "crop"  # how other aspect ratios are brought to the input
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DataSettings":
+        if self.path is None and self.builder is None:
+            raise ValueError("give a path (or --data), or a builder that makes the pictures")
+        if self.points is not None and set(self.points) & set(BOX):
+            raise ValueError(f"{' and '.join(BOX)} are a box: give box: [x, y, width, height]")
+        if self.point_columns is not None and self.label_column is not None:
+            raise ValueError("label_column is for classes: remove it, or points and box")
+        return self
+
+    @property
+    def point_columns(self) -> PointColumns | None:
+        """Where the points are annotated; None where classes are to be predicted."""
+        points = self.points or {}
+        names = [*(BOX if self.box else ()), *points]
+        columns = [*(self.box or ()), *(column for xy in points.values() for column in xy)]
+        return PointColumns.of(names, columns) if names else None
+
+
+class TeacherSettings(RecipeModel):
+    """The network to compress: how it is built, its weights, its input, and whether it is trained.
+
+    `weights` is a safetensors file (or a torch file that holds tensors only), relative to the
+    recipe, or `torchvision:VGG16_Weights.IMAGENET1K_FEATURES`, which downloads.
+
+    Or it is an `onnx` file, relative to the recipe: then only what it answers can be used.
+    """
+
+    builder: str | None = None
+    onnx: str | None = None
+    settings: dict[str, Any] = {}
+    weights: str | None = None
+    image_size: Annotated[int, Field(ge=8, le=2048)] = 224
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)] = list(IMAGENET_MEAN)
+    std: Annotated[list[Positive], Field(min_length=3, max_length=3)] = list(IMAGENET_STD)
+    only: str | None = None  # train this last part anew (e.g. classifier), the rest as in weights
+    views: Annotated[int, Field(ge=1, le=100)] = 4  # of each picture that `only` is trained on
+    train: TrainSettings | None = None  # none: the weights are taken as they are
+
+    @property
+    def channel_mean(self) -> Channel:
+        red, green, blue = self.mean
+        return red, green, blue
+
+    @property
+    def channel_std(self) -> Channel:
+        red, green, blue = self.std
+        return red, green, blue
+
+    @model_validator(mode="after")
+    def _weights_or_training(self) -> "TeacherSettings":
+        if (self.builder is None) == (self.onnx is None):
+            raise ValueError("give either builder (and weights, or train), or onnx")
+        if self.onnx is not None:
+            used = {"settings", "weights", "only", "views", "train"} & self.model_fields_set
+            if used:
+                raise ValueError(
+                    f"an onnx file is taken as it is: remove {', '.join(sorted(used))}"
+                )
+            return self
+        if self.weights is None and self.train is None:
+            raise ValueError("give weights, or train, or both: a teacher must know something")
+        if self.only is not None and (self.train is None or self.weights is None):
+            raise ValueError("only needs weights to take the rest from, and train")
+        if self.only is not None and self.train is not None and self.train.progressive:
+            raise ValueError("only trains on features of one image_size: remove train.progressive")
+        return self
+
+
+def _each_once(value: list[Any]) -> list[Any]:
+    if twice := [x for i, x in enumerate(value) if x in value[:i]]:
+        raise ValueError(f"names {twice[0]} twice")
+    return value
+
+
+class MeasureSettings(RecipeModel):
+    """Where the deployed files are judged and timed, and how.
+
+    Every candidate gets a row in each of the runtimes, and is compared with the teacher in it.
+    """
+
+    runtimes: Annotated[list[Deployed], Field(min_length=1), AfterValidator(_each_once)] = [
+        "onnxruntime"
+    ]
+    threads: Annotated[int, Field(ge=1)] | None = None  # none: all cores the process may use
+    processes: Annotated[int, Field(ge=1, le=100)] = 5  # fresh ones, each times everything
+    rounds: Annotated[int, Field(ge=5, le=10_000)] = 20  # a process's samples at batch 1
+    throughput_batch: Annotated[int, Field(ge=2)] = 32
+    throughput_rounds: Annotated[int, Field(ge=1, le=1000)] = 2
+    batches: list[Annotated[int, Field(ge=2)]] = []  # further ones, in as many rounds
+    # When points are right: all within this distance, in units of the largest between two of them.
+    tolerance: Positive = USUAL.tolerance
+    iou: Annotated[float, Field(gt=0, le=1)] = USUAL.iou  # when a box is right: at least this
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(self.tolerance, self.iou)
+
+
+class BudgetSettings(RecipeModel):
+    """What is asked for; the report names the model that meets all of it."""
+
+    speedup: Positive
+    max_accuracy_drop: Fraction  # of top-1 (or of right points), as a fraction: 0.02 is two points
+    latency_ms: Positive | None = None  # of one picture
+    min_accuracy: Fraction | None = None
+    max_bytes: Size | None = None  # of the file: 5000000, or 5MB
+    max_memory: Size | None = None  # of a process that loads the file and runs it
+    runtime: Deployed | None = None
+
+
+@cache
+def step_model() -> type[RecipeModel]:
+    """A mapping with exactly one step: `distill: {…}`; made from the files in compress/steps."""
+
+    def one_step(self: Any) -> Any:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one step in each list item, of: {', '.join(steps.discover())}")
+        return self
+
+    fields: dict[str, Any] = {
+        name: (module.Settings | None, None) for name, module in steps.discover().items()
+    }
+    validators: dict[str, Any] = {"one_step": model_validator(mode="after")(one_step)}
+    return create_model("Step", __base__=RecipeModel, __validators__=validators, **fields)
+
+
+def chosen(step: Any) -> tuple[str, Any]:
+    """Name and settings of the one step that a list item holds."""
+    return next((k, v) for k in type(step).model_fields if (v := getattr(step, k)) is not None)
+
+
+def _out_of_order(kind: str, settings: Any, before: str) -> str | None:
+    """Why a step makes no sense after the one before it ("" at the beginning of a chain)."""
+    known = steps.discover()
+    replaces = getattr(settings, "student", None) is not None
+    if replaces and before:
+        return (
+            f"{kind} with a student must come first: it starts from a new network, so what "
+            f"{before} did would be lost"
+        )
+    if before and (reason := getattr(known[before], "LAST", None)):
+        return f"{kind} cannot follow {before}: {reason}"
+    if kind == "distill" and not replaces and not before:
+        return "distill has nothing to learn first: name a student, or prune or factorize before it"
+    return None
+
+
+def _candidate_name(name: str) -> str:
+    if not re.match(NAME, name):
+        raise ValueError("use letters, digits, _ . - for a candidate's name")
+    if name == "teacher":
+        raise ValueError("is the teacher's own name: choose another")
+    return name
+
+
+def _chain(value: list[Any]) -> list[Any]:
+    if not value:
+        raise ValueError("has no steps")
+    before = ""
+    for kind, settings in map(chosen, value):
+        if reason := _out_of_order(kind, settings, before):
+            raise ValueError(reason)
+        before = kind
+    return value
+
+
+CandidateName = Annotated[str, AfterValidator(_candidate_name)]
+
+
+class Asked(RecipeModel):
+    """What every recipe says: of which data, how it is measured, and the budget to choose by."""
+
+    version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=NAME)]
+    description: str = ""
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    data: DataSettings
+    measure: MeasureSettings = MeasureSettings()
+    budget: BudgetSettings | None = None
+
+
+class Recipe(Asked):
+    """One question a user has: a teacher, data, candidates, and the budget to choose by."""
+
+    teacher: TeacherSettings
+    candidates: Annotated[
+        dict[CandidateName, Annotated[list[step_model()], AfterValidator(_chain)]],  # type: ignore[valid-type]
+        Field(min_length=1),
+    ]
+    saliency: SaliencySettings | None = None

@@ -1,0 +1,141 @@
+"""YAML as data, with the line of every key: what a recipe's errors point at.
+
+Follows YAML 1.2 where PyYAML (1.1) surprises: `1e-3` is a number, duplicate keys are a fault,
+`no` and `on` are words.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compress.utils.errors import UserError
+
+KeyPath = tuple[str | int, ...]
+SET = 0  # the "line" of what came from --set
+MAX_NODES = 20_000  # aliases of aliases can stand for billions of nodes
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with YAML 1.2's numbers and booleans."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":float", ":bool"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.nan$"
+    ),
+    list("-+0123456789."),
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+@dataclass
+class RecipeFile:
+    """Plain data, the line of each key path, and faults found while reading."""
+
+    data: dict[str, Any]
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    faults: list[tuple[int, str, str]] = field(default_factory=list)  # line, key path, sentence
+
+
+def read_recipe_file(path: Path) -> RecipeFile:
+    """Reads a YAML mapping.
+
+    Raises:
+        UserError: missing, not YAML, not a mapping, or far too large.
+    """
+    if not path.is_file():
+        raise UserError(f"No recipe at {path}.")
+    try:
+        loader = _Loader(path.read_text("utf-8", errors="replace"))
+        node = loader.get_single_node()
+        found = RecipeFile({})
+        if isinstance(node, yaml.MappingNode):
+            _walk(node, (), found)
+            found.data = loader.construct_document(node)  # type: ignore[no-untyped-call]
+            return found
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        what = getattr(error, "problem", None) or str(error)
+        raise UserError(f"{where}: not valid YAML: {what}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: nested too deeply, or an alias within itself.") from error
+    raise UserError(f"{path} holds no recipe: expected keys and values (name: …, data: …).")
+
+
+def _walk(node: yaml.Node, at: KeyPath, found: RecipeFile) -> None:
+    found.lines.setdefault(at, node.start_mark.line + 1)
+    if len(found.lines) > MAX_NODES:
+        raise UserError(f"The recipe has more than {MAX_NODES} values: aliases of aliases?")
+    if isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            _walk(item, (*at, i), found)
+    elif isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name == "<<":
+                for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    _walk(merged, at, found)
+                continue
+            if name in seen:
+                shown = ".".join(map(str, (*at, name)))
+                found.faults.append((line, shown, f"is given twice (first on line {seen[name]})"))
+            seen[name] = line
+            found.lines[(*at, name)] = line
+            _walk(value, (*at, name), found)
+
+
+def set_value(file: RecipeFile, assignment: str) -> None:
+    """Applies `key.path=value` (`--set`); the value is read as YAML, list items by number.
+
+    Raises:
+        UserError: no `=`, or a path through something that is not there.
+    """
+    path, equals, text = assignment.partition("=")
+    if not equals or not path:
+        raise UserError(f"--set {assignment!r}: write key.path=value, e.g. seed=1.")
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {assignment!r}: the value is not valid YAML.") from error
+    here: Any = file.data
+    keys = path.split(".")
+    names = here.get("candidates")
+    if keys[0] == "candidates" and len(keys) > 2 and names and keys[1] not in names:
+        known = ", ".join(names)
+        raise UserError(f"--set {assignment!r}: no candidate {keys[1]!r}; there is {known}.")
+    at: KeyPath = tuple(int(key) if key.isdigit() else key for key in keys)
+    file.lines = {k: v for k, v in file.lines.items() if k[: len(at)] != at}
+    file.lines[at] = SET
+    for key in keys[:-1]:
+        here = _enter(here, key, assignment)
+    if isinstance(here, dict):
+        here[keys[-1]] = value
+    elif isinstance(here, list) and keys[-1].isdigit() and int(keys[-1]) < len(here):
+        here[int(keys[-1])] = value
+    else:
+        raise UserError(f"--set {assignment!r}: {keys[-1]!r} is not there.")
+
+
+def _enter(here: Any, key: str, assignment: str) -> Any:
+    if isinstance(here, dict):
+        # A copy: with YAML anchors two places may share one object, and only one was named.
+        child = here.setdefault(key, {})
+        here[key] = child.copy() if isinstance(child, dict | list) else child
+        return here[key]
+    if isinstance(here, list) and key.isdigit() and int(key) < len(here):
+        child = here[int(key)]
+        here[int(key)] = child.copy() if isinstance(child, dict | list) else child
+        return here[int(key)]
+    raise UserError(f"--set {assignment!r}: {key!r} is not there.")

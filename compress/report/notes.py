@@ -1,0 +1,79 @@
+"""What is said of a row below the tables."""
+
+from collections.abc import Sequence
+
+from compress.analysis.controls import FROM_SCRATCH, NO_TEACHER, role
+from compress.analysis.explain import names
+from compress.analysis.pareto import deployed
+from compress.results.schema import Result
+from compress.utils import units
+from compress.utils.interval import Interval
+
+# What the candidate has and its control has not, by the kind of control.
+WORTH = {
+    NO_TEACHER: "learning from the teacher gained {} over the control without one",
+    FROM_SCRATCH: "the weights kept from the network it was made of are worth {} over the "
+    "same shape trained from scratch",
+}
+WORTH_OF_OTHERS = "it has {} over its control"
+
+ALIKE = (
+    "cannot be told apart at 95 %, neither in latency nor in accuracy: each may be the better one."
+)
+
+
+def remarks(row: Result, rows: Sequence[Result]) -> list[str]:
+    """Why the row was dropped, its notes, what casts doubt on its times, and what it gained over
+    its control.
+
+    Args:
+        rows: all that are reported, the control among them.
+    """
+    dropped = [f"dropped. {row.dropped}"] if row.dropped is not None else []
+    gained = [_gained(row, row.gain_over_control, rows)] if row.gain_over_control else []
+    doubts = dict.fromkeys(warning for x in row.latency for warning in x.warnings)
+    return [*dropped, *row.notes, *doubts, *gained]
+
+
+def notes(rows: Sequence[Result]) -> list[tuple[list[Result], str]]:
+    """Every remark once, and of which rows it is true."""
+    from compress.analysis.uncertainty import alike, draw  # NumPy: not for every command
+
+    competing = deployed(rows)
+    groups = [([competing[i] for i in group], ALIKE) for group in alike(draw(competing))]
+    found: dict[str, list[Result]] = {}
+    for row in rows:
+        for remark in remarks(row, rows):
+            found.setdefault(remark, []).append(row)
+    return [*groups, *((group, remark) for remark, group in found.items())]
+
+
+def whose(group: Sequence[Result], rows: Sequence[Result], runtimes: bool = True) -> str:
+    """Whom a remark is about, of all rows; without `runtimes`, only the candidates."""
+    if 1 < len(group) == len(rows):
+        return "all rows"
+    return names(group) if runtimes else ", ".join(dict.fromkeys(row.candidate for row in group))
+
+
+def _gained(row: Result, gain: Interval, rows: Sequence[Result]) -> str:
+    worth = WORTH.get(_kind_of_control(row, gain, rows), WORTH_OF_OTHERS)
+    points = f"{units.points(gain.value)} points of {row.accuracy.word}"
+    sure = "" if gain.low > 0 or gain.high < 0 else "; it may be nothing"
+    return (
+        f"{worth.format(points)} (95 % interval "
+        f"{units.points(gain.low)} to {units.points(gain.high)}{sure})."
+    )
+
+
+def _kind_of_control(row: Result, gain: Interval, rows: Sequence[Result]) -> str:
+    """Of several controls, the gain is over the one whose accuracy is that much lower."""
+
+    def mismatch(control: Result) -> float:
+        return abs(row.accuracy.top1.value - control.accuracy.top1.value - gain.value)
+
+    controls = [
+        x
+        for x in rows
+        if x.control_of == row.candidate and x.artifact.runtime == row.artifact.runtime
+    ]
+    return role(min(controls, key=mismatch)) if controls else ""

@@ -1,0 +1,89 @@
+"""`results.jsonl`: a line for each `Result` and `Failure`; it is only ever added to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from compress.results.schema import Failure, Result
+from compress.utils.errors import UserError
+from compress.utils.files import write_text
+
+RESULTS_FILE = "results.jsonl"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What one file holds; `damaged` names the lines that could not be read."""
+
+    path: Path
+    rows: list[Result]
+    failed: list[Failure]
+    damaged: list[str]
+
+
+def append(path: Path, results: Sequence[Result], failed: Sequence[Failure] = ()) -> None:
+    """Adds one line per result; what was there stays whole even on a full disk."""
+    before = path.read_text("utf-8") if path.is_file() else ""
+    write_text(path, before + as_lines(results, failed))
+
+
+def as_lines(results: Sequence[Result], failed: Sequence[Failure] = ()) -> str:
+    """What `read` reads."""
+    return "".join(f"{line.model_dump_json()}\n" for line in (*results, *failed))
+
+
+def read(path: Path) -> Results:
+    """Reads a `results.jsonl`, or the one in a report or run folder.
+
+    The newest line of each (run, candidate, runtime) of the newest run counts: the file is
+    append-only. So does the newest word on a candidate that failed once. A damaged line is named
+    and the rest is used.
+
+    Raises:
+        UserError: no results there, or none that can be read.
+    """
+    file = path / RESULTS_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(
+            f"{path} holds no {RESULTS_FILE}: give a folder that `compress run` wrote "
+            "(runs/<recipe> or reports/<recipe>)."
+        )
+    found: list[Result | Failure] = []
+    damaged: list[str] = []
+    for number, line in enumerate(file.read_text("utf-8", errors="replace").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            found.append(_parsed(line))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(x) for x in first["loc"])
+            damaged.append(f"{file}:{number}: {where + ': ' if where else ''}{first['msg']}")
+    if not any(isinstance(each, Result) for each in found):
+        reason = f" (first damaged line: {damaged[0]})" if damaged else ""
+        raise UserError(f"{file} holds no results{reason}: run the recipe again.")
+    newest = {each.recipe: each.run for each in found}
+    rows: dict[tuple[str, str, str], Result] = {}
+    failed: dict[tuple[str, str], Failure] = {}
+    for each in found:
+        if each.run != newest[each.recipe]:
+            continue
+        candidate = (each.recipe, each.candidate)
+        if isinstance(each, Failure):
+            failed[candidate] = each
+            rows = {key: row for key, row in rows.items() if key[:2] != candidate}
+        else:
+            failed.pop(candidate, None)
+            row = (*candidate, each.artifact.runtime)
+            rows.pop(row, None)  # its place is that of its newest line
+            rows[row] = each
+    return Results(file, list(rows.values()), list(failed.values()), damaged)
+
+
+def _parsed(line: str) -> Result | Failure:
+    try:
+        return Failure.model_validate_json(line)
+    except ValidationError:
+        return Result.model_validate_json(line)

@@ -1,0 +1,130 @@
+"""Rows of several recipes in one table, or a refusal when they cannot be compared."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from compress.results.file import RESULTS_FILE, read
+from compress.results.schema import Failure, Result, Speedup
+from compress.utils.errors import UserError
+
+
+def join(paths: Iterable[Path]) -> list[Result]:
+    """Reads run or report folders into one list of comparable rows; see `merge`.
+
+    Raises:
+        UserError: a folder without results, or rows that cannot be compared.
+    """
+    return load(paths)[0]
+
+
+def load(paths: Iterable[Path]) -> tuple[list[Result], list[Failure], list[str]]:
+    """`join`, the candidates that failed, and the lines that could not be read."""
+    found = [read(folder) for path in paths for folder in result_folders(path)]
+    rows = merge(row for results in found for row in results.rows)
+    failed = [failure for results in found for failure in results.failed]
+    return rows, failed, [line for results in found for line in results.damaged]
+
+
+def result_folders(path: Path) -> list[Path]:
+    """The path itself if it holds results, else every folder below it that does."""
+    below = sorted(file.parent for file in path.rglob(RESULTS_FILE)) if path.is_dir() else []
+    return below if below and path not in below else [path]
+
+
+def newest_comparable(folders: Iterable[Path]) -> list[Path]:
+    """The folder that was measured last, and those whose rows can be compared with its.
+
+    Raises:
+        UserError: none of them can be read.
+    """
+    dates: dict[Path, str] = {}
+    for folder in folders:
+        try:
+            dates[folder] = max(row.measured_at for row in read(folder).rows)
+        except UserError:
+            continue
+    if not dates:
+        raise UserError("No report here can be read: run a recipe again, or name a report folder.")
+    dated = sorted(dates, key=lambda folder: dates[folder])
+    kept = dated[-1:]
+    for folder in reversed(dated[:-1]):
+        try:
+            load([*kept, folder])
+        except UserError:
+            continue
+        kept.append(folder)
+    return kept
+
+
+def merge(rows: Iterable[Result]) -> list[Result]:
+    """Each row once, the newest of it; names that two recipes use get the recipe as prefix.
+
+    A teacher that several recipes share (same file, same runtime) is one row.
+
+    Raises:
+        UserError: machine, threads or validation pictures differ.
+    """
+    newest: dict[tuple[str, ...], Result] = {}
+    for row in sorted(rows, key=lambda x: x.measured_at):
+        newest[_identity(row)] = row
+    unique = list(newest.values())
+    _refuse_incomparable(unique)
+    return _prefixed(unique)
+
+
+def _identity(row: Result) -> tuple[str, ...]:
+    if row.role == "teacher":
+        return ("teacher", row.artifact.sha256, row.artifact.runtime)
+    # A joined report may be joined again: the prefix is not part of the name.
+    return (row.recipe, row.candidate.removeprefix(f"{row.recipe}/"), row.artifact.runtime)
+
+
+def _refuse_incomparable(rows: list[Result]) -> None:
+    conditions: dict[str, dict[str, set[str]]] = {
+        "machine": defaultdict(set),
+        "threads": defaultdict(set),
+        "validation set": defaultdict(set),
+    }
+    for row in rows:
+        cpu, cores, runtimes = row.machine.comparable()
+        versions = ", ".join(" ".join(pair) for pair in runtimes)  # type: ignore[attr-defined]
+        conditions["machine"][f"{cpu}, {cores} cores, {versions}"].add(row.recipe)
+        threads = row.at_smallest_batch.threads
+        conditions["threads"][f"{threads} at batch 1"].add(row.recipe)
+        conditions["validation set"][f"{row.accuracy.pictures} pictures of data {row.data}"].add(
+            row.recipe
+        )
+    for what, found in conditions.items():
+        if len(found) > 1:
+            sides = "; ".join(f"{value} ({', '.join(sorted(x))})" for value, x in found.items())
+            raise UserError(
+                f"Results of different {what}s are not comparable: {sides}. "
+                "Report them separately: name the folders that belong together."
+            )
+
+
+def _prefixed(rows: list[Result]) -> list[Result]:
+    recipes = defaultdict(set)
+    for row in rows:
+        recipes[row.candidate].add(row.recipe)
+    clashing = {name for name, users in recipes.items() if len(users) > 1}
+
+    def renamed(row: Result, name: str) -> str:
+        return f"{row.recipe}/{name}" if name in clashing else name
+
+    def against(row: Result, speedup: Speedup | None) -> Speedup | None:
+        return speedup and speedup.model_copy(update={"against": renamed(row, speedup.against)})
+
+    return [
+        row.model_copy(
+            update={
+                "candidate": renamed(row, row.candidate),
+                "control_of": row.control_of and renamed(row, row.control_of),
+                "speedup": against(row, row.speedup),
+                "throughput_speedup": against(row, row.throughput_speedup),
+                "speedup_as_served": against(row, row.speedup_as_served),
+            }
+        )
+        for row in rows
+    ]

@@ -1,0 +1,399 @@
+"""What was measured: one `Result` per artifact and runtime, a `Failure` where there is none.
+
+Units are in the names; everything is SI (seconds, bytes) and fractions in [0, 1]. Readers of it
+(report, choose) need neither torch nor a runtime.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, field_validator
+
+from compress.utils.interval import Interval
+from compress.utils.record import Record
+
+# 2: samples by process, step reports, dropped; 3: answers, slices, percentiles, conditions;
+# 4: failures beside the results
+SCHEMA_VERSION: Final = 4
+
+# What a recipe may ask for. openvino-bf16: OpenVINO on the same files, computing in bfloat16.
+Deployed = Literal["onnxruntime", "openvino", "openvino-bf16"]
+Runtime = Literal[Deployed, "torch"]
+TOP1, RIGHT = "top-1", "right answers"
+Role = Literal["teacher", "candidate", "control"]
+SaliencyMethod = Literal["grad_cam", "occlusion", "deconvolution"]
+Jpeg = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]  # in base64
+
+
+BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # of CPUs that multiply bfloat16 themselves
+# By flag, the best first.
+INSTRUCTION_SETS = {
+    "amx_int8": "AMX",
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+    "avx": "AVX",
+    "i8mm": "Arm I8MM",
+    "asimddp": "Arm dot product",
+    "asimd": "Arm NEON",
+}
+
+
+class Machine(Record):
+    """Where it was measured. Results of different machines never share a table."""
+
+    cpu: str
+    cpu_flags: list[str]
+    cores: int
+    memory_bytes: int
+    system: str
+    python: str
+    versions: dict[str, str]
+
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether the CPU multiplies bfloat16 itself: without, it is emulated and slow."""
+        return bool(set(BF16_FLAGS) & set(self.cpu_flags))
+
+    @property
+    def has_vnni(self) -> bool:
+        """Whether sums of 8-bit products never pass through 16 bits: VNNI, or no x86."""
+        x86 = self.system.endswith(("x86_64", "AMD64"))
+        return not x86 or bool({"avx512_vnni", "avx_vnni"} & set(self.cpu_flags))
+
+    @property
+    def instruction_set(self) -> str:
+        """The CPU's instructions that decide what int8 layers answer; else the system's name."""
+        found = (name for flag, name in INSTRUCTION_SETS.items() if flag in self.cpu_flags)
+        return next(found, self.system)
+
+    def comparable(self) -> tuple[object, ...]:
+        """What must agree for two latencies to be compared."""
+        runtimes = {k: v for k, v in self.versions.items() if k in ("onnxruntime", "openvino")}
+        return (self.cpu, self.cores, tuple(sorted(runtimes.items())))
+
+
+class ArtifactFacts(Record):
+    """The deployed file, and what can be counted in it without running it."""
+
+    path: str  # relative to the folder `compress run` was given with --out
+    sha256: str
+    runtime: Runtime
+    size_bytes: int  # of both files where there are two
+    parameters: int
+    macs: int | None  # multiply-accumulates of one picture
+    uncounted_operations: list[str] = []
+    input_height: int
+    input_width: int
+
+
+class SinglePictureClasses(Record):
+    """Classes with exactly one labelled picture; `in_training` of them were trained on."""
+
+    pictures: int
+    in_training: int
+    top1: float
+
+
+class Slice(Record):
+    """The validation pictures of all classes that had about as many pictures to train on."""
+
+    name: str
+    fewest: int  # training pictures of such a class
+    most: int | None  # None: any number
+    classes: int
+    pictures: int
+    top1: Interval
+
+
+class PointErrors(Record):
+    """How far predicted points are from the true ones, and when a picture counts as right.
+
+    Where there are a box and other points, distances and angles are those of the others. Distances
+    are relative to the largest between two true points of the picture (a head's length, a box's
+    diagonal), with a single point to the picture's diagonal.
+    """
+
+    tolerance: float | None = None  # right: every point at most this far; not of boxes
+    least_iou: float | None = None  # right: a box whose intersection over union is at least this
+    median_distance: float  # over all points
+    p90_distance: float
+    mean_iou: float | None = None  # of boxes
+    # Of the direction from the second point to the first, where there are two; not of boxes.
+    median_angle_degrees: float | None = None
+
+    @property
+    def rule(self) -> str:
+        """When a picture is right, in words."""
+        asked = []
+        if self.least_iou is not None:
+            asked.append(f"the box has an intersection over union of at least {self.least_iou:g}")
+        if self.tolerance is not None:
+            asked.append(
+                f"every point is at most {self.tolerance:g} off, in units of the largest distance "
+                "between the true points (a single point: of the picture's diagonal)"
+            )
+        return ", and ".join(asked)
+
+
+class Accuracy(Record):
+    """Computed from the artifact in its runtime, on the validation split."""
+
+    pictures: int
+    top1: Interval  # pictures answered right; where points are predicted, as `points` says
+    top5: float | None = None  # this and the next two: of classes
+    log_loss: float | None = None  # nats
+    macro_recall: float | None = None  # mean over the classes present in the validation split
+    single_picture_classes: SinglePictureClasses | None = None
+    slices: list[Slice] = []  # fewest training pictures first; [] where these are not known
+    calibration_error: float | None = None  # in [0, 1], see compress/metrics/accuracy.py
+    correct: str  # one '1' or '0' per validation picture, in the data set's order
+    answers: list[int] = []  # the class named for each; [] before schema 3
+    # Against the teacher in the same runtime; None for the teacher.
+    top1_drop: Interval | None = None  # teacher minus this, paired
+    drop_p_value: float | None = None  # McNemar's exact test: both are right equally often
+    agreement: float | None = None  # share of the pictures on which both name the same class
+    points: PointErrors | None = None  # None where classes are predicted
+
+    @property
+    def word(self) -> str:
+        """What the share of pictures that are answered right is called."""
+        return RIGHT if self.points else TOP1
+
+
+class Percentile(Record):
+    """What `percent` of all calls take at most, with 99 % confidence; None: too few samples."""
+
+    percent: int
+    bound_s: float | None
+    needs_samples: int
+
+
+class Latency(Record):
+    """Wall time of one call with `batch` pictures, inputs in memory, after warm-up."""
+
+    batch: int
+    threads: int
+    median_s: float
+    p95_s: float  # of the samples; `percentiles` says what may be promised
+    pictures_per_s: float
+    # Raw, one list a process; the i-th samples of its artifacts are one interleaved round.
+    samples_s: list[list[float]]
+    percentiles: list[Percentile] = []  # p50, p90, p95, p99
+    # Cores that other processes used while this was timed, the largest over the processes kept.
+    disturbance_cores: float | None = None
+    steal_cores: float | None = None  # the part of it that went to other virtual machines
+    frequency_mhz: tuple[float, float] | None = None  # lowest and highest of the fastest core
+    cpus: list[int] = []  # numbers of the CPUs that it could use (affinity)
+    warnings: list[str] = []  # what casts doubt on these numbers: cause and what to do
+
+    @field_validator("samples_s", mode="before")
+    @classmethod
+    def _one_process(cls, value: Any) -> Any:
+        """Schema 1 timed in one process."""
+        return [value] if value and isinstance(value[0], float) else value
+
+
+class Speedup(Record):
+    """How many times faster than `against`: paired ratios, the median of the processes' medians."""
+
+    against: str
+    runtime: str  # of the reference
+    threads: int
+    batch: int
+    ratio: Interval
+
+
+class Epoch(Record):
+    epoch: int
+    loss: float
+    validation_top1: float | None = None  # torch model, while training; never what is reported
+    seconds: float
+    pictures_per_s: float
+
+
+class Training(Record):
+    """How the candidate was trained."""
+
+    description: str
+    labelled_pictures: int
+    unlabelled_pictures: int = 0  # > 0: transductive when these are the test pictures
+    precision: str | None = None  # None: before it was kept
+    seconds: float
+    epochs: list[Epoch] = []
+
+
+class Decision(Record):
+    """What a step tried on one layer, what that costs on the runtime, and whether it was kept."""
+
+    layer: str
+    change: str
+    before_s: float | None = None  # the layer's time in the runtime, as it was
+    int8_s: float | None = None  # in int8, where that is the alternative
+    after_s: float | None = None
+    limit_share: float | None = None  # of the highest rate this machine reached in such layers
+    kept: bool
+    reason: str = ""
+
+
+class Target(Record):
+    """What a step was asked for, what it predicted before the whole network was measured."""
+
+    quantity: Literal["speedup", "macs", "ratio"]
+    asked: float
+    predicted: float | None = None
+    measured: float | None = None  # by the step, on an export of its own; the row is measured anew
+
+
+class StepReport(Record):
+    """What one step of a chain has to say for itself."""
+
+    step: str
+    target: Target | None = None
+    decisions: list[Decision] = []
+    notes: list[str] = []
+
+
+class JudgedPhotograph(Record):
+    """What a pipeline answered to one annotated photograph, beside what is true.
+
+    None where the photograph has no such annotation, or the pipeline finds no such thing.
+    """
+
+    picture: str
+    label: str | None
+    named: str | None  # None: not sure enough to give a name
+    probability: float | None  # of the most probable name
+    rank: int | None  # of the right name, 1 is the best; None where the pipeline does not know it
+    iou: float | None  # intersection over union of the boxes, 0 to 1
+    centre_inside: bool | None  # whether the middle of the found box lies in the true one
+    distance: float | None  # mean of the points' distances, in distances of the true points
+    angle_error_degrees: float | None  # of the direction between the two points, 0 to 180
+    seconds: float  # from the file's bytes to the name
+    parts_s: dict[str, float]  # decode, and each stage's look and network
+
+
+class Verdict(Record):
+    """What several photographs say together."""
+
+    pictures: int
+    top1: Interval | None
+    top5: float | None
+    named: float | None  # share that got a name at all
+    mean_iou: float | None
+    centres_inside: float | None
+    median_distance: float | None
+    median_angle_error_degrees: float | None
+    p50_s: float
+    p95_s: float
+    parts_s: dict[str, float]  # medians
+
+
+class PipelineFacts(Record):
+    """Of a row that is a pipeline of several networks: which, what was predicted, how it did."""
+
+    networks: dict[str, str]  # stage -> candidate of the stage's recipe
+    predicted_s: float | None = None  # from the stages' own measurements; None: not predicted
+    predicted_top1: float | None = None
+    verdict: Verdict
+    # Further photographs, judged one by one: by the name that the recipe gives them.
+    listed: dict[str, list[JudgedPhotograph]] = {}
+
+
+class Looks(Record):
+    """Where one method says that a network looks, over the pictures whose map is not empty."""
+
+    pictures: int
+    share_inside: Interval  # of the saliency, in the picture's box
+    times_even: Interval  # that, as a multiple of what an even map has there
+
+
+class Saliency(Record):
+    """What a candidate's answers rest on."""
+
+    pictures: int  # with a box
+    area_share: float | None = None  # of the input, that the boxes cover; None without boxes
+    looks: dict[SaliencyMethod, Looks] = {}
+    gallery: dict[str, list[Jpeg]] = {}  # by method, and "picture": the same pictures in each
+    notes: list[str] = []
+
+
+class LayerTime(Record):
+    """A layer of a deployed file: a kernel of the runtime and what it computes, at batch 1."""
+
+    name: str
+    operation: str
+    precision: str
+    seconds: float
+    macs: int | None = None  # multiply-accumulates; None: cannot be counted
+
+
+class Result(Record):
+    """One artifact in one runtime, everything that was measured about it."""
+
+    schema_version: Literal[4] = SCHEMA_VERSION
+    recipe: str
+    run: str  # content key of the plan
+    data: str  # content key of the data stage: pictures and split
+    command: str  # reproduces this row
+    measured_at: str  # ISO 8601, UTC
+    candidate: str
+    role: Role
+    control_of: str | None = None
+    lineage: list[str] = []  # from the teacher to this candidate, one entry a step
+    artifact: ArtifactFacts
+    accuracy: Accuracy
+    latency: list[Latency]
+    # Of a fresh process that loads the file and runs it once.
+    peak_memory_bytes: int | None = None
+    cold_start_s: float | None = None  # loading and the first call; the runtime was imported before
+    energy_j: float | None = None  # of the CPU package for one call at batch 1, where it is counted
+    speedup: Speedup | None = None  # against the teacher in the same runtime, same threads, batch 1
+    throughput_speedup: Speedup | None = None  # the same at the largest batch measured
+    speedup_as_served: Speedup | None = None  # against the teacher in torch eager, batch 1
+    gain_over_control: Interval | None = None  # top-1, this minus its control, paired
+    training: Training | None = None
+    steps: list[StepReport] = []
+    pipeline: PipelineFacts | None = None
+    layers: list[LayerTime] = []  # in the order of execution; not of controls, nor in torch
+    saliency: Saliency | None = None  # where the recipe asks for it, in the first runtime
+    dropped: str | None = None  # why this row is no candidate for a choice, in a sentence
+    notes: list[str] = []
+    machine: Machine
+
+    @field_validator("schema_version", mode="before")
+    @classmethod
+    def _migrated(cls, value: Any) -> Any:
+        """Older lines lack fields, and the validators above read what was written otherwise."""
+        return SCHEMA_VERSION if value in (1, 2, 3) else value
+
+    @property
+    def at_smallest_batch(self) -> Latency:
+        """Batch 1 unless another was chosen."""
+        return min(self.latency, key=lambda x: x.batch)
+
+    @property
+    def at_largest_batch(self) -> Latency:
+        return max(self.latency, key=lambda x: x.batch)
+
+    @property
+    def latency_s(self) -> float:
+        """Median seconds of one picture at the smallest batch measured."""
+        return self.at_smallest_batch.median_s
+
+    @property
+    def throughput(self) -> float:
+        """Pictures per second at the largest batch measured."""
+        return self.at_largest_batch.pictures_per_s
+
+
+class Failure(Record):
+    """A candidate that could not be made or measured: a row without numbers."""
+
+    schema_version: Literal[4] = SCHEMA_VERSION
+    recipe: str
+    run: str  # content key of the plan
+    candidate: str
+    role: Role
+    control_of: str | None = None
+    reason: str

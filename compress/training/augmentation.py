@@ -1,0 +1,125 @@
+"""Augmentation as data: a view is eight numbers, so a view can be stored and seen again.
+
+A teacher's outputs are cached per view; student and teacher see the same view of the same picture
+at their own resolutions, since the numbers are relative to the picture's size.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from compress.data.input_spec import InputSpec
+from compress.training.settings import Augmentation
+
+FIELDS = (
+    "rotation_rad",
+    "log_scale",
+    "shift_x",
+    "shift_y",
+    "brightness",
+    "contrast",
+    "erase_x",
+    "erase_y",
+)
+
+
+def draw_views(count: int, settings: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """float32 (count, 8): one view per row, columns as in FIELDS."""
+    u = rng.uniform(-1, 1, (count, len(FIELDS))).astype(np.float32)
+    views = np.empty_like(u)
+    views[:, 0] = u[:, 0] * math.radians(settings.rotation_degrees)
+    views[:, 1] = np.log1p(np.abs(u[:, 1]) * settings.scale) * np.sign(u[:, 1])
+    views[:, 2:4] = u[:, 2:4] * settings.shift
+    views[:, 4] = 1 + u[:, 4] * settings.brightness
+    views[:, 5] = 1 + u[:, 5] * settings.contrast
+    views[:, 6:8] = (u[:, 6:8] + 1) / 2
+    return views
+
+
+def apply_views(
+    pictures: np.ndarray,
+    views: np.ndarray,
+    spec: InputSpec,
+    device: torch.device,
+    erase: float = 0.0,
+) -> Tensor:
+    """Pictures as the network takes them, augmented.
+
+    Args:
+        pictures: uint8 (n, height, width, 3).
+        views: float32 (n, 8) as `draw_views` makes them.
+        erase: side of the erased square as a fraction of the picture's.
+
+    Returns:
+        float32 (n, 3, height, width), normalised, channels_last.
+    """
+    x = to_pixels(pictures, device)
+    v = torch.from_numpy(np.ascontiguousarray(views)).to(device)
+    grid = F.affine_grid(_affine(v, x.shape[2] / x.shape[3]), list(x.shape), align_corners=False)
+    x = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    mean = x.mean((1, 2, 3), keepdim=True)
+    brightness, contrast = v[:, 4].view(-1, 1, 1, 1), v[:, 5].view(-1, 1, 1, 1)
+    x = ((x - mean).mul_(contrast) + mean * brightness).clamp_(0, 255)
+    if erase > 0:
+        x = torch.where(_squares(v[:, 6:8], erase, x.shape[2], x.shape[3]), mean, x)
+    return normalise_pixels(x, spec)
+
+
+def move_points(points: Tensor, views: np.ndarray, spec: InputSpec) -> Tensor:
+    """Where points of a picture lie in views of it, float32 (n, 2 x points).
+
+    A box stays upright: it becomes the one round the ellipse that it was round, which is what it
+    holds more often than a thing that fills its corners.
+
+    Args:
+        points: float32 (n, 2 x points), x and y of each as input fractions.
+        views: float32 (n, 8) as `draw_views` makes them.
+    """
+    theta = _affine(torch.from_numpy(np.ascontiguousarray(views)), spec.height / spec.width)
+    # A view looks the picture up at theta: a point goes the other way. Both count from -1 to 1.
+    turn = torch.linalg.inv(theta[:, :, :2])
+    placed = 2 * points.reshape(len(points), -1, 2) - 1
+    found = (placed - theta[:, None, :, 2]) @ turn.mT
+    if spec.has_box:
+        half = (points[:, 2:4] - points[:, :2])[:, None]
+        half = (half**2 @ (turn**2).mT).sqrt()
+        box = found[:, :2].mean(1, keepdim=True) + torch.cat([-half, half], 1)
+        found = torch.cat([box, found[:, 2:]], 1)
+    return (found.flatten(1) + 1) / 2
+
+
+def _affine(v: Tensor, aspect: float) -> Tensor:
+    """Of each view, (n, 2, 3): from its coordinates to the picture's, both from -1 to 1."""
+    cos, sin = torch.cos(v[:, 0]) * torch.exp(v[:, 1]), torch.sin(v[:, 0]) * torch.exp(v[:, 1])
+    return torch.stack(
+        [
+            torch.stack([cos, -sin * aspect, 2 * v[:, 2]], 1),
+            torch.stack([sin / aspect, cos, 2 * v[:, 3]], 1),
+        ],
+        1,
+    )
+
+
+def _squares(corner: Tensor, side: float, height: int, width: int) -> Tensor:
+    y = (torch.arange(height, device=corner.device) + 0.5) / height
+    x = (torch.arange(width, device=corner.device) + 0.5) / width
+    top, left = corner[:, 1:2] * (1 - side), corner[:, 0:1] * (1 - side)
+    rows = (y >= top) & (y < top + side)
+    columns = (x >= left) & (x < left + side)
+    return (rows[:, None, :, None]) & (columns[:, None, None, :])
+
+
+def to_pixels(pictures: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 (n, height, width, 3) to float32 (n, 3, height, width) in [0, 255], channels_last."""
+    x = torch.from_numpy(np.array(pictures)).to(device)  # a copy: the store is read-only
+    return x.permute(0, 3, 1, 2).float()
+
+
+def normalise_pixels(x: Tensor, spec: InputSpec) -> Tensor:
+    """Pixels in [0, 255] to what the network takes; as `input_spec.normalise` does."""
+    mean = torch.tensor(spec.mean, device=x.device).view(1, 3, 1, 1) * 255
+    std = torch.tensor(spec.std, device=x.device).view(1, 3, 1, 1) * 255
+    return ((x - mean) / std).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,176 @@
+"""Gives a training loop its batches in a seeded order: augmented pictures, or cached features."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compress.data.dataset import DataSet
+from compress.data.input_spec import InputSpec
+from compress.data.keypoints import labels_of
+from compress.metrics.keypoints import USUAL
+from compress.tasks.correctness import Right, judge
+from compress.training.augmentation import (
+    apply_views,
+    draw_views,
+    move_points,
+    normalise_pixels,
+    to_pixels,
+)
+from compress.training.settings import Augmentation, TrainSettings
+from compress.utils.seeding import generator
+
+Pixels = Callable[[int], np.ndarray]  # picture size -> uint8 (n, size, size, 3)
+VALIDATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's pictures; `indices` and `views` say which, so that cached outputs can be found."""
+
+    inputs: Tensor  # float32 (n, 3, height, width), or features (n, ...)
+    labels: Tensor  # as `labels_of` gives them, the points where they lie in these views
+    indices: np.ndarray  # int64 (n,), positions in the data set
+    view_numbers: np.ndarray  # int64 (n,), rows of the bank; all 0 for fresh views
+    views: np.ndarray  # float32 (n, fields)
+
+
+class Feed(Protocol):
+    """What the training loop needs; asked for the same epoch again, it gives the same batches."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def device(self) -> torch.device: ...
+    def batches(self, epoch: int) -> Iterator[Batch]: ...
+    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Right]]:
+        """Inputs of the validation split at the size of that epoch, and what is right for them."""
+
+
+def draw_bank(count: int, pictures: int, settings: Augmentation, seed: int) -> np.ndarray:
+    """A fixed bank of views, float32 (count, pictures, fields), the same for the same seed."""
+    rng = generator(seed, "view bank", count, pictures)
+    drawn = draw_views(count * pictures, settings, rng)
+    return drawn.reshape(count, pictures, -1)
+
+
+def draw_order(pool: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` positions of the pool in random order, each as often as any other (give or take)."""
+    rounds = -(-count // len(pool))
+    return np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
+
+
+def labels_in_views(labels: np.ndarray, views: np.ndarray, spec: InputSpec) -> Tensor:
+    """Classes are the same in every view, points are not."""
+    found = torch.from_numpy(labels)
+    return move_points(found, views, spec) if spec.points else found
+
+
+@dataclass(frozen=True)
+class PictureFeed:
+    """Augmented views of `pool` (positions in the data set), `pictures_per_epoch` an epoch.
+
+    With a `bank` of views, epoch e shows view e modulo their number; without one, every epoch draws
+    fresh views. An incomplete last batch is left out.
+    """
+
+    data: DataSet
+    pixels: Pixels
+    spec: InputSpec
+    settings: TrainSettings
+    pool: np.ndarray
+    pictures_per_epoch: int
+    seed: int
+    device: torch.device
+    bank: np.ndarray | None = None
+
+    @property
+    def batch_size(self) -> int:
+        return min(self.settings.batch_size, self.pictures_per_epoch)
+
+    @property
+    def steps(self) -> int:
+        return self.pictures_per_epoch // self.batch_size
+
+    def size(self, epoch: int) -> int:
+        """The picture size of an epoch (progressive resizing)."""
+        for phase in self.settings.progressive:
+            if epoch < phase.epochs:
+                return phase.image_size
+            epoch -= phase.epochs
+        return self.spec.height
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        rng = generator(self.seed, "epoch", epoch)
+        order = draw_order(self.pool, self.pictures_per_epoch, rng)
+        size, augmentation = self.size(epoch), self.settings.augmentation
+        pixels, spec = self.pixels(size), self.spec.at(size)
+        labels = labels_of(self.data, spec)
+        for step in range(self.steps):
+            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+            if self.bank is None:
+                numbers = np.zeros(len(indices), dtype=np.int64)
+                views = draw_views(len(indices), augmentation, rng)
+            else:
+                numbers = np.full(len(indices), epoch % len(self.bank))
+                views = self.bank[numbers, indices]
+            yield Batch(
+                apply_views(pixels[indices], views, spec, self.device, augmentation.erase),
+                labels_in_views(labels[indices], views, spec).to(self.device),
+                indices,
+                numbers,
+                views,
+            )
+
+    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Right]]:
+        size, indices = self.size(epoch), self.data.indices("validation")
+        pixels, spec = self.pixels(size), self.spec.at(size)
+        for start in range(0, len(indices), VALIDATION_BATCH):
+            chunk = indices[start : start + VALIDATION_BATCH]
+            inputs = normalise_pixels(to_pixels(pixels[chunk], self.device), spec)
+            yield inputs, judge(self.data, chunk, spec, USUAL)
+
+
+@dataclass(frozen=True)
+class FeatureFeed:
+    """Features of stored views, computed once: trains the end of a network in minutes."""
+
+    features: np.ndarray  # float16 (views, pictures, ...); view 0 is the picture as it is
+    labels: np.ndarray  # (views, pictures, ...)
+    pool: np.ndarray
+    validation_indices: np.ndarray
+    validation_right: Right
+    seed: int
+    device: torch.device
+    max_batch_size: int
+
+    @property
+    def batch_size(self) -> int:
+        return min(self.max_batch_size, len(self.pool))
+
+    @property
+    def steps(self) -> int:
+        return len(self.pool) // self.batch_size
+
+    def _inputs(self, views: np.ndarray, indices: np.ndarray) -> Tensor:
+        return torch.from_numpy(self.features[views, indices]).float().to(self.device)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        rng = generator(self.seed, "epoch", epoch)
+        order = draw_order(self.pool, len(self.pool), rng)
+        for step in range(self.steps):
+            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+            views = rng.integers(len(self.features), size=len(indices))
+            labels = torch.from_numpy(self.labels[views, indices]).to(self.device)
+            yield Batch(self._inputs(views, indices), labels, indices, views, np.empty(0))
+
+    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Right]]:
+        indices = self.validation_indices
+        yield self._inputs(np.zeros_like(indices), indices), self.validation_right

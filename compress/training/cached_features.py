@@ -1,0 +1,91 @@
+"""What reaches one module of a network, computed once for stored views.
+
+Training only the last part of a network on these costs minutes where the whole would take hours.
+"""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compress.models.candidate import Candidate
+from compress.models.memory_format import laid_out, place
+from compress.training.augmentation import apply_views, normalise_pixels, to_pixels
+from compress.training.batches import Pixels
+from compress.training.loop import autocast
+from compress.training.settings import TrainSettings
+from compress.utils.errors import UserError
+from compress.utils.files import atomic
+
+
+class _Reached(Exception):
+    pass
+
+
+@torch.inference_mode()
+def module_inputs(
+    teacher: Candidate,
+    name: str,
+    settings: TrainSettings,
+    indices: np.ndarray,
+    views: np.ndarray,
+    pixels: Pixels,
+    folder: Path,
+    device: torch.device,
+    progress: Callable[[int, int], None],
+    batch_size: int = 64,
+) -> np.ndarray:
+    """float16 (1 + views, len(indices), ...): the inputs of module `name`.
+
+    View 0 is the picture as it is. Each view is stored in `folder` when finished, so that a killed
+    run loses one at most.
+
+    Raises:
+        UserError: the network has no such module.
+    """
+    modules = dict(teacher.model.named_modules())
+    if name not in modules or not name:
+        near = get_close_matches(name, modules, 3, 0.3) or list(modules)[1:4]
+        raise UserError(f"teacher.only: no module {name!r}. Did you mean {', '.join(near)}?")
+    caught: list[Tensor] = []
+
+    def catch(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        caught.append(inputs[0].half().cpu())
+        raise _Reached
+
+    source, spec = pixels(teacher.spec.height), teacher.spec
+    model = teacher.model
+    layout = place(model, device, torch.zeros(2, 3, spec.height, spec.width))
+    model.eval()
+    hook = modules[name].register_forward_pre_hook(catch)
+    stored = []
+    for number in range(len(views) + 1):
+        file = folder / f"features-{number}.npy"
+        if not file.is_file():
+            caught.clear()
+            for start in range(0, len(indices), batch_size):
+                chunk = indices[start : start + batch_size]
+                if number == 0:
+                    x = normalise_pixels(to_pixels(source[chunk], device), spec)
+                else:
+                    view = views[number - 1, chunk]
+                    erase = settings.augmentation.erase
+                    x = apply_views(source[chunk], view, spec, device, erase)
+                try:
+                    with autocast(device, settings.precision):
+                        model(laid_out(x, layout))
+                except _Reached:
+                    pass
+                done = number * len(indices) + start + len(chunk)
+                progress(done, (len(views) + 1) * len(indices))
+            array = torch.cat(caught).numpy()
+            with atomic(file) as temporary, temporary.open("wb") as out:
+                header = np.lib.format.header_data_from_array_1_0(array)
+                np.lib.format.write_array_header_1_0(out, header)
+                out.write(array.data.cast("B"))  # ndarray.tofile hides why it failed
+        stored.append(np.load(file))
+    hook.remove()
+    return np.stack(stored)

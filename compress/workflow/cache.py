@@ -1,0 +1,195 @@
+"""Content-keyed stages: a stage is a pure function of its key, so nothing is computed twice.
+
+The key is made of the stage's settings, its code's version and its inputs' keys. A stage's folder
+holds what it made; `stage.json`, written last, says that it is finished.
+
+What a step decides by measuring is a stage of its own. Where it is the input of another, the
+folder of that other is named after what was decided and not after the machine that decided it: a
+network that is trained after the same decision is not trained again on another CPU.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compress.methods.decided import Decided
+from compress.utils.files import write_text
+
+if TYPE_CHECKING:
+    from compress.methods.base import Context
+
+DONE = "stage.json"
+DECIDE = "decide"  # the kind of stage that decides
+MEASURED_ON = "measured_on"  # of settings: the machine whose times are part of the outcome
+OF_A_MACHINE = (MEASURED_ON, "precision", "teacher_precision")
+TRAVELS = ("teacher", "teacher_outputs", "prepare", DECIDE, "step")  # kinds; see `Store.elsewhere`
+
+
+Work = Callable[["Stage", dict[str, Path], Path, "Context"], None]
+
+
+class Undecided(Exception):
+    """A folder has no name yet: a decision that it depends on has not been made."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One unit of work."""
+
+    kind: str
+    title: str
+    version: int
+    settings: dict[str, Any]  # JSON
+    inputs: dict[str, "Stage"] = field(default_factory=dict)
+    run: "Work | None" = None  # given the stage, its inputs' folders, its own, and the context
+
+    @cached_property
+    def key(self) -> str:
+        """16 hexadecimal digits of the SHA-256 of all that was asked for, on which machine too."""
+        return self.digest({role: stage.key for role, stage in self.inputs.items()})
+
+    def digest(self, inputs: dict[str, str], settings: dict[str, Any] | None = None) -> str:
+        """Return 16 hexadecimal digits that stand for the stage, given what stands for its inputs.
+
+        Args:
+            settings: instead of the stage's own.
+        """
+        return _digest(
+            {
+                "kind": self.kind,
+                "version": self.version,
+                "settings": self.settings if settings is None else settings,
+                "inputs": inputs,
+            }
+        )
+
+
+def _digest(record: Any) -> str:
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _anywhere(settings: Any) -> Any:
+    """Return settings without what belongs to a machine."""
+    if isinstance(settings, dict):
+        return {k: _anywhere(v) for k, v in settings.items() if k not in OF_A_MACHINE}
+    return settings
+
+
+@dataclass(frozen=True)
+class Store:
+    """Stage folders below one root.
+
+    Args:
+        elsewhere: where a decision or a trained network is missing, take one that another machine
+            left here, decided by its times or trained in its precision. What is measured of the
+            result itself is always of this machine.
+    """
+
+    root: Path
+    elsewhere: bool = False
+    _folders: dict[str, Path] = field(default_factory=dict, repr=False)
+
+    def folder(self, stage: Stage) -> Path:
+        """Return where the stage's outcome lies, or will lie.
+
+        Raises:
+            Undecided: it depends on a decision that has not been made.
+        """
+        if stage.key not in self._folders:
+            own = self._own_folder(stage)
+            found = None if (own / DONE).is_file() else self._elsewhere(stage)
+            self._folders[stage.key] = found or own
+        return self._folders[stage.key]
+
+    def _own_folder(self, stage: Stage) -> Path:
+        return self.root / f"{stage.kind}-{stage.digest(self._identities(stage))}"
+
+    def folders(self, stage: Stage) -> dict[str, Path]:
+        """Return the folders of the stage's inputs, by role."""
+        return {role: self.folder(input_) for role, input_ in stage.inputs.items()}
+
+    def name(self, stage: Stage) -> str:
+        """Return the folder's name, or why it has none yet."""
+        try:
+            return self.folder(stage).name
+        except Undecided as error:
+            return f"after {error}"
+
+    def is_done(self, stage: Stage) -> bool:
+        try:
+            return (self.folder(stage) / DONE).is_file()
+        except Undecided:
+            return False
+
+    def made_elsewhere(self, stage: Stage) -> dict[str, Any] | None:
+        """Return the settings of the stage whose outcome was taken in its place, if one was."""
+        if self.folder(stage) == self._own_folder(stage):
+            return None
+        settings: dict[str, Any] = _record(self.folder(stage))["settings"]
+        return settings
+
+    def compute(self, stage: Stage, work: Callable[[Path], None]) -> float:
+        """Does the work in the stage's folder, marks it finished, returns the seconds it took.
+
+        What a killed attempt left in the folder is still there: the work may go on from it.
+        """
+        folder = self.folder(stage)
+        folder.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        work(folder)
+        seconds = time.perf_counter() - started
+        record = {
+            "title": stage.title,
+            "version": stage.version,
+            "settings": stage.settings,
+            "inputs": {role: path.name for role, path in self.folders(stage).items()},
+            "likeness": self._likeness(stage),
+            "seconds": seconds,
+        }
+        write_text(folder / DONE, json.dumps(record, indent=1))
+        return seconds
+
+    def _identities(self, stage: Stage) -> dict[str, str]:
+        """Return what the name of the stage's folder holds of each input."""
+        return {
+            role: self._decided(input_) or self.folder(input_).name.rpartition("-")[2]
+            for role, input_ in stage.inputs.items()
+        }
+
+    def _decided(self, stage: Stage) -> str:
+        """Return the digest of what a stage decided; empty for others."""
+        if stage.kind != DECIDE:
+            return ""
+        if not self.is_done(stage):
+            raise Undecided(stage.title)
+        return _digest(Decided.load(self.folder(stage)).content)
+
+    def _likeness(self, stage: Stage) -> str:
+        """Return the same digits for stages that differ in nothing but the machine."""
+        inputs = {
+            role: self._decided(input_) or self._likeness(input_)
+            for role, input_ in stage.inputs.items()
+        }
+        return stage.digest(inputs, _anywhere(stage.settings))
+
+    def _elsewhere(self, stage: Stage) -> Path | None:
+        """Return the newest folder of a stage that differs in nothing but the machine."""
+        here = stage.kind != DECIDE and MEASURED_ON in stage.settings
+        if not self.elsewhere or here or stage.kind not in TRAVELS:
+            return None
+        likeness = self._likeness(stage)
+        done = [path for path in self.root.glob(f"{stage.kind}-*/{DONE}")]
+        alike = [path for path in done if _record(path.parent).get("likeness") == likeness]
+        newest = max(alike, key=lambda path: path.stat().st_mtime, default=None)
+        return newest.parent if newest else None
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / DONE).read_text("utf-8"))
+    return record

@@ -1,0 +1,26 @@
+"""One future row of the table, as planned."""
+
+from dataclasses import dataclass
+
+from compress.results.schema import Role, Runtime
+from compress.workflow.cache import Stage
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """One future row of the table: a candidate's artifact in one runtime."""
+
+    candidate: str
+    role: Role
+    control_of: str | None
+    runtime: Runtime
+    model: Stage  # the stage that made the candidate
+    artifact: Stage
+    accuracy: Stage
+    layers: Stage | None = None
+    saliency: Stage | None = None
+
+    @property
+    def ends(self) -> list[Stage]:
+        """The stages that, with those they build on, make the row but for its times."""
+        return [stage for stage in (self.accuracy, self.layers, self.saliency) if stage]

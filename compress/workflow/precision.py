@@ -1,0 +1,182 @@
+"""Decides in which precision a network trains and answers: the machine and the network say.
+
+bfloat16 doubles VGG's speed where a CPU has instructions for it and makes it 6 to 27 times slower
+where it has none; MobileNetV3 is slower in it even where there are. So a few steps are timed in
+both, once for each machine, network and size, and the times are kept.
+"""
+
+import copy
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import torch
+from torch import nn
+
+from compress.methods.distill.settings import Distillation
+from compress.models.builders import build
+from compress.models.memory_format import place
+from compress.recipe.schema import Recipe, chosen
+from compress.training.loop import autocast
+from compress.training.settings import TrainSettings
+from compress.utils.files import write_text
+from compress.utils.seeding import torch_seed
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from compress.results.schema import Machine
+
+Settings = TypeVar("Settings", bound="BaseModel")
+Work = Literal["training", "inference"]
+WORTH_IT = 1.3  # times as fast as float32 that bfloat16 must be
+BATCH, STEPS = 4, 3  # pictures a step; steps that are timed, after one that is not
+
+
+@dataclass(frozen=True)
+class Network:
+    """One that trains or answers: its builder, the builder's settings, and its picture size."""
+
+    builder: str
+    settings: dict[str, Any]
+    size: int
+
+
+@dataclass
+class Precisions:
+    """Resolves `precision: auto` on this machine; what was timed is kept in `folder`."""
+
+    machine: "Machine"
+    device: torch.device
+    folder: Path
+    allowed: tuple[str, ...] = ()
+    note: Callable[[str], None] = lambda _: None
+    _said: set[str] = field(default_factory=set)
+
+    def of(self, wanted: str, network: Network | None, work: Work) -> str:
+        """Return the precision to compute in: float32, bfloat16, or float16 on older CUDA devices.
+
+        Args:
+            wanted: what the recipe says.
+            network: None where there is only a file, which computes as it does.
+        """
+        if network is None:
+            return "float32" if wanted == "auto" else wanted
+        if wanted == "auto":
+            return self._fastest(network, work)
+        if wanted == "bfloat16" and self.device.type == "cpu" and not self.machine.has_bfloat16:
+            slower = 1 / self.speedup(network, work)
+            self._say(
+                f"precision: bfloat16 is {slower:.1f} times as slow as float32 in {work} of "
+                f"{network.builder} at {network.size} px: this CPU only emulates it. Use "
+                "precision: auto."
+            )
+        return wanted
+
+    def _fastest(self, network: Network, work: Work) -> str:
+        if self.device.type == "cuda":
+            return "bfloat16" if torch.cuda.is_bf16_supported(False) else "float16"
+        if not self.machine.has_bfloat16:
+            return "float32"
+        speedup = self.speedup(network, work)
+        found = "bfloat16" if speedup >= WORTH_IT else "float32"
+        self._say(
+            f"precision: {work} of {network.builder} at {network.size} px in {found} "
+            f"(bfloat16 is {speedup:.2f} times as fast as float32)"
+        )
+        return found
+
+    def _say(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self.note(sentence)
+
+    @cached_property
+    def _path(self) -> Path:
+        owner = json.dumps([self.machine.comparable(), self.machine.cpu_flags, torch.__version__])
+        return self.folder / f"precision-{hashlib.sha256(owner.encode()).hexdigest()[:12]}.json"
+
+    def speedup(self, network: Network, work: Work) -> float:
+        """Return how many times as fast as in float32 the network's step is in bfloat16."""
+        try:
+            known: dict[str, float] = json.loads(self._path.read_text("utf-8"))
+        except (FileNotFoundError, ValueError):
+            known = {}
+        key = json.dumps([network.builder, network.settings, network.size, work], sort_keys=True)
+        if key not in known:
+            known[key] = measure(network, work, self.device, self.allowed)
+            write_text(self._path, json.dumps(known, indent=0))
+        return known[key]
+
+
+def measure(network: Network, work: Work, device: torch.device, allowed: tuple[str, ...]) -> float:
+    """Time a few steps of the network in float32 and bfloat16, by turns; return their ratio."""
+    with torch_seed(0, "precision"):
+        model = build(network.builder, network.settings, 2, allowed)
+        pictures = torch.randn(BATCH, 3, network.size, network.size).to(device)
+        layout = place(model, device, pictures, trains=work == "training")
+        pictures = pictures.contiguous(memory_format=layout)
+        model.train(work == "training")
+        seconds: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+        for _ in range(1 + STEPS):
+            for precision, taken in seconds.items():
+                started = time.perf_counter()
+                _step(copy.deepcopy(model), pictures, precision, work)
+                taken.append(time.perf_counter() - started)
+    return statistics.median(seconds["float32"][1:]) / statistics.median(seconds["bfloat16"][1:])
+
+
+def _step(model: nn.Module, pictures: torch.Tensor, precision: str, work: Work) -> None:
+    with torch.set_grad_enabled(work == "training"):
+        with autocast(pictures.device, precision):
+            outputs = model(pictures)
+        if work == "training":
+            outputs.float().square().mean().backward()
+
+
+def resolved(recipe: Recipe, precisions: Precisions) -> Recipe:
+    """Return the recipe with every precision decided, so that it is part of the stages' keys."""
+    given = recipe.teacher
+    teacher = None
+    if given.builder is not None:
+        teacher = Network(given.builder, given.settings, given.image_size)
+    candidates = {}
+    for name, chain in recipe.candidates.items():
+        network, steps = teacher, []
+        for step in chain:
+            kind, settings = chosen(step)
+            if getattr(settings, "student", None):
+                size = settings.image_size
+                network = Network(settings.student, settings.student_settings, size)
+            decided = _decided(settings, network, teacher, precisions)
+            steps.append(step.model_copy(update={kind: decided}))
+        candidates[name] = steps
+    return recipe.model_copy(
+        update={
+            "teacher": _decided(given, teacher, teacher, precisions),
+            "candidates": candidates,
+        }
+    )
+
+
+def _decided(
+    settings: Settings, network: Network | None, teacher: Network | None, precisions: Precisions
+) -> Settings:
+    """Return settings whose precisions, theirs and those of settings within, are decided."""
+    update: dict[str, Any] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, TrainSettings | Distillation):
+            update[name] = _decided(value, network, teacher, precisions)
+        elif name == "precision":
+            work: Work = "training" if isinstance(settings, TrainSettings) else "inference"
+            update[name] = precisions.of(value, network, work)
+        elif name == "teacher_precision":
+            update[name] = precisions.of(value, teacher, "inference")
+    return settings.model_copy(update=update)

@@ -1,0 +1,154 @@
+"""What a finished run tells of each planned row: a result, and what a reader must know of it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress import methods as steps
+from compress.data.dataset import DataSet
+from compress.data.input_spec import InputSpec
+from compress.data.keypoints import labels_of
+from compress.export.artifact import Artifact
+from compress.methods.decided import Decided
+from compress.metrics.keypoints import Bounds
+from compress.models.candidate import History
+from compress.results.schema import Accuracy, Latency, Machine, Result, StepReport
+from compress.tasks.correctness import judge
+from compress.workflow.cache import DECIDE, MEASURED_ON, OF_A_MACHINE, Stage, Store
+from compress.workflow.plan import Plan, in_order
+from compress.workflow.planned_row import PlannedRow
+
+FEW_PICTURES = 100  # validation pictures below which a report warns
+
+
+def result_of(
+    entry: PlannedRow, plan: Plan, store: Store, out: Path, command: str, here: Machine
+) -> Result:
+    from compress.workflow.stages import accuracy, latency, layers, saliency
+
+    artifact = Artifact.load(store.folder(entry.artifact))
+    timed = latency.load(store.folder(plan.latency))
+    row = latency.row_name(entry.candidate, entry.runtime)
+    scored = accuracy.load(store.folder(entry.accuracy))
+    data = DataSet.load(store.folder(plan.data), Path())
+    past = History.load(store.folder(entry.model))
+    return Result(
+        recipe=plan.recipe.name,
+        run=plan.key,
+        data=plan.data.key,
+        command=command,
+        measured_at=timed["measured_at"],
+        candidate=entry.candidate,
+        role=entry.role,
+        control_of=entry.control_of,
+        lineage=list(past.lineage),
+        artifact=artifact.facts(out, entry.runtime),
+        accuracy=scored,
+        latency=[Latency.model_validate(x) for x in timed["latency"][row]],
+        **timed["first_run"][row],
+        training=past.training,
+        steps=step_reports(entry.model, store),
+        layers=layers.load(store.folder(entry.layers)) if entry.layers else [],
+        saliency=saliency.load(store.folder(entry.saliency)) if entry.saliency else None,
+        dropped=past.dropped if _judged(entry) else None,
+        notes=[
+            *_notes(entry, artifact, past, scored, data, plan.recipe.measure.bounds),
+            *_elsewhere(entry, store),
+        ],
+        machine=here,
+    )
+
+
+def step_reports(model: Stage, store: Store) -> list[StepReport]:
+    """Return what each step up to this one has to say: what it decided, and what came of it."""
+    previous = model.inputs.get("previous")
+    if previous is None:
+        return []
+    found = step_reports(previous, store)
+    decision = model.inputs.get("decision")
+    said = Decided.load(store.folder(decision)).report if decision else None
+    before = History.load(store.folder(previous)).steps
+    own = History.load(store.folder(model)).steps[len(before) :]
+    if said and own:
+        joined = own[0].model_copy(update={"notes": [*said.notes, *own[0].notes]})
+        return [*found, joined]
+    return [*found, *([said] if said else []), *own]
+
+
+def of_elsewhere(stage: Stage, store: Store) -> list[str]:
+    """Return in a sentence what of another machine was taken in the place of a stage, if any."""
+    there = store.made_elsewhere(stage)
+    if there is None:
+        return []
+    if stage.kind == DECIDE and MEASURED_ON in there:
+        return [f"{stage.title} by times on another machine ({there[MEASURED_ON]['machine'][0]})."]
+    precisions = " and ".join(sorted(_precisions(there)))
+    here = " and ".join(sorted(_precisions(stage.settings)))
+    return [f"{stage.title}: computed in {precisions} on another machine; here it would be {here}."]
+
+
+def _precisions(settings: Any) -> set[str]:
+    """Return all precisions that settings, theirs and those within, name."""
+    if not isinstance(settings, dict):
+        return set()
+    own = {v for k, v in settings.items() if k in OF_A_MACHINE and isinstance(v, str)}
+    return own.union(*map(_precisions, settings.values()))
+
+
+def _elsewhere(entry: PlannedRow, store: Store) -> list[str]:
+    """Return what of a row is of another machine; the teacher's row tells of the teacher."""
+    stages = in_order([entry.model])
+    told = [stage for stage in stages if entry.role == "teacher" or stage.kind != "teacher"]
+    return [sentence for stage in told for sentence in of_elsewhere(stage, store)]
+
+
+def _judged(entry: PlannedRow) -> bool:
+    """Whether it was in the row's runtime that the last step measured its file, if any did."""
+    step = steps.discover().get(entry.model.settings.get("step", ""))
+    return entry.runtime in getattr(step, "RUNTIMES", ("onnxruntime",))
+
+
+def _notes(
+    entry: PlannedRow,
+    artifact: Artifact,
+    past: History,
+    scored: Accuracy,
+    data: DataSet,
+    bounds: Bounds,
+) -> list[str]:
+    """What a reader must know of a row."""
+    notes = []
+    if past.dropped is not None and not _judged(entry):
+        notes.append(f"Dropped in onnxruntime, where it was measured: {past.dropped}")
+    if artifact.uncounted_operations:
+        notes.append(f"MACs leave out {', '.join(artifact.uncounted_operations)}.")
+    if artifact.macs is None and artifact.path.suffix == ".onnx":
+        notes.append("MACs could not be counted: shapes are unknown.")
+    if entry.role != "teacher" or entry.runtime == "torch":
+        return notes
+    if data.skipped:
+        notes.append(f"{len(data.skipped)} unreadable pictures were left out (see the run's log).")
+    if scored.pictures < FEW_PICTURES:
+        notes.append(
+            f"There are only {scored.pictures} validation pictures: an accuracy is known to "
+            f"± {(scored.top1.high - scored.top1.low) / 2:.0%} at best."
+        )
+    guess, share = _best_guess(data, artifact.spec, bounds)
+    if scored.top1.low <= share:
+        notes.append(
+            f"The teacher is no better than always naming {guess} ({share:.1%}): check the order "
+            f"of its {'points' if data.points else 'classes'}, mean, std and image_size."
+        )
+    return notes
+
+
+def _best_guess(data: DataSet, spec: InputSpec, bounds: Bounds) -> tuple[str, float]:
+    """What to answer without a look at the picture, and the share of pictures it is right for."""
+    validation = data.indices("validation")
+    if not spec.points:
+        labels = data.labels[validation]
+        return "the commonest class", float(np.bincount(labels).max() / len(labels))
+    middle = np.median(labels_of(data, spec)[data.indices("train")], axis=0)
+    answers = np.tile(middle, (len(validation), 1))
+    return "the middle place", float(judge(data, validation, spec, bounds)(answers).mean())

@@ -1,0 +1,73 @@
+"""Times all artifacts of a recipe: each in fresh processes of its own, then all interleaved."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compress.export.artifact import Artifact
+from compress.measure.memory import first_run
+from compress.measure.processes import Timed, time_in_processes
+from compress.methods.base import Context
+from compress.recipe.schema import MeasureSettings
+from compress.results.schema import Machine
+from compress.utils.files import write_text
+from compress.workflow.cache import Stage
+
+if TYPE_CHECKING:
+    from compress.workflow.planned_row import PlannedRow
+
+VERSION = 7  # 5: cold start, percentiles, conditions; 7: whatever the shell says of threads
+FILE = "latency.json"
+
+
+def row_name(candidate: str, runtime: str) -> str:
+    return f"{candidate} in {runtime}"
+
+
+def runtime_of(row: str) -> str:
+    return row.rpartition(" in ")[2]
+
+
+def plan(
+    settings: MeasureSettings, machine: Machine, threads: int, entries: "list[PlannedRow]"
+) -> Stage:
+    """Latency belongs to a machine and its runtimes: both are part of the key."""
+    # Which runtimes were asked for stands in the rows' names; what is right takes no time.
+    unused = {"runtimes", "tolerance", "iou"}
+    described = settings.model_dump(exclude=unused) | {"threads": threads}
+    # The memory that a virtual machine is given changes by a little; nothing here depends on it.
+    described["machine"] = machine.model_dump(exclude={"memory_bytes"})
+    artifacts = {row_name(e.candidate, e.runtime): e.artifact for e in entries}
+    title = f"latency and memory of {len(entries)} rows, {threads} threads"
+    return Stage("latency", title, VERSION, described, artifacts, run)
+
+
+def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    settings, threads = stage.settings, stage.settings["threads"]
+    rows = {row: Timed(Artifact.load(path).path, runtime_of(row)) for row, path in inputs.items()}
+    first = {
+        name: first_run(row.path, row.runtime, threads, context.allowed)._asdict()
+        for name, row in rows.items()
+    }
+    larger = sorted({*settings["batches"], settings["throughput_batch"]})
+    timed = time_in_processes(
+        rows,
+        {1: settings["rounds"]} | dict.fromkeys(larger, settings["throughput_rounds"]),
+        threads,
+        settings["processes"],
+        context.allowed,
+        context.progress.advance,
+    )
+    record = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "latency": {name: [x.model_dump() for x in found] for name, found in timed.items()},
+        "first_run": first,
+    }
+    write_text(folder / FILE, json.dumps(record))
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """What `run` wrote: measured_at, and latency and first_run by row name."""
+    record: dict[str, Any] = json.loads((folder / FILE).read_text("utf-8"))
+    return record

@@ -1,0 +1,147 @@
+"""What a candidate's answers rest on, on validation pictures with an annotated box.
+
+Occlusion is of the deployed file in its runtime. The other methods need gradients: they are of the
+network in torch that the file was made of. Both explain the class that the file names.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from compress.data.dataset import DataSet
+from compress.data.input_spec import InputSpec, load_picture, normalise
+from compress.export.artifact import Artifact
+from compress.measure.inference import run_on_pictures
+from compress.measure.saliency.box_share import COLUMNS, area_inside, boxed, looks, share_inside
+from compress.measure.saliency.gallery import gallery
+from compress.measure.saliency.gradients import deconvolution, grad_cam
+from compress.measure.saliency.occlusion import occlusion_of_file
+from compress.measure.saliency.settings import SaliencySettings
+from compress.methods.base import Context
+from compress.models.candidate import Candidate
+from compress.models.sessions import open_session
+from compress.results.schema import Looks, Machine, Runtime, Saliency, SaliencyMethod
+from compress.runtimes import package_of
+from compress.utils.errors import UserError
+from compress.utils.files import write_text
+from compress.utils.seeding import generator
+from compress.workflow.cache import Stage
+
+VERSION = 1
+FILE = "saliency.json"
+NO_BOXES = (
+    "Where it looks cannot be told: no validation picture has a box (annotations "
+    f"{', '.join(COLUMNS)}, in pixels of the picture)."
+)
+BY_GRADIENTS: dict[SaliencyMethod, Callable[..., np.ndarray]] = {
+    "grad_cam": grad_cam,
+    "deconvolution": deconvolution,
+}
+
+
+def plan(
+    name: str,
+    settings: SaliencySettings,
+    runtime: Runtime,
+    machine: Machine,
+    seed: int,
+    data: Stage,
+    model: Stage,
+    artifact: Stage,
+) -> Stage:
+    """Where a candidate looks depends on its runtime as its accuracy does."""
+    described = {
+        "settings": settings.model_dump(),
+        "runtime": runtime,
+        "version": machine.versions.get(package_of(runtime)),
+        "cpu_flags": machine.cpu_flags,
+        "seed": seed,
+    }
+    inputs = {"data": data, "model": model, "artifact": artifact}
+    return Stage("saliency", f"{name}: where it looks", VERSION, described, inputs, run)
+
+
+def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    settings = SaliencySettings.model_validate(stage.settings["settings"])
+    artifact = Artifact.load(inputs["artifact"])
+    data, spec = context.data(inputs["data"]), artifact.spec
+    chosen, boxes = _chosen(data, spec, settings.pictures, stage.settings["seed"])
+    notes = [] if len(boxes) else [NO_BOXES]
+    maps: dict[SaliencyMethod, np.ndarray] = {}
+    shown: dict[str, list[str]] = {}
+    if not spec.classes:
+        notes = ["Saliency explains the score of a class, and this network names none."]
+    elif len(boxes) or settings.gallery:
+        paths = data.paths(chosen)
+        pixels = np.stack([load_picture(p, spec.height, spec.width, spec.fit) for p in paths])
+        session = open_session(
+            artifact.path, stage.settings["runtime"], context.threads, context.allowed
+        )
+        targets = run_on_pictures(session, paths, spec).argmax(1)
+        pictures = normalise(pixels, spec)
+        if "occlusion" in settings.methods:
+            maps["occlusion"] = occlusion_of_file(
+                session, pictures, targets, spec, context.progress.advance
+            )
+        candidate = Candidate.load(inputs["model"], context.allowed)
+        maps |= _from_gradients(candidate, settings.methods, pictures, targets, notes)
+        if settings.gallery:
+            shown = gallery(pixels, maps, boxes)
+    found = _judged(maps, boxes, notes)
+    write_text(folder / FILE, found.model_copy(update={"gallery": shown}).model_dump_json())
+
+
+def load(folder: Path) -> Saliency:
+    return Saliency.model_validate_json((folder / FILE).read_text("utf-8"))
+
+
+def _chosen(data: DataSet, spec: InputSpec, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Validation pictures with a box, and the boxes; where none has one, any and no boxes."""
+    validation = data.indices("validation")
+    indices, boxes = boxed(data, validation, spec)
+    pool = indices if len(indices) else validation
+    drawn = np.sort(generator(seed, "saliency").permutation(len(pool))[:count])
+    return pool[drawn], boxes[drawn] if len(indices) else boxes
+
+
+def _from_gradients(
+    candidate: Candidate,
+    methods: Sequence[SaliencyMethod],
+    pictures: np.ndarray,
+    targets: np.ndarray,
+    notes: list[str],
+) -> dict[SaliencyMethod, np.ndarray]:
+    """Maps by method; a method that the network does not allow is noted, and the rest goes on."""
+    maps: dict[SaliencyMethod, np.ndarray] = {}
+    for method in dict.fromkeys(methods):
+        if method in BY_GRADIENTS:
+            try:
+                maps[method] = BY_GRADIENTS[method](candidate.model, pictures, targets)
+            except UserError as error:
+                notes.append(str(error))
+    if maps and candidate.deployed is not None:
+        notes.append(
+            f"{' and '.join(maps)} explain the network that the deployed file was made of: the "
+            "file itself gives no gradients."
+        )
+    return maps
+
+
+def _judged(
+    maps: dict[SaliencyMethod, np.ndarray], boxes: np.ndarray, notes: list[str]
+) -> Saliency:
+    """The share of each method's maps in the boxes."""
+    areas = area_inside(boxes)
+    found: dict[SaliencyMethod, Looks] = {}
+    for method, map_ in maps.items() if len(boxes) else ():
+        if said := looks(share_inside(map_, boxes), areas):
+            found[method] = said
+        else:
+            notes.append(f"{method}: fewer than two pictures have a map that is not empty.")
+    return Saliency(
+        pictures=len(boxes),
+        area_share=float(areas.mean()) if len(boxes) else None,
+        looks=found,
+        notes=notes,
+    )

@@ -1,0 +1,130 @@
+"""One step of a candidate: what is made of it anywhere, what measuring decides, what follows.
+
+Up to three stages, so that training depends on what was decided and not on the machine:
+`prepare` (training for int8 or signs, ranges), `decide` (widths, ranks, which layers are int8),
+and the step itself.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compress.methods import discover
+from compress.methods.base import Context, StepInputs
+from compress.methods.decided import Decided
+from compress.metrics.keypoints import Bounds
+from compress.models.builders import identity
+from compress.training.loop import finish
+from compress.training.settings import TRAINING_VERSION
+from compress.workflow.cache import DECIDE, MEASURED_ON, Stage
+from compress.workflow.stages import teacher_outputs
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What all steps of a recipe build on."""
+
+    data: Stage
+    teacher: Stage
+    teacher_artifact: Stage  # in onnxruntime: what is decided by times is compared with it
+    bounds: Bounds | None  # how near is right; None: a class is right or not
+    measured_on: dict[str, Any]  # the machine, its flags and how many threads
+    seed: int
+    allowed: Sequence[str]
+
+
+def plan(title: str, kind: str, settings: Any, basis: Basis, previous: Stage) -> Stage:
+    """The step after `previous`, with the stages before it that are its own."""
+    module = discover()[kind]
+    # Whether there is a control beside it changes nothing in what the step makes.
+    described = _described(kind, settings.model_dump(exclude={"control"}), basis)
+    if student := getattr(settings, "student", None):
+        described["code"] = identity(student, basis.allowed)
+    inputs = {"data": basis.data, "teacher": basis.teacher, "previous": previous}
+    learns = dict(inputs)
+    views = getattr(settings, "view_settings", lambda: None)()
+    if views is not None:
+        learns["teacher_outputs"] = teacher_outputs.plan(
+            views, basis.seed, basis.data, basis.teacher
+        )
+    if hasattr(module, "prepare"):
+        prepared = described | {"settings": settings.model_dump(include=module.PREPARED)}
+        inputs["previous"] = Stage(
+            "prepare", f"{title}, prepared", VERSION, prepared, learns, prepare
+        )
+    else:
+        inputs = learns
+    if basis.bounds is not None and getattr(module, "JUDGES", False):
+        described["bounds"] = basis.bounds._asdict()
+    if hasattr(module, "decide"):
+        here = {MEASURED_ON: basis.measured_on} if module.decides_by_times(settings) else {}
+        against = inputs | {"teacher_artifact": basis.teacher_artifact}
+        decided = Stage(DECIDE, f"{title}, decided", VERSION, described | here, against, decide)
+        inputs = inputs | {"decision": decided}
+    if getattr(module, "MEASURES", False):
+        described |= {MEASURED_ON: basis.measured_on}
+    return Stage("step", title, VERSION, described, inputs, run)
+
+
+def _described(kind: str, settings: dict[str, Any], basis: Basis) -> dict[str, Any]:
+    return {
+        "step": kind,
+        "step_version": discover()[kind].VERSION,
+        "training_version": TRAINING_VERSION,
+        "settings": settings,
+        "seed": basis.seed,
+    }
+
+
+def prepare(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    """Do what the step can do before anything is measured."""
+    method, settings = _method(stage)
+    candidate = method.prepare(_given(inputs, folder, context), settings, context)
+    if candidate.deployed is not None:  # a network that is a file travels with its weights
+        shutil.copyfile(inputs["previous"] / candidate.deployed, folder / candidate.deployed)
+    candidate.save(folder, stage.settings, inputs)
+    finish(folder)
+
+
+def decide(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    """Decide what the step will do: what pays on this machine, where it measures."""
+    method, settings = _method(stage)
+    method.decide(_given(inputs, folder, context), settings, context).save(folder)
+
+
+def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    """Do the step."""
+    method, settings = _method(stage)
+    candidate = method.apply(_given(inputs, folder, context), settings, context)
+    candidate.save(folder, stage.settings, inputs)
+    finish(folder)
+
+
+def _method(stage: Stage) -> tuple[Any, Any]:
+    """Return the method that a stage belongs to, and its settings."""
+    method = discover()[stage.settings["step"]]
+    described = dict(stage.settings["settings"])
+    if "control" in method.Settings.model_fields:
+        described["control"] = False  # a stage makes one model; the plan made the control another
+    return method, method.Settings.model_validate(described)
+
+
+def _given(inputs: dict[str, Path], folder: Path, context: Context) -> StepInputs:
+    """Return what a step works on."""
+    data = context.data(inputs["data"])
+    decided = inputs.get("decision")
+    return StepInputs(
+        data=data,
+        pixels=context.pixels(data, inputs["data"]),
+        previous=inputs["previous"],
+        teacher_folder=inputs["teacher"],
+        teacher_outputs=inputs.get("teacher_outputs"),
+        teacher_artifact=inputs.get("teacher_artifact"),
+        decided=Decided.load(decided).content if decided else None,
+        folder=folder,
+        allowed=context.allowed,
+    )

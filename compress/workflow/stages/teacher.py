@@ -1,0 +1,219 @@
+"""Builds the teacher, gives it its weights, trains it where the recipe says so."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compress.data.dataset import DataSet
+from compress.data.input_spec import InputSpec, normalise
+from compress.data.keypoints import labels_of
+from compress.methods.base import Context
+from compress.metrics.keypoints import USUAL
+from compress.models.builders import identity, load_module
+from compress.models.candidate import Candidate
+from compress.models.checkpoint import load_into, load_tensors
+from compress.models.class_names import check_class_names
+from compress.recipe.schema import TeacherSettings
+from compress.results.schema import Training
+from compress.tasks.correctness import judge
+from compress.training.batches import (
+    FeatureFeed,
+    Feed,
+    PictureFeed,
+    Pixels,
+    draw_bank,
+    labels_in_views,
+)
+from compress.training.cached_features import module_inputs
+from compress.training.loop import finish, train
+from compress.training.objectives import hard_objective
+from compress.training.settings import TRAINING_VERSION
+from compress.utils.errors import UserError
+from compress.workflow.cache import Stage
+
+VERSION = 1
+STATISTICS_PICTURES = 64
+
+
+def plan(
+    settings: TeacherSettings, fit: str, seed: int, data: Stage, allowed: Sequence[str] = ()
+) -> Stage:
+    """The teacher stage; a weights file is known by its contents."""
+    described: dict[str, Any] = settings.model_dump(exclude={"onnx"}) | {"fit": fit, "seed": seed}
+    assert settings.builder is not None
+    described["code"] = identity(settings.builder, allowed)
+    described["training_version"] = TRAINING_VERSION
+    if settings.weights is not None and not settings.weights.startswith("torchvision:"):
+        path = Path(settings.weights)
+        if not path.is_file():
+            raise UserError(
+                f"teacher.weights: no file at {path}. Give the path of a safetensors file relative "
+                "to the recipe, or remove the line and add teacher.train to train from scratch."
+            )
+        described["weights"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    how = f"train {settings.train.epochs} epochs" if settings.train else "weights as given"
+    return Stage(
+        "teacher", f"teacher {settings.builder.rpartition(':')[2]}: {how}", VERSION, described,
+        {"data": data}, run,
+    )  # fmt: skip
+
+
+def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    described = {k: v for k, v in stage.settings.items() if k in TeacherSettings.model_fields}
+    settings = TeacherSettings.model_validate(described)
+    data = context.data(inputs["data"])
+    pixels = context.pixels(data, inputs["data"])
+    spec = InputSpec(
+        height=settings.image_size,
+        width=settings.image_size,
+        mean=settings.channel_mean,
+        std=settings.channel_std,
+        fit=stage.settings["fit"],
+        classes=data.classes,
+        points=data.points,
+    )
+    assert settings.builder is not None
+    name = settings.builder.rpartition(":")[2]
+    teacher = Candidate.create(
+        settings.builder, settings.settings, spec, (name,), context.seed, context.allowed
+    )
+    if settings.weights is not None:
+        _load_weights(teacher, settings, data, pixels, context)
+    if settings.train is not None:
+        labelled = data.indices("train")
+        if settings.only is not None:
+            model, feed = _last_part(teacher, settings, data, pixels, folder, context)
+        else:
+            model = teacher.model
+            feed = PictureFeed(
+                data=data,
+                pixels=pixels,
+                spec=spec,
+                settings=settings.train,
+                pool=labelled,
+                pictures_per_epoch=len(labelled),
+                seed=context.seed,
+                device=context.device,
+            )
+        objective = hard_objective(spec, settings.train)
+        history = train(model, feed, objective, settings.train, folder, context.progress)
+        how = "from scratch" if settings.weights is None else "fine-tuned"
+        teacher = teacher.with_training(
+            Training(
+                description=f"labels, {f'only {settings.only}' if settings.only else how}",
+                labelled_pictures=len(labelled),
+                precision=settings.train.precision,
+                seconds=sum(epoch.seconds for epoch in history),
+                epochs=history,
+            )
+        )
+    teacher.save(folder, stage.settings, inputs)
+    finish(folder)
+
+
+def _last_part(
+    teacher: Candidate,
+    settings: TeacherSettings,
+    data: DataSet,
+    pixels: Pixels,
+    folder: Path,
+    context: Context,
+) -> tuple[nn.Module, Feed]:
+    """The module that `only` names, and its inputs for stored views of every labelled picture."""
+    assert settings.only is not None and settings.train is not None
+    labelled = data.indices("train", "validation")
+    views = draw_bank(settings.views, len(data.pictures), settings.train.augmentation, context.seed)
+    features = module_inputs(
+        teacher,
+        settings.only,
+        settings.train,
+        labelled,
+        views,
+        pixels,
+        folder,
+        context.device,
+        context.progress.advance,
+    )
+    labels = labels_of(data, teacher.spec)[labelled]
+
+    def in_view(view: np.ndarray) -> np.ndarray:
+        return labels_in_views(labels, view, teacher.spec).numpy()
+
+    feed = FeatureFeed(
+        features=features,
+        labels=np.stack([labels, *(in_view(view) for view in views[:, labelled])]),
+        pool=np.flatnonzero(np.isin(labelled, data.indices("train"))),
+        validation_indices=np.flatnonzero(np.isin(labelled, data.indices("validation"))),
+        validation_right=judge(data, data.indices("validation"), teacher.spec, USUAL),
+        seed=context.seed,
+        device=context.device,
+        max_batch_size=settings.train.batch_size,
+    )
+    return teacher.model.get_submodule(settings.only), feed
+
+
+def _load_weights(
+    teacher: Candidate, settings: TeacherSettings, data: DataSet, pixels: Pixels, context: Context
+) -> None:
+    assert settings.weights is not None and settings.builder is not None
+    if settings.weights.startswith("torchvision:"):
+        tensors = _download(settings.weights)
+    else:
+        # The stage's settings hold the file's hash; where the file lies is not part of them.
+        assert context.weights_path is not None
+        tensors, metadata = load_tensors(context.weights_path)
+        if settings.only is None:  # with it, the last layer is made anew for this data
+            _check_outputs(metadata, data)
+    prepare = getattr(load_module(settings.builder, context.allowed), "prepare_weights", None)
+    if prepare is not None:
+        train_indices = data.indices("train")[:STATISTICS_PICTURES]
+        pictures = normalise(pixels(teacher.spec.height)[train_indices], teacher.spec)
+        tensors = prepare(teacher.model, tensors, torch.from_numpy(pictures))
+    if settings.only is not None:
+        fresh = teacher.model.state_dict()
+        own = f"{settings.only}."
+        tensors = {k: v for k, v in tensors.items() if not k.startswith(own)}
+        tensors |= {k: v for k, v in fresh.items() if k.startswith(own)}
+    load_into(teacher.model, tensors, context.weights_path or Path(settings.weights))
+
+
+def _check_outputs(metadata: dict[str, Any], data: DataSet) -> None:
+    """The weights must have been trained on the same classes or points, if they say on which."""
+    spec = metadata.get("spec") or {}
+    points = tuple(spec.get("points", ()))
+    if points != data.points and spec:
+        raise UserError(
+            f"The teacher's weights predict {_named(points)}, the data has {_named(data.points)}: "
+            "name the same points in the same order, or train the last part anew (teacher.only)."
+        )
+    check_class_names(metadata.get("classes") or spec.get("classes"), data.classes)
+
+
+def _named(points: tuple[str, ...]) -> str:
+    return f"the points {', '.join(points)}" if points else "classes"
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    """Weights that torchvision offers online; asked for by name in the recipe.
+
+    Raises:
+        UserError: no such weights, or no way to reach them.
+    """
+    from torchvision.models import get_weight
+
+    try:
+        weights = get_weight(name.removeprefix("torchvision:"))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"teacher.weights: torchvision has no {name!r}: {error}") from error
+    try:
+        return dict(weights.get_state_dict(progress=True, check_hash=True))
+    except OSError as error:
+        raise UserError(
+            f"{name} could not be downloaded from {weights.url} ({error}). Download that file "
+            "elsewhere and give its path as teacher.weights."
+        ) from error

@@ -1,0 +1,38 @@
+"""Caches what the teacher says of every augmented view, once for all students."""
+
+from pathlib import Path
+
+from compress.methods.base import Context
+from compress.methods.distill.settings import ViewSettings
+from compress.methods.distill.teacher_cache import compute, make_online
+from compress.models.candidate import Candidate
+from compress.training.batches import draw_bank
+from compress.workflow.cache import Stage
+
+VERSION = 1
+
+
+def plan(settings: ViewSettings, seed: int, data: Stage, teacher: Stage) -> Stage:
+    title = f"teacher outputs: {settings.count} views of each picture"
+    # Unasked for, attention leaves no trace: the outputs without it stay those of older runs.
+    unasked = None if settings.attention else {"attention"}
+    described = settings.model_dump(exclude=unasked) | {"seed": seed}
+    inputs = {"data": data, "teacher": teacher}
+    return Stage("teacher_outputs", title, VERSION, described, inputs, run)
+
+
+def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    described = {k: v for k, v in stage.settings.items() if k in ViewSettings.model_fields}
+    settings = ViewSettings.model_validate(described)
+    data = context.data(inputs["data"])
+    splits = ("train", "unlabelled") if settings.unlabelled else ("train",)
+    online = make_online(
+        Candidate.load(inputs["teacher"], context.allowed),
+        context.pixels(data, inputs["data"]),
+        settings.augmentation,
+        context.device,
+        settings.precision,
+    )
+    bank = draw_bank(settings.count, len(data.pictures), settings.augmentation, context.seed)
+    pool = data.indices(*splits)
+    compute(online, data, bank, pool, settings.top_k, folder, context.progress, settings.attention)

@@ -32,7 +32,7 @@ from compress.measure.inference import run_on_pictures
 from compress.measure.latency import speedup
 from compress.measure.machine import machine, usable_threads
 from compress.measure.processes import Timed, time_in_processes
-from compress.methods.base import Context, StepInputs
+from compress.methods.context import Context, StepInputs
 from compress.methods.distill.settings import Distillation
 from compress.methods.distill.train import distil
 from compress.metrics.accuracy import paired_drop, score

@@ -32,7 +32,7 @@ from compress.cascade.search import (
 from compress.export.artifact import Artifact
 from compress.measure.machine import machine, usable_threads
 from compress.measure.relative import with_comparisons
-from compress.methods.base import Context
+from compress.methods.context import Context
 from compress.models.candidate import History
 from compress.recipe.schema import Recipe
 from compress.results.file import RESULTS_FILE

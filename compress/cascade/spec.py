@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from compress.results.schema import Runtime
-from compress.training.settings import RecipeModel
 from compress.utils.errors import UserError
 from compress.utils.files import inside, write_text
+from compress.utils.settings import RecipeModel
 
 FILE = "pipeline.json"
 StageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]

@@ -6,7 +6,7 @@ from compress.cascade.cascade import Cascade
 from compress.cascade.evaluate import judge
 from compress.cascade.stages import PIPELINE, save
 from compress.data.layouts import read_folder
-from compress.methods.base import Context
+from compress.methods.context import Context
 from compress.workflow.cache import Stage
 
 VERSION = 1

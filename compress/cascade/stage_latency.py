@@ -9,7 +9,7 @@ from typing import Any
 from compress.cascade.stages import PIPELINE
 from compress.cascade.timing import PROGRAM
 from compress.measure.processes import Timed, time_in_processes
-from compress.methods.base import Context
+from compress.methods.context import Context
 from compress.recipe.schema import MeasureSettings
 from compress.results.schema import Machine
 from compress.utils.files import write_text

@@ -10,7 +10,7 @@ from compress.cascade.cascade import Cascade
 from compress.cascade.evaluate import judge
 from compress.cascade.spec import Look, PipelineSpec, PipelineStage
 from compress.export.artifact import Artifact, files_of
-from compress.methods.base import Context
+from compress.methods.context import Context
 from compress.results.schema import JudgedPhotograph, Machine, Runtime
 from compress.runtimes import package_of
 from compress.utils.files import write_text

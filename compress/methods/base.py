@@ -1,86 +1,130 @@
-"""What stages and steps are given besides their settings."""
+"""What a compression method is: the class that each of them is a subclass of."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from compress.data.dataset import DataSet
-from compress.metrics.keypoints import USUAL, Bounds
-from compress.utils.progress import Progress
+from compress.utils.settings import RecipeModel
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
+    from torch import nn
 
-    from compress.measure.layer_times import LayerTimes
+    from compress.methods.context import Context, StepInputs
+    from compress.methods.decided import Decided
     from compress.models.candidate import Candidate
-    from compress.results.schema import Machine
+    from compress.results.schema import Deployed
+    from compress.training.settings import ViewSettings
 
-BUILT = "pictures"  # below the data stage's folder: what a data builder made
-
-
-@dataclass(frozen=True)
-class Context:
-    """One per run: seed, device, threads and what the user allowed are decided once."""
-
-    seed: int
-    fit: str  # how other aspect ratios are brought to the input
-    device: "torch.device"
-    threads: int
-    allowed: tuple[str, ...]
-    progress: Progress
-    data_path: Path | None  # where the pictures lie; None where a builder makes them
-    weights_path: Path | None  # of the teacher
-    tables: Path  # what layers cost on this machine, kept for all recipes
-    machine: "Machine"
-    bounds: Bounds = USUAL  # how near points and boxes must be to be right
-
-    def layer_times(self) -> "LayerTimes":
-        """The table of what layers cost in onnxruntime here."""
-        from compress.measure.layer_times import LayerTimes
-
-        owner = [self.machine.comparable(), self.machine.cpu_flags]
-        return LayerTimes(self.tables, owner, self.threads)
-
-    def data(self, folder: Path) -> DataSet:
-        """The data set of a data stage's folder."""
-        built = folder / BUILT
-        path = built if built.is_dir() or self.data_path is None else self.data_path
-        return DataSet.load(folder, path.parent if path.is_file() else path)
-
-    def pixels(self, data: DataSet, folder: Path) -> "Callable[[int], np.ndarray]":
-        """Decoded pictures by size, cached in the data stage's folder."""
-        from compress.data.image_cache import pixels
-
-        return lambda size: pixels(data, size, self.fit, folder)
+S = TypeVar("S", bound=RecipeModel)
 
 
-@dataclass(frozen=True)
-class StepInputs:
-    """What a step works on; `folder` is its own to write to."""
+class Student(NamedTuple):
+    """A network of its own that a method trains, instead of the one before it."""
 
-    data: DataSet
-    pixels: Callable[[int], "np.ndarray"]  # picture size -> uint8 (n, size, size, 3)
-    previous: Path  # the candidate the step starts from
-    teacher_folder: Path
-    teacher_outputs: Path | None
-    teacher_artifact: Path | None  # for what is decided by measuring
-    decided: dict[str, Any] | None  # by the step's own `decide`
-    folder: Path
-    allowed: tuple[str, ...]
+    builder: str
+    settings: dict[str, Any]
+    image_size: int | None
 
-    @cached_property
-    def teacher(self) -> "Candidate":
-        from compress.models.candidate import Candidate
 
-        return Candidate.load(self.teacher_folder, self.allowed)
+class Method(Generic[S]):
+    """One way to make a network smaller or faster: a step of a candidate's chain.
 
-    @cached_property
-    def teacher_file(self) -> Path:
-        """The teacher as deployed in onnxruntime, for what is decided by measuring."""
-        from compress.export.artifact import Artifact
+    A subclass lives in `step.py` of a folder here, or is named by an entry point of the group
+    `compress.methods`. It says how it is called in recipes and what may be set, has `apply`, and
+    of the other hooks what it has something to say on. What is no hook and has no leading
+    underscore is a mistake. Importing it imports no torch, so that a recipe is checked in no time.
 
-        assert self.teacher_artifact is not None, "only given to `decide`"
-        return Artifact.load(self.teacher_artifact).path
+    Attributes:
+        name: in recipes.
+        settings: what a recipe may say, typed.
+        version: raised when the method computes something else from the same settings.
+        prepared: the settings that `prepare` looks at.
+        checked: the settings that `check` looks at; None: all of them.
+        measures: whether `apply` proves or times on this machine what it made.
+        judges: whether it decides by right answers, so that how near is right is its business.
+        runtimes: in which its files run, where not in all; it judges them in the first.
+        nothing_follows: why no step can come after it; empty where one can.
+    """
+
+    name: ClassVar[str]
+    settings: type[S]
+    version: ClassVar[int] = 1
+    prepared: ClassVar[Collection[str]] = ()
+    checked: ClassVar[Collection[str] | None] = None
+    measures: ClassVar[bool] = False
+    judges: ClassVar[bool] = False
+    runtimes: ClassVar[tuple["Deployed", ...]] = ()
+    nothing_follows: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        """Refuse what is no hook: a misspelt one would never be asked.
+
+        Raises:
+            TypeError: names it, and the nearest hook.
+        """
+        hooks = [name for name in dir(Method) if not name.startswith("_")] + ["name", "settings"]
+        for name in vars(cls):
+            if not name.startswith("_") and name not in hooks:
+                near = get_close_matches(name, hooks, 1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise TypeError(f"{cls.__name__}.{name} is no hook of a method.{hint}")
+
+    def check(
+        self,
+        settings: S,
+        before: "Callable[[], nn.Module | None]",
+        build: "Callable[[str, dict[str, Any]], nn.Module]",
+        image_size: int,
+    ) -> None:
+        """Refuse, before anything runs, what the networks alone show to be impossible.
+
+        Args:
+            before: makes the network that the step starts from; None where it is not known yet.
+            build: makes a network of a builder's name and settings.
+            image_size: of the input of the network before.
+
+        Raises:
+            UserError: what stands in the way.
+        """
+
+    def controls(self, settings: S) -> Mapping[str, S]:
+        """Return the settings of control rows, by what is written behind the candidate's name."""
+        return {}
+
+    def student(self, settings: S) -> Student | None:
+        """Return the network of its own that it trains, so that the step must come first."""
+        return None
+
+    def view_settings(self, settings: S) -> "ViewSettings | None":
+        """Return the teacher outputs that it wants cached."""
+        return None
+
+    def takes_files(self, settings: S) -> bool:
+        """Return whether it can start from an ONNX teacher, whose network has no code."""
+        return False
+
+    def prepare(self, inputs: "StepInputs", settings: S, context: "Context") -> "Candidate":
+        """Return what comes before anything is measured: a trained network, say, and its ranges."""
+        raise NotImplementedError
+
+    def decides_by_times(self, settings: S) -> bool:
+        """Return whether `decide` measures on this machine, against the teacher's file."""
+        return False
+
+    def decide(self, inputs: "StepInputs", settings: S, context: "Context") -> "Decided":
+        """Return what to do; `apply` finds it in `inputs.decided`."""
+        raise NotImplementedError
+
+    def apply(self, inputs: "StepInputs", settings: S, context: "Context") -> "Candidate":
+        """Return the candidate with the step behind it."""
+        raise NotImplementedError
+
+    @property
+    def prepares(self) -> bool:
+        """Whether there is something to prepare."""
+        return type(self).prepare is not Method.prepare
+
+    @property
+    def decides(self) -> bool:
+        """Whether there is something to decide."""
+        return type(self).decide is not Method.decide

@@ -25,8 +25,10 @@ def loader_of(runtime: str) -> Loader:
     if package_of(runtime) == "openvino":
         from compress.runtimes.openvino import OpenVinoSession
 
-        precision = "bf16" if runtime == "openvino-bf16" else "f32"
-        return lambda path, threads, _, __: OpenVinoSession(path, threads, precision)
+        in_bfloat16 = runtime == "openvino-bf16"
+        return lambda path, threads, _, __: OpenVinoSession(
+            path, threads, "bf16" if in_bfloat16 else "f32"
+        )
     from compress.runtimes.onnxruntime import OnnxSession
 
     return lambda path, threads, _, alone: OnnxSession(path, threads, alone=alone)

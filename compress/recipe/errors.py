@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from compress.models.builders import split_name
 from compress.recipe.grid import Grid, is_grid
 from compress.recipe.yaml_file import SET, KeyPath, RecipeFile
-from compress.training.settings import RecipeModel
 from compress.utils.errors import UserError
+from compress.utils.settings import RecipeModel
 
 Model = TypeVar("Model", bound=RecipeModel)
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from compress import methods as steps
+from compress.methods import discover
 from compress.recipe.errors import Faults, schema_at
 from compress.recipe.grid import Grid, expand
 from compress.recipe.schema import Recipe, chosen
@@ -18,7 +18,7 @@ from compress.results.schema import Deployed
 def runtimes_of(recipe: Recipe, chain: Sequence[Any]) -> list[Deployed]:
     """Of the runtimes asked for, those in which the files of a chain's last step run."""
     kind, _ = chosen(chain[-1])
-    files_run_in = getattr(steps.discover()[kind], "RUNTIMES", recipe.measure.runtimes)
+    files_run_in = discover()[kind].runtimes or recipe.measure.runtimes
     return [runtime for runtime in recipe.measure.runtimes if runtime in files_run_in]
 
 
@@ -32,8 +32,8 @@ def builders_of(recipe: Recipe) -> list[tuple[KeyPath, str]]:
     for name, chain in recipe.candidates.items():
         for i, step in enumerate(chain):
             kind, settings = chosen(step)
-            if student := getattr(settings, "student", None):
-                found.append((("candidates", name, i, kind, "student"), student))
+            if student := discover()[kind].student(settings):
+                found.append((("candidates", name, i, kind, "student"), student.builder))
     return found
 
 
@@ -93,7 +93,7 @@ def _run_nowhere(recipe: Recipe, grid: Grid) -> Iterator[tuple[KeyPath, str]]:
             continue
         (_, written), _ = grid.written(("candidates", name))
         kind, _ = chosen(chain[-1])
-        files_run_in = steps.discover()[kind].RUNTIMES
+        files_run_in = discover()[kind].runtimes
         yield (
             ("measure", "runtimes"),
             f"{written} ends with {kind}, whose files run in {' and '.join(files_run_in)} only: "
@@ -107,8 +107,8 @@ def _code_faults(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
         return
     for name, steps_ in recipe.candidates.items():
         kind, settings = chosen(steps_[0])
-        on_file = getattr(steps.discover()[kind], "on_file", lambda _: False)
-        if getattr(settings, "student", None) is None and not on_file(settings):
+        method = discover()[kind]
+        if method.student(settings) is None and not method.takes_files(settings):
             yield (
                 ("candidates", name, 0, kind),
                 "changes the teacher's network, and an ONNX file holds no code to change: distil "

@@ -6,14 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, create_model, model_validator
 
-from compress import methods as steps
 from compress.data.input_spec import BOX
 from compress.data.keypoints import PointColumns
 from compress.measure.saliency.settings import SaliencySettings
+from compress.methods import discover
 from compress.metrics.keypoints import USUAL, Bounds
 from compress.results.schema import Deployed
-from compress.training.settings import Fraction, RecipeModel, TrainSettings
+from compress.training.settings import TrainSettings
 from compress.utils.errors import UserError
+from compress.utils.settings import Fraction, RecipeModel
 from compress.utils.units import parse_bytes
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -168,16 +169,16 @@ class BudgetSettings(RecipeModel):
 
 @cache
 def step_model() -> type[RecipeModel]:
-    """A mapping with exactly one step: `distill: {…}`; made from the files in compress/steps."""
+    """A mapping with exactly one step: `distill: {…}`; made from the methods."""
 
     def one_step(self: Any) -> Any:
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give one step in each list item, of: {', '.join(steps.discover())}")
+            raise ValueError(f"give one step in each list item, of: {', '.join(discover())}")
         return self
 
     fields: dict[str, Any] = {
-        name: (module.Settings | None, None) for name, module in steps.discover().items()
+        name: (method.settings | None, None) for name, method in discover().items()
     }
     validators: dict[str, Any] = {"one_step": model_validator(mode="after")(one_step)}
     return create_model("Step", __base__=RecipeModel, __validators__=validators, **fields)
@@ -190,14 +191,14 @@ def chosen(step: Any) -> tuple[str, Any]:
 
 def _out_of_order(kind: str, settings: Any, before: str) -> str | None:
     """Why a step makes no sense after the one before it ("" at the beginning of a chain)."""
-    known = steps.discover()
-    replaces = getattr(settings, "student", None) is not None
+    known = discover()
+    replaces = known[kind].student(settings) is not None
     if replaces and before:
         return (
             f"{kind} with a student must come first: it starts from a new network, so what "
             f"{before} did would be lost"
         )
-    if before and (reason := getattr(known[before], "LAST", None)):
+    if before and (reason := known[before].nothing_follows):
         return f"{kind} cannot follow {before}: {reason}"
     if kind == "distill" and not replaces and not before:
         return "distill has nothing to learn first: name a student, or prune or factorize before it"

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from compress.methods.distill.settings import Distillation, Points
 from compress.recipe.yaml_file import KeyPath
-from compress.training.settings import RecipeModel, TrainSettings
+from compress.training.settings import TrainSettings
+from compress.utils.settings import RecipeModel
 
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe

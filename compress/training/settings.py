@@ -2,30 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from compress.utils.settings import Fraction, RecipeModel
 
 TRAINING_VERSION = 1  # of the loop and the augmentation: part of every trained stage's key
 Precision = Literal["auto", "float32", "bfloat16", "float16"]  # auto: what is fastest here
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class RecipeModel(BaseModel):
-    """Base of everything in a recipe: no unknown keys, no silent conversions."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-    def the_one_of(self, *names: str) -> str:
-        """The one of these settings that is given.
-
-        Raises:
-            ValueError: none is, or several.
-        """
-        given = [name for name in names if getattr(self, name) is not None]
-        if len(given) != 1:
-            found = f"not {' and '.join(given)}" if given else "none is given"
-            wanted = f"{', '.join(names[:-1])} and {names[-1]}"
-            raise ValueError(f"give exactly one of {wanted}: {found}")
-        return given[0]
 
 
 class Augmentation(RecipeModel):
@@ -68,3 +50,14 @@ class TrainSettings(RecipeModel):
         if sum(phase.epochs for phase in self.progressive) >= self.epochs:
             raise ValueError("progressive phases must leave at least one epoch at the full size")
         return self
+
+
+class ViewSettings(RecipeModel):
+    """Which teacher outputs are cached: this many augmented views of each picture."""
+
+    count: int
+    top_k: int
+    unlabelled: bool
+    augmentation: Augmentation
+    precision: Precision
+    attention: bool = False  # where the teacher looks, too

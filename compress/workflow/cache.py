@@ -21,7 +21,7 @@ from compress.methods.decided import Decided
 from compress.utils.files import write_text
 
 if TYPE_CHECKING:
-    from compress.methods.base import Context
+    from compress.methods.context import Context
 
 DONE = "stage.json"
 DECIDE = "decide"  # the kind of stage that decides

@@ -6,7 +6,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress import methods as steps
+from compress.methods import discover
 from compress.models.builders import build
 from compress.recipe.load import runtimes_of
 from compress.recipe.schema import Recipe, chosen
@@ -169,12 +169,12 @@ def _impossible(recipe: Recipe, allowed: Sequence[str]) -> dict[str, str]:
     found = {}
     for name, chain in recipe.candidates.items():
         kind, settings = chosen(chain[0])
-        step = steps.discover()[kind]
-        looked_at = getattr(step, "CHECKED", None)
+        method = discover()[kind]
+        looked_at = None if method.checked is None else set(method.checked)
         question = f"{kind} {settings.model_dump_json(include=looked_at)}"
-        if hasattr(step, "check") and question not in told:
+        if question not in told:
             try:
-                step.check(settings, before, make, recipe.teacher.image_size)
+                method.check(settings, before, make, recipe.teacher.image_size)
                 told[question] = ""
             except UserError as error:
                 told[question] = str(error)
@@ -193,10 +193,7 @@ def _with_controls(
     """The chain itself, and once more for each control of a step, with that step changed."""
     yield "", chain
     for i, (kind, settings) in enumerate(chain):
-        controls: dict[str, Any] = getattr(steps.discover()[kind], "controls", lambda _: {})(
-            settings
-        )
-        for suffix, changed in controls.items():
+        for suffix, changed in discover()[kind].controls(settings).items():
             yield suffix, [*chain[:i], (kind, changed), *chain[i + 1 :]]
 
 

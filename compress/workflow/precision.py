@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 from torch import nn
 
+from compress.methods import discover
 from compress.methods.distill.settings import Distillation
 from compress.models.builders import build
 from compress.models.memory_format import place
@@ -151,9 +152,9 @@ def resolved(recipe: Recipe, precisions: Precisions) -> Recipe:
         network, steps = teacher, []
         for step in chain:
             kind, settings = chosen(step)
-            if getattr(settings, "student", None):
-                size = settings.image_size
-                network = Network(settings.student, settings.student_settings, size)
+            if student := discover()[kind].student(settings):
+                size = student.image_size or given.image_size
+                network = Network(student.builder, student.settings, size)
             decided = _decided(settings, network, teacher, precisions)
             steps.append(step.model_copy(update={kind: decided}))
         candidates[name] = steps

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from compress import methods as steps
 from compress.data.dataset import DataSet
 from compress.data.input_spec import InputSpec
 from compress.data.keypoints import labels_of
 from compress.export.artifact import Artifact
+from compress.methods import discover
 from compress.methods.decided import Decided
 from compress.metrics.keypoints import Bounds
 from compress.models.candidate import History
@@ -105,8 +105,8 @@ def _elsewhere(entry: PlannedRow, store: Store) -> list[str]:
 
 def _judged(entry: PlannedRow) -> bool:
     """Whether it was in the row's runtime that the last step measured its file, if any did."""
-    step = steps.discover().get(entry.model.settings.get("step", ""))
-    return entry.runtime in getattr(step, "RUNTIMES", ("onnxruntime",))
+    method = discover().get(entry.model.settings.get("step", ""))
+    return entry.runtime in ((method and method.runtimes) or ("onnxruntime",))
 
 
 def _notes(

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from compress.measure.machine import machine, usable_threads
 from compress.measure.relative import with_comparisons
-from compress.methods.base import Context
+from compress.methods.context import Context
 from compress.recipe.schema import Asked, Recipe
 from compress.results.file import RESULTS_FILE, append, read
 from compress.results.schema import Failure, Machine, Result

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from compress.data.input_spec import InputSpec
-from compress.methods.base import Context
+from compress.methods.context import Context
 from compress.methods.distill.attention import attention, difference, watched
 from compress.methods.distill.settings import Distillation
 from compress.methods.distill.teacher_cache import CachedTeacher, compute, make_online

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from compress.data.layouts import SUFFIXES, read_folder
 from compress.measure.machine import machine
-from compress.methods.base import BUILT
+from compress.methods.context import BUILT
 from compress.recipe.load import load_recipe
 from compress.utils.progress import Progress
 from compress.workflow.run import context_of

@@ -19,7 +19,6 @@ from openvino import opset1
 from rich.console import Console
 from typer.testing import CliRunner
 
-import compress.methods.quantize.step
 from compress.cli import app
 from compress.data.input_spec import InputSpec
 from compress.export.artifact import Artifact, files_of, sha256_of, size_of, spec_of
@@ -31,6 +30,7 @@ from compress.measure.latency import speedup
 from compress.measure.machine import machine
 from compress.measure.memory import FirstRun, first_run
 from compress.methods.quantize import layer_search
+from compress.methods.quantize.step import Quantize
 from compress.metrics.accuracy import paired_drop
 from compress.models.sessions import open_session
 from compress.profile.audit import BF16_FLAGS
@@ -533,7 +533,7 @@ def test_runtimes_share_files_and_nothing_else(write_recipe: Write, shapes: Path
 def test_a_step_whose_files_run_in_one_runtime(
     write_recipe: Write, shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compress.methods.quantize.step, "RUNTIMES", ("openvino",), raising=False)
+    monkeypatch.setattr(Quantize, "runtimes", ("openvino",))
     recipe = tiny_recipe(shapes)
     recipe["candidates"]["int8"] = [{"quantize": {"pictures": [8, 16]}}]
     recipe["measure"]["runtimes"] = ["onnxruntime"]

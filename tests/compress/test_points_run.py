@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from compress.cli import app
 from compress.export.artifact import spec_of
 from compress.measure.evaluate import evaluate_file, predict_files, predict_points
-from compress.methods.base import Context
+from compress.methods.context import Context
 from compress.metrics.keypoints import Bounds
 from compress.models.candidate import History
 from compress.recipe.load import load_recipe

@@ -26,7 +26,7 @@ from compress.export.onnx import export_onnx
 from compress.measure.macs import count_macs
 from compress.methods.quantize import layer_search
 from compress.methods.quantize.layer_search import Judge, MadeOf, choose_float_layers, make_int8
-from compress.methods.quantize.step import Settings
+from compress.methods.quantize.settings import Settings
 from compress.models.candidate import Candidate
 from compress.results.schema import Machine
 from compress.runtimes.onnxruntime import OnnxSession

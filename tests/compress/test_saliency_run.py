@@ -14,7 +14,7 @@ from rich.console import Console
 from compress.data.dataset import DataSet
 from compress.measure.machine import machine
 from compress.measure.saliency.settings import SaliencySettings
-from compress.methods.base import BUILT, Context
+from compress.methods.context import BUILT, Context
 from compress.recipe.load import load_recipe
 from compress.report.content import content
 from compress.report.markdown import markdown

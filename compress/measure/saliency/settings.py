@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from compress.results.schema import SaliencyMethod
-from compress.training.settings import RecipeModel
+from compress.utils.settings import RecipeModel
 
 
 class SaliencySettings(RecipeModel):

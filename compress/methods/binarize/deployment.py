@@ -11,7 +11,6 @@ import onnx
 from compress.export.onnx import export_onnx
 from compress.measure.latency import speedup
 from compress.measure.processes import Timed, time_in_processes
-from compress.methods.base import Context
 from compress.methods.binarize.layer_timing import layer_seconds, limits
 from compress.methods.binarize.openvino_graph import (
     TURNED_SIGNS,
@@ -22,6 +21,7 @@ from compress.methods.binarize.openvino_graph import (
     prove,
     write_ir,
 )
+from compress.methods.context import Context
 from compress.models.binary_layers import binary_layers
 from compress.models.candidate import Candidate
 from compress.results.schema import Decision, StepReport

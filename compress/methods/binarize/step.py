@@ -8,99 +8,124 @@ this machine the file is an exact float one, and dropped with the reason.
 
 import shutil
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator, model_validator
-
-from compress.methods.distill.settings import Learning
+from compress.methods.base import Method, Student
+from compress.methods.binarize.settings import Settings
 from compress.methods.layer_patterns import matching
-from compress.training.settings import TrainSettings
+from compress.training.settings import ViewSettings
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from compress.methods.base import Context, StepInputs
+    from compress.methods.context import Context, StepInputs
     from compress.methods.decided import Decided
     from compress.models.candidate import Candidate
     from compress.results.schema import Training
 
-VERSION = 2
-MEASURES = True
-RUNTIMES = ("openvino",)
-LAST = "its file is finished; put binarize last"
 NO_TEACHER = "no teacher"
 
 
-class Settings(Learning):
-    """What becomes binary, and how it is trained in two stages.
+class Binarize(Method[Settings]):
+    """Makes activations and weights signs, deployed as popcounts."""
 
-    Without a `student` the convolutions of the network before it become binary in place, the first
-    one excepted. Adam without weight decay is what binary networks want: `weight_decay` is 0 unless
-    given.
-    """
+    name = "binarize"
+    settings = Settings
+    version = 2
+    measures = True
+    runtimes = ("openvino",)
+    nothing_follows = "its file is finished; put binarize last"
+    prepared = set(Settings.model_fields) - {"rest", "pictures", "control"}
 
-    layers: list[str] = ["*"]  # of the network before that become binary; * and ? match
-    activations_first: TrainSettings | None = None  # the first stage; none: both at once
-    rest: Literal["int8", "float32"] | None = None  # of the real layers; none: what is faster here
-    pictures: Annotated[int, Field(ge=1)] = 128  # of the training split, to find int8's ranges on
+    def controls(self, settings: Settings) -> dict[str, Settings]:
+        """The same network on the same schedule, learning from the labels."""
+        return {NO_TEACHER: settings.without_teacher()} if settings.control else {}
 
-    @field_validator("train", "activations_first", mode="before")
-    @classmethod
-    def _without_decay(cls, value: Any) -> Any:
-        return {"weight_decay": 0.0} | value if isinstance(value, dict) else value
+    def student(self, settings: Settings) -> Student | None:
+        """Its own network, where one is named."""
+        return settings.own_network
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "Settings":
-        if self.student is not None and self.layers != ["*"]:
-            raise ValueError("layers are of the network before; a student names its own")
-        first = self.activations_first
-        if first is not None and first.augmentation != self.train.augmentation:
-            raise ValueError(
-                "activations_first.augmentation must be train's: both stages see the views that "
-                "the teacher was asked about"
+    def view_settings(self, settings: Settings) -> ViewSettings | None:
+        """What the teacher says of the views that it learns from."""
+        return settings.view_settings()
+
+    def check(
+        self,
+        settings: Settings,
+        before: "Callable[[], nn.Module | None]",
+        build: "Callable[[str, dict[str, Any]], nn.Module]",
+        image_size: int,
+    ) -> None:
+        """Refuses, before anything runs, what no kernel can do.
+
+        Args:
+            before: makes the network that the step starts from; None where it is not known yet.
+            build: makes a student of a builder's name and settings.
+
+        Raises:
+            UserError: the layers that cannot be binary, each with its name and why.
+        """
+        from compress.methods.binarize.conversion import binary_faults
+        from compress.utils.errors import UserError
+
+        if settings.student is not None:
+            faults = list(binary_faults(build(settings.student, settings.student_settings)))
+        elif (network := before()) is not None:
+            faults = _obstacles(network, settings)
+        else:
+            return
+        if faults:
+            raise UserError("binarize: " + "; ".join(faults) + ".")
+
+    def decides_by_times(self, settings: Settings) -> bool:
+        """Whether it is measured what the real layers are faster in."""
+        return settings.rest is None
+
+    def prepare(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+        """Trains the binary network in its stages."""
+        from dataclasses import replace
+
+        from compress.methods.distill.train import distil
+        from compress.models.binary_layers import use_binary_weights
+
+        from_teacher = settings.learn_from == "teacher"
+        how = f"binarize {settings.loss.name}" if from_teacher else f"binarize, {NO_TEACHER}"
+        candidate = _start(inputs, settings, how, context)
+        trainings, folders = [], []
+        for number, (binary, train) in enumerate(settings.stages()):
+            folder = inputs.folder / f"stage{number}"
+            folder.mkdir(exist_ok=True)
+            use_binary_weights(candidate.model, binary)
+            context.progress.note(f"weights are {'signs' if binary else 'real, activations signs'}")
+            stage = settings.model_copy(update={"train": train})
+            trainings.append(
+                distil(candidate, stage, replace(inputs, folder=folder), context, how, from_teacher)
             )
-        if first is not None and first.mixup > 0 and self.learn_from == "teacher":
-            raise ValueError("mixup makes pictures that the teacher was not asked about")
-        return self
+            folders.append(folder)
+        candidate.model.eval().cpu()
+        for folder in folders:
+            shutil.rmtree(folder)
+        return candidate.with_training(_joined(trainings))
 
-    def stages(self) -> list[tuple[bool, TrainSettings]]:
-        """Whether weights are binary, and the schedule, of each stage of training."""
-        first = [] if self.activations_first is None else [(False, self.activations_first)]
-        return [*first, (True, self.train)]
+    def decide(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
+        """Decides what the real layers are in: float32 or int8, whichever is faster here."""
+        from compress.methods.binarize.deployment import faster_rest
+        from compress.methods.decided import Decided
+        from compress.results.schema import StepReport
 
+        if settings.rest is not None:
+            return Decided({"rest": settings.rest})
+        rest, notes = faster_rest(*_trained(inputs, settings, context), inputs.folder, context)
+        return Decided({"rest": rest}, StepReport(step="binarize", notes=notes))
 
-def controls(settings: Settings) -> dict[str, Settings]:
-    """The same network on the same schedule, learning from the labels."""
-    return {NO_TEACHER: settings.without_teacher()} if settings.control else {}
+    def apply(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+        """Writes the deployed file and proves it."""
+        from compress.methods.binarize.deployment import deploy
 
-
-def check(
-    settings: Settings,
-    before: "Callable[[], nn.Module | None]",
-    build: "Callable[[str, dict[str, Any]], nn.Module]",
-    image_size: int,
-) -> None:
-    """Refuses, before anything runs, what no kernel can do.
-
-    Args:
-        before: makes the network that the step starts from; None where it is not known yet.
-        build: makes a student of a builder's name and settings.
-
-    Raises:
-        UserError: the layers that cannot be binary, each with its name and why.
-    """
-    from compress.methods.binarize.conversion import binary_faults
-    from compress.utils.errors import UserError
-
-    if settings.student is not None:
-        faults = list(binary_faults(build(settings.student, settings.student_settings)))
-    elif (network := before()) is not None:
-        faults = _obstacles(network, settings)
-    else:
-        return
-    if faults:
-        raise UserError("binarize: " + "; ".join(faults) + ".")
+        assert inputs.decided is not None
+        candidate, pictures = _trained(inputs, settings, context)
+        return deploy(candidate, pictures, inputs.decided["rest"], inputs.folder, context)
 
 
 def _named(model: "nn.Module", settings: Settings) -> list[str]:
@@ -114,62 +139,6 @@ def _obstacles(model: "nn.Module", settings: Settings) -> list[str]:
 
     reasons = {name: obstacle(model, name) for name in _named(model, settings)}
     return [f"{name} {reason}" for name, reason in reasons.items() if reason]
-
-
-PREPARED = set(Settings.model_fields) - {"rest", "pictures", "control"}
-
-
-def decides_by_times(settings: Settings) -> bool:
-    """Whether it is measured what the real layers are faster in."""
-    return settings.rest is None
-
-
-def prepare(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
-    """Trains the binary network in its stages."""
-    from dataclasses import replace
-
-    from compress.methods.distill.train import distil
-    from compress.models.binary_layers import use_binary_weights
-
-    from_teacher = settings.learn_from == "teacher"
-    how = f"binarize {settings.loss.name}" if from_teacher else f"binarize, {NO_TEACHER}"
-    candidate = _start(inputs, settings, how, context)
-    trainings, folders = [], []
-    for number, (binary, train) in enumerate(settings.stages()):
-        folder = inputs.folder / f"stage{number}"
-        folder.mkdir(exist_ok=True)
-        use_binary_weights(candidate.model, binary)
-        context.progress.note(f"weights are {'signs' if binary else 'real, activations signs'}")
-        stage = settings.model_copy(update={"train": train})
-        trainings.append(
-            distil(candidate, stage, replace(inputs, folder=folder), context, how, from_teacher)
-        )
-        folders.append(folder)
-    candidate.model.eval().cpu()
-    for folder in folders:
-        shutil.rmtree(folder)
-    return candidate.with_training(_joined(trainings))
-
-
-def decide(inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
-    """Decides what the real layers are in: float32 or int8, whichever is faster here."""
-    from compress.methods.binarize.deployment import faster_rest
-    from compress.methods.decided import Decided
-    from compress.results.schema import StepReport
-
-    if settings.rest is not None:
-        return Decided({"rest": settings.rest})
-    rest, notes = faster_rest(*_trained(inputs, settings, context), inputs.folder, context)
-    return Decided({"rest": rest}, StepReport(step="binarize", notes=notes))
-
-
-def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
-    """Writes the deployed file and proves it."""
-    from compress.methods.binarize.deployment import deploy
-
-    assert inputs.decided is not None
-    candidate, pictures = _trained(inputs, settings, context)
-    return deploy(candidate, pictures, inputs.decided["rest"], inputs.folder, context)
 
 
 def _trained(

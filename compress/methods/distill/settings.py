@@ -4,13 +4,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from compress.training.settings import (
-    Augmentation,
-    Fraction,
-    Precision,
-    RecipeModel,
-    TrainSettings,
-)
+from compress.methods.base import Student
+from compress.training.settings import Precision, TrainSettings, ViewSettings
+from compress.utils.settings import Fraction, RecipeModel
 
 
 class KD(RecipeModel):
@@ -54,17 +50,6 @@ class PointsAndAttention(RecipeModel):
 
 
 Loss = KD | DKD | DIST | Points | PointsAndAttention
-
-
-class ViewSettings(RecipeModel):
-    """Which teacher outputs are cached: this many augmented views of each picture."""
-
-    count: int
-    top_k: int
-    unlabelled: bool
-    augmentation: Augmentation
-    precision: Precision
-    attention: bool = False  # where the teacher looks, too
 
 
 class Distillation(RecipeModel):
@@ -120,6 +105,13 @@ class Learning(Distillation):
             raise ValueError("mixup makes pictures that the teacher was not asked about")
         return self
 
+    @property
+    def own_network(self) -> Student | None:
+        """The student, where one is named."""
+        if self.student is None:
+            return None
+        return Student(self.student, self.student_settings, self.image_size)
+
     def view_settings(self) -> ViewSettings | None:
         """What must be cached before training can begin; None if nothing."""
         return None if self.learn_from == "labels" else super().view_settings()
@@ -132,3 +124,12 @@ class Learning(Distillation):
         unused = ("loss", "hard_weight", "teacher_outputs", "views", "top_k", "teacher_precision")
         update = {name: type(self).model_fields[name].default for name in unused}
         return self.model_copy(update=update | {"learn_from": "labels", "control": False})
+
+
+class Settings(Learning):
+    """A student, its schedule, and how it learns from the teacher.
+
+    Without a `student` the network that the steps before it made (pruned, factorized) is trained.
+    """
+
+    start_from: Literal["weights", "scratch"] = "weights"  # of the network that was there before

@@ -1,80 +1,89 @@
 """Distil the teacher into a student network, or into what the steps before left of it."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from compress.methods.distill.settings import Learning
+from compress.methods.base import Method, Student
+from compress.methods.distill.settings import Settings
+from compress.training.settings import ViewSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from compress.methods.base import Context, StepInputs
+    from compress.methods.context import Context, StepInputs
     from compress.models.candidate import Candidate
 
-VERSION = 1
 NO_TEACHER, FROM_SCRATCH = "no teacher", "from scratch"
 
 
-class Settings(Learning):
-    """A student, its schedule, and how it learns from the teacher.
+class Distill(Method[Settings]):
+    """Trains a student, or what the steps before left, on what the teacher says."""
 
-    Without a `student` the network that the steps before it made (pruned, factorized) is trained.
-    """
+    name = "distill"
+    settings = Settings
+    version = 1
 
-    start_from: Literal["weights", "scratch"] = "weights"  # of the network that was there before
+    def controls(self, settings: Settings) -> dict[str, Settings]:
+        """Return for a student the same one on the same schedule, learning from the labels.
 
+        For a network that was there before it is the same shape with fresh weights, trained alike
+        (Liu et al. 2019, arXiv:1810.05270: often the kept weights are worth nothing).
+        """
+        if not settings.control:
+            return {}
+        if settings.student is None:
+            scratch = {"start_from": "scratch", "control": False}
+            return {FROM_SCRATCH: settings.model_copy(update=scratch)}
+        return {NO_TEACHER: settings.without_teacher()}
 
-def controls(settings: Settings) -> dict[str, Settings]:
-    """A student: the same one on the same schedule, learning from the labels. A network that was
-    there before: the same shape with fresh weights, trained alike (Liu et al. 2019,
-    arXiv:1810.05270: often the kept weights are worth nothing)."""
-    if not settings.control:
-        return {}
-    if settings.student is None:
-        scratch = {"start_from": "scratch", "control": False}
-        return {FROM_SCRATCH: settings.model_copy(update=scratch)}
-    return {NO_TEACHER: settings.without_teacher()}
+    def student(self, settings: Settings) -> Student | None:
+        """Its own network, where one is named."""
+        return settings.own_network
 
+    def view_settings(self, settings: Settings) -> ViewSettings | None:
+        """What the teacher says of the views that it learns from."""
+        return settings.view_settings()
 
-def check(
-    settings: Settings,
-    before: "Callable[[], nn.Module | None]",
-    build: "Callable[[str, dict[str, Any]], nn.Module]",
-    image_size: int,
-) -> None:
-    """Refuses a student that cannot be built, or that only `binarize` can deploy.
+    def check(
+        self,
+        settings: Settings,
+        before: "Callable[[], nn.Module | None]",
+        build: "Callable[[str, dict[str, Any]], nn.Module]",
+        image_size: int,
+    ) -> None:
+        """Refuses a student that cannot be built, or that only `binarize` can deploy.
 
-    Args:
-        build: makes a student of a builder's name and settings.
+        Args:
+            build: makes a student of a builder's name and settings.
 
-    Raises:
-        UserError: what is wrong with the student.
-    """
-    from compress.models.binary_layers import binary_layers
-    from compress.utils.errors import UserError
+        Raises:
+            UserError: what is wrong with the student.
+        """
+        from compress.models.binary_layers import binary_layers
+        from compress.utils.errors import UserError
 
-    if settings.student is None:
-        return
-    if binary_layers(build(settings.student, settings.student_settings)):
-        raise UserError(
-            f"distill: {settings.student} has binary layers: train it with the step binarize, "
-            "which deploys them as popcounts, or in float with student_settings: {binary: false}."
-        )
+        if settings.student is None:
+            return
+        if binary_layers(build(settings.student, settings.student_settings)):
+            raise UserError(
+                f"distill: {settings.student} has binary layers: train it with the step binarize, "
+                "which deploys them as popcounts, or in float with student_settings: "
+                "{binary: false}."
+            )
 
+    def apply(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+        """Trains the network on the teacher's logits, or as a student's control on the labels."""
+        from compress.methods.distill.train import distil, fresh_student
 
-def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
-    """Trains the network on the teacher's logits, or as a student's control on the labels."""
-    from compress.methods.distill.train import distil, fresh_student
-
-    from_teacher = settings.learn_from == "teacher"
-    how = f"distil {settings.loss.name}" if from_teacher else NO_TEACHER
-    if settings.student is None:
-        how += f", {FROM_SCRATCH}" if settings.start_from == "scratch" else ""
-        student = _continued(inputs, settings, how, context)
-    else:
-        student = fresh_student(settings, inputs, how, context)
-    training = distil(student, settings, inputs, context, how, from_teacher)
-    return student.with_training(training)
+        from_teacher = settings.learn_from == "teacher"
+        how = f"distil {settings.loss.name}" if from_teacher else NO_TEACHER
+        if settings.student is None:
+            how += f", {FROM_SCRATCH}" if settings.start_from == "scratch" else ""
+            student = _continued(inputs, settings, how, context)
+        else:
+            student = fresh_student(settings, inputs, how, context)
+        training = distil(student, settings, inputs, context, how, from_teacher)
+        return student.with_training(training)
 
 
 def _continued(

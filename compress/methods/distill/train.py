@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 from torch import Tensor
 
-from compress.methods.base import Context, StepInputs
+from compress.methods.context import Context, StepInputs
 from compress.methods.distill import attention, losses
 from compress.methods.distill.settings import (
     DIST,

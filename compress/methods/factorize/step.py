@@ -1,116 +1,103 @@
 """Replaces layers by products of smaller ones where the runtime is measured to be faster for it."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import Field, model_validator
-
+from compress.methods.base import Method
+from compress.methods.factorize.settings import Settings
 from compress.methods.layer_patterns import matching
-from compress.training.settings import RecipeModel
 
 if TYPE_CHECKING:
     from torch import nn
 
     from compress.measure.layer_times import LayerShape, LayerTimes
-    from compress.methods.base import Context, StepInputs
+    from compress.methods.context import Context, StepInputs
     from compress.methods.decided import Decided
     from compress.models.candidate import Candidate
     from compress.models.factorized_layers import Form
 
-VERSION = 1
 RATIOS = (0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625)  # tried for a measured time
-Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class Settings(RecipeModel):
-    """How layers are split, and by what their ranks are chosen (one of energy, ratio, time)."""
+class Factorize(Method[Settings]):
+    """Replaces layers by products of smaller ones where the runtime is faster for it."""
 
-    linear: Literal["svd", "none"] = "svd"
-    conv: Literal["tucker2", "spatial", "none"] = "tucker2"  # 1 x 1 convolutions: svd
-    energy: Share | None = None  # of the squared singular values to keep
-    ratio: Share | None = None  # of a layer's weights to keep
-    time: Share | None = None  # of a layer's measured time to keep, with the most weights
-    layers: Annotated[list[str], Field(min_length=1)] = ["*"]  # * and ? match
-    round_to: Annotated[int, Field(ge=1, le=256)] = 16
+    name = "factorize"
+    settings = Settings
+    version = 1
 
-    @model_validator(mode="after")
-    def _one_rule(self) -> "Settings":
-        self.the_one_of("energy", "ratio", "time")
-        if self.linear == self.conv == "none":
-            raise ValueError("linear and conv are both none: there is nothing to factorize")
-        return self
+    def decides_by_times(self, settings: Settings) -> bool:
+        """Whatever chooses the ranks: a layer is only split where that is measured to be faster."""
+        return True
 
+    def decide(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
+        """Decides which of the named layers are split and at which ranks."""
+        import torch
 
-def decides_by_times(settings: Settings) -> bool:
-    """Whatever chooses the ranks: a layer is only split where that is measured to be faster."""
-    return True
+        from compress.measure.module_shapes import layer_shapes
+        from compress.methods.decided import Decided
+        from compress.models.candidate import Candidate
+        from compress.results.schema import Decision, StepReport
+        from compress.utils.errors import UserError
 
-
-def decide(inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
-    """Decides which of the named layers are split and at which ranks."""
-    import torch
-
-    from compress.measure.module_shapes import layer_shapes
-    from compress.methods.decided import Decided
-    from compress.models.candidate import Candidate
-    from compress.results.schema import Decision, StepReport
-    from compress.utils.errors import UserError
-
-    before = Candidate.load(inputs.previous, context.allowed)
-    model, spec = before.model, before.spec
-    shapes = layer_shapes(model, torch.zeros(1, 3, spec.height, spec.width))
-    named = dict.fromkeys(matching(settings.layers, list(shapes)))
-    chosen = {n: f for n in named if (f := _form(model.get_submodule(n), settings)) is not None}
-    if not chosen:
-        raise UserError(
-            f"factorize: none of the {len(named)} layers named can be split as asked (svd for "
-            "linear layers and 1 x 1 convolutions, tucker2 and spatial for ungrouped larger ones)."
-        )
-    times = context.layer_times()
-    decisions, split = [], {}
-    for number, (name, form) in enumerate(chosen.items()):
-        layer, shape = model.get_submodule(name), shapes[name]
-        ranks, before_s, after_s = _ranks(layer, form, shape, settings, times)
-        faster = after_s < before_s
-        if faster:
-            split[name] = {"form": form, "ranks": ranks}
-        said = " and ".join(map(str, ranks))
-        decisions.append(
-            Decision(
-                layer=name,
-                change=f"{form}, rank {said}",
-                before_s=before_s,
-                after_s=after_s,
-                kept=faster,
-                reason="" if faster else "not faster: it stays as it was",
+        before = Candidate.load(inputs.previous, context.allowed)
+        model, spec = before.model, before.spec
+        shapes = layer_shapes(model, torch.zeros(1, 3, spec.height, spec.width))
+        named = dict.fromkeys(matching(settings.layers, list(shapes)))
+        chosen = {n: f for n in named if (f := _form(model.get_submodule(n), settings)) is not None}
+        if not chosen:
+            raise UserError(
+                f"factorize: none of the {len(named)} layers named can be split as asked (svd for "
+                "linear layers and 1 x 1 convolutions, tucker2 and spatial for ungrouped larger "
+                "ones)."
             )
+        times = context.layer_times()
+        decisions, split = [], {}
+        for number, (name, form) in enumerate(chosen.items()):
+            layer, shape = model.get_submodule(name), shapes[name]
+            ranks, before_s, after_s = _ranks(layer, form, shape, settings, times)
+            faster = after_s < before_s
+            if faster:
+                split[name] = {"form": form, "ranks": ranks}
+            said = " and ".join(map(str, ranks))
+            decisions.append(
+                Decision(
+                    layer=name,
+                    change=f"{form}, rank {said}",
+                    before_s=before_s,
+                    after_s=after_s,
+                    kept=faster,
+                    reason="" if faster else "not faster: it stays as it was",
+                )
+            )
+            context.progress.advance(number + 1, len(chosen))
+        notes = []
+        if not split:
+            notes.append("factorize: no layer is faster when split, so nothing was changed.")
+        report = StepReport(step="factorize", decisions=decisions, notes=notes)
+        return Decided({"split": split, "named": len(chosen)}, report)
+
+    def apply(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+        """Splits the layers as decided; training is the next step's."""
+        from compress.methods.factorize.decomposition import factorize
+        from compress.models.candidate import Candidate
+        from compress.models.factorized_layers import replace
+        from compress.models.structure import Replaced
+
+        before = Candidate.load(inputs.previous, context.allowed)
+        assert inputs.decided is not None
+        split = inputs.decided["split"]
+        for name, how in split.items():
+            layer = before.model.get_submodule(name)
+            replace(before.model, name, factorize(layer, how["form"], how["ranks"]))
+        rule = settings.the_one_of("energy", "ratio", "time")
+        return before.after(
+            f"factorize by {rule} {getattr(settings, rule):g} "
+            f"({len(split)} of {inputs.decided['named']} layers)",
+            replaced=(
+                *before.replaced,
+                *(Replaced(name, how["form"]) for name, how in split.items()),
+            ),
         )
-        context.progress.advance(number + 1, len(chosen))
-    notes = []
-    if not split:
-        notes.append("factorize: no layer is faster when split, so nothing was changed.")
-    report = StepReport(step="factorize", decisions=decisions, notes=notes)
-    return Decided({"split": split, "named": len(chosen)}, report)
-
-
-def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
-    """Splits the layers as decided; training is the next step's."""
-    from compress.methods.factorize.decomposition import factorize
-    from compress.models.candidate import Candidate
-    from compress.models.factorized_layers import replace
-    from compress.models.structure import Replaced
-
-    before = Candidate.load(inputs.previous, context.allowed)
-    assert inputs.decided is not None
-    split = inputs.decided["split"]
-    for name, how in split.items():
-        layer = before.model.get_submodule(name)
-        replace(before.model, name, factorize(layer, how["form"], how["ranks"]))
-    rule = settings.the_one_of("energy", "ratio", "time")
-    return before.after(
-        f"factorize by {rule} {getattr(settings, rule):g} "
-        f"({len(split)} of {inputs.decided['named']} layers)",
-        replaced=(*before.replaced, *(Replaced(name, how["form"]) for name, how in split.items())),
-    )
 
 
 def _form(layer: "nn.Module", settings: Settings) -> "Form | None":

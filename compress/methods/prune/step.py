@@ -3,149 +3,133 @@
 The widths are allocated by measured time, by multiply-accumulates, or by one ratio.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, model_validator
-
-from compress.training.settings import Precision, RecipeModel
+from compress.methods.base import Method
+from compress.methods.prune.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor, nn
 
-    from compress.methods.base import Context, StepInputs
+    from compress.methods.context import Context, StepInputs
     from compress.methods.decided import Decided
     from compress.methods.prune.channel_groups import Prunable
     from compress.methods.prune.width_search import NetworkTimes
     from compress.models.candidate import Candidate
     from compress.results.schema import Decision
 
-VERSION = 1
-CHECKED = {"ignore"}
 PROCESSES, ROUNDS = 3, 15  # for each measurement of a whole network
 BATCH = 8  # pictures that importance is computed on at once
 
 
-class Settings(RecipeModel):
-    """What to aim at (one of ratio, macs, speedup), and which channels are worth most."""
+class Prune(Method[Settings]):
+    """Removes whole channels, so that the network is smaller on any runtime."""
 
-    ratio: Annotated[float, Field(ge=0, lt=1)] | None = None  # share of the channels to remove
-    macs: Annotated[float, Field(gt=0, le=1)] | None = None  # share of the MACs to keep
-    speedup: Annotated[float, Field(ge=1)] | None = None  # against the teacher, onnxruntime float32
-    importance: Literal["magnitude", "bn_scale", "taylor"] = "taylor"
-    scope: Literal["global", "uniform"] = "global"  # uniform: the same share of every layer
-    round_to: Annotated[int, Field(ge=1, le=256)] = 16  # runtimes compute in blocks of channels
-    pictures: Annotated[int, Field(ge=1)] = 256  # that taylor looks at
-    precision: Precision = "auto"  # that taylor computes in
-    ignore: list[str] = []  # layers that keep their width; * and ? match
+    name = "prune"
+    settings = Settings
+    version = 1
+    checked = {"ignore"}
 
-    @model_validator(mode="after")
-    def _one_target(self) -> "Settings":
-        self.the_one_of("ratio", "macs", "speedup")
-        return self
+    def check(
+        self,
+        settings: Settings,
+        before: "Callable[[], nn.Module | None]",
+        build: "Callable[[str, dict[str, Any]], nn.Module]",
+        image_size: int,
+    ) -> None:
+        """Refuses a network that cannot be pruned, before it is trained.
 
+        Args:
+            before: makes the network that the step starts from; None where it is not known yet.
+            image_size: of its input.
 
-def check(
-    settings: Settings,
-    before: "Callable[[], nn.Module | None]",
-    build: "Callable[[str, dict[str, Any]], nn.Module]",
-    image_size: int,
-) -> None:
-    """Refuses a network that cannot be pruned, before it is trained.
+        Raises:
+            UserError: what stands in the way.
+        """
+        from compress.data.input_spec import InputSpec
+        from compress.methods.prune.channel_groups import Prunable
+        from compress.utils.errors import UserError
 
-    Args:
-        before: makes the network that the step starts from; None where it is not known yet.
-        image_size: of its input.
+        network = before()
+        if network is None:
+            return
+        unscaled = InputSpec(height=image_size, width=image_size, mean=(0, 0, 0), std=(1, 1, 1))
+        try:
+            Prunable(network, unscaled, settings.ignore)
+        except UserError as error:
+            raise UserError(f"prune: {error}") from error
 
-    Raises:
-        UserError: what stands in the way.
-    """
-    from compress.data.input_spec import InputSpec
-    from compress.methods.prune.channel_groups import Prunable
-    from compress.utils.errors import UserError
+    def decides_by_times(self, settings: Settings) -> bool:
+        """Whether the widths depend on what is measured on this machine."""
+        return settings.speedup is not None
 
-    network = before()
-    if network is None:
-        return
-    unscaled = InputSpec(height=image_size, width=image_size, mean=(0, 0, 0), std=(1, 1, 1))
-    try:
-        Prunable(network, unscaled, settings.ignore)
-    except UserError as error:
-        raise UserError(f"prune: {error}") from error
+    def decide(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
+        """Ranks the channels and finds the widths; decides which channels stay."""
+        from dataclasses import replace
 
+        import numpy as np
 
-def decides_by_times(settings: Settings) -> bool:
-    """Whether the widths depend on what is measured on this machine."""
-    return settings.speedup is not None
+        from compress.methods.decided import Decided
+        from compress.methods.prune.allocation import Choices
+        from compress.methods.prune.channel_groups import Prunable, most_important
+        from compress.methods.prune.width_search import NetworkTimes, Search
+        from compress.models.candidate import Candidate
+        from compress.results.schema import StepReport
 
+        before = Candidate.load(inputs.previous, context.allowed)
+        prunable = Prunable(before.model, before.spec, settings.ignore)
+        worth = _importance(prunable, inputs, settings, context, before)
+        choices = [Choices.of(np.asarray(w), settings.round_to) for w in worth]
+        search = Search(prunable, choices, settings.scope == "uniform", settings.round_to)
+        times = None
+        if settings.ratio is not None:
+            found = search.to_ratio(settings.ratio)
+        elif settings.macs is not None:
+            found = search.to_macs(settings.macs)
+        else:
+            assert settings.speedup is not None
 
-def decide(inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
-    """Ranks the channels and finds the widths; decides which channels stay."""
-    from dataclasses import replace
+            def measure(widths: "Sequence[int]") -> float:
+                narrow = prunable.narrow(most_important(worth, widths))
+                return _speedup(replace(before, model=narrow), inputs, context)
 
-    import numpy as np
-
-    from compress.methods.decided import Decided
-    from compress.methods.prune.allocation import Choices
-    from compress.methods.prune.channel_groups import Prunable, most_important
-    from compress.methods.prune.width_search import NetworkTimes, Search
-    from compress.models.candidate import Candidate
-    from compress.results.schema import StepReport
-
-    before = Candidate.load(inputs.previous, context.allowed)
-    prunable = Prunable(before.model, before.spec, settings.ignore)
-    worth = _importance(prunable, inputs, settings, context, before)
-    choices = [Choices.of(np.asarray(w), settings.round_to) for w in worth]
-    search = Search(prunable, choices, settings.scope == "uniform", settings.round_to)
-    times = None
-    if settings.ratio is not None:
-        found = search.to_ratio(settings.ratio)
-    elif settings.macs is not None:
-        found = search.to_macs(settings.macs)
-    else:
-        assert settings.speedup is not None
-
-        def measure(widths: "Sequence[int]") -> float:
-            narrow = prunable.narrow(most_important(worth, widths))
-            return _speedup(replace(before, model=narrow), inputs, context)
-
-        table = context.layer_times()
-        context.progress.note(f"times of layers are kept in {table.path.name}")
-        times = NetworkTimes(prunable, table, context.progress.advance)
-        found = search.to_speedup(settings.speedup, times, measure, context.progress.note)
-    notes = list(found.notes)
-    if prunable.grouped:
-        notes.append(
-            f"prune: {len(prunable.grouped)} grouped convolutions keep their width, and so do the "
-            "layers before and behind them."
+            table = context.layer_times()
+            context.progress.note(f"times of layers are kept in {table.path.name}")
+            times = NetworkTimes(prunable, table, context.progress.advance)
+            found = search.to_speedup(settings.speedup, times, measure, context.progress.note)
+        notes = list(found.notes)
+        if prunable.grouped:
+            notes.append(
+                f"prune: {len(prunable.grouped)} grouped convolutions keep their width, and so do "
+                "the layers before and behind them."
+            )
+        report = StepReport(
+            step="prune",
+            target=found.target,
+            decisions=_decisions(prunable, found.widths, times),
+            notes=notes,
         )
-    report = StepReport(
-        step="prune",
-        target=found.target,
-        decisions=_decisions(prunable, found.widths, times),
-        notes=notes,
-    )
-    roots = [group.root for group in prunable.groups]
-    kept = dict(zip(roots, most_important(worth, found.widths), strict=True))
-    return Decided({"kept_channels": kept}, report)
+        roots = [group.root for group in prunable.groups]
+        kept = dict(zip(roots, most_important(worth, found.widths), strict=True))
+        return Decided({"kept_channels": kept}, report)
 
+    def apply(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+        """Narrows the candidate as decided; its training is the next step's (`distill`)."""
+        from compress.methods.prune.channel_groups import Prunable
+        from compress.models.candidate import Candidate
 
-def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
-    """Narrows the candidate as decided; its training is the next step's business (`distill`)."""
-    from compress.methods.prune.channel_groups import Prunable
-    from compress.models.candidate import Candidate
-
-    before = Candidate.load(inputs.previous, context.allowed)
-    prunable = Prunable(before.model, before.spec, settings.ignore)
-    assert inputs.decided is not None
-    kept = inputs.decided["kept_channels"]
-    rule = settings.the_one_of("ratio", "macs", "speedup")
-    asked = f"{rule} {getattr(settings, rule):g}"
-    return before.after(
-        f"prune {asked} ({settings.importance}, {settings.scope})",
-        model=prunable.narrow([kept[group.root] for group in prunable.groups]),
-    )
+        before = Candidate.load(inputs.previous, context.allowed)
+        prunable = Prunable(before.model, before.spec, settings.ignore)
+        assert inputs.decided is not None
+        kept = inputs.decided["kept_channels"]
+        rule = settings.the_one_of("ratio", "macs", "speedup")
+        asked = f"{rule} {getattr(settings, rule):g}"
+        return before.after(
+            f"prune {asked} ({settings.importance}, {settings.scope})",
+            model=prunable.narrow([kept[group.root] for group in prunable.groups]),
+        )
 
 
 def _importance(

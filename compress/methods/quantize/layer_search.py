@@ -13,7 +13,7 @@ from compress.measure.latency import speedup
 from compress.measure.layer_times import LayerShape
 from compress.measure.module_shapes import layer_shapes
 from compress.measure.processes import Timed, time_in_processes
-from compress.methods.base import Context
+from compress.methods.context import Context
 from compress.models.candidate import Candidate
 from compress.models.onnx_network import OnnxNetwork
 from compress.results.schema import Decision, StepReport

@@ -5,135 +5,105 @@ float; a file that is still not faster than the float one it was made of is drop
 """
 
 import json
-import warnings
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import Field, model_validator
-
-from compress.methods.distill.settings import Distillation, ViewSettings
+from compress.methods.base import Method
+from compress.methods.distill.settings import Distillation
 from compress.methods.layer_patterns import matching
-from compress.training.settings import Fraction, RecipeModel
+from compress.methods.quantize.settings import Settings
+from compress.training.settings import ViewSettings
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from compress.methods.base import Context, StepInputs
+    from compress.methods.context import Context, StepInputs
     from compress.methods.decided import Decided
     from compress.methods.quantize.layer_search import MadeOf
     from compress.models.candidate import Candidate
 
-VERSION = 2
-PREPARED = {"ranges", "percentile", "pictures", "bias_correction", "portable", "train"}
-MEASURES = True
-JUDGES = True
 FLOAT, RANGES, DEPLOYED = "float.onnx", "ranges.json", "int8.onnx"
 SAMPLE = 32  # pictures on which the simulation of int8 finds its ranges
-LAST = "int8 is made of the finished float network; put quantize last"
 
 
-class Settings(RecipeModel):
-    """How ranges are found, what may be lost, and whether the network is trained for int8."""
+class Quantize(Method[Settings]):
+    """Makes weights and activations int8 where that pays on this machine."""
 
-    ranges: Literal["minmax", "percentile", "entropy", "mse"] = "mse"  # of activations
-    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99  # for ranges: percentile
-    pictures: Annotated[int, Field(ge=1)] = 128  # of the training split, to find ranges on
-    judged: Annotated[int, Field(ge=1)] = 512  # other training pictures, to judge the loss on
-    max_accuracy_drop: Fraction = 0.01  # of right answers on the judged pictures, against float
-    float_layers: list[str] = []  # stay in float; * and ? match
-    bias_correction: bool = False
-    portable: bool = True  # 7-bit weights: right on CPUs without VNNI too; false: 8 bits
-    reduce_range: Annotated[bool | None, Field(exclude=True, deprecated=True)] = None  # portable
-    train: Distillation | None = None  # quantization-aware training from the teacher; none: no
+    name = "quantize"
+    settings = Settings
+    version = 2
+    prepared = {"ranges", "percentile", "pictures", "bias_correction", "portable", "train"}
+    measures = True
+    judges = True
+    nothing_follows = "int8 is made of the finished float network; put quantize last"
 
-    @model_validator(mode="before")
-    @classmethod
-    def _takes_the_old_name(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or "reduce_range" not in value:
-            return value
-        if "portable" in value:
-            raise ValueError("reduce_range is the old name of portable: give portable alone")
-        old = value["reduce_range"]
-        now = (
-            f"portable: {str(old).lower()}"
-            if isinstance(old, bool)
-            else "portable, true unless given"
-        )
-        warnings.warn(f"quantize.reduce_range is now {now}", FutureWarning, stacklevel=1)
-        return value | {"portable": old} if isinstance(old, bool) else value
-
-    def view_settings(self) -> ViewSettings | None:
+    def view_settings(self, settings: Settings) -> ViewSettings | None:
         """What training for int8 wants cached."""
-        return self.train.view_settings() if self.train else None
+        return settings.train.view_settings() if settings.train else None
 
+    def takes_files(self, settings: Settings) -> bool:
+        """Whether a file is enough to work on, without the code of its network."""
+        return settings.train is None
 
-def on_file(settings: Settings) -> bool:
-    """Whether a file is enough to work on, without the code of its network."""
-    return settings.train is None
+    def decides_by_times(self, settings: Settings) -> bool:
+        """Which layers are faster in int8 is measured."""
+        return True
 
+    def prepare(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+        """Trains for int8 where asked to, writes the float file, finds the activations' ranges."""
+        from dataclasses import replace
 
-def decides_by_times(settings: Settings) -> bool:
-    """Which layers are faster in int8 is measured."""
-    return True
+        from compress.data.input_spec import preprocess
+        from compress.export.int8 import correct_biases, largest_weight, ranges_of
+        from compress.export.onnx import export_onnx
+        from compress.models.candidate import Candidate
+        from compress.utils.errors import UserError
+        from compress.utils.files import write_text
 
+        candidate = Candidate.load(inputs.previous, context.allowed)
+        lineage = "quantize int8"
+        if settings.train is not None:
+            candidate = _trained(candidate, settings.train, settings.portable, inputs, context)
+            lineage = f"quantize int8 (trained, {settings.train.loss.name})"
+        file = inputs.folder / FLOAT
+        export_onnx(candidate, file)
+        paths = inputs.data.paths(_calibrated_on(inputs, settings, context))
+        pictures = preprocess(paths, candidate.spec)
+        how, progress = settings.ranges, context.progress.advance
+        try:
+            ranges = ranges_of(file, pictures, how, settings.percentile, progress)
+        except ValueError as error:
+            raise UserError(f"quantize: {error}") from error
+        if settings.bias_correction:
+            correct_biases(file, file, pictures, largest_weight(settings.portable))
+        write_text(inputs.folder / RANGES, json.dumps(ranges))
+        return replace(candidate, lineage=(*candidate.lineage, lineage))
 
-def prepare(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
-    """Trains for int8 where asked to, writes the float file, finds the activations' ranges."""
-    from dataclasses import replace
+    def decide(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
+        """Decides which layers stay in float: by times, and by what int8 in them loses."""
+        from compress.methods.decided import Decided
+        from compress.methods.quantize.layer_search import choose_float_layers
+        from compress.results.schema import StepReport
 
-    from compress.data.input_spec import preprocess
-    from compress.export.int8 import correct_biases, largest_weight, ranges_of
-    from compress.export.onnx import export_onnx
-    from compress.models.candidate import Candidate
-    from compress.utils.errors import UserError
-    from compress.utils.files import write_text
+        made_of = _made_of(inputs, settings, context)
+        floats, notes = choose_float_layers(made_of, inputs.folder, context)
+        return Decided({"float_layers": floats}, StepReport(step="quantize", notes=notes))
 
-    candidate = Candidate.load(inputs.previous, context.allowed)
-    lineage = "quantize int8"
-    if settings.train is not None:
-        candidate = _trained(candidate, settings.train, settings.portable, inputs, context)
-        lineage = f"quantize int8 (trained, {settings.train.loss.name})"
-    file = inputs.folder / FLOAT
-    export_onnx(candidate, file)
-    paths = inputs.data.paths(_calibrated_on(inputs, settings, context))
-    pictures = preprocess(paths, candidate.spec)
-    how, progress = settings.ranges, context.progress.advance
-    try:
-        ranges = ranges_of(file, pictures, how, settings.percentile, progress)
-    except ValueError as error:
-        raise UserError(f"quantize: {error}") from error
-    if settings.bias_correction:
-        correct_biases(file, file, pictures, largest_weight(settings.portable))
-    write_text(inputs.folder / RANGES, json.dumps(ranges))
-    return replace(candidate, lineage=(*candidate.lineage, lineage))
+    def apply(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
+        """Writes the int8 file beside the float network it is made of, and measures it here."""
+        from dataclasses import replace
 
+        from compress.methods.quantize.layer_search import make_int8
 
-def decide(inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
-    """Decides which layers stay in float: by times, and by what int8 in them loses."""
-    from compress.methods.decided import Decided
-    from compress.methods.quantize.layer_search import choose_float_layers
-    from compress.results.schema import StepReport
-
-    made_of = _made_of(inputs, settings, context)
-    floats, notes = choose_float_layers(made_of, inputs.folder, context)
-    return Decided({"float_layers": floats}, StepReport(step="quantize", notes=notes))
-
-
-def apply(inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
-    """Writes the int8 file beside the float network it is made of, and measures it here."""
-    from dataclasses import replace
-
-    from compress.methods.quantize.layer_search import make_int8
-
-    assert inputs.decided is not None
-    made_of = _made_of(inputs, settings, context)
-    out = inputs.folder / DEPLOYED
-    found = make_int8(made_of, inputs.decided["float_layers"], out, context)
-    notes = [*_few_pictures(inputs, settings), *found.report.notes]
-    report = found.report.model_copy(update={"notes": notes})
-    candidate = made_of.candidate
-    return replace(
-        candidate, steps=(*candidate.steps, report), deployed=DEPLOYED, dropped=found.dropped
-    )
+        assert inputs.decided is not None
+        made_of = _made_of(inputs, settings, context)
+        out = inputs.folder / DEPLOYED
+        found = make_int8(made_of, inputs.decided["float_layers"], out, context)
+        notes = [*_few_pictures(inputs, settings), *found.report.notes]
+        report = found.report.model_copy(update={"notes": notes})
+        candidate = made_of.candidate
+        return replace(
+            candidate, steps=(*candidate.steps, report), deployed=DEPLOYED, dropped=found.dropped
+        )
 
 
 def _made_of(inputs: "StepInputs", settings: Settings, context: "Context") -> "MadeOf":

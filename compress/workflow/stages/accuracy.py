@@ -7,7 +7,7 @@ import numpy as np
 
 from compress.export.artifact import Artifact
 from compress.measure.inference import run_on_pictures
-from compress.methods.base import Context
+from compress.methods.context import Context
 from compress.metrics.accuracy import score
 from compress.metrics.keypoints import Bounds
 from compress.models.sessions import open_session

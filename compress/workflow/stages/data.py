@@ -10,7 +10,7 @@ from compress.data.image_cache import drop_unreadable
 from compress.data.keypoints import PointColumns, drop_misplaced
 from compress.data.layouts import SUFFIXES, check_classes, read_folder
 from compress.data.split import draw_split
-from compress.methods.base import BUILT, Context
+from compress.methods.context import BUILT, Context
 from compress.models.builders import identity, resolve
 from compress.recipe.schema import DataSettings
 from compress.utils.errors import UserError

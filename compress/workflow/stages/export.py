@@ -8,7 +8,7 @@ from compress.export.artifact import Artifact, files_of, sha256_of, size_of
 from compress.export.onnx import check_export, count_parameters, export_onnx
 from compress.export.reference_answers import write_reference
 from compress.measure.macs import count_macs
-from compress.methods.base import Context
+from compress.methods.context import Context
 from compress.models.candidate import FILE, Candidate
 from compress.results.schema import Runtime
 from compress.workflow.cache import Stage

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from compress.export.artifact import Artifact
 from compress.measure.memory import first_run
 from compress.measure.processes import Timed, time_in_processes
-from compress.methods.base import Context
+from compress.methods.context import Context
 from compress.recipe.schema import MeasureSettings
 from compress.results.schema import Machine
 from compress.utils.files import write_text

@@ -7,7 +7,7 @@ from pathlib import Path
 from compress.export.artifact import Artifact
 from compress.measure.deployable import as_deployed
 from compress.measure.layer_profile import time_layers
-from compress.methods.base import Context
+from compress.methods.context import Context
 from compress.results.schema import LayerTime, Machine, Runtime
 from compress.utils.files import write_text
 from compress.workflow.cache import Stage

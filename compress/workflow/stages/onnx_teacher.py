@@ -7,7 +7,7 @@ import onnx
 
 from compress.data.input_spec import InputSpec, preprocess
 from compress.export.onnx import TOLERANCE
-from compress.methods.base import Context
+from compress.methods.context import Context
 from compress.models import onnx_network
 from compress.models.candidate import Candidate
 from compress.models.class_names import check_class_names

@@ -18,7 +18,7 @@ from compress.measure.saliency.gallery import gallery
 from compress.measure.saliency.gradients import deconvolution, grad_cam
 from compress.measure.saliency.occlusion import occlusion_of_file
 from compress.measure.saliency.settings import SaliencySettings
-from compress.methods.base import Context
+from compress.methods.context import Context
 from compress.models.candidate import Candidate
 from compress.models.sessions import open_session
 from compress.results.schema import Looks, Machine, Runtime, Saliency, SaliencyMethod

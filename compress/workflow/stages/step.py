@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from compress.methods import discover
-from compress.methods.base import Context, StepInputs
+from compress.methods.base import Method
+from compress.methods.context import Context, StepInputs
 from compress.methods.decided import Decided
 from compress.metrics.keypoints import Bounds
 from compress.models.builders import identity
@@ -39,41 +40,40 @@ class Basis:
 
 def plan(title: str, kind: str, settings: Any, basis: Basis, previous: Stage) -> Stage:
     """The step after `previous`, with the stages before it that are its own."""
-    module = discover()[kind]
+    method = discover()[kind]
     # Whether there is a control beside it changes nothing in what the step makes.
-    described = _described(kind, settings.model_dump(exclude={"control"}), basis)
-    if student := getattr(settings, "student", None):
-        described["code"] = identity(student, basis.allowed)
+    described = _described(method, settings.model_dump(exclude={"control"}), basis)
+    if student := method.student(settings):
+        described["code"] = identity(student.builder, basis.allowed)
     inputs = {"data": basis.data, "teacher": basis.teacher, "previous": previous}
     learns = dict(inputs)
-    views = getattr(settings, "view_settings", lambda: None)()
-    if views is not None:
+    if views := method.view_settings(settings):
         learns["teacher_outputs"] = teacher_outputs.plan(
             views, basis.seed, basis.data, basis.teacher
         )
-    if hasattr(module, "prepare"):
-        prepared = described | {"settings": settings.model_dump(include=module.PREPARED)}
-        inputs["previous"] = Stage(
-            "prepare", f"{title}, prepared", VERSION, prepared, learns, prepare
-        )
+    if method.prepares:
+        first = f"{title}, prepared"
+        looked_at = settings.model_dump(include=set(method.prepared))
+        prepared = described | {"settings": looked_at}
+        inputs["previous"] = Stage("prepare", first, VERSION, prepared, learns, prepare)
     else:
         inputs = learns
-    if basis.bounds is not None and getattr(module, "JUDGES", False):
+    if basis.bounds is not None and method.judges:
         described["bounds"] = basis.bounds._asdict()
-    if hasattr(module, "decide"):
-        here = {MEASURED_ON: basis.measured_on} if module.decides_by_times(settings) else {}
+    if method.decides:
+        here = {MEASURED_ON: basis.measured_on} if method.decides_by_times(settings) else {}
         against = inputs | {"teacher_artifact": basis.teacher_artifact}
         decided = Stage(DECIDE, f"{title}, decided", VERSION, described | here, against, decide)
         inputs = inputs | {"decision": decided}
-    if getattr(module, "MEASURES", False):
+    if method.measures:
         described |= {MEASURED_ON: basis.measured_on}
     return Stage("step", title, VERSION, described, inputs, run)
 
 
-def _described(kind: str, settings: dict[str, Any], basis: Basis) -> dict[str, Any]:
+def _described(method: Method[Any], settings: dict[str, Any], basis: Basis) -> dict[str, Any]:
     return {
-        "step": kind,
-        "step_version": discover()[kind].VERSION,
+        "step": method.name,
+        "step_version": method.version,
         "training_version": TRAINING_VERSION,
         "settings": settings,
         "seed": basis.seed,
@@ -104,13 +104,13 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     finish(folder)
 
 
-def _method(stage: Stage) -> tuple[Any, Any]:
+def _method(stage: Stage) -> tuple[Method[Any], Any]:
     """Return the method that a stage belongs to, and its settings."""
     method = discover()[stage.settings["step"]]
     described = dict(stage.settings["settings"])
-    if "control" in method.Settings.model_fields:
+    if "control" in method.settings.model_fields:
         described["control"] = False  # a stage makes one model; the plan made the control another
-    return method, method.Settings.model_validate(described)
+    return method, method.settings.model_validate(described)
 
 
 def _given(inputs: dict[str, Path], folder: Path, context: Context) -> StepInputs:

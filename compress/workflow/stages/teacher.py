@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from compress.data.dataset import DataSet
 from compress.data.input_spec import InputSpec, normalise
 from compress.data.keypoints import labels_of
-from compress.methods.base import Context
+from compress.methods.context import Context
 from compress.metrics.keypoints import USUAL
 from compress.models.builders import identity, load_module
 from compress.models.candidate import Candidate

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from compress.methods.base import Context
-from compress.methods.distill.settings import ViewSettings
+from compress.methods.context import Context
 from compress.methods.distill.teacher_cache import compute, make_online
 from compress.models.candidate import Candidate
 from compress.training.batches import draw_bank
+from compress.training.settings import ViewSettings
 from compress.workflow.cache import Stage
 
 VERSION = 1

@@ -1,0 +1,86 @@
+"""What stages and steps are given besides their settings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compress.data.dataset import DataSet
+from compress.metrics.keypoints import USUAL, Bounds
+from compress.utils.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from compress.measure.layer_times import LayerTimes
+    from compress.models.candidate import Candidate
+    from compress.results.schema import Machine
+
+BUILT = "pictures"  # below the data stage's folder: what a data builder made
+
+
+@dataclass(frozen=True)
+class Context:
+    """One per run: seed, device, threads and what the user allowed are decided once."""
+
+    seed: int
+    fit: str  # how other aspect ratios are brought to the input
+    device: "torch.device"
+    threads: int
+    allowed: tuple[str, ...]
+    progress: Progress
+    data_path: Path | None  # where the pictures lie; None where a builder makes them
+    weights_path: Path | None  # of the teacher
+    tables: Path  # what layers cost on this machine, kept for all recipes
+    machine: "Machine"
+    bounds: Bounds = USUAL  # how near points and boxes must be to be right
+
+    def layer_times(self) -> "LayerTimes":
+        """The table of what layers cost in onnxruntime here."""
+        from compress.measure.layer_times import LayerTimes
+
+        owner = [self.machine.comparable(), self.machine.cpu_flags]
+        return LayerTimes(self.tables, owner, self.threads)
+
+    def data(self, folder: Path) -> DataSet:
+        """The data set of a data stage's folder."""
+        built = folder / BUILT
+        path = built if built.is_dir() or self.data_path is None else self.data_path
+        return DataSet.load(folder, path.parent if path.is_file() else path)
+
+    def pixels(self, data: DataSet, folder: Path) -> "Callable[[int], np.ndarray]":
+        """Decoded pictures by size, cached in the data stage's folder."""
+        from compress.data.image_cache import pixels
+
+        return lambda size: pixels(data, size, self.fit, folder)
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """What a step works on; `folder` is its own to write to."""
+
+    data: DataSet
+    pixels: Callable[[int], "np.ndarray"]  # picture size -> uint8 (n, size, size, 3)
+    previous: Path  # the candidate the step starts from
+    teacher_folder: Path
+    teacher_outputs: Path | None
+    teacher_artifact: Path | None  # for what is decided by measuring
+    decided: dict[str, Any] | None  # by the step's own `decide`
+    folder: Path
+    allowed: tuple[str, ...]
+
+    @cached_property
+    def teacher(self) -> "Candidate":
+        from compress.models.candidate import Candidate
+
+        return Candidate.load(self.teacher_folder, self.allowed)
+
+    @cached_property
+    def teacher_file(self) -> Path:
+        """The teacher as deployed in onnxruntime, for what is decided by measuring."""
+        from compress.export.artifact import Artifact
+
+        assert self.teacher_artifact is not None, "only given to `decide`"
+        return Artifact.load(self.teacher_artifact).path

@@ -17,7 +17,6 @@ from compress.analysis.choose import Choice
 from compress.analysis.choose import choose as choose_row
 from compress.measure.evaluate import evaluate_file as evaluate
 from compress.measure.evaluate import predict_files as predict
-from compress.measure.evaluate import predict_points
 from compress.results.merge import join as load_results
 from compress.results.schema import Result
 
@@ -28,7 +27,6 @@ __all__ = [
     "evaluate",
     "load_results",
     "predict",
-    "predict_points",
     "run",
 ]
 

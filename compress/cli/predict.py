@@ -39,10 +39,7 @@ def predict(
         artifact, *pictures = files
         if not pictures:
             raise UserError("No picture was given: compress predict MODEL PICTURE…")
-        from compress.export.artifact import spec_of
-
-        answers = _places if spec_of(artifact, spec).points else _names
-        found = answers(artifact, pictures, threads, spec, draw)
+        found = _answered(artifact, pictures, threads, spec, draw)
     failed = 0
     for picture, lines in zip(pictures, found, strict=True):
         typer.echo(f"{picture}")
@@ -88,36 +85,24 @@ def _through(
         yield lines
 
 
-def _names(
+def _answered(
     artifact: Path, pictures: list[Path], threads: int | None, spec: Path | None, draw: Path | None
 ) -> Iterator[list[str] | UserError]:
+    """What a model says of each picture."""
+    from compress.export.artifact import spec_of
     from compress.measure.evaluate import predict_files
-    from compress.utils.units import percent
+    from compress.tasks import task_of
 
-    if draw is not None:
-        raise UserError("--draw is for models of points, and this one predicts classes.")
-    for names in predict_files(artifact, pictures, threads, spec):
-        if isinstance(names, UserError):
-            yield names
-        else:
-            yield [f"{percent(probability):>7}  {name}" for name, probability in names]
-
-
-def _places(
-    artifact: Path, pictures: list[Path], threads: int | None, spec: Path | None, draw: Path | None
-) -> Iterator[list[str] | UserError]:
-    from compress.data.draw import draw_points
-    from compress.measure.evaluate import predict_points
-
-    found = predict_points(artifact, pictures, threads, spec)
-    for number, (picture, points) in enumerate(zip(pictures, found, strict=True)):
-        if isinstance(points, UserError):
-            yield points
+    task = task_of(spec_of(artifact, spec))
+    found = predict_files(artifact, pictures, threads, spec)
+    for number, (picture, answer) in enumerate(zip(pictures, found, strict=True)):
+        if isinstance(answer, UserError):
+            yield answer
             continue
-        lines = [f"{name}: {x:.1f}, {y:.1f}" for name, (x, y) in points.items()]
+        lines = task.lines(answer)
         if draw is not None:
             # Numbered, since pictures of several folders may share a name.
             drawn = draw / f"{number:04d}-{picture.stem}.jpg"
-            draw_points(picture, points, drawn)
+            task.draw(picture, answer, drawn)
             lines.append(f"drawn: {drawn}")
         yield lines

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from compress.results.schema import RIGHT, TOP1
 from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,9 +56,9 @@ class InputSpec(BaseModel):
         return self.points[2:] if self.has_box else self.points
 
     @property
-    def word(self) -> str:
-        """What the share of pictures that the network answers right is called."""
-        return RIGHT if self.points else TOP1
+    def named(self) -> str:
+        """What it names, in words: "3 classes", "2 points"."""
+        return f"{len(self.points)} points" if self.points else f"{len(self.classes)} classes"
 
     def at(self, size: int) -> "InputSpec":
         """The same spec for square inputs of `size` pixels."""

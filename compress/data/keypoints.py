@@ -6,9 +6,9 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from compress.data.coordinates import to_input, upright_size
+from compress.data.coordinates import upright_size
 from compress.data.dataset import DataSet, Picture, Point
-from compress.data.input_spec import BOX, InputSpec
+from compress.data.input_spec import BOX
 from compress.utils.errors import UserError
 
 BOX_COLUMNS = ("x", "y", "width", "height")
@@ -128,16 +128,3 @@ def _fault(picture: Picture, box: bool) -> str | None:
     if len(rest) > 1 and not np.ptp(rest, axis=0).any():
         return "all points are one"
     return None
-
-
-def labels_of(data: DataSet, spec: InputSpec) -> np.ndarray:
-    """What the network is to answer for every picture.
-
-    Returns:
-        Class indices, int64 (n,), -1 where unlabelled; of points float32 (n, outputs), x and y of
-        each as input fractions, nan where unlabelled.
-    """
-    if not spec.points:
-        return data.labels
-    fractions = to_input(data.coordinates, data.sizes, spec)
-    return fractions.reshape(len(fractions), -1).astype(np.float32)

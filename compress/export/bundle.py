@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, DictLoader, Environment, PackageLoader, StrictUndefined
 
 from compress.data.input_spec import InputSpec
 from compress.export.artifact import files_of, sha256_of, spec_of
@@ -16,6 +16,8 @@ from compress.export.reference_answers import reference_of
 from compress.models.sessions import open_session
 from compress.results.schema import Result
 from compress.runtimes import package_of, runtime_for
+from compress.tasks import task_of
+from compress.tasks.base import Task
 from compress.utils.errors import UserError
 
 REQUIREMENTS = "{runtime}\nnumpy>=2.0\npillow>=10\n"
@@ -58,13 +60,13 @@ def write_bundle(row: Result, model: Path, why: str, folder: Path) -> None:
         reference = reference_of(session, row.artifact.runtime)
         texts = {
             **({"reference.json": _json(reference.model_dump())} if reference else {}),
-            **({} if spec.points else {"classes.json": _json(spec.classes)}),
+            **{name: _json(content) for name, content in task_of(spec).beside_script().items()},
             "model.json": _json(_facts(row, spec, copy.name)),
             "predict.py": _render(
-                "predict.py", package=package, points=spec.points, reference=reference
+                "predict.py", task_of(spec), package=package, reference=reference
             ),
             "requirements.txt": REQUIREMENTS.format(runtime=_pinned(row, package)),
-            "README.md": _render("README.md", **card(row, spec, why)),
+            "README.md": _render("README.md", task_of(spec), **card(row, spec, why)),
         }
         for name, text in texts.items():
             (made / name).write_text(text, encoding="utf-8")
@@ -86,7 +88,7 @@ def _pinned(row: Result, package: str) -> str:
 def _facts(row: Result, spec: InputSpec, file: str) -> dict[str, Any]:
     """Everything that predict.py must know, as numbers."""
     facts = {"file": file, "sha256": row.artifact.sha256, "runtime": row.artifact.runtime}
-    facts |= spec.model_dump(exclude={"classes"} if spec.points else {"classes", "points"})
+    facts |= spec.model_dump(exclude=set(task_of(spec).unused_in_script))
     threads = row.at_smallest_batch.threads
     if package_of(row.artifact.runtime) == "openvino":
         precision = "bf16" if row.artifact.runtime == "openvino-bf16" else "f32"
@@ -102,9 +104,11 @@ def _facts(row: Result, spec: InputSpec, file: str) -> dict[str, Any]:
     return facts | {"threads": threads}
 
 
-def _render(name: str, **values: Any) -> str:
+def _render(name: str, task: Task[Any], **values: Any) -> str:
     environment = Environment(  # text, not HTML: the card's values are escaped for Markdown
-        loader=PackageLoader("compress.export", "templates"),
+        loader=ChoiceLoader(
+            [PackageLoader("compress.export", "templates"), DictLoader({"task": task.script()})]
+        ),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

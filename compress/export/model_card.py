@@ -5,6 +5,7 @@ from typing import Any
 
 from compress.data.input_spec import InputSpec
 from compress.results.schema import Result
+from compress.tasks import task_of
 from compress.utils import units
 from compress.utils.interval import Interval
 from compress.utils.text import markdown_code, markdown_escape
@@ -53,10 +54,7 @@ def _facts(row: Result, spec: InputSpec) -> Iterator[tuple[str, str]]:
         yield "memory", f"{units.megabytes(row.peak_memory_bytes)} MB, Python and runtime included"
     yield "file", f"{units.megabytes(file.size_bytes)} MB, sha256 {file.sha256}"
     yield "input", f"RGB, {spec.height} x {spec.width} pixels ({spec.fit}); see model.json"
-    if spec.points:
-        yield "points", ", ".join(spec.points)
-    else:
-        yield "classes", f"{len(spec.classes)}, in classes.json"
+    yield from task_of(spec).facts()
     yield "measured on", f"{machine.cpu}, {machine.cores} cores, {machine.system}"
     versions = ", ".join(f"{k} {v}" for k, v in sorted(machine.versions.items()))
     yield "versions", f"Python {machine.python}, {versions}"
@@ -68,10 +66,9 @@ def _limits(row: Result, spec: InputSpec) -> Iterator[str]:
         "Times were measured on this CPU with these versions only; on another one measure again: "
         "it may rank models otherwise."
     )
-    answers = "with points" if spec.points else f"with one of its {len(spec.classes)} classes"
     yield (
-        f"It always answers {answers}, also for a picture that shows nothing of the kind. Its "
-        "accuracy holds for pictures like those it was judged on."
+        f"It always answers {task_of(spec).always}, also for a picture that shows nothing of the "
+        "kind. Its accuracy holds for pictures like those it was judged on."
     )
     if row.training and row.training.unlabelled_pictures:
         yield (

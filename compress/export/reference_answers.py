@@ -9,7 +9,7 @@ import base64
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,6 +19,8 @@ from compress.data.input_spec import InputSpec, normalise
 from compress.models.sessions import infer, open_session
 from compress.results.schema import Deployed, Machine
 from compress.runtimes import REFERENCE_KEY, Session, package_of
+from compress.tasks import task_of
+from compress.tasks.base import Task
 from compress.utils.errors import UserError
 from compress.utils.files import atomic
 
@@ -132,7 +134,7 @@ def difference_here(session: Session, runtime: str, here: Machine) -> str | None
     now, stored = answers(session, spec), reference.values()
     if now.shape != stored.shape:
         raise UserError(f"The file gives {now.shape[1]} outputs, {stored.shape[1]} when judged.")
-    said = differences(stored, now, classes=bool(spec.classes))
+    said = differences(stored, now, task_of(spec))
     if said is None:
         return None
     return (
@@ -142,15 +144,13 @@ def difference_here(session: Session, runtime: str, here: Machine) -> str | None
     )
 
 
-def differences(stored: np.ndarray, now: np.ndarray, classes: bool) -> str | None:
-    """How two (8, outputs) differ, where they do: in the best class, or in the outputs."""
-    # By value: where two classes were equally good, either may win.
-    rows = np.arange(COUNT)
-    others = int((stored[rows, now.argmax(1)] < stored.max(1)).sum()) if classes else 0
+def differences(stored: np.ndarray, now: np.ndarray, task: Task[Any]) -> str | None:
+    """How two (8, outputs) differ, where they do: in the answer, or in the outputs."""
+    others = task.changed_answers(stored, now)
     share = np.abs(now - stored).max() / (stored.std() + 1e-12)
     if not others and share <= TOLERANCE:  # also false where an output is no number
         return None
-    best = f"{others} of {COUNT} reference inputs get another top-1, " if classes else ""
+    best = f"{others} of {COUNT} reference inputs get another answer, " if others else ""
     return f"{best}outputs differ by {100 * share:.3g} % of their standard deviation"
 
 

@@ -3,25 +3,21 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from compress.data.coordinates import to_picture, upright_size
-from compress.data.dataset import DataSet, Point
-from compress.data.image_cache import drop_unreadable
+from compress.data.dataset import DataSet
 from compress.data.input_spec import preprocess
-from compress.data.keypoints import PointColumns, drop_misplaced
-from compress.data.layouts import read_folder
 from compress.export.artifact import spec_of
 from compress.export.reference_answers import difference_here
 from compress.measure.inference import run_on_pictures
 from compress.measure.machine import machine, usable_threads
-from compress.metrics.accuracy import score
 from compress.metrics.keypoints import USUAL, Bounds
 from compress.models.sessions import infer, open_session
 from compress.results.schema import Accuracy
 from compress.runtimes import runtime_for
-from compress.tasks.correctness import coordinates, score_points
+from compress.tasks import task_of
 from compress.utils.errors import UserError
 
 
@@ -58,27 +54,17 @@ def evaluate_file(
             anything wrong with the file or the data.
     """
     spec = spec_of(model, spec_file)
-    places = PointColumns.of(spec.points, columns) if spec.points else None
-    data = drop_unreadable(read_folder(data_path, points=places), lambda done, total: None)
+    task = task_of(spec)
+    data, notes = task.read(data_path, columns)
     session = open_session(model, runtime_for(model), threads or usable_threads())
     differs = difference_here(session, runtime_for(model), machine())
-    if places is not None:
-        notes: list[str] = []
-        data = drop_misplaced(data, notes.append)
-        used, indices = chosen(data, split)
-        outputs = run_on_pictures(session, data.paths(indices), spec)
-        scored = score_points(outputs, data, indices, spec, bounds)
-        return Evaluation(scored, used, (*data.skipped, *notes), differs)
-    unknown = sorted(set(data.classes) - set(spec.classes))
-    if unknown:
-        raise UserError(
-            f"{data_path} has {len(unknown)} classes that {model} does not know "
-            f"({', '.join(unknown[:3])}): it was trained on other labels."
-        )
     used, indices = chosen(data, split)
-    labels = np.array([spec.classes.index(data.pictures[i].label or "") for i in indices])
-    logits = run_on_pictures(session, data.paths(indices), spec)
-    return Evaluation(score(logits, labels), used, data.skipped, differs)
+
+    def ask(asked: np.ndarray) -> np.ndarray:
+        return run_on_pictures(session, data.paths(asked), spec)
+
+    scored = task.score(ask, data, indices, bounds, in_run=False)
+    return Evaluation(scored, used, (*data.skipped, *notes), differs)
 
 
 def chosen(data: DataSet, split: str | None) -> tuple[str, np.ndarray]:
@@ -107,17 +93,20 @@ def chosen(data: DataSet, split: str | None) -> tuple[str, np.ndarray]:
     return used, found
 
 
-def predict_points(
+def predict_files(
     model: Path,
     pictures: list[Path],
     threads: int | None = None,
     spec_file: Path | None = None,
-) -> Iterator[dict[str, Point] | UserError]:
-    """For each picture x and y of the model's points by name, in pixels of the upright picture.
+) -> Iterator[Any]:
+    """For each picture what the model answers, as its task tells it.
 
-    A picture that cannot be read gives its error, and the next one follows.
+    A classifier: the most probable classes with their softmax probabilities. A model of points: x
+    and y of each by name, in pixels of the upright picture. A picture that cannot be read gives
+    its error (a UserError), and the next one follows.
     """
     spec = spec_of(model, spec_file)
+    task = task_of(spec)
     session = open_session(model, runtime_for(model), threads or usable_threads())
     for picture in pictures:
         try:
@@ -125,37 +114,4 @@ def predict_points(
         except UserError as error:
             yield error
             continue
-        sizes = np.array([upright_size(picture)])
-        found = to_picture(coordinates(outputs), sizes, spec)[0]
-        yield {name: (x, y) for name, (x, y) in zip(spec.points, found.tolist(), strict=True)}
-
-
-def predict_files(
-    model: Path,
-    pictures: list[Path],
-    threads: int | None = None,
-    spec_file: Path | None = None,
-    top: int = 5,
-) -> Iterator[list[tuple[str, float]] | UserError]:
-    """For each picture the `top` most probable class names with softmax probabilities.
-
-    A picture that cannot be read gives its error, and the next one follows.
-
-    Raises:
-        UserError: a model that predicts points (`predict_points`), or anything wrong with the file.
-    """
-    spec = spec_of(model, spec_file)
-    if spec.points:
-        raise UserError(f"{model} predicts points, not classes.")
-    session = open_session(model, runtime_for(model), threads or usable_threads())
-    for picture in pictures:
-        try:
-            prepared = preprocess([picture], spec)
-        except UserError as error:
-            yield error
-            continue
-        logits = infer(session, prepared, spec)[0]
-        p = np.exp(logits - logits.max())
-        p /= p.sum()
-        best = np.argsort(-p, kind="stable")[:top]
-        yield [(spec.classes[i], float(p[i])) for i in best.tolist()]
+        yield next(task.answers(outputs, [picture]))

@@ -179,5 +179,5 @@ def check_forward(model: nn.Module, spec: InputSpec, builder: str) -> None:
         got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
         raise UserError(
             f"{builder} gives {got} for two pictures; expected "
-            f"{'coordinates' if spec.points else 'logits'} {(2, spec.outputs)}."
+            f"{(2, spec.outputs)}: it is to predict {spec.named}."
         )

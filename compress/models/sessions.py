@@ -61,9 +61,8 @@ def infer(session: Session, pictures: np.ndarray, spec: InputSpec) -> np.ndarray
         pictures = np.resize(pictures, (session.batch_size, *pictures.shape[1:]))
     logits = session.run(pictures)[:count]
     if logits.shape != (count, spec.outputs):
-        named = f"{len(spec.points)} points" if spec.points else f"{len(spec.classes)} classes"
         raise UserError(
             f"The model gives an output of shape {logits.shape} for {count} pictures, but its "
-            f"input spec names {named}."
+            f"input spec names {spec.named}."
         )
     return logits

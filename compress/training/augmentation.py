@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compress.data.input_spec import InputSpec
+from compress.data.view_geometry import affine
 from compress.training.settings import Augmentation
 
 FIELDS = (
@@ -58,7 +59,7 @@ def apply_views(
     """
     x = to_pixels(pictures, device)
     v = torch.from_numpy(np.ascontiguousarray(views)).to(device)
-    grid = F.affine_grid(_affine(v, x.shape[2] / x.shape[3]), list(x.shape), align_corners=False)
+    grid = F.affine_grid(affine(v, x.shape[2] / x.shape[3]), list(x.shape), align_corners=False)
     x = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     mean = x.mean((1, 2, 3), keepdim=True)
     brightness, contrast = v[:, 4].view(-1, 1, 1, 1), v[:, 5].view(-1, 1, 1, 1)
@@ -66,41 +67,6 @@ def apply_views(
     if erase > 0:
         x = torch.where(_squares(v[:, 6:8], erase, x.shape[2], x.shape[3]), mean, x)
     return normalise_pixels(x, spec)
-
-
-def move_points(points: Tensor, views: np.ndarray, spec: InputSpec) -> Tensor:
-    """Where points of a picture lie in views of it, float32 (n, 2 x points).
-
-    A box stays upright: it becomes the one round the ellipse that it was round, which is what it
-    holds more often than a thing that fills its corners.
-
-    Args:
-        points: float32 (n, 2 x points), x and y of each as input fractions.
-        views: float32 (n, 8) as `draw_views` makes them.
-    """
-    theta = _affine(torch.from_numpy(np.ascontiguousarray(views)), spec.height / spec.width)
-    # A view looks the picture up at theta: a point goes the other way. Both count from -1 to 1.
-    turn = torch.linalg.inv(theta[:, :, :2])
-    placed = 2 * points.reshape(len(points), -1, 2) - 1
-    found = (placed - theta[:, None, :, 2]) @ turn.mT
-    if spec.has_box:
-        half = (points[:, 2:4] - points[:, :2])[:, None]
-        half = (half**2 @ (turn**2).mT).sqrt()
-        box = found[:, :2].mean(1, keepdim=True) + torch.cat([-half, half], 1)
-        found = torch.cat([box, found[:, 2:]], 1)
-    return (found.flatten(1) + 1) / 2
-
-
-def _affine(v: Tensor, aspect: float) -> Tensor:
-    """Of each view, (n, 2, 3): from its coordinates to the picture's, both from -1 to 1."""
-    cos, sin = torch.cos(v[:, 0]) * torch.exp(v[:, 1]), torch.sin(v[:, 0]) * torch.exp(v[:, 1])
-    return torch.stack(
-        [
-            torch.stack([cos, -sin * aspect, 2 * v[:, 2]], 1),
-            torch.stack([sin / aspect, cos, 2 * v[:, 3]], 1),
-        ],
-        1,
-    )
 
 
 def _squares(corner: Tensor, side: float, height: int, width: int) -> Tensor:

@@ -10,13 +10,11 @@ from torch import Tensor
 
 from compress.data.dataset import DataSet
 from compress.data.input_spec import InputSpec
-from compress.data.keypoints import labels_of
-from compress.metrics.keypoints import USUAL
-from compress.tasks.correctness import Right, judge
+from compress.tasks import task_of
+from compress.tasks.base import Correct
 from compress.training.augmentation import (
     apply_views,
     draw_views,
-    move_points,
     normalise_pixels,
     to_pixels,
 )
@@ -32,7 +30,7 @@ class Batch:
     """One step's pictures; `indices` and `views` say which, so that cached outputs can be found."""
 
     inputs: Tensor  # float32 (n, 3, height, width), or features (n, ...)
-    labels: Tensor  # as `labels_of` gives them, the points where they lie in these views
+    targets: Tensor  # what the task wants answered in these views
     indices: np.ndarray  # int64 (n,), positions in the data set
     view_numbers: np.ndarray  # int64 (n,), rows of the bank; all 0 for fresh views
     views: np.ndarray  # float32 (n, fields)
@@ -50,7 +48,7 @@ class Feed(Protocol):
     @property
     def device(self) -> torch.device: ...
     def batches(self, epoch: int) -> Iterator[Batch]: ...
-    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Right]]:
+    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Correct]]:
         """Inputs of the validation split at the size of that epoch, and what is right for them."""
 
 
@@ -65,12 +63,6 @@ def draw_order(pool: np.ndarray, count: int, rng: np.random.Generator) -> np.nda
     """`count` positions of the pool in random order, each as often as any other (give or take)."""
     rounds = -(-count // len(pool))
     return np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
-
-
-def labels_in_views(labels: np.ndarray, views: np.ndarray, spec: InputSpec) -> Tensor:
-    """Classes are the same in every view, points are not."""
-    found = torch.from_numpy(labels)
-    return move_points(found, views, spec) if spec.points else found
 
 
 @dataclass(frozen=True)
@@ -112,7 +104,8 @@ class PictureFeed:
         order = draw_order(self.pool, self.pictures_per_epoch, rng)
         size, augmentation = self.size(epoch), self.settings.augmentation
         pixels, spec = self.pixels(size), self.spec.at(size)
-        labels = labels_of(self.data, spec)
+        task = task_of(spec)
+        targets = task.targets(self.data)
         for step in range(self.steps):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
             if self.bank is None:
@@ -123,19 +116,19 @@ class PictureFeed:
                 views = self.bank[numbers, indices]
             yield Batch(
                 apply_views(pixels[indices], views, spec, self.device, augmentation.erase),
-                labels_in_views(labels[indices], views, spec).to(self.device),
+                task.targets_in_views(targets[indices], views).to(self.device),
                 indices,
                 numbers,
                 views,
             )
 
-    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Right]]:
+    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Correct]]:
         size, indices = self.size(epoch), self.data.indices("validation")
         pixels, spec = self.pixels(size), self.spec.at(size)
         for start in range(0, len(indices), VALIDATION_BATCH):
             chunk = indices[start : start + VALIDATION_BATCH]
             inputs = normalise_pixels(to_pixels(pixels[chunk], self.device), spec)
-            yield inputs, judge(self.data, chunk, spec, USUAL)
+            yield inputs, task_of(spec).correct(self.data, chunk)
 
 
 @dataclass(frozen=True)
@@ -143,10 +136,10 @@ class FeatureFeed:
     """Features of stored views, computed once: trains the end of a network in minutes."""
 
     features: np.ndarray  # float16 (views, pictures, ...); view 0 is the picture as it is
-    labels: np.ndarray  # (views, pictures, ...)
+    targets: np.ndarray  # (views, pictures, ...)
     pool: np.ndarray
     validation_indices: np.ndarray
-    validation_right: Right
+    validation_right: Correct
     seed: int
     device: torch.device
     max_batch_size: int
@@ -168,9 +161,9 @@ class FeatureFeed:
         for step in range(self.steps):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
             views = rng.integers(len(self.features), size=len(indices))
-            labels = torch.from_numpy(self.labels[views, indices]).to(self.device)
-            yield Batch(self._inputs(views, indices), labels, indices, views, np.empty(0))
+            targets = torch.from_numpy(self.targets[views, indices]).to(self.device)
+            yield Batch(self._inputs(views, indices), targets, indices, views, np.empty(0))
 
-    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Right]]:
+    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Correct]]:
         indices = self.validation_indices
         yield self._inputs(np.zeros_like(indices), indices), self.validation_right

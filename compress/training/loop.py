@@ -134,7 +134,7 @@ def _step(
         mixed = weight * batch.inputs + (1 - weight) * batch.inputs[order]
         with autocast(batch.inputs.device, settings.precision):
             outputs = model(mixed)
-        partner = replace(batch, labels=batch.labels[order])
+        partner = replace(batch, targets=batch.targets[order])
         loss = weight * objective(outputs.float(), batch)
         loss = loss + (1 - weight) * objective(outputs.float(), partner)
     else:

@@ -3,18 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from compress.data.dataset import DataSet
-from compress.data.input_spec import InputSpec
-from compress.data.keypoints import labels_of
 from compress.export.artifact import Artifact
 from compress.methods import discover
 from compress.methods.decided import Decided
 from compress.metrics.keypoints import Bounds
 from compress.models.candidate import History
 from compress.results.schema import Accuracy, Latency, Machine, Result, StepReport
-from compress.tasks.correctness import judge
+from compress.tasks import task_of
 from compress.workflow.cache import DECIDE, MEASURED_ON, OF_A_MACHINE, Stage, Store
 from compress.workflow.plan import Plan, in_order
 from compress.workflow.planned_row import PlannedRow
@@ -134,21 +130,11 @@ def _notes(
             f"There are only {scored.pictures} validation pictures: an accuracy is known to "
             f"± {(scored.top1.high - scored.top1.low) / 2:.0%} at best."
         )
-    guess, share = _best_guess(data, artifact.spec, bounds)
+    task = task_of(artifact.spec)
+    guess, share = task.guess(data, bounds)
     if scored.top1.low <= share:
         notes.append(
             f"The teacher is no better than always naming {guess} ({share:.1%}): check the order "
-            f"of its {'points' if data.points else 'classes'}, mean, std and image_size."
+            f"of its {task.order_of}, mean, std and image_size."
         )
     return notes
-
-
-def _best_guess(data: DataSet, spec: InputSpec, bounds: Bounds) -> tuple[str, float]:
-    """What to answer without a look at the picture, and the share of pictures it is right for."""
-    validation = data.indices("validation")
-    if not spec.points:
-        labels = data.labels[validation]
-        return "the commonest class", float(np.bincount(labels).max() / len(labels))
-    middle = np.median(labels_of(data, spec)[data.indices("train")], axis=0)
-    answers = np.tile(middle, (len(validation), 1))
-    return "the middle place", float(judge(data, validation, spec, bounds)(answers).mean())

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from compress.analysis.budget import BOUNDS, Budget, seconds
 from compress.recipe.load import load_recipe
+from compress.report.write import budget_of
 from compress.utils.errors import UserError
 from compress.utils.units import parse_bytes
-from compress.workflow.run import budget_of
 from tests.conftest import tiny_recipe
 
 

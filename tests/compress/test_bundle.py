@@ -20,7 +20,7 @@ from compress.data.input_spec import InputSpec, preprocess
 from compress.export.artifact import files_of, sha256_of, size_of
 from compress.export.bundle import write_bundle
 from compress.export.onnx import export_onnx
-from compress.measure.evaluate import predict_points
+from compress.measure.evaluate import predict_files
 from compress.models.sessions import open_session
 from compress.results.file import append
 from compress.results.schema import Result, Training
@@ -168,7 +168,7 @@ def test_points_are_told_in_pixels_as_compress_does(
     assert not (tmp_path / "ready" / "classes.json").exists()
     _, printed = alone(tmp_path / "ready", "onnxruntime", odd_pictures)
     expected = []
-    for picture, points in zip(odd_pictures, predict_points(model, odd_pictures, 1), strict=True):
+    for picture, points in zip(odd_pictures, predict_files(model, odd_pictures, 1), strict=True):
         assert not isinstance(points, UserError)
         expected += [str(picture), *(f"  {n}: {x:.1f}, {y:.1f}" for n, (x, y) in points.items())]
     assert printed == expected

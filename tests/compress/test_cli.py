@@ -30,7 +30,7 @@ def compress(*arguments: object, cwd: Path | None = None) -> "subprocess.Complet
     [
         "import compress.cli",
         "from compress.results.file import read; from compress.analysis.choose import choose",
-        "from compress.recipe.schema import load_recipe; from pathlib import Path;"
+        "from compress.recipe.load import load_recipe; from pathlib import Path;"
         "import compress.cli;"
         "load_recipe(Path('recipes/distill_shufflenet.yaml'))",
     ],

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 
-from compress.methods.distill import losses
+from compress.tasks.classification import losses
 
 RNG = np.random.default_rng(0)
 STUDENT = RNG.normal(size=(6, 5)) * 2

@@ -215,7 +215,7 @@ def test_disturbed_processes_are_repeated(
     disturbances = {0: [0.05], 1: [0.4, 0.1], 2: [0.9, 0.3, 0.5]}
     calls: list[tuple[int, float]] = []
 
-    def fresh_process(job: dict[str, Any]) -> Run:
+    def fresh_process(job: dict[str, Any], program: str) -> Run:
         seed = job["seed"]
         cores = disturbances[seed].pop(0)
         calls.append((seed, cores))
@@ -264,7 +264,7 @@ def test_conditions_are_kept_and_judged(
 ) -> None:
     clocks = iter([[3000.0, 2500.0], [2800.0]])
 
-    def fresh_process(job: dict[str, Any]) -> Run:
+    def fresh_process(job: dict[str, Any], program: str) -> Run:
         samples = [(name, 1, [1.0, 1.0]) for name in job["models"]]
         return Run(samples, 0.5, 0.2, next(clocks))
 

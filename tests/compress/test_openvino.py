@@ -195,7 +195,8 @@ def test_without_the_package_it_says_what_to_install(
 ) -> None:
     code = (
         "import sys; sys.modules['openvino'] = None; from pathlib import Path;"
-        "from compress.runtimes import open_session; open_session(Path(sys.argv[1]), 'openvino', 1)"
+        "from compress.models.sessions import open_session;"
+        "open_session(Path(sys.argv[1]), 'openvino', 1)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(vgg)], capture_output=True, text=True, check=False

@@ -13,15 +13,16 @@ from PIL import Image
 from compress.data.coordinates import to_input, to_picture, upright_size
 from compress.data.dataset import DataSet, Picture
 from compress.data.input_spec import BOX, InputSpec, load_picture
-from compress.data.keypoints import PointColumns, drop_misplaced, labels_of
+from compress.data.keypoints import PointColumns, drop_misplaced
 from compress.data.layouts import read_folder
 from compress.data.split import draw_split
-from compress.methods.distill import losses
 from compress.metrics.keypoints import Bounds, angle_errors, distances, iou
-from compress.tasks.correctness import judge, score_points
-from compress.training.augmentation import apply_views, draw_views, move_points
+from compress.results.schema import Accuracy
+from compress.tasks import task_of
+from compress.tasks.keypoints import losses
+from compress.tasks.keypoints.views import move_points
+from compress.training.augmentation import apply_views, draw_views
 from compress.training.batches import PictureFeed
-from compress.training.objectives import annotated_points
 from compress.training.settings import Augmentation, TrainSettings
 from compress.utils.errors import UserError
 
@@ -171,7 +172,7 @@ def test_pictures_without_a_number_are_unlabelled(tmp_path: Path) -> None:
     root = frames(tmp_path / "d", ["a.png,1,2,3,4", "b.png,1,,3,4", "c.png,1,2,nan,4"])
     data = read_folder(root, points=PointColumns.of(BOX))
     assert [p.split for p in data.pictures] == [None, "unlabelled", "unlabelled"]
-    labels = labels_of(drop_misplaced(data, print), spec_of(points=BOX))
+    labels = task_of(spec_of(points=BOX)).targets(drop_misplaced(data, print))
     np.testing.assert_allclose(labels[0], [1 / 40, 2 / 20, 4 / 40, 6 / 20])
     assert np.isnan(labels[1:]).all() and labels.dtype == np.float32
 
@@ -274,17 +275,17 @@ def test_feeds_give_the_points_of_their_views(dots: Path, tmp_path: Path) -> Non
     )
     [batch] = feed.batches(0)
     unlabelled = ~np.isin(batch.indices, data.indices("train"))
-    assert torch.isnan(batch.labels[unlabelled]).all() and unlabelled.sum() == 4
-    labels = torch.from_numpy(labels_of(data, spec)[batch.indices])
+    assert torch.isnan(batch.targets[unlabelled]).all() and unlabelled.sum() == 4
+    labels = torch.from_numpy(task_of(spec).targets(data)[batch.indices])
     expected = move_points(labels, batch.views, spec)
-    torch.testing.assert_close(batch.labels, expected, equal_nan=True)
+    torch.testing.assert_close(batch.targets, expected, equal_nan=True)
     # The red dot is red where the label says, in the pictures of the batch.
     for picture, (x, y, *_) in zip(
-        batch.inputs[~unlabelled], batch.labels[~unlabelled], strict=True
+        batch.inputs[~unlabelled], batch.targets[~unlabelled], strict=True
     ):
         assert picture[0, int(32 * y), int(32 * x)] > 0.4
     [(_, right)] = feed.validation(0)
-    truth = labels_of(data, spec)[data.indices("validation")]
+    truth = task_of(spec).targets(data)[data.indices("validation")]
     assert right(truth).all() and not right(truth + 0.3).any()
 
 
@@ -314,13 +315,9 @@ def test_the_loss_and_its_gradient() -> None:
 
 
 def test_unlabelled_pictures_do_not_count() -> None:
-    from compress.training.batches import Batch
-
-    nothing = np.zeros(3, np.int64)
     labels = torch.tensor([[0.5, 0.5], [torch.nan, 0.1], [torch.nan, torch.nan]])
     outputs = torch.tensor([[0.6, 0.5], [9.0, 9.0], [9.0, 9.0]], requires_grad=True)
-    batch = Batch(torch.zeros(3, 3, 8, 8), labels, nothing, nothing, np.zeros((3, 8)))
-    loss = annotated_points(outputs, batch)
+    loss = losses.annotated(outputs, labels)
     assert loss.item() == pytest.approx((0.1 - losses.BETA / 2) / 2)
     (gradient,) = torch.autograd.grad(loss, outputs)
     assert torch.isfinite(gradient).all() and not gradient[1:].any()
@@ -382,6 +379,12 @@ def annotated(points: np.ndarray, names: tuple[str, ...], size: tuple[int, int])
     return DataSet(Path(), tuple(pictures), points=names)
 
 
+def scored_as(
+    outputs: np.ndarray, data: DataSet, indices: np.ndarray, spec: InputSpec, bounds: Bounds
+) -> Accuracy:
+    return task_of(spec).score(lambda asked: outputs, data, indices, bounds, in_run=False)
+
+
 @pytest.mark.parametrize("fit", ["crop", "stretch"])
 def test_what_is_right_is_asked_in_pixels_of_the_picture(fit: str) -> None:
     """The same error along and across counts the same in a wide picture."""
@@ -390,8 +393,13 @@ def test_what_is_right_is_asked_in_pixels_of_the_picture(fit: str) -> None:
     data, spec = annotated(true, ("a", "b"), (200, 100)), spec_of(fit=fit)
     indices = np.arange(4)
     outputs = to_input(true + off, data.sizes, spec).reshape(4, 4).astype(np.float32)
-    assert judge(data, indices, spec, Bounds(0.1))(outputs).tolist() == [True, True, False, False]
-    scored = score_points(outputs, data, indices, spec, Bounds(0.1))
+    assert task_of(spec).correct(data, indices, Bounds(0.1))(outputs).tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    scored = scored_as(outputs, data, indices, spec, Bounds(0.1))
     assert scored.correct == "1100" and scored.top1.value == 0.5 and scored.word == "right answers"
     assert scored.points is not None and scored.top5 is scored.log_loss is None
     assert scored.points.median_distance == pytest.approx(0.1, abs=1e-3)
@@ -399,7 +407,7 @@ def test_what_is_right_is_asked_in_pixels_of_the_picture(fit: str) -> None:
     assert scored.points.mean_iou is None and "0.1" in scored.points.rule
     one_off = outputs.copy()
     one_off[0, 2] += 0.5  # the other point
-    assert not judge(data, indices, spec, Bounds(0.1))(one_off)[0]
+    assert not task_of(spec).correct(data, indices, Bounds(0.1))(one_off)[0]
 
 
 def test_a_box_is_right_by_its_overlap() -> None:
@@ -407,11 +415,14 @@ def test_a_box_is_right_by_its_overlap() -> None:
     found = true + np.array([[[0.0, 0], [0, 10]], [[15.0, 0], [15, 0]]])  # IoU 2/3 and 1/7
     data, spec = annotated(true, BOX, (100, 50)), spec_of(points=BOX)
     outputs = to_input(found, data.sizes, spec).reshape(2, 4)
-    scored = score_points(outputs, data, np.arange(2), spec, Bounds(iou=0.5))
+    scored = scored_as(outputs, data, np.arange(2), spec, Bounds(iou=0.5))
     assert scored.correct == "10" and scored.points is not None
     assert scored.points.mean_iou == pytest.approx((2 / 3 + 1 / 7) / 2)
     assert scored.points.median_angle_degrees is None and scored.points.tolerance is None
-    assert judge(data, np.arange(2), spec, Bounds(iou=0.7))(outputs).tolist() == [False, False]
+    assert task_of(spec).correct(data, np.arange(2), Bounds(iou=0.7))(outputs).tolist() == [
+        False,
+        False,
+    ]
 
 
 def test_a_box_and_points_at_once_must_both_be_right() -> None:
@@ -424,7 +435,7 @@ def test_a_box_and_points_at_once_must_both_be_right() -> None:
     data, spec = annotated(true, names, (100, 100)), spec_of(points=names)
     assert spec.has_box and spec.without_box == ("a", "b")
     outputs = to_input(found, data.sizes, spec).reshape(4, 8)
-    scored = score_points(outputs, data, np.arange(4), spec, Bounds(0.1, 0.5))
+    scored = scored_as(outputs, data, np.arange(4), spec, Bounds(0.1, 0.5))
     assert scored.correct == "1001" and scored.points is not None
     assert scored.points.mean_iou == pytest.approx((1 + 1 / 3 + 1 + 1) / 4)
     assert scored.points.p90_distance == pytest.approx(
@@ -441,7 +452,12 @@ def test_classes_are_judged_as_ever() -> None:
     data = DataSet(Path(), pictures)
     spec = spec_of(points=()).model_copy(update={"classes": ("a", "b", "c")})
     logits = np.eye(3)[[0, 1, 1, 2]]
-    assert judge(data, np.arange(4), spec, Bounds())(logits).tolist() == [True, True, False, False]
+    assert task_of(spec).correct(data, np.arange(4), Bounds())(logits).tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 # The importance of channels
@@ -449,14 +465,12 @@ def test_classes_are_judged_as_ever() -> None:
 
 def test_importance_of_a_network_of_points_is_its_gaussian_fisher_information() -> None:
     """The expected squared derivative by each gate, from the Jacobian."""
-    from compress.methods.prune.channel_groups import _drawn_loss
-
     torch.manual_seed(0)
     jacobian = torch.randn(4, 3)
     gates = torch.ones(3, requires_grad=True)
     total = torch.zeros(3)
     for _ in range(4000):
         outputs = (jacobian @ gates)[None]
-        (gradient,) = torch.autograd.grad(_drawn_loss(outputs, coordinates=True), gates)
+        (gradient,) = torch.autograd.grad(task_of(spec_of()).drawn_loss(outputs), gates)
         total += gradient**2
     torch.testing.assert_close(total / 4000, (jacobian**2).sum(0), rtol=0.1, atol=0)

@@ -21,6 +21,7 @@ from compress.measure.machine import machine
 from compress.measure.macs import count_macs
 from compress.models.candidate import Candidate
 from compress.models.sessions import open_session
+from compress.profile import roofline
 from compress.profile.advice import advice
 from compress.profile.cascade import inside
 from compress.profile.html import html
@@ -39,7 +40,6 @@ from compress.profile.tables import tables
 from compress.profile.terminal import WIDTH, show
 from compress.profile.variants import pipeline_elsewhere
 from compress.profile.warnings import notes
-from compress.report.template import as_json
 from compress.utils.errors import UserError
 from compress.utils.text import plain
 from tests.compress.cascade_networks import box, brighter_half, centres
@@ -332,7 +332,7 @@ def test_terminal_and_page_show_every_part(of_torch: bool) -> None:
 def test_a_kernel_that_takes_no_time_has_no_rate() -> None:
     found = of_pipeline()
     fast = found.layers[0].model_copy(update={"seconds": 0.0})
-    (entry,) = as_json(found.model_copy(update={"layers": [fast]}))["layers"]
+    (entry,) = roofline.as_json(found.model_copy(update={"layers": [fast]}))["layers"]
     assert entry["macs"] and entry["macs_per_s"] is None and entry["bound"] is None
 
 

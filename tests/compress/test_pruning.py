@@ -26,6 +26,7 @@ from compress.methods.prune.channel_groups import (
     taylor,
 )
 from compress.models.structure import restructure
+from compress.tasks import task_of
 from compress.utils.errors import UserError
 from students.mobilenet import mobilenet_v2, mobilenet_v3_small
 from teachers.vgg import vgg16_bn
@@ -185,7 +186,7 @@ def test_the_network_given_stays_as_it_is() -> None:
         parameter.requires_grad_(False)
     before = copy.deepcopy(model.state_dict())
     prunable = Prunable(model, SPEC)
-    taylor(prunable, [pictures()], contextlib.nullcontext)
+    taylor(prunable, [pictures()], contextlib.nullcontext, drawn_loss)
     assert model.training
     assert not any(p.requires_grad or p.grad is not None for p in model.features.parameters())
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
@@ -193,9 +194,13 @@ def test_the_network_given_stays_as_it_is() -> None:
     assert all(p.requires_grad and p.grad is None for p in narrow.parameters())
 
 
+def drawn_loss(outputs: Tensor) -> Tensor:
+    return task_of(SPEC).drawn_loss(outputs)
+
+
 def by_taylor(prunable: Prunable) -> list[Tensor]:
     torch.manual_seed(3)
-    return taylor(prunable, [pictures(2), pictures(1)], contextlib.nullcontext)
+    return taylor(prunable, [pictures(2), pictures(1)], contextlib.nullcontext, drawn_loss)
 
 
 IMPORTANCES: dict[str, Callable[[Prunable], list[Tensor]]] = {
@@ -262,7 +267,9 @@ def test_taylor_is_the_squared_derivative_by_a_gate() -> None:
     found = {
         group.root: worth
         for group, worth in zip(
-            prunable.groups, taylor(prunable, batches, contextlib.nullcontext), strict=True
+            prunable.groups,
+            taylor(prunable, batches, contextlib.nullcontext, drawn_loss),
+            strict=True,
         )
     }
     torch.manual_seed(9)

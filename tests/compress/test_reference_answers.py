@@ -32,6 +32,7 @@ from compress.measure.bench import bench
 from compress.measure.machine import machine
 from compress.models.sessions import open_session
 from compress.runtimes import REFERENCE_KEY
+from compress.tasks import task_of
 from compress.utils.errors import UserError
 from tests.compress.cascade_networks import PLAIN, centres
 from tests.compress.test_bundle import row, with_spec
@@ -111,20 +112,24 @@ def test_files_without_answers_are_not_checked(judged: Path, tmp_path: Path) -> 
         )
 
 
+CLASSES = task_of(SPEC)
+POINTS = task_of(SPEC.model_copy(update={"classes": (), "points": ("a", "b")}))
+
+
 def test_what_counts_as_a_difference() -> None:
     stored = np.tile([0.0, 1.0, 10.0], (8, 1))
-    assert differences(stored, stored + 0.9e-2 * stored.std(), classes=True) is None
-    off = differences(stored, stored + 2e-2 * stored.std(), classes=True)
-    assert off is not None and "0 of 8" in off and "differ by 2 % of" in off
+    assert differences(stored, stored + 0.9e-2 * stored.std(), CLASSES) is None
+    off = differences(stored, stored + 2e-2 * stored.std(), CLASSES)
+    assert off is not None and off.startswith("outputs differ by 2 % of")
     stored[:, 1] = 10 - 1e-3
     now = stored[:, [0, 2, 1]].copy()
     now[3:] = stored[3:]
-    said = differences(stored, now, classes=True)
-    assert said is not None and said.startswith("3 of 8 reference inputs get another top-1, ")
-    assert differences(stored, now, classes=False) is None
+    said = differences(stored, now, CLASSES)
+    assert said is not None and said.startswith("3 of 8 reference inputs get another answer, ")
+    assert differences(stored, now, POINTS) is None
     tied = np.tile([0.0, 5.0, 5.0], (8, 1))
-    assert differences(tied, tied + np.array([0, 0, 1e-6]), classes=True) is None
-    assert differences(tied, tied + np.nan, classes=False) is not None
+    assert differences(tied, tied + np.array([0, 0, 1e-6]), CLASSES) is None
+    assert differences(tied, tied + np.nan, POINTS) is not None
 
 
 SAID = r"This machine \(.+\) answers otherwise than .+ judged on \(AVX2, onnxruntime 1\.0\): "

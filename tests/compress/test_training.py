@@ -19,7 +19,7 @@ from compress.models.candidate import Candidate
 from compress.training import loop
 from compress.training.augmentation import apply_views, draw_views
 from compress.training.batches import Batch, PictureFeed, Pixels, draw_bank, draw_order
-from compress.training.objectives import Labels
+from compress.training.objectives import label_objective
 from compress.training.settings import Augmentation, Phase, TrainSettings
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
@@ -126,7 +126,8 @@ def test_a_network_learns(
 ) -> None:
     settings = TrainSettings(epochs=30, batch_size=9, lr=2e-2, augmentation=STILL)
     feed = feed_of(data, spec, decoded, settings)
-    history = loop.train(net(), feed, Labels(), settings, tmp_path, progress)
+    goal = label_objective(spec, settings)
+    history = loop.train(net(), feed, goal, settings, tmp_path, progress)
     assert [epoch.epoch for epoch in history] == list(range(1, 31))
     assert history[-1].loss < 0.6 * history[0].loss
 
@@ -148,8 +149,8 @@ def test_a_resumed_training_ends_with_the_same_weights(
         progressive=[Phase(epochs=1, image_size=24)],
     )
     feed = feed_of(data, spec, decoded, settings)
-    whole = net()
-    loop.train(whole, feed, Labels(), settings, tmp_path / "whole", progress)
+    whole, goal = net(), label_objective(spec, settings)
+    loop.train(whole, feed, goal, settings, tmp_path / "whole", progress)
 
     class Stopped(Exception):
         pass
@@ -164,10 +165,17 @@ def test_a_resumed_training_ends_with_the_same_weights(
     broken = net()
     stopping = StoppingFeed(**vars(feed))
     with pytest.raises(Stopped):
-        loop.train(broken, stopping, Labels(), settings, tmp_path / "b", progress)
+        loop.train(
+            broken,
+            stopping,
+            label_objective(feed.spec, settings),
+            settings,
+            tmp_path / "b",
+            progress,
+        )
     torch.rand(7)  # whatever else happened since must not matter
     resumed = net()
-    history = loop.train(resumed, feed, Labels(), settings, tmp_path / "b", progress)
+    history = loop.train(resumed, feed, goal, settings, tmp_path / "b", progress)
     assert len(history) == 4
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name

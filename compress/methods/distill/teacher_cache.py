@@ -21,6 +21,7 @@ from compress.methods.distill.attention import watched
 from compress.models.candidate import Candidate
 from compress.models.checkpoint import load_tensors, save_tensors
 from compress.models.memory_format import laid_out, place
+from compress.tasks import task_of
 from compress.training.augmentation import apply_views
 from compress.training.batches import Batch, Pixels
 from compress.training.loop import autocast
@@ -118,7 +119,7 @@ def compute(
     Each finished view is kept in `folder`, so that a killed run loses one view at most.
     """
     outputs = online.teacher.spec.outputs
-    k = outputs if data.points else min(top_k, outputs)
+    k = task_of(online.teacher.spec).kept_outputs(top_k)
     views: list[dict[str, Tensor]] = []
     with watched(online.teacher) if attention else nullcontext() as watch:
         for number, view in enumerate(bank):

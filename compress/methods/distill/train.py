@@ -1,27 +1,23 @@
 """Trains a network on the teacher's answers: `distill`, and training for int8."""
 
-from collections.abc import Callable
 from contextlib import ExitStack
 
 from torch import Tensor
 
 from compress.methods.context import Context, StepInputs
-from compress.methods.distill import attention, losses
+from compress.methods.distill import attention
 from compress.methods.distill.settings import (
-    DIST,
-    DKD,
-    KD,
     Distillation,
     Learning,
-    Points,
     PointsAndAttention,
 )
 from compress.methods.distill.teacher_cache import CachedTeacher, make_online
 from compress.models.candidate import Candidate
 from compress.results.schema import Training
+from compress.tasks import task_of
 from compress.training.batches import Batch, PictureFeed, draw_bank
 from compress.training.loop import Objective, train
-from compress.training.objectives import MatchTeacher, hard_objective, points
+from compress.training.objectives import MatchTeacher, label_objective
 
 
 def distil(
@@ -58,7 +54,7 @@ def distil(
         if from_teacher:
             objective = _match_teacher(student, settings, inputs, context, while_training)
         else:
-            objective = hard_objective(student.spec, config)
+            objective = label_objective(student.spec, config)
         history = train(student.model, feed, objective, config, inputs.folder, context.progress)
     views = f"{settings.views} cached views" if cached else "fresh views, teacher run online"
     loss = settings.loss.model_dump(exclude={"name"})
@@ -82,7 +78,8 @@ def _match_teacher(
     while_training: ExitStack,
 ) -> Objective:
     """What the student is trained to do; it is watched where its attention counts."""
-    soft, hard = soft_loss(settings), hard_objective(student.spec, settings.train)
+    soft = task_of(student.spec).teacher_loss(settings.loss)
+    hard = label_objective(student.spec, settings.train)
     if inputs.teacher_outputs is None:
         online = make_online(
             inputs.teacher,
@@ -118,17 +115,3 @@ def fresh_student(settings: Learning, inputs: StepInputs, how: str, context: Con
         context.seed,
         context.allowed,
     )
-
-
-def soft_loss(settings: Distillation) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The distillation loss as a function of (student's outputs, teacher's outputs, labels)."""
-    loss = settings.loss
-    match loss:
-        case KD():
-            return lambda s, t, _: losses.kd(s, t, loss.temperature)
-        case DKD():
-            return lambda s, t, y: losses.dkd(s, t, y, loss.temperature, loss.alpha, loss.beta)
-        case DIST():
-            return lambda s, t, _: losses.dist(s, t, loss.temperature, loss.beta, loss.gamma)
-        case Points() | PointsAndAttention():
-            return lambda s, t, _: points(s, t)

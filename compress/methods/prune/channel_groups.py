@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
@@ -280,7 +279,7 @@ def taylor(
     prunable: Prunable,
     batches: Iterable[Tensor],
     autocast: Callable[[], AbstractContextManager[object]],
-    coordinates: bool = False,
+    drawn_loss: Callable[[Tensor], Tensor],
 ) -> list[Tensor]:
     """How much the network's answers would change without a channel, to second order.
 
@@ -291,7 +290,7 @@ def taylor(
 
     Args:
         batches: pictures, float32 (n, 3, height, width), on the device to compute on.
-        coordinates: whether the outputs are coordinates of points, not logits.
+        drawn_loss: of outputs, against labels that are drawn from what they say, summed.
     """
     model = prunable.model
     sums = [torch.zeros(group.channels) for group in prunable.groups]
@@ -300,23 +299,12 @@ def taylor(
         model.zero_grad(set_to_none=True)
         with autocast():
             outputs = model(pictures)
-        _drawn_loss(outputs.float(), coordinates).backward()  # type: ignore[no-untyped-call]
+        drawn_loss(outputs.float()).backward()  # type: ignore[no-untyped-call]
         for total, library in zip(sums, prunable.library_groups, strict=True):
             total += _gate_gradient(prunable.graph, library) ** 2
     model.zero_grad(set_to_none=True)
     model.cpu()
     return sums
-
-
-def _drawn_loss(outputs: Tensor, coordinates: bool) -> Tensor:
-    """The loss against labels that are drawn from what the outputs say, summed over pictures."""
-    said = outputs.detach()
-    if coordinates:
-        # Half the squared distance is the negative log-likelihood of a Gaussian of deviation 1;
-        # another deviation would be one factor on the importance of all channels.
-        return 0.5 * F.mse_loss(outputs, torch.normal(said, 1.0), reduction="sum")
-    drawn = torch.multinomial(said.softmax(1), 1).squeeze(1)
-    return F.cross_entropy(outputs, drawn, reduction="sum")
 
 
 def _gate_gradient(graph: tp.DependencyGraph, group: tp.Group) -> Tensor:

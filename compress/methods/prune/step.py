@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.methods.base import Method
 from compress.methods.prune.settings import Settings
+from compress.tasks import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -171,7 +172,7 @@ def _importance(
             prunable,
             batches(),
             lambda: autocast(context.device, settings.precision),
-            coordinates=bool(before.spec.points),
+            task_of(before.spec).drawn_loss,
         )
 
 

@@ -18,7 +18,8 @@ from compress.models.candidate import Candidate
 from compress.models.onnx_network import OnnxNetwork
 from compress.results.schema import Decision, StepReport
 from compress.runtimes.onnxruntime import OnnxSession
-from compress.tasks.correctness import Right
+from compress.tasks import task_of
+from compress.tasks.base import Correct
 
 SLOWER, FASTER = 0.99, 1.03  # times its float parent: below is slower, above is faster
 PROCESSES, ROUNDS = 3, 20
@@ -30,13 +31,13 @@ class Judge:
     """Pictures, what is right for them, and which of them the float network gets right."""
 
     pictures: np.ndarray
-    right: Right
+    right: Correct
     correct: np.ndarray
     outputs: np.ndarray
     threads: int
 
     @classmethod
-    def of(cls, path: Path, pictures: np.ndarray, right: Right, threads: int) -> "Judge":
+    def of(cls, path: Path, pictures: np.ndarray, right: Correct, threads: int) -> "Judge":
         outputs = _outputs(path, pictures, threads)
         return cls(pictures, right, right(outputs), outputs, threads)
 
@@ -141,7 +142,7 @@ def make_int8(made_of: MadeOf, floats: Collection[str], out: Path, context: Cont
             f"quantize: onnxruntime computes {unexpected} of the int8 layers in float: "
             f"{', '.join(islands[:3])}."
         )
-    word = made_of.candidate.spec.word
+    word = task_of(made_of.candidate.spec).word
     notes.append(
         f"quantize: {len(integers)} operations run in integers, {len(islands)} in float, read from "
         f"onnxruntime's own graph; on {len(made_of.judge.pictures)} training pictures the file "

@@ -111,12 +111,12 @@ def _made_of(inputs: "StepInputs", settings: Settings, context: "Context") -> "M
     from compress.data.input_spec import preprocess
     from compress.methods.quantize.layer_search import Judge, MadeOf
     from compress.models.candidate import Candidate
-    from compress.tasks.correctness import judge
+    from compress.tasks import task_of
 
     candidate = Candidate.load(inputs.previous, context.allowed)
     chosen = _judged_on(inputs, settings, context)
     pictures = preprocess(inputs.data.paths(chosen), candidate.spec)
-    right = judge(inputs.data, chosen, candidate.spec, context.bounds)
+    right = task_of(candidate.spec).correct(inputs.data, chosen, context.bounds)
     file = inputs.previous / FLOAT
     ranges = json.loads((inputs.previous / RANGES).read_text("utf-8"))
     return MadeOf(

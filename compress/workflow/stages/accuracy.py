@@ -8,12 +8,11 @@ import numpy as np
 from compress.export.artifact import Artifact
 from compress.measure.inference import run_on_pictures
 from compress.methods.context import Context
-from compress.metrics.accuracy import score
 from compress.metrics.keypoints import Bounds
 from compress.models.sessions import open_session
-from compress.results.schema import Accuracy, Machine, Runtime, SinglePictureClasses
+from compress.results.schema import Accuracy, Machine, Runtime
 from compress.runtimes import package_of
-from compress.tasks.correctness import score_points
+from compress.tasks import task_of
 from compress.utils.files import write_text
 from compress.workflow.cache import Stage
 
@@ -53,22 +52,12 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         artifact.path, stage.settings["runtime"], context.threads, context.allowed
     )
 
-    singles = data.single_picture_indices
-    single_picture = None
-    if len(singles):
-        logits = run_on_pictures(session, data.paths(singles), artifact.spec)
-        single_picture = SinglePictureClasses(
-            pictures=len(singles),
-            in_training=int(np.isin(singles, data.indices("train")).sum()),
-            top1=float((logits.argmax(1) == data.labels[singles]).mean()),
-        )
+    def ask(indices: np.ndarray) -> np.ndarray:
+        return run_on_pictures(session, data.paths(indices), artifact.spec)
+
     validation = data.indices("validation")
-    logits = run_on_pictures(session, data.paths(validation), artifact.spec)
-    if artifact.spec.points:
-        accuracy = score_points(logits, data, validation, artifact.spec, context.bounds)
-    else:
-        trained_on = data.labels[data.indices("train")]
-        accuracy = score(logits, data.labels[validation], single_picture, trained_on)
+    task = task_of(artifact.spec)
+    accuracy = task.score(ask, data, validation, context.bounds, in_run=True)
     context.progress.note(
         f"{accuracy.word} {accuracy.top1.value:.1%} of {accuracy.pictures} validation pictures"
     )

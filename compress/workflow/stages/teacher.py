@@ -11,27 +11,23 @@ from torch import Tensor, nn
 
 from compress.data.dataset import DataSet
 from compress.data.input_spec import InputSpec, normalise
-from compress.data.keypoints import labels_of
 from compress.methods.context import Context
-from compress.metrics.keypoints import USUAL
 from compress.models.builders import identity, load_module
 from compress.models.candidate import Candidate
 from compress.models.checkpoint import load_into, load_tensors
-from compress.models.class_names import check_class_names
 from compress.recipe.schema import TeacherSettings
 from compress.results.schema import Training
-from compress.tasks.correctness import judge
+from compress.tasks import task_of
 from compress.training.batches import (
     FeatureFeed,
     Feed,
     PictureFeed,
     Pixels,
     draw_bank,
-    labels_in_views,
 )
 from compress.training.cached_features import module_inputs
 from compress.training.loop import finish, train
-from compress.training.objectives import hard_objective
+from compress.training.objectives import label_objective
 from compress.training.settings import TRAINING_VERSION
 from compress.utils.errors import UserError
 from compress.workflow.cache import Stage
@@ -100,7 +96,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
                 seed=context.seed,
                 device=context.device,
             )
-        objective = hard_objective(spec, settings.train)
+        objective = label_objective(spec, settings.train)
         history = train(model, feed, objective, settings.train, folder, context.progress)
         how = "from scratch" if settings.weights is None else "fine-tuned"
         teacher = teacher.with_training(
@@ -139,17 +135,18 @@ def _last_part(
         context.device,
         context.progress.advance,
     )
-    labels = labels_of(data, teacher.spec)[labelled]
+    task = task_of(teacher.spec)
+    targets = task.targets(data)[labelled]
 
     def in_view(view: np.ndarray) -> np.ndarray:
-        return labels_in_views(labels, view, teacher.spec).numpy()
+        return np.asarray(task.targets_in_views(targets, view))
 
     feed = FeatureFeed(
         features=features,
-        labels=np.stack([labels, *(in_view(view) for view in views[:, labelled])]),
+        targets=np.stack([targets, *(in_view(view) for view in views[:, labelled])]),
         pool=np.flatnonzero(np.isin(labelled, data.indices("train"))),
         validation_indices=np.flatnonzero(np.isin(labelled, data.indices("validation"))),
-        validation_right=judge(data, data.indices("validation"), teacher.spec, USUAL),
+        validation_right=task.correct(data, data.indices("validation")),
         seed=context.seed,
         device=context.device,
         max_batch_size=settings.train.batch_size,
@@ -168,7 +165,7 @@ def _load_weights(
         assert context.weights_path is not None
         tensors, metadata = load_tensors(context.weights_path)
         if settings.only is None:  # with it, the last layer is made anew for this data
-            _check_outputs(metadata, data)
+            task_of(teacher.spec).check_weights(metadata)
     prepare = getattr(load_module(settings.builder, context.allowed), "prepare_weights", None)
     if prepare is not None:
         train_indices = data.indices("train")[:STATISTICS_PICTURES]
@@ -180,22 +177,6 @@ def _load_weights(
         tensors = {k: v for k, v in tensors.items() if not k.startswith(own)}
         tensors |= {k: v for k, v in fresh.items() if k.startswith(own)}
     load_into(teacher.model, tensors, context.weights_path or Path(settings.weights))
-
-
-def _check_outputs(metadata: dict[str, Any], data: DataSet) -> None:
-    """The weights must have been trained on the same classes or points, if they say on which."""
-    spec = metadata.get("spec") or {}
-    points = tuple(spec.get("points", ()))
-    if points != data.points and spec:
-        raise UserError(
-            f"The teacher's weights predict {_named(points)}, the data has {_named(data.points)}: "
-            "name the same points in the same order, or train the last part anew (teacher.only)."
-        )
-    check_class_names(metadata.get("classes") or spec.get("classes"), data.classes)
-
-
-def _named(points: tuple[str, ...]) -> str:
-    return f"the points {', '.join(points)}" if points else "classes"
 
 
 def _download(name: str) -> dict[str, Tensor]:

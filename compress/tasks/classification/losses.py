@@ -1,11 +1,16 @@
-"""Losses; each returns a scalar, the batch's mean.
-
-Those of distillation are on logits (n, classes), in nats; that of points is on coordinates.
-"""
+"""Losses of logits (n, classes); each returns a scalar in nats, the batch's mean."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """Cross entropy with the classes; unlabelled images (-1) do not count."""
+    labelled = targets >= 0
+    if not bool(labelled.any()):
+        return outputs.sum() * 0.0
+    return F.cross_entropy(outputs[labelled], targets[labelled], label_smoothing=smoothing)
 
 
 def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -1,0 +1,180 @@
+"""Points, a box or both in an image: x and y of each, right where all are near enough."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compress.data.coordinates import to_input, to_picture, upright_size
+from compress.data.dataset import DataSet, Point
+from compress.data.draw import draw_points
+from compress.data.image_cache import drop_unreadable
+from compress.data.keypoints import PointColumns, drop_misplaced
+from compress.data.layouts import read_folder
+from compress.metrics.accuracy import wilson
+from compress.metrics.keypoints import USUAL, Bounds, distances, errors, iou
+from compress.results.schema import RIGHT, Accuracy
+from compress.tasks.base import Ask, Correct, Task
+from compress.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Places = Mapping[str, Point]  # x, y in pixels of the upright image, by the points' names
+
+
+class Keypoints(Task[Places]):
+    """Where the same points are in every image; the first two may be a box."""
+
+    word = RIGHT
+    outputs_are = "coordinates"
+    unused_in_script = ("classes",)
+
+    @property
+    def predicts(self) -> str:
+        """The points by name."""
+        return f"the points {', '.join(self.spec.points)}"
+
+    def read(self, folder: Path, columns: Sequence[str]) -> tuple[DataSet, list[str]]:
+        """Return a folder's images with their points, found by the columns' names."""
+        places = PointColumns.of(self.spec.points, columns)
+        data = drop_unreadable(read_folder(folder, points=places), lambda done, total: None)
+        notes: list[str] = []
+        return drop_misplaced(data, notes.append), notes
+
+    def targets(self, data: DataSet) -> np.ndarray:
+        """Return x and y of each point as input fractions, float32 (n, outputs), or nan."""
+        fractions = to_input(data.coordinates, data.sizes, self.spec)
+        return fractions.reshape(len(fractions), -1).astype(np.float32)
+
+    def targets_in_views(self, targets: np.ndarray, views: np.ndarray) -> "Tensor":
+        """Return where the points lie in the views."""
+        import torch
+
+        from compress.tasks.keypoints.views import move_points
+
+        return move_points(torch.from_numpy(targets), views, self.spec)
+
+    def check_weights(self, metadata: Mapping[str, Any]) -> None:
+        """Refuse weights of other points, or of classes."""
+        spec = metadata.get("spec") or {}
+        theirs = tuple(spec.get("points", ()))
+        if spec and theirs != self.spec.points:
+            named = f"the points {', '.join(theirs)}" if theirs else "classes"
+            raise UserError(
+                f"The teacher's weights predict {named}, the data has {self.predicts}: name the "
+                "same points in the same order, or train the last part anew (teacher.only)."
+            )
+
+    def correct(self, data: DataSet, indices: np.ndarray, bounds: Bounds = USUAL) -> Correct:
+        """Return whether all points are near enough and the boxes overlap.
+
+        The percentage of correct keypoints (PCK: Yang & Ramanan 2013, IEEE PAMI 35:2878-2890),
+        asked of all points of an image at once; a box by its intersection over union with the
+        true one. Where there are both, both are asked.
+        """
+        true, sizes = data.coordinates[indices], data.sizes[indices]
+
+        def right(outputs: np.ndarray) -> np.ndarray:
+            found = to_picture(coordinates(outputs), sizes, self.spec)
+            near = np.ones(len(found), bool)
+            if self.spec.has_box:
+                near &= iou(found[:, :2], true[:, :2]) >= bounds.iou
+            if rest := self.spec.without_box:
+                far = distances(found[:, -len(rest) :], true[:, -len(rest) :], sizes)
+                near &= (far <= bounds.tolerance).all(1)
+            return near
+
+        return right
+
+    def score(
+        self, ask: Ask, data: DataSet, indices: np.ndarray, bounds: Bounds, in_run: bool
+    ) -> Accuracy:
+        """Return the share of images answered right, and how far the points are."""
+        outputs = ask(indices)
+        right = self.correct(data, indices, bounds)(outputs)
+        true, sizes = data.coordinates[indices], data.sizes[indices]
+        found = to_picture(coordinates(outputs), sizes, self.spec)
+        return Accuracy(
+            pictures=len(right),
+            top1=wilson(int(right.sum()), len(right)),
+            correct="".join("1" if each else "0" for each in right),
+            points=errors(found, true, sizes, self.spec.has_box, bounds),
+        )
+
+    def guess(self, data: DataSet, bounds: Bounds) -> tuple[str, float]:
+        """Return the share for which the median place of the training images is right."""
+        validation = data.indices("validation")
+        middle = np.median(self.targets(data)[data.indices("train")], axis=0)
+        answers = np.tile(middle, (len(validation), 1))
+        return "the middle place", float(self.correct(data, validation, bounds)(answers).mean())
+
+    @property
+    def order_of(self) -> str:
+        """Points stand in the order in which the recipe names them."""
+        return "points"
+
+    def label_loss(self, smoothing: float) -> "Callable[[Tensor, Tensor], Tensor]":
+        """Return how far the coordinates are from the annotated ones."""
+        from compress.tasks.keypoints.losses import annotated
+
+        return annotated
+
+    def teacher_loss(self, settings: Any) -> "Callable[[Tensor, Tensor, Tensor], Tensor]":
+        """Return how far the coordinates are from the teacher's."""
+        from compress.tasks.keypoints.losses import points
+
+        return lambda ours, teachers, _: points(ours, teachers)
+
+    def kept_outputs(self, top_k: int) -> int:
+        """Return all of them: no coordinate can be left out."""
+        return self.spec.outputs
+
+    def drawn_loss(self, outputs: "Tensor") -> "Tensor":
+        """Return half the squared distance from coordinates drawn around the outputs.
+
+        It is the negative log-likelihood of a Gaussian of deviation 1; another deviation would be
+        one factor on the importance of all channels.
+        """
+        import torch
+        import torch.nn.functional as F
+
+        drawn = torch.normal(outputs.detach(), 1.0)
+        return 0.5 * F.mse_loss(outputs, drawn, reduction="sum")
+
+    def answers(self, outputs: np.ndarray, files: Sequence[Path]) -> Iterator[Places]:
+        """Yield where the points are, in pixels of the upright image."""
+        sizes = np.array([upright_size(file) for file in files])
+        for places in to_picture(coordinates(outputs), sizes, self.spec).tolist():
+            yield {name: (x, y) for name, (x, y) in zip(self.spec.points, places, strict=True)}
+
+    def lines(self, answer: Places) -> list[str]:
+        """Return a line for each point."""
+        return [f"{name}: {x:.1f}, {y:.1f}" for name, (x, y) in answer.items()]
+
+    def draw(self, file: Path, answer: Places, out: Path) -> None:
+        """Mark the points."""
+        draw_points(file, answer, out)
+
+    def changed_answers(self, stored: np.ndarray, now: np.ndarray) -> int:
+        """Return none: how far coordinates moved says the whole."""
+        return 0
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """Yield the points' names."""
+        yield "points", ", ".join(self.spec.points)
+
+    @property
+    def always(self) -> str:
+        """With points."""
+        return "with points"
+
+    def beside_script(self) -> Mapping[str, Any]:
+        """Return nothing: the names stand in the spec."""
+        return {}
+
+
+def coordinates(outputs: np.ndarray) -> np.ndarray:
+    """Return outputs (n, 2 x points) as float64 (n, points, 2)."""
+    return outputs.reshape(len(outputs), -1, 2).astype(np.float64)

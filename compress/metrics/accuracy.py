@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from compress.results.schema import Accuracy, SinglePictureClasses, Slice
 from compress.utils.interval import Interval
@@ -99,6 +98,8 @@ def _logsumexp(logits: np.ndarray) -> np.ndarray:
 
 def wilson(successes: int, trials: int) -> Interval:
     """A proportion with Wilson's score interval (Wilson 1927)."""
+    from scipy import stats  # here: it takes longer to load than a recipe to read
+
     interval = stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, "wilson")
     return Interval(value=successes / trials, low=interval.low, high=interval.high)
 
@@ -113,6 +114,8 @@ def paired_drop(teacher: str, candidate: str) -> Interval:
     Args:
         teacher, candidate: one '1' or '0' per picture, in the same order.
     """
+    from scipy import stats
+
     n = len(teacher)
     pairs = list(zip(teacher, candidate, strict=True))
     lost, gained = pairs.count(("1", "0")), pairs.count(("0", "1"))

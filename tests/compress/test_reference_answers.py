@@ -164,7 +164,7 @@ def test_bench_says_so(judged: Path, tmp_path: Path) -> None:
     ]
     done = CliRunner().invoke(app, ["bench", str(other), *options])
     assert done.exit_code == 0, done.output
-    assert len(re.findall(SAID + "0 of 8 .*differ by 5 %", done.stderr)) == 1
+    assert len(re.findall(SAID + "outputs differ by 5 %", done.stderr)) == 1
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

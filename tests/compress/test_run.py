@@ -334,7 +334,7 @@ from pathlib import Path
 from rich.console import Console
 import compress.workflow.run
 from compress.utils.progress import Progress
-from compress.recipe.schema import load_recipe
+from compress.recipe.load import load_recipe
 # The trained stages alone: exporting and timing take longer and train nothing.
 work = compress.workflow.run.run_stage
 def only_training(stage, store, context):

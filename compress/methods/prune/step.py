@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from compress.methods.base import Method
 from compress.methods.prune.settings import Settings
-from compress.tasks import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -142,6 +141,7 @@ def _importance(
 ) -> "list[Tensor]":
     from compress.data.input_spec import preprocess
     from compress.methods.prune import channel_groups as pruning
+    from compress.tasks import task_of
     from compress.training.loop import autocast
     from compress.utils.seeding import generator, torch_seed
 

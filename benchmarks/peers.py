@@ -36,7 +36,7 @@ from compress.methods.context import Context, StepInputs
 from compress.methods.distill.settings import Distillation
 from compress.methods.distill.train import distil
 from compress.metrics.accuracy import paired_drop, score
-from compress.models.candidate import History
+from compress.models.provenance import Provenance
 from compress.models.sessions import open_session
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import Recipe, chosen
@@ -117,7 +117,7 @@ def with_torch_pruning(job: Job) -> None:
     training = distil(
         teacher, job.recovery, job.inputs, job.context, "Torch-Pruning", from_teacher=False
     )
-    pruned = replace(teacher, training=training, lineage=(*teacher.lineage, "Torch-Pruning"))
+    pruned = teacher.after("Torch-Pruning").trained(training)
     export_onnx(pruned, job.file)
     pruned.save(job.inputs.folder, job.stage.settings, {"teacher": job.inputs.teacher_folder})
     finish(job.inputs.folder)
@@ -226,7 +226,7 @@ def seconds_of(store: Store, stage: Stage) -> float:
     folder = store.folder(stage)
     seconds = json.loads((folder / DONE).read_text("utf-8"))["seconds"]
     if stage.settings.get("step", stage.kind) in TRAINED:
-        training = History.load(folder).training
+        training = Provenance.load(folder).training
         seconds = max(seconds, training.seconds if training else 0.0)
     return float(seconds)
 
@@ -249,7 +249,7 @@ def our_rows(plan: Plan, store: Store) -> list[Row]:
         artifact = Artifact.load(store.folder(entry.artifact))
         if entry is teacher:
             return Row("teacher", "", "teacher", artifact.path, artifact.spec)
-        past = History.load(store.folder(entry.model))
+        past = Provenance.load(store.folder(entry.model))
         how = " → ".join(past.lineage[1:]) + (f" (dropped: {past.dropped})" if past.dropped else "")
         seconds = sum(seconds_of(store, s) for s in stages_to(entry.artifact, given).values())
         return Row(entry.candidate, how, "ours", artifact.path, artifact.spec, seconds)

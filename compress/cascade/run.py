@@ -33,7 +33,7 @@ from compress.export.artifact import Artifact
 from compress.measure.machine import machine, usable_threads
 from compress.measure.relative import with_comparisons
 from compress.methods.context import Context
-from compress.models.candidate import History
+from compress.models.provenance import Provenance
 from compress.recipe.schema import Recipe
 from compress.results.file import RESULTS_FILE
 from compress.results.schema import (
@@ -219,7 +219,7 @@ class _Run:
         for entry in plan.entries:
             if entry.runtime != runtime or entry.role == "control":
                 continue
-            if History.load(self.store.folder(entry.model)).dropped is not None:
+            if Provenance.load(self.store.folder(entry.model)).dropped is not None:
                 continue
             right = accuracy.load(self.store.folder(entry.accuracy)).top1.value
             found[entry.candidate] = Network(Option(entry.candidate, right), entry.artifact)

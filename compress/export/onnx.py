@@ -60,7 +60,7 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
     except Exception as error:  # the exporter's exceptions share no base class
         cause = error.__cause__ or error  # the exporter wraps what went wrong in its own advice
         reason = f"{type(cause).__name__}: {(str(cause).strip().splitlines() or [''])[0]}"
-        raise UserError(f"{candidate.lineage[-1]} cannot be exported to ONNX: {reason}") from error
+        raise UserError(f"{candidate.name} cannot be exported to ONNX: {reason}") from error
     finally:
         logger.setLevel(level)
     assert program is not None
@@ -87,7 +87,7 @@ def check_export(candidate: Candidate, path: Path, pictures: np.ndarray) -> floa
         expected = candidate.model.eval()(torch.from_numpy(pictures)).numpy()
     if not np.isfinite(expected).all():
         raise UserError(
-            f"{candidate.lineage[-1]} answers real pictures with numbers that are not finite: its "
+            f"{candidate.name} answers real pictures with numbers that are not finite: its "
             "training diverged. Lower lr, or use precision: float32."
         )
     difference = _difference(expected, OnnxSession(path, threads=1).run(pictures))

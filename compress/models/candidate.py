@@ -1,42 +1,34 @@
 """A model in memory, what it expects of a picture, and how it came to be."""
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import nn
 
 from compress.data.input_spec import InputSpec
 from compress.models import onnx_network
 from compress.models.builders import build
 from compress.models.checkpoint import load_into, load_tensors, save_tensors
+from compress.models.provenance import FILE, Provenance
 from compress.models.structure import Replaced, restructure
 from compress.results.schema import StepReport, Training
 from compress.utils.errors import UserError
 from compress.utils.seeding import torch_seed
 
-FILE = "model.safetensors"
-
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network with its builder (so that it can be rebuilt), input spec and lineage."""
+    """A network with its builder (so that it can be rebuilt), input spec and provenance."""
 
     model: nn.Module
     builder: str
     settings: dict[str, Any]
     spec: InputSpec
-    lineage: tuple[str, ...]
-    training: Training | None = None
-    replaced: tuple[Replaced, ...] = ()  # layers that a step made others of
-    steps: tuple[StepReport, ...] = ()
-    dropped: str | None = None  # why no user should deploy this
-    deployed: str | None = None  # a file beside the weights that is deployed instead of an export
+    provenance: Provenance
 
     @classmethod
     def create(
@@ -52,19 +44,51 @@ class Candidate:
         with torch_seed(seed, "weights"):
             model = build(builder, settings, spec.outputs, allowed)
         check_forward(model, spec, builder)
-        return cls(model, builder, settings, spec, lineage)
+        return cls(model, builder, settings, spec, Provenance(lineage))
 
-    def with_training(self, training: Training) -> "Candidate":
-        return replace(self, training=training)
+    @property
+    def name(self) -> str:
+        """What it is, in the words of its last step."""
+        return self.provenance.lineage[-1]
 
-    def after(self, lineage: str, report: StepReport | None = None, **changes: Any) -> "Candidate":
-        """This candidate with one more step behind it.
+    @property
+    def deployed(self) -> str | None:
+        """A file beside the weights that is deployed instead of an export."""
+        return self.provenance.deployed
+
+    def trained(self, training: Training) -> "Candidate":
+        """Return the same candidate with its training told."""
+        return replace(self, provenance=replace(self.provenance, training=training))
+
+    def after(
+        self,
+        step: str,
+        model: nn.Module | None = None,
+        spec: InputSpec | None = None,
+        replaced: Sequence[Replaced] = (),
+    ) -> "Candidate":
+        """Return this candidate with one more step behind it.
 
         Args:
-            report: none where the step's decision has all there is to say.
+            step: in words.
+            model, spec: where the step made others.
+            replaced: layers that it made others of.
         """
-        steps = self.steps if report is None else (*self.steps, report)
-        return replace(self, lineage=(*self.lineage, lineage), steps=steps, **changes)
+        past = self.provenance
+        past = replace(past, lineage=(*past.lineage, step), replaced=(*past.replaced, *replaced))
+        return replace(self, model=model or self.model, spec=spec or self.spec, provenance=past)
+
+    def deployed_as(self, file: str, report: StepReport, dropped: str | None = None) -> "Candidate":
+        """Return this candidate with the file that stands for it, and what is to be said of it.
+
+        Args:
+            file: beside the weights.
+            dropped: why nobody should use it.
+        """
+        past = self.provenance
+        steps = (*past.steps, report)
+        past = replace(past, steps=steps, deployed=file, dropped=dropped)
+        return replace(self, provenance=past)
 
     def save(self, folder: Path, made_by: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
         """Writes `model.safetensors`; its metadata say how to build it and what made it.
@@ -77,12 +101,7 @@ class Candidate:
             "builder": self.builder,
             "settings": self.settings,
             "spec": self.spec.model_dump(),
-            "lineage": self.lineage,
-            "training": self.training.model_dump() if self.training else None,
-            "replaced": self.replaced,
-            "steps": [report.model_dump() for report in self.steps],
-            "dropped": self.dropped,
-            "deployed": self.deployed,
+            **self.provenance.as_metadata(),
             "made_by": {
                 "settings": made_by,
                 "inputs": {role: path.name for role, path in inputs.items()},
@@ -102,63 +121,17 @@ class Candidate:
         if "builder" not in metadata or "spec" not in metadata:
             raise UserError(f"{path} does not say how its network is built; run the recipe again.")
         spec = InputSpec.model_validate(metadata["spec"])
-        past = History.of(metadata)
-        if metadata["builder"] == onnx_network.BUILDER:
+        past = Provenance.of(metadata)
+        builder, settings = metadata["builder"], metadata["settings"]
+        if builder == onnx_network.BUILDER:
             assert past.deployed is not None
-            return cls(
-                onnx_network.OnnxNetwork(folder / past.deployed),
-                metadata["builder"],
-                metadata["settings"],
-                spec,
-                past.lineage,
-                steps=past.steps,
-                dropped=past.dropped,
-                deployed=past.deployed,
-            )
+            model: nn.Module = onnx_network.OnnxNetwork(folder / past.deployed)
+            return cls(model, builder, settings, spec, past)
         with torch.random.fork_rng(devices=[]):
-            model = build(metadata["builder"], metadata["settings"], spec.outputs, allowed)
-        replaced = tuple(Replaced(*change) for change in metadata.get("replaced", ()))
-        restructure(model, replaced, tensors)
+            model = build(builder, settings, spec.outputs, allowed)
+        restructure(model, past.replaced, tensors)
         load_into(model, tensors, path)
-        return cls(
-            model.eval(),
-            metadata["builder"],
-            metadata["settings"],
-            spec,
-            past.lineage,
-            past.training,
-            replaced,
-            past.steps,
-            past.dropped,
-            past.deployed,
-        )
-
-
-@dataclass(frozen=True)
-class History:
-    """How a saved candidate came to be, read without building its network."""
-
-    lineage: tuple[str, ...]
-    training: Training | None
-    steps: tuple[StepReport, ...]
-    dropped: str | None
-    deployed: str | None
-
-    @classmethod
-    def load(cls, folder: Path) -> "History":
-        with safe_open(folder / FILE, "pt") as file:
-            return cls.of({k: json.loads(v) for k, v in file.metadata().items()})
-
-    @classmethod
-    def of(cls, metadata: dict[str, Any]) -> "History":
-        training = metadata["training"]
-        return cls(
-            tuple(metadata["lineage"]),
-            Training.model_validate(training) if training else None,
-            tuple(StepReport.model_validate(report) for report in metadata.get("steps", ())),
-            metadata.get("dropped"),
-            metadata.get("deployed"),
-        )
+        return cls(model.eval(), builder, settings, spec, past)
 
 
 def check_forward(model: nn.Module, spec: InputSpec, builder: str) -> None:

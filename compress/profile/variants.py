@@ -20,14 +20,15 @@ FEWER = 4  # times fewer proposals
 def candidate_of(network: Built, **more: Any) -> "Candidate":
     """The network as the exporter takes it; `more` are further settings of its builder."""
     from compress.models.candidate import Candidate
+    from compress.models.provenance import Provenance
 
-    settings = network.settings | more
-    return Candidate(network.model, network.builder, settings, network.spec, (network.builder,))
+    settings, past = network.settings | more, Provenance((network.builder,))
+    return Candidate(network.model, network.builder, settings, network.spec, past)
 
 
 def saved_in(folder: Path, network: Built, **more: Any) -> Path:
     """A file that a fresh process loads the network from."""
-    from compress.models.candidate import FILE
+    from compress.models.provenance import FILE
 
     folder.mkdir()
     candidate_of(network, **more).save(folder, {}, {})

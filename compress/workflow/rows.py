@@ -8,7 +8,7 @@ from compress.export.artifact import Artifact
 from compress.methods import discover
 from compress.methods.decided import Decided
 from compress.metrics.keypoints import Bounds
-from compress.models.candidate import History
+from compress.models.provenance import Provenance
 from compress.results.schema import Accuracy, Latency, Machine, Result, StepReport
 from compress.tasks import task_of
 from compress.workflow.cache import DECIDE, MEASURED_ON, OF_A_MACHINE, Stage, Store
@@ -28,7 +28,7 @@ def result_of(
     row = latency.row_name(entry.candidate, entry.runtime)
     scored = accuracy.load(store.folder(entry.accuracy))
     data = DataSet.load(store.folder(plan.data), Path())
-    past = History.load(store.folder(entry.model))
+    past = Provenance.load(store.folder(entry.model))
     return Result(
         recipe=plan.recipe.name,
         run=plan.key,
@@ -64,8 +64,8 @@ def step_reports(model: Stage, store: Store) -> list[StepReport]:
     found = step_reports(previous, store)
     decision = model.inputs.get("decision")
     said = Decided.load(store.folder(decision)).report if decision else None
-    before = History.load(store.folder(previous)).steps
-    own = History.load(store.folder(model)).steps[len(before) :]
+    before = Provenance.load(store.folder(previous)).steps
+    own = Provenance.load(store.folder(model)).steps[len(before) :]
     if said and own:
         joined = own[0].model_copy(update={"notes": [*said.notes, *own[0].notes]})
         return [*found, joined]
@@ -108,7 +108,7 @@ def _judged(entry: PlannedRow) -> bool:
 def _notes(
     entry: PlannedRow,
     artifact: Artifact,
-    past: History,
+    past: Provenance,
     scored: Accuracy,
     data: DataSet,
     bounds: Bounds,

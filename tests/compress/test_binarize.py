@@ -140,11 +140,11 @@ def test_the_file_is_what_was_trained(finished: Finished, shapes: Path) -> None:
 
 def test_in_place_keeps_the_networks_shape(finished: Finished) -> None:
     candidate = candidate_of("in_place", finished)
-    assert [change.form for change in candidate.replaced] == ["binary"] * 12
+    assert [change.form for change in candidate.provenance.replaced] == ["binary"] * 12
     assert all(layer.binary_weights for layer in binary_layers(candidate.model).values())
-    assert candidate.training is not None
-    assert [epoch.epoch for epoch in candidate.training.epochs] == [1, 2]  # both stages
-    assert candidate.lineage[-1].startswith("binarize kd (12 layers)")
+    assert candidate.provenance.training is not None
+    assert [epoch.epoch for epoch in candidate.provenance.training.epochs] == [1, 2]  # both stages
+    assert candidate.name.startswith("binarize kd (12 layers)")
 
 
 def test_again_nothing_is_done_twice(finished: Finished) -> None:

@@ -31,6 +31,7 @@ from compress.methods.binarize.openvino_graph import (
 )
 from compress.models.binary_layers import BinaryBlock, BinaryConv2d, RPReLU
 from compress.models.candidate import Candidate
+from compress.models.provenance import Provenance
 from tests.compress.popcount_reference import convolve, unpack_bits
 
 CONFIG = {
@@ -327,7 +328,7 @@ def lived(model: nn.Module) -> Candidate:
     with torch.no_grad():
         for _ in range(5):
             model.train()(torch.randn(8, 3, 32, 32) * 2 + 1)
-    return Candidate(model.eval(), "tests", {}, SPEC, ("binary",))
+    return Candidate(model.eval(), "tests", {}, SPEC, Provenance(("binary",)))
 
 
 def pictures(count: int = 8) -> np.ndarray:

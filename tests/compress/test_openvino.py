@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ from compress.report.charts import svg
 from compress.report.content import content
 from compress.report.front_chart import pareto_chart
 from compress.report.write import reports_in
-from compress.results.schema import Result
+from compress.results.schema import Result, StepReport
 from compress.runtimes.onnxruntime import OnnxSession
 from compress.runtimes.openvino import OpenVinoSession
 from compress.runtimes.openvino_ir import read_ir, save_ir
@@ -469,7 +468,8 @@ def test_an_ir_that_a_step_made_is_exported_with_its_weights(
     made = tmp_path / "model" / "binary.xml"
     save_ir(ov.Core().read_model(vgg), made, SPEC)
     stage = plan_of(finished[0] / "tiny.yaml").entries[0].artifact
-    replace(candidate, deployed=made.name).save(tmp_path / "model", {}, {})
+    deployed = candidate.deployed_as(made.name, StepReport(step="binarize"))
+    deployed.save(tmp_path / "model", {}, {})
     context: Any = type("Allowed", (), {"allowed": (), "machine": machine()})
     export.run(stage, {"model": tmp_path / "model"}, tmp_path / "export", context)
     artifact = Artifact.load(tmp_path / "export")

@@ -18,7 +18,7 @@ from compress.export.artifact import spec_of
 from compress.measure.evaluate import evaluate_file, predict_files
 from compress.methods.context import Context
 from compress.metrics.keypoints import Bounds
-from compress.models.candidate import History
+from compress.models.provenance import Provenance
 from compress.recipe.load import load_recipe
 from compress.report.write import reports_in
 from compress.results.schema import Result
@@ -179,7 +179,7 @@ def test_only_the_last_part_is_trained_on_moved_points(
         progress=_progress(stage), data_path=Path(str(loaded.data.path)), weights_path=weights,
         tables=out, machine=machine(),
     ))  # fmt: skip
-    training = History.load(store.folder(stage)).training
+    training = Provenance.load(store.folder(stage)).training
     assert training is not None and training.epochs[-1].loss < 0.6 * training.epochs[0].loss
 
 

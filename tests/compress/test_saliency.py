@@ -25,6 +25,7 @@ from compress.measure.saliency.gallery import SIDE, gallery, overlay
 from compress.measure.saliency.gradients import deconvolution, grad_cam, last_feature_map
 from compress.measure.saliency.occlusion import occlusion, occlusion_of_file, patch_and_stride
 from compress.models.candidate import Candidate
+from compress.models.provenance import Provenance
 from compress.runtimes.onnxruntime import OnnxSession
 from compress.utils.errors import UserError
 from teachers.vgg import vgg16_bn
@@ -254,7 +255,7 @@ def test_occlusion_is_the_mean_drop_over_the_patches(batch_size: int | None) -> 
 def test_occlusion_of_a_file_is_captums_of_the_network(tmp_path: Path) -> None:
     """At 35 x 50 the last patch of each column is cut off by the edge."""
     network = Averaged(nn.Conv2d(3, 6, 5, padding=2), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.Tanh())
-    candidate = Candidate(network, "test", {}, spec_of(35, 50), ("test",))
+    candidate = Candidate(network, "test", {}, spec_of(35, 50), Provenance(("test",)))
     export_onnx(candidate, tmp_path / "model.onnx")
     shown, targets = pictures(3, 35, 50), np.array([1, 2, 0])
     of_file = occlusion_of_file(

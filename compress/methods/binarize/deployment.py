@@ -1,7 +1,6 @@
 """The file that a binary network is deployed as: the faster of two, built and proven."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -62,7 +61,7 @@ def deploy(
         decisions=_decisions(candidate, context.threads),
         notes=[*_proven(candidate, proof, rest, difference)],
     )
-    return replace(candidate, steps=(*candidate.steps, report), deployed=DEPLOYED)
+    return candidate.deployed_as(DEPLOYED, report)
 
 
 def _write(
@@ -117,8 +116,7 @@ def _simulated(candidate: Candidate, failure: str) -> Candidate:
         "with AVX2 and OpenVINO 2025 or newer run the binary one."
     )
     report = StepReport(step="binarize", notes=[f"binarize: {reason}"])
-    steps = (*candidate.steps, report)
-    return replace(candidate, steps=steps, deployed=SIMULATED, dropped=reason)
+    return candidate.deployed_as(SIMULATED, report, dropped=reason)
 
 
 def _proven(candidate: Candidate, proof: Proof, rest: Rest, difference: float) -> Sequence[str]:

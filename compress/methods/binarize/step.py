@@ -106,7 +106,7 @@ class Binarize(Method[Settings]):
         candidate.model.eval().cpu()
         for folder in folders:
             shutil.rmtree(folder)
-        return candidate.with_training(_joined(trainings))
+        return candidate.trained(_joined(trainings))
 
     def decide(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
         """Decides what the real layers are in: float32 or int8, whichever is faster here."""
@@ -157,7 +157,6 @@ def _trained(
 
 def _start(inputs: "StepInputs", settings: Settings, how: str, context: "Context") -> "Candidate":
     """The student, or the network before with its convolutions made binary."""
-    from dataclasses import replace
 
     from compress.methods.distill.train import fresh_student
     from compress.models.binary_layers import binarize_layer
@@ -174,12 +173,11 @@ def _start(inputs: "StepInputs", settings: Settings, how: str, context: "Context
     for name in names:
         binarize_layer(before.model, name)
     spec = before.spec.at(settings.image_size) if settings.image_size else before.spec
-    check_forward(before.model, spec, before.lineage[-1])
-    return replace(
-        before,
+    check_forward(before.model, spec, before.name)
+    return before.after(
+        f"{how} ({len(names)} layers)",
         spec=spec,
-        lineage=(*before.lineage, f"{how} ({len(names)} layers)"),
-        replaced=(*before.replaced, *(Replaced(name, "binary") for name in names)),
+        replaced=[Replaced(name, "binary") for name in names],
     )
 
 

@@ -81,7 +81,7 @@ def _last_map(network: Candidate) -> tuple[nn.Module, tuple[int, int]]:
             hook.remove()
     if not found:
         raise UserError(
-            f"{network.lineage[-1]} has no layer that sees a map of several places: its attention "
+            f"{network.name} has no layer that sees a map of several places: its attention "
             "cannot be compared. Choose the loss points."
         )
     return found[-1]

@@ -83,7 +83,7 @@ class Distill(Method[Settings]):
         else:
             student = fresh_student(settings, inputs, how, context)
         training = distil(student, settings, inputs, context, how, from_teacher)
-        return student.with_training(training)
+        return student.trained(training)
 
 
 def _continued(
@@ -102,5 +102,5 @@ def _continued(
     if settings.start_from == "scratch":
         with torch_seed(context.seed, "weights"):
             reset_weights(before.model)
-    check_forward(before.model, before.spec, before.lineage[-1])
-    return replace(before, lineage=(*before.lineage, how))
+    check_forward(before.model, before.spec, before.name)
+    return before.after(how)

@@ -111,7 +111,7 @@ def fresh_student(settings: Learning, inputs: StepInputs, how: str, context: Con
         settings.student,
         settings.student_settings,
         inputs.teacher.spec.at(settings.image_size),
-        (*inputs.teacher.lineage, f"{how} → {settings.student}"),
+        (*inputs.teacher.provenance.lineage, f"{how} → {settings.student}"),
         context.seed,
         context.allowed,
     )

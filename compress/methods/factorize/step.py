@@ -93,10 +93,7 @@ class Factorize(Method[Settings]):
         return before.after(
             f"factorize by {rule} {getattr(settings, rule):g} "
             f"({len(split)} of {inputs.decided['named']} layers)",
-            replaced=(
-                *before.replaced,
-                *(Replaced(name, how["form"]) for name, how in split.items()),
-            ),
+            replaced=[Replaced(name, how["form"]) for name, how in split.items()],
         )
 
 

@@ -50,7 +50,6 @@ class Quantize(Method[Settings]):
 
     def prepare(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
         """Trains for int8 where asked to, writes the float file, finds the activations' ranges."""
-        from dataclasses import replace
 
         from compress.data.input_spec import preprocess
         from compress.export.int8 import correct_biases, largest_weight, ranges_of
@@ -76,7 +75,7 @@ class Quantize(Method[Settings]):
         if settings.bias_correction:
             correct_biases(file, file, pictures, largest_weight(settings.portable))
         write_text(inputs.folder / RANGES, json.dumps(ranges))
-        return replace(candidate, lineage=(*candidate.lineage, lineage))
+        return candidate.after(lineage)
 
     def decide(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
         """Decides which layers stay in float: by times, and by what int8 in them loses."""
@@ -90,7 +89,6 @@ class Quantize(Method[Settings]):
 
     def apply(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
         """Writes the int8 file beside the float network it is made of, and measures it here."""
-        from dataclasses import replace
 
         from compress.methods.quantize.layer_search import make_int8
 
@@ -100,10 +98,7 @@ class Quantize(Method[Settings]):
         found = make_int8(made_of, inputs.decided["float_layers"], out, context)
         notes = [*_few_pictures(inputs, settings), *found.report.notes]
         report = found.report.model_copy(update={"notes": notes})
-        candidate = made_of.candidate
-        return replace(
-            candidate, steps=(*candidate.steps, report), deployed=DEPLOYED, dropped=found.dropped
-        )
+        return made_of.candidate.deployed_as(DEPLOYED, report, found.dropped)
 
 
 def _made_of(inputs: "StepInputs", settings: Settings, context: "Context") -> "MadeOf":
@@ -187,4 +182,4 @@ def _trained(
     )
     state = simulated.state_dict()
     plain.load_state_dict({name: state[name].cpu() for name in plain.state_dict()})
-    return replace(candidate, model=plain.eval(), training=training)
+    return replace(candidate, model=plain.eval()).trained(training)

@@ -9,7 +9,8 @@ from compress.export.onnx import check_export, count_parameters, export_onnx
 from compress.export.reference_answers import write_reference
 from compress.measure.macs import count_macs
 from compress.methods.context import Context
-from compress.models.candidate import FILE, Candidate
+from compress.models.candidate import Candidate
+from compress.models.provenance import FILE
 from compress.results.schema import Runtime
 from compress.workflow.cache import Stage
 

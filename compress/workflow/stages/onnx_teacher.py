@@ -19,6 +19,7 @@ from compress.models.onnx_teacher import (
     noted_spec,
     read_onnx,
 )
+from compress.models.provenance import Provenance
 from compress.recipe.schema import TeacherSettings
 from compress.runtimes.onnxruntime import OnnxSession
 from compress.training.loop import finish
@@ -69,9 +70,9 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     pictures = preprocess(data.paths(chosen), spec)
     check_same(context.weights_path, path, pictures, spec, gives_probabilities(given))
     network = OnnxNetwork(path)
-    Candidate(network, onnx_network.BUILDER, {}, spec, ("ONNX file",), deployed=FILE).save(
-        folder, stage.settings, inputs
-    )
+    past = Provenance(("ONNX file",), deployed=FILE)
+    candidate = Candidate(network, onnx_network.BUILDER, {}, spec, past)
+    candidate.save(folder, stage.settings, inputs)
     finish(folder)
 
 

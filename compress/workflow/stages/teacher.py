@@ -99,7 +99,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         objective = label_objective(spec, settings.train)
         history = train(model, feed, objective, settings.train, folder, context.progress)
         how = "from scratch" if settings.weights is None else "fine-tuned"
-        teacher = teacher.with_training(
+        teacher = teacher.trained(
             Training(
                 description=f"labels, {f'only {settings.only}' if settings.only else how}",
                 labelled_pictures=len(labelled),

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from compress.cascade.spec import Look, StageName
+from compress.recipe.beginning import Spliced
 from compress.recipe.errors import Faults
 from compress.recipe.grid import Grid
 from compress.recipe.load import load_recipe, read_asked
@@ -81,7 +82,8 @@ def load_pipeline_recipe(
         UserError: everything that is wrong with any of them, with line and key path.
     """
     file = read_asked(path, assignments)
-    faults = Faults(path, file, PipelineRecipe, Grid(file.data))  # lists are no grids here
+    # There are no chains here, and lists are no grids.
+    faults = Faults(path, file, PipelineRecipe, Spliced(file.data), Grid(file.data))
     recipe = faults.validated()
     faults.refuse_builders(None if recipe is None else _builders_of(recipe), allowed)
     if recipe is not None:

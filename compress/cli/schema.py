@@ -34,6 +34,7 @@ def recipe_schema() -> dict[str, Any]:
 
     Models that steps share with other parts of a recipe stand in it twice: only steps have grids.
     """
+    from compress.recipe.beginning import FROM
     from compress.recipe.schema import Recipe
 
     schema = Recipe.model_json_schema()
@@ -53,7 +54,9 @@ def recipe_schema() -> dict[str, Any]:
             return node
         made = {key: with_grids(value) for key, value in node.items()}
         if "properties" in made:
-            made["properties"] = {k: _or_several(v) for k, v in made["properties"].items()}
+            made["properties"] = {
+                k: v if k == FROM else _or_several(v) for k, v in made["properties"].items()
+            }
         return made
 
     schema["properties"]["candidates"] = with_grids(schema["properties"]["candidates"])

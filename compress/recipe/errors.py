@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from compress.models.builders import split_name
+from compress.recipe.beginning import Spliced
 from compress.recipe.grid import Grid, is_grid
 from compress.recipe.yaml_file import SET, KeyPath, RecipeFile
 from compress.utils.errors import UserError
@@ -22,16 +23,24 @@ _LOSSES = ("kd", "dkd", "dist", "points")
 class Faults(Generic[Model]):
     """Those of one file, which holds a `model`; key paths are the author's, not the grid's."""
 
-    def __init__(self, path: Path, file: RecipeFile, model: type[Model], grid: Grid) -> None:
-        self.path, self.file, self.model, self.grid = path, file, model, grid
+    def __init__(
+        self, path: Path, file: RecipeFile, model: type[Model], spliced: Spliced, grid: Grid
+    ) -> None:
+        self.path, self.file, self.model = path, file, model
+        self.spliced, self.grid = spliced, grid
         self.found = list(file.faults)
-        for at, what in grid.faults:
+        for at, what in (*spliced.faults, *grid.faults):
             self._tell(at, at, what)
 
     def add(self, at: KeyPath, what: str) -> None:
         """A fault at a key path of the grid's data."""
-        key, where = self.grid.written(at)
+        key, where = self._written(at)
         self._tell(key, where, what)
+
+    def _written(self, at: KeyPath) -> tuple[KeyPath, KeyPath]:
+        """The author's key path for one of the grid's data, and that of the value there."""
+        key, where = self.grid.written(at)
+        return self.spliced.written(key), self.spliced.written(where)
 
     def validated(self) -> Model | None:
         """The grid's data as a model; None where they are none, and why is among the faults."""
@@ -79,8 +88,10 @@ class Faults(Generic[Model]):
         at: KeyPath = tuple(detail["loc"])
         # pydantic names the member of a union in the path; the recipe's author never wrote that.
         at = tuple(k for i, k in enumerate(at) if not (i and at[i - 1] == "loss" and k in _LOSSES))
+        if self.grid.written(at)[0] in self.spliced.headless:
+            return  # whether its own steps may come first is not known
         at = at[:-1] if at[-1:] == ("[key]",) else at
-        key, where = self.grid.written(at)
+        key, where = self._written(at)
         if detail["type"] == "extra_forbidden":
             where = key
         self._tell(key, where, _sentence(self.model, at, detail))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.methods import discover
+from compress.recipe.beginning import splice
 from compress.recipe.errors import Faults, schema_at
 from compress.recipe.grid import Grid, expand
 from compress.recipe.schema import Recipe, chosen
@@ -62,15 +63,17 @@ def load_recipe(
             section.pop("settings", None)
         file.data["data"] = section | {"path": str(data.resolve())}
 
-    grid = expand(file.data, partial(schema_at, Recipe))
-    faults = Faults(path, file, Recipe, grid)
+    spliced = splice(file.data)
+    grid = expand(spliced.data, partial(schema_at, Recipe))
+    faults = Faults(path, file, Recipe, spliced, grid)
     recipe = faults.validated()
     # With other faults there is no Recipe; what can be found in the plain data is reported too.
     faults.refuse_builders(None if recipe is None else builders_of(recipe), allowed)
     if recipe is not None:
         for at, what in (*_run_nowhere(recipe, grid), *task_faults(recipe), *_code_faults(recipe)):
             faults.add(at, what)
-    return _absolute(fit_to_task(faults.faultless(recipe)), path.resolve().parent)
+    recipe = _absolute(fit_to_task(faults.faultless(recipe)), path.resolve().parent)
+    return recipe.begun({name: spliced.begun(key[1]) for name, (key, _) in grid.origins.items()})
 
 
 def read_asked(path: Path, assignments: Sequence[str]) -> RecipeFile:

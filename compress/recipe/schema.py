@@ -4,13 +4,14 @@ import re
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, create_model, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, create_model, model_validator
 
 from compress.data.input_spec import BOX
 from compress.data.keypoints import PointColumns
 from compress.measure.saliency.settings import SaliencySettings
 from compress.methods import discover
 from compress.metrics.keypoints import USUAL, Bounds
+from compress.recipe.beginning import FROM
 from compress.results.schema import Deployed
 from compress.training.settings import TrainSettings
 from compress.utils.errors import UserError
@@ -169,9 +170,14 @@ class BudgetSettings(RecipeModel):
 
 @cache
 def step_model() -> type[RecipeModel]:
-    """A mapping with exactly one step: `distill: {…}`; made from the methods."""
+    """A mapping with exactly one step: `distill: {…}`; made from the methods.
+
+    An editor may see `from: NAME` in place of the first; there is none left when this is validated.
+    """
 
     def one_step(self: Any) -> Any:
+        if getattr(self, FROM) is not None:
+            raise ValueError("from: NAME stands alone, in the first item of a candidate")
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give one step in each list item, of: {', '.join(discover())}")
@@ -180,6 +186,7 @@ def step_model() -> type[RecipeModel]:
     fields: dict[str, Any] = {
         name: (method.settings | None, None) for name, method in discover().items()
     }
+    fields[FROM] = (str | None, None)
     validators: dict[str, Any] = {"one_step": model_validator(mode="after")(one_step)}
     return create_model("Step", __base__=RecipeModel, __validators__=validators, **fields)
 
@@ -249,3 +256,14 @@ class Recipe(Asked):
         Field(min_length=1),
     ]
     saliency: SaliencySettings | None = None
+    _begun: dict[str, int] = PrivateAttr(default_factory=dict)
+
+    def begun(self, steps: dict[str, int]) -> "Recipe":
+        """Return the recipe, told how many first steps of its candidates are another's."""
+        recipe = self.model_copy()
+        recipe._begun = steps
+        return recipe
+
+    def first_own_step(self, candidate: str) -> int:
+        """Return the position of the first step that is not another candidate's."""
+        return self._begun.get(candidate, 0)

@@ -11,9 +11,9 @@ from compress.cascade.spec import Look, StageName
 from compress.recipe.beginning import Spliced
 from compress.recipe.errors import Faults
 from compress.recipe.grid import Grid
-from compress.recipe.load import load_recipe, read_asked
+from compress.recipe.load import load_recipe, read_asked, with_absolute_path
 from compress.recipe.schema import Asked, Recipe
-from compress.recipe.yaml_file import KeyPath, read_recipe_file
+from compress.recipe.yaml_file import KeyPath, RecipeFile, read_recipe_file
 from compress.utils.errors import UserError
 
 WAYS = "ways"  # the key that tells a pipeline's recipe from others
@@ -83,7 +83,7 @@ def load_pipeline_recipe(
     """
     file = read_asked(path, assignments)
     # There are no chains here, and lists are no grids.
-    faults = Faults(path, file, PipelineRecipe, Spliced(file.data), Grid(file.data))
+    faults = Faults(file, PipelineRecipe, Spliced(file.data), Grid(file.data))
     recipe = faults.validated()
     faults.refuse_builders(None if recipe is None else _builders_of(recipe), allowed)
     if recipe is not None:
@@ -96,7 +96,7 @@ def load_pipeline_recipe(
             recipes[name] = load_recipe(folder / named, allowed=allowed)
         except UserError as error:
             faults.add(("stages", name, "recipe"), str(error).replace("\n", "\n  "))
-    return _absolute(faults.faultless(recipe), folder), recipes
+    return _absolute(faults.faultless(recipe), file), recipes
 
 
 def _recipes_named(stages: Any) -> Iterator[tuple[str, str]]:
@@ -146,10 +146,8 @@ def _way_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
         yield ("measure", "runtimes"), "a pipeline is measured in one runtime: give one"
 
 
-def _absolute(recipe: PipelineRecipe, folder: Path) -> PipelineRecipe:
-    """Resolves the recipe's paths against its own folder."""
-    data = recipe.data
-    if data.path is not None:
-        data = data.model_copy(update={"path": str((folder / data.path).resolve())})
-    further = {k: str((folder / v).resolve()) for k, v in recipe.also_judge.items()}
+def _absolute(recipe: PipelineRecipe, file: RecipeFile) -> PipelineRecipe:
+    """Resolves paths against the folder of the file that names them."""
+    data = with_absolute_path(recipe.data, file)
+    further = {k: file.resolved(("also_judge", k), v) for k, v in recipe.also_judge.items()}
     return recipe.model_copy(update={"data": data, "also_judge": further})

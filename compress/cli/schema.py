@@ -17,16 +17,26 @@ def schema() -> None:
 
 
 def any_schema() -> dict[str, Any]:
-    """Of both kinds of recipes: what a pipeline's has and others have not tells them apart."""
-    from compress.cascade.recipe import WAYS, PipelineRecipe
+    """Of both kinds of recipes, and of the files that their sections may stand in.
 
-    network, pipeline = recipe_schema(), PipelineRecipe.model_json_schema()
-    return {
-        "$defs": pipeline.pop("$defs") | network.pop("$defs"),
-        "if": {"required": [WAYS]},
-        "then": pipeline,
-        "else": network,
-    }
+    What one has and those after it have not tells them apart.
+    """
+    from compress.cascade.recipe import WAYS, PipelineRecipe
+    from compress.recipe.schema import DataSettings, TeacherSettings
+
+    teacher, data = TeacherSettings.model_json_schema(), DataSettings.model_json_schema()
+    pipeline = _with_files(PipelineRecipe.model_json_schema())
+    made = recipe_schema()
+    definitions = made.pop("$defs")
+    for keys, kind in (
+        (("builder", "path"), data),
+        (("onnx", "weights", "train"), teacher),
+        ((WAYS,), pipeline),
+    ):
+        definitions = kind.pop("$defs", {}) | definitions
+        one_of_them = {"anyOf": [{"required": [key]} for key in keys]}
+        made = {"if": one_of_them, "then": kind, "else": made}
+    return made | {"$defs": definitions}
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -61,7 +71,18 @@ def recipe_schema() -> dict[str, Any]:
 
     schema["properties"]["candidates"] = with_grids(schema["properties"]["candidates"])
     definitions |= {f"{name}InStep": node for name, node in in_steps.items()}
-    return schema
+    return _with_files(schema)
+
+
+def _with_files(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A section may be the name of its file; if it is none, faults are those of its settings."""
+    from compress.recipe.sections import EXAMPLES, SUFFIX
+
+    named = {"type": "string", "pattern": SUFFIX}
+    for section in EXAMPLES.keys() & recipe["properties"].keys():
+        settings = recipe["properties"][section]
+        recipe["properties"][section] = {"if": {"type": "string"}, "then": named, "else": settings}
+    return recipe
 
 
 def _or_several(node: dict[str, Any]) -> dict[str, Any]:

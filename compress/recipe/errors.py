@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -11,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 from compress.models.builders import split_name
 from compress.recipe.beginning import Spliced
 from compress.recipe.grid import Grid, is_grid
-from compress.recipe.yaml_file import SET, KeyPath, RecipeFile
+from compress.recipe.sections import EXAMPLES
+from compress.recipe.yaml_file import SET, Fault, KeyPath, RecipeFile
 from compress.utils.errors import UserError
 from compress.utils.settings import RecipeModel
 
@@ -23,11 +23,8 @@ _LOSSES = ("kd", "dkd", "dist", "points")
 class Faults(Generic[Model]):
     """Those of one file, which holds a `model`; key paths are the author's, not the grid's."""
 
-    def __init__(
-        self, path: Path, file: RecipeFile, model: type[Model], spliced: Spliced, grid: Grid
-    ) -> None:
-        self.path, self.file, self.model = path, file, model
-        self.spliced, self.grid = spliced, grid
+    def __init__(self, file: RecipeFile, model: type[Model], spliced: Spliced, grid: Grid) -> None:
+        self.file, self.model, self.spliced, self.grid = file, model, spliced, grid
         self.found = list(file.faults)
         for at, what in (*spliced.faults, *grid.faults):
             self._tell(at, at, what)
@@ -75,12 +72,13 @@ class Faults(Generic[Model]):
         if recipe is not None and not self.found:
             return recipe
         # A union reports a fault once for each of its members, a grid for each of its points.
-        unique = list(dict.fromkeys(sorted(self.found)))
+        own = self.file.path
+        unique = sorted(set(self.found), key=lambda x: (x.line != SET, x.path != own, x))
         lines = [
-            f"  {f'{self.path}:{line}' if line != SET else '--set'}: {where}: {what}"
-            for line, where, what in unique
+            f"  {f'{path}:{line}' if line != SET else '--set'}: {where}: {what}"
+            for path, line, where, what in unique
         ]
-        title = f"{self.path} has {len(unique)} fault{'s' if len(unique) > 1 else ''}:"
+        title = f"{own} has {len(unique)} fault{'s' if len(unique) > 1 else ''}:"
         raise UserError("\n".join([title, *lines]))
 
     def _add_detail(self, detail: Any) -> None:
@@ -88,8 +86,8 @@ class Faults(Generic[Model]):
         at: KeyPath = tuple(detail["loc"])
         # pydantic names the member of a union in the path; the recipe's author never wrote that.
         at = tuple(k for i, k in enumerate(at) if not (i and at[i - 1] == "loss" and k in _LOSSES))
-        if self.grid.written(at)[0] in self.spliced.headless:
-            return  # whether its own steps may come first is not known
+        if self.grid.written(at)[0] in self.spliced.headless or at[0] in self.file.unread:
+            return  # what stands before or in it is not known
         at = at[:-1] if at[-1:] == ("[key]",) else at
         key, where = self._written(at)
         if detail["type"] == "extra_forbidden":
@@ -97,10 +95,8 @@ class Faults(Generic[Model]):
         self._tell(key, where, _sentence(self.model, at, detail))
 
     def _tell(self, key: KeyPath, where: KeyPath, what: str) -> None:
-        while where and where not in self.file.lines:
-            where = where[:-1]
-        line = self.file.lines.get(where, 1)
-        self.found.append((line, ".".join(map(str, key)) or "recipe", what))
+        shown = ".".join(map(str, key)) or "recipe"
+        self.found.append(Fault(*self.file.place(where), shown, what))
 
 
 def _sentence(model: type[BaseModel], at: KeyPath, detail: Any) -> str:
@@ -121,7 +117,8 @@ def _sentence(model: type[BaseModel], at: KeyPath, detail: Any) -> str:
         slash = " and, between names, /" if "/" in detail["ctx"]["pattern"] else ""
         return f"{value!r}: use letters, digits, _ . -{slash}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"expected keys and values, not {value!r}"
+        or_file = ", or the path of a YAML file" if len(at) == 1 and at[0] in EXAMPLES else ""
+        return f"expected keys and values{or_file}, not {value!r}"
     if kind == "list_type":
         return "expected a list: put '- ' before each item"
     what = str(detail["msg"]).removeprefix("Value error, ")

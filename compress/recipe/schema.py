@@ -47,7 +47,7 @@ class DataSettings(RecipeModel):
     pixels, that they are annotated in.
     """
 
-    path: str | None = None  # a folder or a CSV file; relative to the recipe
+    path: str | None = None  # a folder or a CSV file; relative to the file that says so
     builder: str | None = None  # package.module:function(folder, **settings), source=path if given
     settings: dict[str, Any] = {}  # of the builder
     picture_column: str | None = None
@@ -80,9 +80,9 @@ class TeacherSettings(RecipeModel):
     """The network to compress: how it is built, its weights, its input, and whether it is trained.
 
     `weights` is a safetensors file (or a torch file that holds tensors only), relative to the
-    recipe, or `torchvision:VGG16_Weights.IMAGENET1K_FEATURES`, which downloads.
+    file that says so, or `torchvision:VGG16_Weights.IMAGENET1K_FEATURES`, which downloads.
 
-    Or it is an `onnx` file, relative to the recipe: then only what it answers can be used.
+    Or it is an `onnx` file, likewise: then only what it answers can be used.
     """
 
     builder: str | None = None

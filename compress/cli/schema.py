@@ -21,7 +21,7 @@ def any_schema() -> dict[str, Any]:
 
     What one has and those after it have not tells them apart.
     """
-    from compress.cascade.recipe import WAYS, PipelineRecipe
+    from compress.cascade.recipe import PATHS, PipelineRecipe
     from compress.recipe.schema import DataSettings, TeacherSettings
 
     teacher, data = TeacherSettings.model_json_schema(), DataSettings.model_json_schema()
@@ -31,7 +31,7 @@ def any_schema() -> dict[str, Any]:
     for keys, kind in (
         (("builder", "path"), data),
         (("onnx", "weights", "train"), teacher),
-        ((WAYS,), pipeline),
+        (PATHS, pipeline),
     ):
         definitions = kind.pop("$defs", {}) | definitions
         one_of_them = {"anyOf": [{"required": [key]} for key in keys]}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
-from functools import cache, partial
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -10,14 +10,13 @@ from pydantic import BaseModel, ValidationError
 from compress.models.builders import split_name
 from compress.recipe.beginning import Spliced
 from compress.recipe.grid import Grid, is_grid
+from compress.recipe.schema_paths import given_path, known_keys, schema_at
 from compress.recipe.sections import EXAMPLES
 from compress.recipe.yaml_file import SET, Fault, KeyPath, RecipeFile
 from compress.utils.errors import UserError
 from compress.utils.settings import RecipeModel
 
 Model = TypeVar("Model", bound=RecipeModel)
-
-_LOSSES = ("kd", "dkd", "dist", "points")
 
 
 class Faults(Generic[Model]):
@@ -31,7 +30,7 @@ class Faults(Generic[Model]):
 
     def add(self, at: KeyPath, what: str) -> None:
         """A fault at a key path of the grid's data."""
-        key, where = self._written(at)
+        key, where = self._written(given_path(self.model, self.grid.data, at))
         self._tell(key, where, what)
 
     def _written(self, at: KeyPath) -> tuple[KeyPath, KeyPath]:
@@ -83,12 +82,11 @@ class Faults(Generic[Model]):
 
     def _add_detail(self, detail: Any) -> None:
         """One of pydantic's error records."""
-        at: KeyPath = tuple(detail["loc"])
-        # pydantic names the member of a union in the path; the recipe's author never wrote that.
-        at = tuple(k for i, k in enumerate(at) if not (i and at[i - 1] == "loss" and k in _LOSSES))
-        if self.grid.written(at)[0] in self.spliced.headless or at[0] in self.file.unread:
-            return  # what stands before or in it is not known
-        at = at[:-1] if at[-1:] == ("[key]",) else at
+        location: KeyPath = tuple(detail["loc"])
+        of_chain = self.grid.written(location)[0] in self.spliced.headless
+        if of_chain or self.file.unread.intersection(location[:1]):
+            return  # what stands before it, or in it, is not known
+        at = given_path(self.model, self.grid.data, location)
         key, where = self._written(at)
         if detail["type"] == "extra_forbidden":
             where = key
@@ -104,8 +102,8 @@ def _sentence(model: type[BaseModel], at: KeyPath, detail: Any) -> str:
     kind, value = detail["type"], detail["input"]
     if kind == "extra_forbidden":
         # What is known there may be another loss's.
-        known = [name for name in _known_keys(model, at[:-1]) if name != at[-1]]
-        near = get_close_matches(str(at[-1]), known, 1, 0.5)
+        known = [name for name, now in known_keys(model, at[:-1]).items() if now is None]
+        near = get_close_matches(str(at[-1]), [name for name in known if name != at[-1]], 1, 0.5)
         return "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
     if value == [] and is_grid(value, at, partial(schema_at, model)):
         return "an empty list: give at least one value"
@@ -144,43 +142,3 @@ def _plain_builders(value: Any, at: KeyPath) -> Iterator[tuple[KeyPath, str]]:
             yield from _plain_builders(child, (*at, key))
         elif key in ("builder", "student") and isinstance(child, str):
             yield (*at, key), child
-
-
-def _known_keys(model: type[BaseModel], at: KeyPath) -> list[str]:
-    """The keys that the schema allows at a key path."""
-    return [key for node in schema_at(model, at) for key in node.get("properties", {})]
-
-
-@cache
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    return model.model_json_schema()
-
-
-def schema_at(model: type[BaseModel], at: KeyPath) -> list[dict[str, Any]]:
-    """What a model's schema allows at a key path, as alternatives; nothing for unknown keys."""
-    schema = _schema(model)
-    definitions = schema.get("$defs", {})
-
-    def options(node: dict[str, Any]) -> list[dict[str, Any]]:
-        if "$ref" in node:
-            return options(definitions[node["$ref"].rpartition("/")[2]])
-        inner = [
-            o for k in ("anyOf", "oneOf", "allOf") for n in node.get(k, []) for o in options(n)
-        ]
-        return inner or [node]
-
-    nodes = options(schema)
-    for key in at:
-        following: list[dict[str, Any]] = []
-        for node in nodes:
-            if isinstance(key, int) and "items" in node:
-                following += options(node["items"])
-            elif key in node.get("properties", {}):
-                following += options(node["properties"][key])
-            elif isinstance(node.get("additionalProperties"), dict):
-                following += options(node["additionalProperties"])
-            else:  # keys of one's own that are to look like names
-                for values in node.get("patternProperties", {}).values():
-                    following += options(values)
-        nodes = following
-    return nodes

@@ -8,9 +8,11 @@ from typing import Any
 
 from compress.methods import discover
 from compress.recipe.beginning import splice
-from compress.recipe.errors import Faults, schema_at
+from compress.recipe.errors import Faults
 from compress.recipe.grid import Grid, expand
+from compress.recipe.renamed import note_old_names
 from compress.recipe.schema import DataSettings, Recipe, chosen
+from compress.recipe.schema_paths import schema_at
 from compress.recipe.sections import include
 from compress.recipe.task import fit_to_task, task_faults
 from compress.recipe.yaml_file import KeyPath, RecipeFile, read_recipe_file, set_value
@@ -64,6 +66,7 @@ def load_recipe(
             section.pop("settings", None)
         file.data["data"] = section | {"path": str(data.resolve())}
 
+    note_old_names(file, Recipe)
     spliced = splice(file.data)
     grid = expand(spliced.data, partial(schema_at, Recipe))
     faults = Faults(file, Recipe, spliced, grid)

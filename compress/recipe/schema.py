@@ -92,9 +92,12 @@ class TeacherSettings(RecipeModel):
     image_size: Annotated[int, Field(ge=8, le=2048)] = 224
     mean: Annotated[list[float], Field(min_length=3, max_length=3)] = list(IMAGENET_MEAN)
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)] = list(IMAGENET_STD)
-    only: str | None = None  # train this last part anew (e.g. classifier), the rest as in weights
-    views: Annotated[int, Field(ge=1, le=100)] = 4  # of each picture that `only` is trained on
+    train_only: str | None = None  # this last part anew (e.g. classifier), the rest as in weights
+    views: Annotated[int, Field(ge=1, le=100)] = 4  # of each picture that it is trained on
     train: TrainSettings | None = None  # none: the weights are taken as they are
+
+    old_names = {"only": "train_only"}
+    key_names = {"train_only": "only"}
 
     @property
     def channel_mean(self) -> Channel:
@@ -111,7 +114,7 @@ class TeacherSettings(RecipeModel):
         if (self.builder is None) == (self.onnx is None):
             raise ValueError("give either builder (and weights, or train), or onnx")
         if self.onnx is not None:
-            used = {"settings", "weights", "only", "views", "train"} & self.model_fields_set
+            used = {"settings", "weights", "train_only", "views", "train"} & self.model_fields_set
             if used:
                 raise ValueError(
                     f"an onnx file is taken as it is: remove {', '.join(sorted(used))}"
@@ -119,10 +122,11 @@ class TeacherSettings(RecipeModel):
             return self
         if self.weights is None and self.train is None:
             raise ValueError("give weights, or train, or both: a teacher must know something")
-        if self.only is not None and (self.train is None or self.weights is None):
-            raise ValueError("only needs weights to take the rest from, and train")
-        if self.only is not None and self.train is not None and self.train.progressive:
-            raise ValueError("only trains on features of one image_size: remove train.progressive")
+        if self.train_only is not None:
+            if self.train is None or self.weights is None:
+                raise ValueError("train_only needs weights to take the rest from, and train")
+            if self.train.progressive:
+                raise ValueError("train_only has features of one image_size: no train.progressive")
         return self
 
 

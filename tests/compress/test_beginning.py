@@ -124,11 +124,11 @@ def test_every_fault_names_the_candidate_that_wrote_it(write_recipe: Write) -> N
     text = f"""\
   student:
     - distill: {{{STUDENT}, train: {{epochs: 1}}}}
-  unknown:
+  un known:
     - from: studnet
     - distill: {{train: {{epoch: 1}}}}
   behind_unknown:
-    - from: unknown
+    - from: un known
     - quantize: {{}}
   one:
     - from: other
@@ -162,11 +162,12 @@ def test_every_fault_names_the_candidate_that_wrote_it(write_recipe: Write) -> N
     alone = "from: NAME stands alone, in the first item of a candidate"
     last = "int8 is made of the finished float network; put quantize last"
     assert found == [
-        "tiny.yaml:8: candidates.unknown.0.from: there is no candidate 'studnet'; did you mean "
+        "tiny.yaml:7: candidates.un known: use letters, digits, _ . - for a candidate's name",
+        "tiny.yaml:8: candidates.un known.0.from: there is no candidate 'studnet'; did you mean "
         "'student'?",
-        "tiny.yaml:9: candidates.unknown.1.distill.train.epoch: unknown key; did you mean "
+        "tiny.yaml:9: candidates.un known.1.distill.train.epoch: unknown key; did you mean "
         "'epochs'?",
-        "tiny.yaml:9: candidates.unknown.1.distill.train.epochs: is missing",
+        "tiny.yaml:9: candidates.un known.1.distill.train.epochs: is missing",
         "tiny.yaml:14: candidates.one.0.from: one from other from one: write one of them out",
         "tiny.yaml:17: candidates.other.0.from: other from one from other: write one of them out",
         "tiny.yaml:20: candidates.itself.0.from: itself from itself: write one of them out",

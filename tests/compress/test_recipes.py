@@ -8,7 +8,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from compress.cascade.recipe import WAYS, load_pipeline_recipe
+from compress.cascade.recipe import is_pipeline, load_pipeline_recipe
 from compress.export.int8 import INTEGER, integer_operations
 from compress.recipe.load import load_recipe, read_asked
 from compress.recipe.yaml_file import read_recipe_file
@@ -21,7 +21,7 @@ from tests.conftest import shipped_recipes
 
 pytestmark = pytest.mark.slow
 ALL = shipped_recipes()
-PIPELINES = [path for path in ALL if WAYS in read_recipe_file(path).data]
+PIPELINES = [path for path in ALL if is_pipeline(read_recipe_file(path))]
 RECIPES = [path for path in ALL if path.parent.name == "recipes" and path not in PIPELINES]
 FEW = {"individuals": 4, "pictures": 72}
 CROPS = {"width": 160, "height": 128, "size": 40}
@@ -56,7 +56,7 @@ def narrowed(value: Any) -> Any:
     if "binarize" in small:
         small["binarize"] |= {"pictures": 8}
     if "quantize" in small:
-        small["quantize"] |= {"pictures": 8, "judged": 16, "max_accuracy_drop": 0.5}
+        small["quantize"] |= {"pictures": 8, "judged": 16, "max_drop_vs_float": 0.5}
     return small
 
 
@@ -116,7 +116,7 @@ def test_recipe(path: Path, out: Path) -> None:
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
 def test_the_stages_of_a_pipeline_find_what_later_ones_look_at(path: Path) -> None:
     pipeline, recipes = load_pipeline_recipe(path)
-    for way in pipeline.ways:
+    for way in pipeline.paths:
         known: set[str] = set()
         for name in way:
             assert set(pipeline.stages[name].needs) <= known

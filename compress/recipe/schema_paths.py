@@ -67,12 +67,14 @@ def given_path(model: type[BaseModel], data: Any, location: KeyPath) -> KeyPath:
     here = data
     tag_at: KeyPath | None = None  # where the member of a union was left out
     for key in location:
-        if at != tag_at and any(TAGGED in node for node in schema_at(model, at)):
+        nodes = schema_at(model, at)
+        if at != tag_at and any(TAGGED in node for node in nodes):
             tag_at = at
             continue
+        has_keys = any(node.get("type", "object") == "object" for node in nodes)
         known = known_keys(model, at)
         given = [key, *(old for old, now in known.items() if now == key)]
-        if isinstance(here, dict) and (found := [k for k in given if k in here]):
+        if has_keys and isinstance(here, dict) and (found := [k for k in given if k in here]):
             at, here = (*at, found[0]), here[found[0]]
         elif isinstance(here, list) and isinstance(key, int) and key < len(here):
             at, here = (*at, key), here[key]

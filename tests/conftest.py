@@ -99,6 +99,12 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return class_folders(tmp_path_factory.mktemp("data") / "shapes")
 
 
+def shipped_recipes() -> list[Path]:
+    """Those of the project, without the files that sections of them stand in."""
+    files = (Path(__file__).parents[1] / "recipes").rglob("*.yaml")
+    return sorted(path for path in files if path.parent.name not in ("data", "teachers"))
+
+
 def tiny_recipe(data: Path) -> dict[str, Any]:
     """A recipe that runs in seconds: a narrow VGG and the smallest ShuffleNet at 32 px."""
     return {

@@ -23,7 +23,7 @@ LESS = {
             f"{STUDENT}.train.epochs=1", f"{STUDENT}.views=1", "measure.processes=1",
             "measure.rounds=5", "measure.throughput_batch=2", "measure.throughput_rounds=1",
             "candidates.int8.0.quantize.pictures=16", "candidates.int8.0.quantize.judged=16",
-            "candidates.int8.0.quantize.max_accuracy_drop=1",
+            "candidates.int8.0.quantize.max_drop_vs_float=1",
         )
     ],
     "choose": ["--speedup=0.1", "--max-accuracy-drop=1"],  # of networks that learned so little

@@ -1,4 +1,4 @@
-"""A recipe for a pipeline: which recipe gives each stage its networks, and the ways through."""
+"""A recipe for a pipeline: which recipe gives each stage its networks, and the paths through."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,16 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from compress.cascade.spec import Look, StageName
+from compress.recipe.beginning import Spliced
 from compress.recipe.errors import Faults
 from compress.recipe.grid import Grid
-from compress.recipe.load import load_recipe, read_asked
+from compress.recipe.load import load_recipe, read_asked, with_absolute_path
+from compress.recipe.renamed import note_old_names
 from compress.recipe.schema import Asked, Recipe
-from compress.recipe.yaml_file import KeyPath, read_recipe_file
+from compress.recipe.yaml_file import KeyPath, RecipeFile, read_recipe_file
 from compress.utils.errors import UserError
 
-WAYS = "ways"  # the key that tells a pipeline's recipe from others
+PATHS = ("paths", "ways")  # keys, now and before, that tell a pipeline's recipe from others
 
 
 class StageSettings(Look):
@@ -27,15 +29,17 @@ class StageSettings(Look):
 class PipelineRecipe(Asked):
     """A cascade of networks, each from a recipe of its own, on photographs that are annotated.
 
-    `ways` are sequences of stages; the first is the teacher's, which all are compared with. Every
-    combination of the networks of every way is predicted, and the front of them measured.
+    `paths` are sequences of stages; the first is the teacher's, which all are compared with. Every
+    combination of the networks of every path is predicted, and the front of them measured.
     """
 
     stages: Annotated[dict[StageName, StageSettings], Field(min_length=1)]
-    ways: Annotated[list[Annotated[list[str], Field(min_length=1)]], Field(min_length=1)]
+    paths: Annotated[list[Annotated[list[str], Field(min_length=1)]], Field(min_length=1)]
     # The last stage must be so sure of a name to give it; else the answer is "not sure".
     min_probability: Annotated[float, Field(ge=0, lt=1)] = 0.0
     also_judge: dict[str, str] = {}  # name: path of further annotated photographs, listed each
+
+    old_names = {"ways": "paths"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,11 @@ class AnyRecipe:
         return [self.asked] if isinstance(self.asked, Recipe) else list(self.stages.values())
 
 
+def is_pipeline(file: RecipeFile) -> bool:
+    """Whether a recipe is one for a pipeline."""
+    return any(key in file.data for key in PATHS)
+
+
 def load_any(
     path: Path,
     data: Path | None = None,
@@ -62,7 +71,7 @@ def load_any(
     Raises:
         UserError: everything that is wrong with it, with line and key path.
     """
-    if WAYS not in read_recipe_file(path).data:
+    if not is_pipeline(read_recipe_file(path)):
         return AnyRecipe(load_recipe(path, data, assignments, allowed), {})
     if data is not None:
         raise UserError(
@@ -81,11 +90,13 @@ def load_pipeline_recipe(
         UserError: everything that is wrong with any of them, with line and key path.
     """
     file = read_asked(path, assignments)
-    faults = Faults(path, file, PipelineRecipe, Grid(file.data))  # lists are no grids here
+    note_old_names(file, PipelineRecipe)
+    # There are no chains here, and lists are no grids.
+    faults = Faults(file, PipelineRecipe, Spliced(file.data), Grid(file.data))
     recipe = faults.validated()
     faults.refuse_builders(None if recipe is None else _builders_of(recipe), allowed)
     if recipe is not None:
-        for at, what in (*_network_faults(recipe), *_way_faults(recipe)):
+        for at, what in (*_network_faults(recipe), *_path_faults(recipe)):
             faults.add(at, what)
     folder = path.resolve().parent
     recipes: dict[str, Recipe] = {}
@@ -94,7 +105,7 @@ def load_pipeline_recipe(
             recipes[name] = load_recipe(folder / named, allowed=allowed)
         except UserError as error:
             faults.add(("stages", name, "recipe"), str(error).replace("\n", "\n  "))
-    return _absolute(faults.faultless(recipe), folder), recipes
+    return _absolute(faults.faultless(recipe), file), recipes
 
 
 def _recipes_named(stages: Any) -> Iterator[tuple[str, str]]:
@@ -128,26 +139,24 @@ def _network_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
             yield (section, name), f"is for the recipe of one network; {reason}: remove it"
 
 
-def _way_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
-    """Ways that lead nowhere, stages that none leads through, and more than one runtime."""
-    for i, way in enumerate(recipe.ways):
-        for k, name in enumerate(way):
+def _path_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
+    """Paths that lead nowhere, stages that none leads through, and more than one runtime."""
+    for i, path in enumerate(recipe.paths):
+        for k, name in enumerate(path):
             if name not in recipe.stages:
-                yield ("ways", i, k), f"ways names {name!r}, which is not among the stages"
-        if len(set(way)) < len(way):
-            yield ("ways", i), f"a way goes through each stage once, not {' -> '.join(way)}"
-    used = {name for way in recipe.ways for name in way}
+                yield ("paths", i, k), f"paths names {name!r}, which is not among the stages"
+        if len(set(path)) < len(path):
+            yield ("paths", i), f"a path goes through each stage once, not {' -> '.join(path)}"
+    used = {name for path in recipe.paths for name in path}
     for name in recipe.stages:
         if name not in used:
-            yield ("stages", name), f"no way goes through {name!r}: add one, or remove the stage"
+            yield ("stages", name), f"no path goes through {name!r}: add one, or remove the stage"
     if len(recipe.measure.runtimes) > 1:
         yield ("measure", "runtimes"), "a pipeline is measured in one runtime: give one"
 
 
-def _absolute(recipe: PipelineRecipe, folder: Path) -> PipelineRecipe:
-    """Resolves the recipe's paths against its own folder."""
-    data = recipe.data
-    if data.path is not None:
-        data = data.model_copy(update={"path": str((folder / data.path).resolve())})
-    further = {k: str((folder / v).resolve()) for k, v in recipe.also_judge.items()}
+def _absolute(recipe: PipelineRecipe, file: RecipeFile) -> PipelineRecipe:
+    """Resolves paths against the folder of the file that names them."""
+    data = with_absolute_path(recipe.data, file)
+    further = {k: file.resolved(("also_judge", k), v) for k, v in recipe.also_judge.items()}
     return recipe.model_copy(update={"data": data, "also_judge": further})

@@ -183,7 +183,7 @@ class _Run:
         networks = {name: self._networks(name, self.runtime) for name in self.recipe.stages}
         options = {name: [x.option for x in found.values()] for name, found in networks.items()}
         teachers, ways = [], []
-        for way in self.recipe.ways:
+        for way in self.recipe.paths:
             few = covering({name: list(networks[name]) for name in way})
             judged = [self._judged(way, chosen, networks, self.runtime) for chosen in few]
             teachers.append(self._member(way, few[0], networks, self.runtime))
@@ -265,7 +265,7 @@ class _Run:
         return stage
 
     def _name(self, way: Sequence[str], chosen: Mapping[str, str]) -> str:
-        first = list(way) == list(self.recipe.ways[0])
+        first = list(way) == list(self.recipe.paths[0])
         if set(chosen.values()) == {TEACHER}:
             return TEACHER if first else f"{' + '.join(way)}: {TEACHER}"
         networks = " + ".join(chosen[name] for name in way)
@@ -274,7 +274,7 @@ class _Run:
     def _served(self) -> list[Member]:
         """The teacher's pipeline as it is served from torch today; none where one of its networks
         is known as a file only."""
-        way = self.recipe.ways[0]
+        way = self.recipe.paths[0]
         if any(self.plans[name].recipe.teacher.onnx is not None for name in way):
             return []
         networks = {name: self._networks(name, SERVED) for name in way}
@@ -314,7 +314,7 @@ class _Run:
         judged = cascade.load(self.store.folder(member.judged))
         said = self._verdict(member.judged)
         if said.top1 is None:
-            raise UserError(f"{self.recipe.name}: the last stage of every way must name things.")
+            raise UserError(f"{self.recipe.name}: the last stage of every path must name things.")
         found = member.predicted
         return Result(
             recipe=self.recipe.name,

@@ -17,16 +17,26 @@ def schema() -> None:
 
 
 def any_schema() -> dict[str, Any]:
-    """Of both kinds of recipes: what a pipeline's has and others have not tells them apart."""
-    from compress.cascade.recipe import WAYS, PipelineRecipe
+    """Of both kinds of recipes, and of the files that their sections may stand in.
 
-    network, pipeline = recipe_schema(), PipelineRecipe.model_json_schema()
-    return {
-        "$defs": pipeline.pop("$defs") | network.pop("$defs"),
-        "if": {"required": [WAYS]},
-        "then": pipeline,
-        "else": network,
-    }
+    What one has and those after it have not tells them apart.
+    """
+    from compress.cascade.recipe import PATHS, PipelineRecipe
+    from compress.recipe.schema import DataSettings, TeacherSettings
+
+    teacher, data = TeacherSettings.model_json_schema(), DataSettings.model_json_schema()
+    pipeline = _with_files(PipelineRecipe.model_json_schema())
+    made = recipe_schema()
+    definitions = made.pop("$defs")
+    for keys, kind in (
+        (("builder", "path"), data),
+        (("onnx", "weights", "train"), teacher),
+        (PATHS, pipeline),
+    ):
+        definitions = kind.pop("$defs", {}) | definitions
+        one_of_them = {"anyOf": [{"required": [key]} for key in keys]}
+        made = {"if": one_of_them, "then": kind, "else": made}
+    return made | {"$defs": definitions}
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -34,6 +44,7 @@ def recipe_schema() -> dict[str, Any]:
 
     Models that steps share with other parts of a recipe stand in it twice: only steps have grids.
     """
+    from compress.recipe.beginning import FROM
     from compress.recipe.schema import Recipe
 
     schema = Recipe.model_json_schema()
@@ -53,12 +64,25 @@ def recipe_schema() -> dict[str, Any]:
             return node
         made = {key: with_grids(value) for key, value in node.items()}
         if "properties" in made:
-            made["properties"] = {k: _or_several(v) for k, v in made["properties"].items()}
+            made["properties"] = {
+                k: v if k == FROM else _or_several(v) for k, v in made["properties"].items()
+            }
         return made
 
     schema["properties"]["candidates"] = with_grids(schema["properties"]["candidates"])
     definitions |= {f"{name}InStep": node for name, node in in_steps.items()}
-    return schema
+    return _with_files(schema)
+
+
+def _with_files(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A section may be the name of its file; if it is none, faults are those of its settings."""
+    from compress.recipe.sections import EXAMPLES, SUFFIX
+
+    named = {"type": "string", "pattern": SUFFIX}
+    for section in EXAMPLES.keys() & recipe["properties"].keys():
+        settings = recipe["properties"][section]
+        recipe["properties"][section] = {"if": {"type": "string"}, "then": named, "else": settings}
+    return recipe
 
 
 def _or_several(node: dict[str, Any]) -> dict[str, Any]:

@@ -24,5 +24,5 @@ def check_class_names(known: object, classes: tuple[str, ...]) -> None:
     raise UserError(
         "The teacher's weights name other classes than the data: "
         f"{'; '.join(text) or 'the same names in another order'}. Use the data it was trained on, "
-        "or train the last part anew on yours (teacher.only: classifier, and teacher.train)."
+        "or train the last part anew on yours (teacher.train_only: classifier, and teacher.train)."
     )

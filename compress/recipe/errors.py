@@ -2,36 +2,41 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from compress.models.builders import split_name
+from compress.recipe.beginning import Spliced
 from compress.recipe.grid import Grid, is_grid
-from compress.recipe.yaml_file import SET, KeyPath, RecipeFile
+from compress.recipe.schema_paths import given_path, known_keys, schema_at
+from compress.recipe.sections import EXAMPLES
+from compress.recipe.yaml_file import SET, Fault, KeyPath, RecipeFile
 from compress.utils.errors import UserError
 from compress.utils.settings import RecipeModel
 
 Model = TypeVar("Model", bound=RecipeModel)
 
-_LOSSES = ("kd", "dkd", "dist", "points")
-
 
 class Faults(Generic[Model]):
     """Those of one file, which holds a `model`; key paths are the author's, not the grid's."""
 
-    def __init__(self, path: Path, file: RecipeFile, model: type[Model], grid: Grid) -> None:
-        self.path, self.file, self.model, self.grid = path, file, model, grid
+    def __init__(self, file: RecipeFile, model: type[Model], spliced: Spliced, grid: Grid) -> None:
+        self.file, self.model, self.spliced, self.grid = file, model, spliced, grid
         self.found = list(file.faults)
-        for at, what in grid.faults:
+        for at, what in (*spliced.faults, *grid.faults):
             self._tell(at, at, what)
 
     def add(self, at: KeyPath, what: str) -> None:
         """A fault at a key path of the grid's data."""
-        key, where = self.grid.written(at)
+        key, where = self._written(given_path(self.model, self.grid.data, at))
         self._tell(key, where, what)
+
+    def _written(self, at: KeyPath) -> tuple[KeyPath, KeyPath]:
+        """The author's key path for one of the grid's data, and that of the value there."""
+        key, where = self.grid.written(at)
+        return self.spliced.written(key), self.spliced.written(where)
 
     def validated(self) -> Model | None:
         """The grid's data as a model; None where they are none, and why is among the faults."""
@@ -66,30 +71,30 @@ class Faults(Generic[Model]):
         if recipe is not None and not self.found:
             return recipe
         # A union reports a fault once for each of its members, a grid for each of its points.
-        unique = list(dict.fromkeys(sorted(self.found)))
+        own = self.file.path
+        unique = sorted(set(self.found), key=lambda x: (x.line != SET, x.path != own, x))
         lines = [
-            f"  {f'{self.path}:{line}' if line != SET else '--set'}: {where}: {what}"
-            for line, where, what in unique
+            f"  {f'{path}:{line}' if line != SET else '--set'}: {where}: {what}"
+            for path, line, where, what in unique
         ]
-        title = f"{self.path} has {len(unique)} fault{'s' if len(unique) > 1 else ''}:"
+        title = f"{own} has {len(unique)} fault{'s' if len(unique) > 1 else ''}:"
         raise UserError("\n".join([title, *lines]))
 
     def _add_detail(self, detail: Any) -> None:
         """One of pydantic's error records."""
-        at: KeyPath = tuple(detail["loc"])
-        # pydantic names the member of a union in the path; the recipe's author never wrote that.
-        at = tuple(k for i, k in enumerate(at) if not (i and at[i - 1] == "loss" and k in _LOSSES))
-        at = at[:-1] if at[-1:] == ("[key]",) else at
-        key, where = self.grid.written(at)
+        location: KeyPath = tuple(detail["loc"])
+        of_chain = self.grid.written(location)[0] in self.spliced.headless
+        if of_chain or self.file.unread.intersection(location[:1]):
+            return  # what stands before it, or in it, is not known
+        at = given_path(self.model, self.grid.data, location)
+        key, where = self._written(at)
         if detail["type"] == "extra_forbidden":
             where = key
         self._tell(key, where, _sentence(self.model, at, detail))
 
     def _tell(self, key: KeyPath, where: KeyPath, what: str) -> None:
-        while where and where not in self.file.lines:
-            where = where[:-1]
-        line = self.file.lines.get(where, 1)
-        self.found.append((line, ".".join(map(str, key)) or "recipe", what))
+        shown = ".".join(map(str, key)) or "recipe"
+        self.found.append(Fault(*self.file.place(where), shown, what))
 
 
 def _sentence(model: type[BaseModel], at: KeyPath, detail: Any) -> str:
@@ -97,8 +102,8 @@ def _sentence(model: type[BaseModel], at: KeyPath, detail: Any) -> str:
     kind, value = detail["type"], detail["input"]
     if kind == "extra_forbidden":
         # What is known there may be another loss's.
-        known = [name for name in _known_keys(model, at[:-1]) if name != at[-1]]
-        near = get_close_matches(str(at[-1]), known, 1, 0.5)
+        known = [name for name, now in known_keys(model, at[:-1]).items() if now is None]
+        near = get_close_matches(str(at[-1]), [name for name in known if name != at[-1]], 1, 0.5)
         return "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
     if value == [] and is_grid(value, at, partial(schema_at, model)):
         return "an empty list: give at least one value"
@@ -110,7 +115,8 @@ def _sentence(model: type[BaseModel], at: KeyPath, detail: Any) -> str:
         slash = " and, between names, /" if "/" in detail["ctx"]["pattern"] else ""
         return f"{value!r}: use letters, digits, _ . -{slash}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"expected keys and values, not {value!r}"
+        or_file = ", or the path of a YAML file" if len(at) == 1 and at[0] in EXAMPLES else ""
+        return f"expected keys and values{or_file}, not {value!r}"
     if kind == "list_type":
         return "expected a list: put '- ' before each item"
     what = str(detail["msg"]).removeprefix("Value error, ")
@@ -136,43 +142,3 @@ def _plain_builders(value: Any, at: KeyPath) -> Iterator[tuple[KeyPath, str]]:
             yield from _plain_builders(child, (*at, key))
         elif key in ("builder", "student") and isinstance(child, str):
             yield (*at, key), child
-
-
-def _known_keys(model: type[BaseModel], at: KeyPath) -> list[str]:
-    """The keys that the schema allows at a key path."""
-    return [key for node in schema_at(model, at) for key in node.get("properties", {})]
-
-
-@cache
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    return model.model_json_schema()
-
-
-def schema_at(model: type[BaseModel], at: KeyPath) -> list[dict[str, Any]]:
-    """What a model's schema allows at a key path, as alternatives; nothing for unknown keys."""
-    schema = _schema(model)
-    definitions = schema.get("$defs", {})
-
-    def options(node: dict[str, Any]) -> list[dict[str, Any]]:
-        if "$ref" in node:
-            return options(definitions[node["$ref"].rpartition("/")[2]])
-        inner = [
-            o for k in ("anyOf", "oneOf", "allOf") for n in node.get(k, []) for o in options(n)
-        ]
-        return inner or [node]
-
-    nodes = options(schema)
-    for key in at:
-        following: list[dict[str, Any]] = []
-        for node in nodes:
-            if isinstance(key, int) and "items" in node:
-                following += options(node["items"])
-            elif key in node.get("properties", {}):
-                following += options(node["properties"][key])
-            elif isinstance(node.get("additionalProperties"), dict):
-                following += options(node["additionalProperties"])
-            else:  # keys of one's own that are to look like names
-                for values in node.get("patternProperties", {}).values():
-                    following += options(values)
-        nodes = following
-    return nodes

@@ -35,8 +35,8 @@ class Grid:
     faults: list[tuple[KeyPath, str]] = field(default_factory=list)
 
     def written(self, at: KeyPath) -> tuple[KeyPath, KeyPath]:
-        """The author's key path for one in `data`, and that of the value there: they differ where
-        the value is one of a list."""
+        """The key path in the data that was expanded for one in `data`, and that of the value
+        there: they differ where the value is one of a list."""
         if at[:1] != ("candidates",) or at[1:2] == () or at[1] not in self.origins:
             return at, at
         key, point = self.origins[at[1]]

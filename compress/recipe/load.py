@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from compress.methods import discover
-from compress.recipe.errors import Faults, schema_at
+from compress.recipe.beginning import splice
+from compress.recipe.errors import Faults
 from compress.recipe.grid import Grid, expand
-from compress.recipe.schema import Recipe, chosen
+from compress.recipe.renamed import note_old_names
+from compress.recipe.schema import DataSettings, Recipe, chosen
+from compress.recipe.schema_paths import schema_at
+from compress.recipe.sections import include
 from compress.recipe.task import fit_to_task, task_faults
 from compress.recipe.yaml_file import KeyPath, RecipeFile, read_recipe_file, set_value
 from compress.results.schema import Deployed
@@ -62,26 +66,33 @@ def load_recipe(
             section.pop("settings", None)
         file.data["data"] = section | {"path": str(data.resolve())}
 
-    grid = expand(file.data, partial(schema_at, Recipe))
-    faults = Faults(path, file, Recipe, grid)
+    note_old_names(file, Recipe)
+    spliced = splice(file.data)
+    grid = expand(spliced.data, partial(schema_at, Recipe))
+    faults = Faults(file, Recipe, spliced, grid)
     recipe = faults.validated()
     # With other faults there is no Recipe; what can be found in the plain data is reported too.
     faults.refuse_builders(None if recipe is None else builders_of(recipe), allowed)
     if recipe is not None:
         for at, what in (*_run_nowhere(recipe, grid), *task_faults(recipe), *_code_faults(recipe)):
             faults.add(at, what)
-    return _absolute(fit_to_task(faults.faultless(recipe)), path.resolve().parent)
+    recipe = _absolute(fit_to_task(faults.faultless(recipe)), file)
+    return recipe.begun({name: spliced.begun(key[1]) for name, (key, _) in grid.origins.items()})
 
 
 def read_asked(path: Path, assignments: Sequence[str]) -> RecipeFile:
-    """A recipe's file with `--set` applied, named after itself where it gives no name.
+    """A recipe's file, sections from other files in place, with `--set` applied.
+
+    Where it gives no name it is named after itself.
 
     Raises:
         UserError: as `read_recipe_file` and `set_value`.
     """
     file = read_recipe_file(path)
+    include(file)
     for assignment in assignments:
         set_value(file, assignment)
+        include(file)
     file.data.setdefault("name", re.sub(r"[^\w.-]+", "_", path.stem).lstrip("._-") or "recipe")
     return file
 
@@ -116,15 +127,20 @@ def _code_faults(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
             )
 
 
-def _absolute(recipe: Recipe, folder: Path) -> Recipe:
-    """Resolves the recipe's paths against its own folder."""
-    data, teacher = recipe.data, recipe.teacher
-    if data.path is not None:
-        data = data.model_copy(update={"path": str((folder / data.path).resolve())})
+def with_absolute_path(data: DataSettings, file: RecipeFile) -> DataSettings:
+    """The data's path resolved against the folder of the file that names it."""
+    if data.path is None:
+        return data
+    return data.model_copy(update={"path": file.resolved(("data", "path"), data.path)})
+
+
+def _absolute(recipe: Recipe, file: RecipeFile) -> Recipe:
+    """Resolves paths against the folder of the file that names them."""
+    teacher = recipe.teacher
+    update: dict[str, Any] = {}
     if teacher.weights is not None and not teacher.weights.startswith("torchvision:"):
-        weights = str((folder / teacher.weights).resolve())
-        teacher = teacher.model_copy(update={"weights": weights})
+        update["weights"] = file.resolved(("teacher", "weights"), teacher.weights)
     if teacher.onnx is not None:
-        onnx = str((folder / teacher.onnx).resolve())
-        teacher = teacher.model_copy(update={"onnx": onnx})
-    return recipe.model_copy(update={"data": data, "teacher": teacher})
+        update["onnx"] = file.resolved(("teacher", "onnx"), teacher.onnx)
+    data = with_absolute_path(recipe.data, file)
+    return recipe.model_copy(update={"data": data, "teacher": teacher.model_copy(update=update)})

@@ -4,13 +4,14 @@ import re
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, create_model, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, create_model, model_validator
 
 from compress.data.input_spec import BOX
 from compress.data.keypoints import PointColumns
 from compress.measure.saliency.settings import SaliencySettings
 from compress.methods import discover
 from compress.metrics.keypoints import USUAL, Bounds
+from compress.recipe.beginning import FROM
 from compress.results.schema import Deployed
 from compress.training.settings import TrainSettings
 from compress.utils.errors import UserError
@@ -46,7 +47,7 @@ class DataSettings(RecipeModel):
     pixels, that they are annotated in.
     """
 
-    path: str | None = None  # a folder or a CSV file; relative to the recipe
+    path: str | None = None  # a folder or a CSV file; relative to the file that says so
     builder: str | None = None  # package.module:function(folder, **settings), source=path if given
     settings: dict[str, Any] = {}  # of the builder
     picture_column: str | None = None
@@ -79,9 +80,9 @@ class TeacherSettings(RecipeModel):
     """The network to compress: how it is built, its weights, its input, and whether it is trained.
 
     `weights` is a safetensors file (or a torch file that holds tensors only), relative to the
-    recipe, or `torchvision:VGG16_Weights.IMAGENET1K_FEATURES`, which downloads.
+    file that says so, or `torchvision:VGG16_Weights.IMAGENET1K_FEATURES`, which downloads.
 
-    Or it is an `onnx` file, relative to the recipe: then only what it answers can be used.
+    Or it is an `onnx` file, likewise: then only what it answers can be used.
     """
 
     builder: str | None = None
@@ -91,9 +92,12 @@ class TeacherSettings(RecipeModel):
     image_size: Annotated[int, Field(ge=8, le=2048)] = 224
     mean: Annotated[list[float], Field(min_length=3, max_length=3)] = list(IMAGENET_MEAN)
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)] = list(IMAGENET_STD)
-    only: str | None = None  # train this last part anew (e.g. classifier), the rest as in weights
-    views: Annotated[int, Field(ge=1, le=100)] = 4  # of each picture that `only` is trained on
+    train_only: str | None = None  # this last part anew (e.g. classifier), the rest as in weights
+    views: Annotated[int, Field(ge=1, le=100)] = 4  # of each picture that it is trained on
     train: TrainSettings | None = None  # none: the weights are taken as they are
+
+    old_names = {"only": "train_only"}
+    key_names = {"train_only": "only"}
 
     @property
     def channel_mean(self) -> Channel:
@@ -110,7 +114,7 @@ class TeacherSettings(RecipeModel):
         if (self.builder is None) == (self.onnx is None):
             raise ValueError("give either builder (and weights, or train), or onnx")
         if self.onnx is not None:
-            used = {"settings", "weights", "only", "views", "train"} & self.model_fields_set
+            used = {"settings", "weights", "train_only", "views", "train"} & self.model_fields_set
             if used:
                 raise ValueError(
                     f"an onnx file is taken as it is: remove {', '.join(sorted(used))}"
@@ -118,10 +122,11 @@ class TeacherSettings(RecipeModel):
             return self
         if self.weights is None and self.train is None:
             raise ValueError("give weights, or train, or both: a teacher must know something")
-        if self.only is not None and (self.train is None or self.weights is None):
-            raise ValueError("only needs weights to take the rest from, and train")
-        if self.only is not None and self.train is not None and self.train.progressive:
-            raise ValueError("only trains on features of one image_size: remove train.progressive")
+        if self.train_only is not None:
+            if self.train is None or self.weights is None:
+                raise ValueError("train_only needs weights to take the rest from, and train")
+            if self.train.progressive:
+                raise ValueError("train_only has features of one image_size: no train.progressive")
         return self
 
 
@@ -169,9 +174,14 @@ class BudgetSettings(RecipeModel):
 
 @cache
 def step_model() -> type[RecipeModel]:
-    """A mapping with exactly one step: `distill: {…}`; made from the methods."""
+    """A mapping with exactly one step: `distill: {…}`; made from the methods.
+
+    An editor may see `from: NAME` in place of the first; there is none left when this is validated.
+    """
 
     def one_step(self: Any) -> Any:
+        if getattr(self, FROM) is not None:
+            raise ValueError("from: NAME stands alone, in the first item of a candidate")
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give one step in each list item, of: {', '.join(discover())}")
@@ -180,6 +190,7 @@ def step_model() -> type[RecipeModel]:
     fields: dict[str, Any] = {
         name: (method.settings | None, None) for name, method in discover().items()
     }
+    fields[FROM] = (str | None, None)
     validators: dict[str, Any] = {"one_step": model_validator(mode="after")(one_step)}
     return create_model("Step", __base__=RecipeModel, __validators__=validators, **fields)
 
@@ -249,3 +260,14 @@ class Recipe(Asked):
         Field(min_length=1),
     ]
     saliency: SaliencySettings | None = None
+    _begun: dict[str, int] = PrivateAttr(default_factory=dict)
+
+    def begun(self, steps: dict[str, int]) -> "Recipe":
+        """Return the recipe, told how many first steps of its candidates are another's."""
+        recipe = self.model_copy()
+        recipe._begun = steps
+        return recipe
+
+    def first_own_step(self, candidate: str) -> int:
+        """Return the position of the first step that is not another candidate's."""
+        return self._begun.get(candidate, 0)

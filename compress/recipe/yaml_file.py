@@ -7,7 +7,7 @@ Follows YAML 1.2 where PyYAML (1.1) surprises: `1e-3` is a number, duplicate key
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -38,17 +38,52 @@ _Loader.add_implicit_resolver(
 )
 
 
+class Fault(NamedTuple):
+    """What is wrong, and where."""
+
+    path: Path
+    line: int  # SET: not of the file
+    key: str
+    what: str
+
+
 @dataclass
 class RecipeFile:
     """Plain data, the line of each key path, and faults found while reading."""
 
+    path: Path
     data: dict[str, Any]
     lines: dict[KeyPath, int] = field(default_factory=dict)
-    faults: list[tuple[int, str, str]] = field(default_factory=list)  # line, key path, sentence
+    faults: list[Fault] = field(default_factory=list)
+    included: dict[str, Path] = field(default_factory=dict)  # sections from files of their own
+    unread: set[str] = field(default_factory=set)  # sections whose files could not be read
+
+    def place(self, at: KeyPath) -> tuple[Path, int]:
+        """Return file and line of a key path, or of the nearest above it that is there."""
+        while at and at not in self.lines:
+            at = at[:-1]
+        line = self.lines.get(at, 1)
+        if not at or line == SET:
+            return self.path, line
+        return self.included.get(str(at[0]), self.path), line
+
+    def replaced(self, section: str) -> None:
+        """Forget the file that a section stood in."""
+        self.included.pop(section, None)
+        if section in self.unread:
+            self.unread.remove(section)
+            self.faults = [fault for fault in self.faults if fault.key != section]
+
+    def resolved(self, at: KeyPath, path: str) -> str:
+        """Return a path absolute that is relative to the file that names it at a key path."""
+        return str((self.place(at)[0].resolve().parent / path).resolve())
 
 
-def read_recipe_file(path: Path) -> RecipeFile:
+def read_recipe_file(path: Path, example: str = "name: …, data: …") -> RecipeFile:
     """Reads a YAML mapping.
+
+    Args:
+        example: of what could stand there.
 
     Raises:
         UserError: missing, not YAML, not a mapping, or far too large.
@@ -58,7 +93,7 @@ def read_recipe_file(path: Path) -> RecipeFile:
     try:
         loader = _Loader(path.read_text("utf-8", errors="replace"))
         node = loader.get_single_node()
-        found = RecipeFile({})
+        found = RecipeFile(path, {})
         if isinstance(node, yaml.MappingNode):
             _walk(node, (), found)
             found.data = loader.construct_document(node)  # type: ignore[no-untyped-call]
@@ -70,7 +105,7 @@ def read_recipe_file(path: Path) -> RecipeFile:
         raise UserError(f"{where}: not valid YAML: {what}") from error
     except RecursionError as error:
         raise UserError(f"{path}: nested too deeply, or an alias within itself.") from error
-    raise UserError(f"{path} holds no recipe: expected keys and values (name: …, data: …).")
+    raise UserError(f"{path}: expected keys and values ({example}).")
 
 
 def _walk(node: yaml.Node, at: KeyPath, found: RecipeFile) -> None:
@@ -90,7 +125,8 @@ def _walk(node: yaml.Node, at: KeyPath, found: RecipeFile) -> None:
                 continue
             if name in seen:
                 shown = ".".join(map(str, (*at, name)))
-                found.faults.append((line, shown, f"is given twice (first on line {seen[name]})"))
+                what = f"is given twice (first on line {seen[name]})"
+                found.faults.append(Fault(found.path, line, shown, what))
             seen[name] = line
             found.lines[(*at, name)] = line
             _walk(value, (*at, name), found)
@@ -116,8 +152,12 @@ def set_value(file: RecipeFile, assignment: str) -> None:
         known = ", ".join(names)
         raise UserError(f"--set {assignment!r}: no candidate {keys[1]!r}; there is {known}.")
     at: KeyPath = tuple(int(key) if key.isdigit() else key for key in keys)
+    if at[0] in file.unread and len(at) > 1:
+        return  # there is nothing to change yet, and that is among the faults
     file.lines = {k: v for k, v in file.lines.items() if k[: len(at)] != at}
     file.lines[at] = SET
+    if len(at) == 1:
+        file.replaced(path)
     for key in keys[:-1]:
         here = _enter(here, key, assignment)
     if isinstance(here, dict):

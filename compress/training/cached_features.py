@@ -49,7 +49,7 @@ def module_inputs(
     modules = dict(teacher.model.named_modules())
     if name not in modules or not name:
         near = get_close_matches(name, modules, 3, 0.3) or list(modules)[1:4]
-        raise UserError(f"teacher.only: no module {name!r}. Did you mean {', '.join(near)}?")
+        raise UserError(f"teacher.train_only: no module {name!r}. Did you mean {', '.join(near)}?")
     caught: list[Tensor] = []
 
     def catch(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -1,16 +1,73 @@
 """What everything in a recipe is made of."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+NOW = "x-now"  # in the JSON Schema of a setting's old name: what it is called now
 
 
 class RecipeModel(BaseModel):
-    """Base of everything in a recipe: no unknown keys, no silent conversions."""
+    """Base of everything in a recipe: no unknown keys, no silent conversions.
+
+    A setting may get another name. For one version the old one is still taken, and whoever reads a
+    recipe says so (`recipe/renamed.py`); in stages' keys it stays what it was, so that what was
+    computed before is used again.
+
+    Attributes:
+        old_names: of settings, each with the name now.
+        key_names: of settings in stages' keys, by the name now, where they differ.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    old_names: ClassVar[Mapping[str, str]] = {}
+    key_names: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_old_names(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        for old in cls.old_names.keys() & value.keys():
+            new = cls.old_names[old]
+            if new in value:
+                raise ValueError(f"{old} is the old name of {new}: give {new} alone")
+            given = value[old]
+            value = {key: x for key, x in value.items() if key != old}
+            value |= {} if given is None else {new: given}  # none: as if it were not there
+        return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Editors take the old names, too, and strike them out."""
+        schema = handler(core_schema)
+        settings = handler.resolve_ref_schema(schema)
+        for old, new in cls.old_names.items():
+            note = {"deprecated": True, NOW: new}
+            settings["properties"][old] = settings["properties"][new] | note
+            if new in settings.get("required", ()):
+                settings["required"].remove(new)
+        return schema
+
+    def in_key(self, **chosen: Any) -> dict[str, Any]:
+        """Return the settings by their names in stages' keys.
+
+        Args:
+            chosen: as of `model_dump`, by the names now.
+        """
+        dumped = self.model_dump(**chosen)
+        return {self.key_names.get(name, name): value for name, value in dumped.items()}
+
+    @classmethod
+    def from_key(cls, described: Mapping[str, Any]) -> Self:
+        """Return what `in_key` described; what else stands there is left out."""
+        names = {cls.key_names.get(name, name): name for name in cls.model_fields}
+        return cls.model_validate({names[k]: v for k, v in described.items() if k in names})
 
     def the_one_of(self, *names: str) -> str:
         """The one of these settings that is given.

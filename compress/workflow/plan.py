@@ -46,7 +46,7 @@ class Plan:
     @property
     def faults(self) -> list[str]:
         """Why candidates are impossible, with key paths: it is the first step that tells."""
-        return _faults(self.impossible)
+        return _faults(self.recipe, self.impossible)
 
     @property
     def impossible_rows(self) -> dict[str, str]:
@@ -89,7 +89,7 @@ def make_plan(
 
     impossible = _impossible(recipe, allowed)
     if len(impossible) == len(recipe.candidates):
-        raise UserError("\n".join(_faults(impossible)))
+        raise UserError("\n".join(_faults(recipe, impossible)))
     seed = recipe.seed
     data_stage = data.plan(recipe.data, seed, allowed)
     fit = recipe.data.fit
@@ -122,7 +122,8 @@ def make_plan(
     ]
     for name, chain in recipe.candidates.items():
         runtimes = runtimes_of(recipe, chain)
-        for suffix, steps_ in _with_controls([chosen(item) for item in chain]):
+        given = [chosen(item) for item in chain]
+        for suffix, steps_ in _with_controls(given, recipe.first_own_step(name)):
             shown = f"{name} ({suffix})" if suffix else name
             stage = teacher_stage
             for kind, settings in steps_:
@@ -183,16 +184,25 @@ def _impossible(recipe: Recipe, allowed: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _faults(impossible: dict[str, str]) -> list[str]:
-    return [f"candidates.{name}.0.{reason}" for name, reason in impossible.items()]
+def _faults(recipe: Recipe, impossible: dict[str, str]) -> list[str]:
+    """Those of first steps; where one is another candidate's it is told there."""
+    return [
+        f"candidates.{name}.0.{reason}"
+        for name, reason in impossible.items()
+        if not recipe.first_own_step(name)
+    ]
 
 
 def _with_controls(
-    chain: list[tuple[str, Any]],
+    chain: list[tuple[str, Any]], own: int
 ) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
-    """The chain itself, and once more for each control of a step, with that step changed."""
+    """The chain itself, and once more for each control of a step, with that step changed.
+
+    Args:
+        own: position of the first step whose controls are not rows of another candidate.
+    """
     yield "", chain
-    for i, (kind, settings) in enumerate(chain):
+    for i, (kind, settings) in enumerate(chain[own:], own):
         for suffix, changed in discover()[kind].controls(settings).items():
             yield suffix, [*chain[:i], (kind, changed), *chain[i + 1 :]]
 

@@ -92,3 +92,9 @@ def test_schema_is_json_schema() -> None:
         del data[without]
         [fault] = said.iter_errors(data)
         assert f"'{without}' is a required property" in fault.message
+    for name in ("everything", "data/heads", "teachers/vgg16_heads"):
+        data = read_recipe_file(recipes / f"{name}.yaml").data
+        [fault] = said.iter_errors(data | {"sed": 1})
+        assert "'sed' was unexpected" in fault.message
+    data = read_recipe_file(recipes / "everything.yaml").data
+    assert list(said.iter_errors(data | {"teacher": "resnet18"}))  # no file of settings

@@ -74,7 +74,7 @@ def test_the_recipe_says_what_was_answered(make: Init, shapes: Path, weights: Pa
         "pruned_int8": ["prune", "distill", "quantize"],
         "factorized": ["factorize", "distill"],
     }
-    assert chosen(recipe.candidates["int8"][0])[1].max_accuracy_drop == 0.005
+    assert chosen(recipe.candidates["int8"][0])[1].max_drop_vs_float == 0.005
     distill = chosen(recipe.candidates["shufflenet_v2_x1_0"][0])[1]
     assert distill.unlabelled and distill.train.epochs == 100 and distill.train.batch_size == 8
 
@@ -103,12 +103,12 @@ def test_every_choice_makes_a_recipe(
     write_recipe(answers, folder / "-a name?.yaml")
     recipe = load_recipe(folder / "-a name?.yaml")
     assert recipe.data.path == str(data.resolve())
-    assert recipe.teacher.only == name and recipe.name == "a_name_"
+    assert recipe.teacher.train_only == name and recipe.name == "a_name_"
 
 
 def test_every_line_that_is_likely_to_change_says_why(make: Init) -> None:
     text = make(methods=",".join(METHODS)).read_text("utf-8")
-    keys = "seed device path fit weights image_size mean max_accuracy_drop student control loss "
+    keys = "seed device path fit weights image_size mean max_drop_vs_float student control loss "
     keys += "hard_weight views unlabelled epochs lr speedup time runtimes validation_fraction"
     for key in keys.split():
         lines = [line for line in text.splitlines() if line.strip(" -").startswith(f"{key}:")]
@@ -163,11 +163,11 @@ def test_weights_of_other_classes(make: Init, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="weights of other classes"):
         make(weights=str(other), retrain_last=False)
     teacher = load_recipe(make(weights=str(other), retrain_last=True)).teacher
-    assert teacher.only == "fc" and teacher.train is not None
+    assert teacher.train_only == "fc" and teacher.train is not None
     named = load_recipe(
         make("b.yaml", weights="torchvision:ResNet18_Weights.IMAGENET1K_V1", retrain_last=True)
     )
-    assert named.teacher.only == "fc"
+    assert named.teacher.train_only == "fc"
     save_file(resnet18(num_classes=3).state_dict(), other, {"classes": '["a", "b", "c"]'})
     with pytest.raises(UserError, match="3 only in the data"):
         make("c.yaml", weights=str(other))

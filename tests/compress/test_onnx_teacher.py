@@ -171,7 +171,7 @@ def recipe(shapes: Path, given: Path) -> dict[str, Any]:
     changed["teacher"] = {"onnx": given.name, "image_size": 32}
     distil = changed["candidates"]["shufflenet_v2_x0_5"][0]["distill"]
     distil |= {"control": False, "train": {"epochs": 1, "batch_size": 8}}
-    changed["candidates"]["int8"] = [{"quantize": {"pictures": 8, "max_accuracy_drop": 1.0}}]
+    changed["candidates"]["int8"] = [{"quantize": {"pictures": 8, "max_drop_vs_float": 1.0}}]
     return changed
 
 

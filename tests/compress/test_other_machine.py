@@ -36,7 +36,7 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
             "quantize": {
                 "pictures": 8,
                 "judged": 8,
-                "max_accuracy_drop": 1.0,
+                "max_drop_vs_float": 1.0,
                 "train": {"views": 1, "train": TRAIN},
             }
         }

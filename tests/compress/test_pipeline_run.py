@@ -34,7 +34,7 @@ def network(data, size):
             "image_size": size,
             "train": {"epochs": 2, "batch_size": 8, "lr": 0.002},
         },
-        "candidates": {"int8": [{"quantize": {"max_accuracy_drop": 1.0}}]},
+        "candidates": {"int8": [{"quantize": {"max_drop_vs_float": 1.0}}]},
         "measure": {"processes": 1, "rounds": 5, "throughput_batch": 2, "throughput_rounds": 1},
     }  # fmt: skip
 
@@ -85,7 +85,7 @@ PIPELINE = {
         "turn_at_once": {"recipe": "turn_at_once.yaml"},
         "name": {"recipe": "name.yaml", "warp": CANONICAL},
     },
-    "ways": [["find", "turn", "name"], ["turn_at_once", "name"]],
+    "paths": [["find", "turn", "name"], ["turn_at_once", "name"]],
     "also_judge": {"others": "others"},
     "measure": {"processes": 1, "rounds": 5},
     "budget": {"speedup": 1.0, "max_accuracy_drop": 1.0},
@@ -223,9 +223,9 @@ def test_what_is_asked_is_shown_without_doing_it(folder):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"ways": [["find", "name"], ["nobody"]]}, "ways names 'nobody'"),
-        ({"ways": [["find", "turn", "name"]]}, "no way goes through 'turn_at_once'"),
-        ({"ways": [["name", "name"]]}, "goes through each stage once"),
+        ({"paths": [["find", "name"], ["nobody"]]}, "paths names 'nobody'"),
+        ({"paths": [["find", "turn", "name"]]}, "no path goes through 'turn_at_once'"),
+        ({"paths": [["name", "name"]]}, "goes through each stage once"),
         ({"measure": {"runtimes": ["onnxruntime", "openvino"]}}, "one runtime"),
     ],
 )
@@ -262,7 +262,7 @@ stages:
     crop: {around: [top_left, bottom_right], margin: '0.5'}
   name: {recipe: name.yaml, warp: {blowhead: [0.5, 0.5]}}
   n/ame: {recipe: nowhere.yaml}
-ways: [[find, turn, name]]
+paths: [[find, turn, name]]
 """
 
 
@@ -316,7 +316,7 @@ def test_faults_are_told_as_those_of_other_recipes(tmp_path):
         ("data.fit=stretch", "data.fit: is for the recipe of one network; each stage's own recipe"),
         ("measure.throughput_batch=8", "measure.throughput_batch: is for the recipe of one netw"),
         ("measure.iou=0.5", "measure.iou: is for the recipe of one network; the stages' own"),
-        ("ways=[[find, turn, name], [turn_at_once, nam]]", "ways.1.1: ways names 'nam', which is"),
+        ("paths=[[find, turn, name], [turn_at_once, nam]]", "paths.1.1: paths names 'nam', which"),
     ],
 )
 def test_what_a_pipeline_cannot_use_is_refused(folder, assignment, said):

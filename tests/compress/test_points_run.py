@@ -47,7 +47,7 @@ def recipe_of(data: Path) -> dict[str, Any]:
             {"prune": {"ratio": 0.25, "round_to": 4, "pictures": 8}},
             {"factorize": {"layers": ["classifier.1"], "ratio": 0.5, "round_to": 4}},
             {"distill": recovery},
-            {"quantize": {"pictures": 8, "judged": 16, "max_accuracy_drop": 0.5}},
+            {"quantize": {"pictures": 8, "judged": 16, "max_drop_vs_float": 0.5}},
         ],
     }
     return recipe
@@ -166,7 +166,7 @@ def test_only_the_last_part_is_trained_on_moved_points(
     out, _ = finished
     recipe = recipe_of(dots)
     weights = next((out / "runs/stages").glob("teacher-*/model.safetensors"))
-    recipe["teacher"] |= {"weights": str(weights), "only": "classifier", "views": 2}
+    recipe["teacher"] |= {"weights": str(weights), "train_only": "classifier", "views": 2}
     recipe["teacher"]["train"] = {"epochs": 25, "batch_size": 6, "lr": 3e-3}
     path = out / "only.yaml"
     path.write_text(yaml.safe_dump(recipe, sort_keys=False))

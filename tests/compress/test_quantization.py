@@ -192,10 +192,9 @@ def test_8_bit_weights_saturate_on_cpus_without_vnni(
     assert any(wrong) != portable
 
 
-def test_the_old_name_of_portable_is_taken_with_a_note() -> None:
+def test_the_old_name_of_portable_is_taken() -> None:
     for old, portable in ((True, True), (False, False), (None, True)):
-        with pytest.warns(FutureWarning, match="quantize.reduce_range is now portable"):
-            given_old = Settings.model_validate({"reduce_range": old})
+        given_old = Settings.model_validate({"reduce_range": old})
         assert given_old.model_dump() == Settings(portable=portable).model_dump()
     assert "reduce_range" not in Settings().model_dump()
     with pytest.raises(ValueError, match="give portable alone"):

@@ -12,7 +12,7 @@ from compress.data.keypoints import PointColumns
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import Recipe
 from compress.utils.errors import UserError
-from tests.conftest import POINTS, tiny_recipe
+from tests.conftest import POINTS, shipped_recipes, tiny_recipe
 
 Write = Callable[..., Path]
 
@@ -280,7 +280,7 @@ def test_numbers_that_cannot_be_learned_with(
 
 
 def test_recipes_of_the_project_are_right() -> None:
-    recipes = sorted(Path(__file__).parents[2].glob("recipes/**/*.yaml"))
+    recipes = shipped_recipes()
     assert len(recipes) >= 3
     for path in recipes:
         assert all(recipe.candidates for recipe in load_any(path).of_networks)

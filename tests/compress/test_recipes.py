@@ -8,19 +8,20 @@ import pytest
 import yaml
 from rich.console import Console
 
-from compress.cascade.recipe import WAYS, load_pipeline_recipe
+from compress.cascade.recipe import is_pipeline, load_pipeline_recipe
 from compress.export.int8 import INTEGER, integer_operations
-from compress.recipe.load import load_recipe
+from compress.recipe.load import load_recipe, read_asked
 from compress.recipe.yaml_file import read_recipe_file
 from compress.report.write import reports_in
 from compress.results.schema import Result
 from compress.runtimes.openvino_ir import read_ir
 from compress.utils.progress import Progress
 from compress.workflow.run import run_recipe
+from tests.conftest import shipped_recipes
 
 pytestmark = pytest.mark.slow
-ALL = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
-PIPELINES = [path for path in ALL if WAYS in read_recipe_file(path).data]
+ALL = shipped_recipes()
+PIPELINES = [path for path in ALL if is_pipeline(read_recipe_file(path))]
 RECIPES = [path for path in ALL if path.parent.name == "recipes" and path not in PIPELINES]
 FEW = {"individuals": 4, "pictures": 72}
 CROPS = {"width": 160, "height": 128, "size": 40}
@@ -55,7 +56,7 @@ def narrowed(value: Any) -> Any:
     if "binarize" in small:
         small["binarize"] |= {"pictures": 8}
     if "quantize" in small:
-        small["quantize"] |= {"pictures": 8, "judged": 16, "max_accuracy_drop": 0.5}
+        small["quantize"] |= {"pictures": 8, "judged": 16, "max_drop_vs_float": 0.5}
     return small
 
 
@@ -87,7 +88,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe(path: Path, out: Path) -> None:
-    recipe = narrowed(yaml.safe_load(path.read_text("utf-8")))
+    recipe = narrowed(read_asked(path, ()).data)
     recipe["data"]["settings"] = SMALL_DATA[recipe["data"]["builder"]]
     recipe["teacher"]["settings"] = NARROW[recipe["teacher"]["builder"]]
     recipe.setdefault("measure", {})
@@ -115,7 +116,7 @@ def test_recipe(path: Path, out: Path) -> None:
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
 def test_the_stages_of_a_pipeline_find_what_later_ones_look_at(path: Path) -> None:
     pipeline, recipes = load_pipeline_recipe(path)
-    for way in pipeline.ways:
+    for way in pipeline.paths:
         known: set[str] = set()
         for name in way:
             assert set(pipeline.stages[name].needs) <= known

@@ -314,7 +314,7 @@ def test_only_the_last_part_is_trained(
     first = next((out / "runs/stages").glob("teacher-*/model.safetensors"))
     recipe = tiny_recipe(shapes)
     recipe["name"] = "only"
-    recipe["teacher"] |= {"weights": str(first), "only": "classifier", "views": 2}
+    recipe["teacher"] |= {"weights": str(first), "train_only": "classifier", "views": 2}
     run(write_recipe(recipe), out)
     second = next(
         p for p in (out / "runs/stages").glob("teacher-*/model.safetensors") if p != first
@@ -324,7 +324,7 @@ def test_only_the_last_part_is_trained(
     assert {n for n in before if n.startswith("features")} <= same
     assert "classifier.1.weight" not in same and "classifier.5.weight" not in same
     with pytest.raises(UserError, match="Did you mean classifier"):
-        recipe["teacher"]["only"] = "clasifier"
+        recipe["teacher"]["train_only"] = "clasifier"
         run(write_recipe(recipe), out)
 
 

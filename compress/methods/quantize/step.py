@@ -120,7 +120,7 @@ def _made_of(inputs: "StepInputs", settings: Settings, context: "Context") -> "M
         ranges={name: (low, high) for name, (low, high) in ranges.items()},
         judge=Judge.of(file, pictures, right, context.threads),
         keep_float=lambda names: list(matching(settings.float_layers, names)),
-        max_drop=settings.max_accuracy_drop,
+        max_drop=settings.max_drop_vs_float,
         portable=settings.portable,
     )
 

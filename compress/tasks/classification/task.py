@@ -64,7 +64,7 @@ class Classification(Task[Names]):
         if points := spec.get("points"):
             raise UserError(
                 f"The teacher's weights predict the points {', '.join(points)}, the data has "
-                "classes: train the last part anew (teacher.only)."
+                "classes: train the last part anew (teacher.train_only)."
             )
         check_class_names(metadata.get("classes") or spec.get("classes"), self.spec.classes)
 

@@ -64,7 +64,7 @@ class Keypoints(Task[Places]):
             named = f"the points {', '.join(theirs)}" if theirs else "classes"
             raise UserError(
                 f"The teacher's weights predict {named}, the data has {self.predicts}: name the "
-                "same points in the same order, or train the last part anew (teacher.only)."
+                "same points in the same order, or train the last part anew (teacher.train_only)."
             )
 
     def correct(self, data: DataSet, indices: np.ndarray, bounds: Bounds = USUAL) -> Correct:

@@ -42,7 +42,7 @@ def plan(title: str, kind: str, settings: Any, basis: Basis, previous: Stage) ->
     """The step after `previous`, with the stages before it that are its own."""
     method = discover()[kind]
     # Whether there is a control beside it changes nothing in what the step makes.
-    described = _described(method, settings.model_dump(exclude={"control"}), basis)
+    described = _described(method, settings.in_key(exclude={"control"}), basis)
     if student := method.student(settings):
         described["code"] = identity(student.builder, basis.allowed)
     inputs = {"data": basis.data, "teacher": basis.teacher, "previous": previous}
@@ -53,7 +53,7 @@ def plan(title: str, kind: str, settings: Any, basis: Basis, previous: Stage) ->
         )
     if method.prepares:
         first = f"{title}, prepared"
-        looked_at = settings.model_dump(include=set(method.prepared))
+        looked_at = settings.in_key(include=set(method.prepared))
         prepared = described | {"settings": looked_at}
         inputs["previous"] = Stage("prepare", first, VERSION, prepared, learns, prepare)
     else:
@@ -107,10 +107,9 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
 def _method(stage: Stage) -> tuple[Method[Any], Any]:
     """Return the method that a stage belongs to, and its settings."""
     method = discover()[stage.settings["step"]]
-    described = dict(stage.settings["settings"])
-    if "control" in method.settings.model_fields:
-        described["control"] = False  # a stage makes one model; the plan made the control another
-    return method, method.settings.model_validate(described)
+    # A stage makes one model; the plan made the control another.
+    described = stage.settings["settings"] | {"control": False}
+    return method, method.settings.from_key(described)
 
 
 def _given(inputs: dict[str, Path], folder: Path, context: Context) -> StepInputs:

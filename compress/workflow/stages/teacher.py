@@ -40,7 +40,7 @@ def plan(
     settings: TeacherSettings, fit: str, seed: int, data: Stage, allowed: Sequence[str] = ()
 ) -> Stage:
     """The teacher stage; a weights file is known by its contents."""
-    described: dict[str, Any] = settings.model_dump(exclude={"onnx"}) | {"fit": fit, "seed": seed}
+    described: dict[str, Any] = settings.in_key(exclude={"onnx"}) | {"fit": fit, "seed": seed}
     assert settings.builder is not None
     described["code"] = identity(settings.builder, allowed)
     described["training_version"] = TRAINING_VERSION
@@ -60,8 +60,7 @@ def plan(
 
 
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
-    described = {k: v for k, v in stage.settings.items() if k in TeacherSettings.model_fields}
-    settings = TeacherSettings.model_validate(described)
+    settings = TeacherSettings.from_key(stage.settings)
     data = context.data(inputs["data"])
     pixels = context.pixels(data, inputs["data"])
     spec = InputSpec(
@@ -82,7 +81,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         _load_weights(teacher, settings, data, pixels, context)
     if settings.train is not None:
         labelled = data.indices("train")
-        if settings.only is not None:
+        if settings.train_only is not None:
             model, feed = _last_part(teacher, settings, data, pixels, folder, context)
         else:
             model = teacher.model
@@ -99,9 +98,11 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         objective = label_objective(spec, settings.train)
         history = train(model, feed, objective, settings.train, folder, context.progress)
         how = "from scratch" if settings.weights is None else "fine-tuned"
+        if settings.train_only is not None:
+            how = f"only {settings.train_only}"
         teacher = teacher.trained(
             Training(
-                description=f"labels, {f'only {settings.only}' if settings.only else how}",
+                description=f"labels, {how}",
                 labelled_pictures=len(labelled),
                 precision=settings.train.precision,
                 seconds=sum(epoch.seconds for epoch in history),
@@ -120,13 +121,13 @@ def _last_part(
     folder: Path,
     context: Context,
 ) -> tuple[nn.Module, Feed]:
-    """The module that `only` names, and its inputs for stored views of every labelled picture."""
-    assert settings.only is not None and settings.train is not None
+    """The module that is trained alone, and its inputs for stored views of labelled pictures."""
+    assert settings.train_only is not None and settings.train is not None
     labelled = data.indices("train", "validation")
     views = draw_bank(settings.views, len(data.pictures), settings.train.augmentation, context.seed)
     features = module_inputs(
         teacher,
-        settings.only,
+        settings.train_only,
         settings.train,
         labelled,
         views,
@@ -151,7 +152,7 @@ def _last_part(
         device=context.device,
         max_batch_size=settings.train.batch_size,
     )
-    return teacher.model.get_submodule(settings.only), feed
+    return teacher.model.get_submodule(settings.train_only), feed
 
 
 def _load_weights(
@@ -164,16 +165,16 @@ def _load_weights(
         # The stage's settings hold the file's hash; where the file lies is not part of them.
         assert context.weights_path is not None
         tensors, metadata = load_tensors(context.weights_path)
-        if settings.only is None:  # with it, the last layer is made anew for this data
+        if settings.train_only is None:  # with it, the last layer is made anew for this data
             task_of(teacher.spec).check_weights(metadata)
     prepare = getattr(load_module(settings.builder, context.allowed), "prepare_weights", None)
     if prepare is not None:
         train_indices = data.indices("train")[:STATISTICS_PICTURES]
         pictures = normalise(pixels(teacher.spec.height)[train_indices], teacher.spec)
         tensors = prepare(teacher.model, tensors, torch.from_numpy(pictures))
-    if settings.only is not None:
+    if settings.train_only is not None:
         fresh = teacher.model.state_dict()
-        own = f"{settings.only}."
+        own = f"{settings.train_only}."
         tensors = {k: v for k, v in tensors.items() if not k.startswith(own)}
         tensors |= {k: v for k, v in fresh.items() if k.startswith(own)}
     load_into(teacher.model, tensors, context.weights_path or Path(settings.weights))

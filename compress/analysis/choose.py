@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from compress.analysis import explain as say
 from compress.analysis.budget import Budget
 from compress.analysis.pareto import deployed, front_rows
-from compress.results.schema import Result
+from compress.results.schema import Result, RowKey
 
 if TYPE_CHECKING:
     from compress.analysis.feasibility import Relaxation
@@ -98,5 +98,5 @@ def _in_its_runtime(row: Result, budget: Budget) -> bool:
     return budget.runtime in (None, row.artifact.runtime)
 
 
-def _preference(row: Result) -> tuple[float, float, str]:
-    return (-row.accuracy.top1.value, row.latency_s, say.name(row))
+def _preference(row: Result) -> tuple[float, float, RowKey]:
+    return (-row.accuracy.top1.value, row.latency_s, row.key)

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from compress.analysis.controls import FROM_SCRATCH, NO_TEACHER, role
+from compress.analysis.controls import role
 from compress.metrics.significance import mcnemar, same_pictures
-from compress.results.schema import Result
+from compress.results.schema import FROM_SCRATCH, NO_TEACHER, Result
 from compress.utils import units
 from compress.utils.interval import Interval
 
@@ -30,7 +30,7 @@ WITHOUT = {
 
 def name(row: Result) -> str:
     """Candidate and runtime: what tells a row from the others."""
-    return f"{row.candidate} in {row.artifact.runtime}"
+    return str(row.key)
 
 
 def names(group: Sequence[Result]) -> str:

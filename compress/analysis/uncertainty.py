@@ -11,7 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from compress.results.schema import Result
+from compress.results.schema import Result, RowKey
 from compress.utils.seeding import generator
 
 CONFIDENCE = 0.95
@@ -82,9 +82,9 @@ def _teacher(row: Result, rows: Sequence[Result]) -> int | None:
     """Where among the rows the teacher is that this row was compared with."""
     if row.speedup is None or row.accuracy.top1_drop is None:
         return None
-    wanted = (row.speedup.against, row.artifact.runtime)
-    names = [(x.candidate, x.artifact.runtime) for x in rows]
-    return names.index(wanted) if wanted in names else None
+    wanted = RowKey(row.speedup.against, row.artifact.runtime)
+    keys = [x.key for x in rows]
+    return keys.index(wanted) if wanted in keys else None
 
 
 def _timing(row: Result) -> Hashable:

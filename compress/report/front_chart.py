@@ -12,7 +12,7 @@ import altair as alt
 
 from compress.analysis.budget import Budget
 from compress.analysis.choose import choose, fits
-from compress.analysis.controls import CONTROL, DROPPED, FROM_SCRATCH, NO_TEACHER, role
+from compress.analysis.controls import CONTROL, DROPPED, role
 from compress.report.axes import Axis, front, x_axes, y_axes
 from compress.report.charts import BLUE, GREY, ORANGE, Spec, spec
 from compress.report.label_placement import (
@@ -25,7 +25,7 @@ from compress.report.label_placement import (
     y_domain,
 )
 from compress.report.tables import Column, columns, more_columns
-from compress.results.schema import Result
+from compress.results.schema import FROM_SCRATCH, NO_TEACHER, Result
 from compress.utils.text import plain
 from compress.utils.units import TIMES
 

@@ -94,6 +94,7 @@ def _asks_more(budget: Budget) -> bool:
 def _row(row: Result) -> dict[str, Any]:
     speedup, drop = row.speedup, row.accuracy.top1_drop
     return {
+        "key": [row.candidate, row.artifact.runtime],
         "name": plain(say.name(row)),
         "teacher": row.role == "teacher",
         "deployed": bool(deployed([row])),

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from compress.analysis.controls import FROM_SCRATCH, NO_TEACHER, role
+from compress.analysis.controls import role
 from compress.analysis.explain import names
 from compress.analysis.pareto import deployed
-from compress.results.schema import Result
+from compress.results.schema import FROM_SCRATCH, NO_TEACHER, Result, RowKey
 from compress.utils import units
 from compress.utils.interval import Interval
 
@@ -72,8 +72,6 @@ def _kind_of_control(row: Result, gain: Interval, rows: Sequence[Result]) -> str
         return abs(row.accuracy.top1.value - control.accuracy.top1.value - gain.value)
 
     controls = [
-        x
-        for x in rows
-        if x.control_of == row.candidate and x.artifact.runtime == row.artifact.runtime
+        x for x in rows if x.control_of and RowKey(x.control_of, x.artifact.runtime) == row.key
     ]
     return role(min(controls, key=mismatch)) if controls else ""

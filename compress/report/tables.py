@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from compress.analysis.controls import beside_name
-from compress.analysis.explain import name
 from compress.analysis.pareto import deployed
-from compress.results.schema import TOP1, Result, Speedup
+from compress.results.schema import TOP1, Result, RowKey, Speedup
 from compress.utils import units
 from compress.utils.interval import Interval
 
@@ -59,8 +58,8 @@ def bound_s(row: Result, percent: int) -> float | None:
     )
 
 
-def on_front(rows: Sequence[Result]) -> dict[str, float | None]:
-    """The probability of being on the front by the row's name; None for what is not deployed."""
+def on_front(rows: Sequence[Result]) -> dict[RowKey, float | None]:
+    """The probability of being on the front; None for what is not deployed."""
     from compress.analysis.uncertainty import (  # NumPy: not for every command
         draw,
         front_probability,
@@ -69,7 +68,7 @@ def on_front(rows: Sequence[Result]) -> dict[str, float | None]:
     competes = [bool(deployed([row])) for row in rows]
     found = front_probability(draw(rows), competes)
     return {
-        name(row): float(chance) if deployable else None
+        row.key: float(chance) if deployable else None
         for row, chance, deployable in zip(rows, found, competes, strict=True)
     }
 
@@ -124,7 +123,7 @@ def more_columns(rows: Sequence[Result]) -> list[Column]:
         Column("runtime", lambda r: r.artifact.runtime, "what loads the file", numeric=False),
         Column(
             "on the front %",
-            lambda r: units.percent(chances[name(r)]),
+            lambda r: units.percent(chances[r.key]),
             f"probability of the front, by latency and {task_word(rows)}",
         ),
         *(_of_points(rows) or _of_classes()),
@@ -229,7 +228,7 @@ def csv_text(rows: Sequence[Result], front: Sequence[Result]) -> str:
     """One line a row, SI units and fractions, unrounded; empty where not measured."""
     out = io.StringIO()
     chances = on_front(rows)
-    lines = [_plain(row, row in front, chances[name(row)]) for row in rows]
+    lines = [_plain(row, row in front, chances[row.key]) for row in rows]
     writer = csv.DictWriter(out, list(lines[0]) if lines else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)

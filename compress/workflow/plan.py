@@ -117,21 +117,22 @@ def make_plan(
     # The teacher is measured as it is served today, too: a file is served as it is.
     served: list[Runtime] = [*recipe.measure.runtimes]
     served += ["torch"] if recipe.teacher.onnx is None else []
-    models: list[tuple[str, Role, str | None, Sequence[Runtime], Stage]] = [
-        ("teacher", "teacher", None, served, teacher_stage)
+    models: list[tuple[str, Role, str | None, str | None, Sequence[Runtime], Stage]] = [
+        ("teacher", "teacher", None, None, served, teacher_stage)
     ]
     for name, chain in recipe.candidates.items():
         runtimes = runtimes_of(recipe, chain)
-        for suffix, steps_ in _with_controls([chosen(item) for item in chain]):
-            shown = f"{name} ({suffix})" if suffix else name
+        for control, steps_ in _with_controls([chosen(item) for item in chain]):
+            shown = name if control is None else f"{name} ({control})"
             stage = teacher_stage
             for kind, settings in steps_:
                 stage = step.plan(f"{shown}: {kind}", kind, settings, basis, stage)
-            role: Role = "control" if suffix else "candidate"
-            models.append((shown, role, name if suffix else None, runtimes, stage))
+            role: Role = "candidate" if control is None else "control"
+            of = None if control is None else name
+            models.append((shown, role, of, control, runtimes, stage))
 
     entries = []
-    for name, role, control_of, run_in, model in models:
+    for name, role, control_of, kind_of_control, run_in, model in models:
         for runtime in run_in:
             artifact = export.plan(name, runtime, data_stage, model)
             judged = accuracy.plan(name, runtime, machine, data_stage, artifact, bounds)
@@ -144,7 +145,18 @@ def make_plan(
             told = role != "control" and runtime != "torch"
             inside = layers.plan(name, runtime, machine, threads, artifact) if told else None
             entries.append(
-                PlannedRow(name, role, control_of, runtime, model, artifact, judged, inside, looked)
+                PlannedRow(
+                    candidate=name,
+                    role=role,
+                    control_of=control_of,
+                    control=kind_of_control,
+                    runtime=runtime,
+                    model=model,
+                    artifact=artifact,
+                    accuracy=judged,
+                    layers=inside,
+                    saliency=looked,
+                )
             )
     timing = partial(latency.plan, recipe.measure, machine, threads)
     return Plan(recipe, data_stage, entries, timing(entries).key, timing, impossible)
@@ -189,12 +201,12 @@ def _faults(impossible: dict[str, str]) -> list[str]:
 
 def _with_controls(
     chain: list[tuple[str, Any]],
-) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
-    """The chain itself, and once more for each control of a step, with that step changed."""
-    yield "", chain
+) -> Iterator[tuple[str | None, list[tuple[str, Any]]]]:
+    """Yield the chain itself, and by its kind each control of a step: with that step changed."""
+    yield None, chain
     for i, (kind, settings) in enumerate(chain):
-        for suffix, changed in discover()[kind].controls(settings).items():
-            yield suffix, [*chain[:i], (kind, changed), *chain[i + 1 :]]
+        for control, changed in discover()[kind].controls(settings).items():
+            yield control, [*chain[:i], (kind, changed), *chain[i + 1 :]]
 
 
 def in_order(ends: list[Stage]) -> Iterator[Stage]:

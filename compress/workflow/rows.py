@@ -13,7 +13,7 @@ from compress.methods import discover
 from compress.methods.decided import Decided
 from compress.metrics.keypoints import Bounds
 from compress.models.candidate import History
-from compress.results.schema import Accuracy, Latency, Machine, Result, StepReport
+from compress.results.schema import Accuracy, Machine, Result, StepReport
 from compress.tasks.correctness import judge
 from compress.workflow.cache import DECIDE, MEASURED_ON, OF_A_MACHINE, Stage, Store
 from compress.workflow.plan import Plan, in_order
@@ -29,7 +29,6 @@ def result_of(
 
     artifact = Artifact.load(store.folder(entry.artifact))
     timed = latency.load(store.folder(plan.latency))
-    row = latency.row_name(entry.candidate, entry.runtime)
     scored = accuracy.load(store.folder(entry.accuracy))
     data = DataSet.load(store.folder(plan.data), Path())
     past = History.load(store.folder(entry.model))
@@ -38,15 +37,16 @@ def result_of(
         run=plan.key,
         data=plan.data.key,
         command=command,
-        measured_at=timed["measured_at"],
+        measured_at=timed.measured_at,
         candidate=entry.candidate,
         role=entry.role,
         control_of=entry.control_of,
+        control=entry.control,
         lineage=list(past.lineage),
         artifact=artifact.facts(out, entry.runtime),
         accuracy=scored,
-        latency=[Latency.model_validate(x) for x in timed["latency"][row]],
-        **timed["first_run"][row],
+        latency=timed.latency[entry.key],
+        **timed.first_run[entry.key]._asdict(),
         training=past.training,
         steps=step_reports(entry.model, store),
         layers=layers.load(store.folder(entry.layers)) if entry.layers else [],

@@ -113,6 +113,7 @@ def _run(
             candidate=entry.candidate,
             role=entry.role,
             control_of=entry.control_of,
+            control=entry.control,
             reason=reasons[entry.candidate],
         )
         for entry in {entry.candidate: entry for entry in asked.entries}.values()

@@ -315,7 +315,9 @@ def test_other_pictures_are_compared_by_the_intervals_of_the_drop(elsewhere):
 )
 def test_a_control_that_wins_wins_and_it_is_said(kind, said):
     name = f"student ({kind})"
-    control = result(name, role="control", top1=0.85, drop=-0.05, control_of="student")
+    control = result(
+        name, role="control", top1=0.85, drop=-0.05, control_of="student", control=kind
+    )
     choice = choose([control, result("student")], Budget(5, 0.02))
     assert choice.picked == control and "gains 5.0 points" in choice.why
     assert any("a control of student" in x and said in x for x in choice.warnings)

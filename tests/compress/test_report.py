@@ -73,6 +73,7 @@ ROWS = [
         drop=0.2,
         macs=None,
         control_of="small",
+        control="no teacher",
     ),
     result("int8", latency_s=0.002, top1=0.9, drop=0.0, speedup=40, dropped=REASON),
     result(
@@ -377,7 +378,7 @@ GAIN = Interval(value=0.03, low=0.01, high=0.05)
 @pytest.mark.parametrize("low", [0.01, -0.02])
 def test_what_a_control_shows_is_said(kind, said, low):
     row = result("small", gain=GAIN.model_copy(update={"low": low}), notes=["first"])
-    control = result(f"small ({kind})", role="control", control_of="small", top1=0.77)
+    control = result(f"small ({kind})", role="control", control_of="small", control=kind, top1=0.77)
     first, worth = remarks(row, [control, row])
     assert first == "first"
     assert said in worth and f"(95 % interval {100 * low:.1f} to 5.0" in worth
@@ -388,27 +389,26 @@ def test_what_a_control_shows_is_said(kind, said, low):
 def test_of_two_controls_the_one_that_was_compared_is_meant():
     row = result("small", top1=0.8, gain=GAIN)
     controls = [
-        result("small (from scratch)", role="control", control_of="small", top1=0.77),
-        result("small (no teacher)", role="control", control_of="small", top1=0.5),
-        result("other (no teacher)", role="control", control_of="other", top1=0.77),
+        result(f"{of} ({kind})", role="control", control_of=of, control=kind, top1=top1)
+        for of, kind, top1 in (
+            ("small", "from scratch", 0.77),
+            ("small", "no teacher", 0.5),
+            ("other", "no teacher", 0.77),
+        )
     ]
     for rows in ([row, *controls], [row, *controls[::-1]]):
         assert "the weights kept" in remarks(row, rows)[0]
 
 
-def test_a_control_is_called_by_what_is_in_the_brackets_of_its_name():
-    names = {
-        "a (no teacher)": "no teacher",
-        "r/a (from scratch)": "from scratch",
-        "a": "control",
-        "a (v2)": "control",
-    }
-    for name, expected in names.items():
-        assert role(result(name, role="control", control_of="a")) == expected
+def test_a_control_is_called_by_its_kind_and_not_by_its_name():
+    kinds = {"no teacher": "no teacher", "from scratch": "from scratch"}
+    kinds |= {None: "control", "halved": "control"}
+    rows = [result("a (no teacher)", role="control", control=kind) for kind in kinds]
+    assert list(map(role, rows)) == list(kinds.values())
     assert role(result("a (no teacher)")) == "" and role(result("t", role="teacher")) == "teacher"
-    assert beside_name(result("a (no teacher)", role="control")) == []
+    assert beside_name(rows[0]) == [] and beside_name(rows[1]) == ["from scratch"]
     assert beside_name(result("a", role="control", dropped="x")) == ["control", "dropped"]
-    assert [word for word, _ in legend([result(x, role="control") for x in names])] == [
+    assert [word for word, _ in legend(rows)] == [
         *("no teacher", "from scratch", "control"),
     ]
 

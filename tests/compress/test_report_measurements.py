@@ -12,7 +12,7 @@ from compress.report.content import content
 from compress.report.notes import ALIKE
 from compress.report.tables import csv_text, on_front
 from compress.report.terminal import show
-from compress.results.schema import Result, Slice
+from compress.results.schema import Result, RowKey, Slice
 from compress.utils import units
 from tests.compress.result_factory import result
 
@@ -85,7 +85,7 @@ def test_csv_holds_them_unrounded() -> None:
     assert float(student["latency_p99_bound_s"]) == 0.004
     assert float(student["energy_j"]) == 0.0456
     chances = on_front(rows)
-    assert float(student["front_probability"]) == chances["small in onnxruntime"]
+    assert float(student["front_probability"]) == chances[RowKey("small", "onnxruntime")]
     assert teacher["agreement"] == teacher["energy_j"] == ""
 
 

@@ -1,4 +1,4 @@
-// The rule of compress/choose.py, so that the sliders move the recommendation; tested against it.
+// The rule of compress/analysis/choose.py, so that the sliders move the recommendation; tested against it.
 // Rows are told by their number; a budget is {speedup: times, drop: fraction of top-1}.
 
 function offers(rows) {
@@ -15,7 +15,8 @@ function offers(rows) {
     (a, b) =>
       order(b.row.top1, a.row.top1) ||
       order(a.row.latency_s, b.row.latency_s) ||
-      order(a.row.name, b.row.name),
+      order(a.row.key[0], b.row.key[0]) ||
+      order(a.row.key[1], b.row.key[1]),
   );
 }
 

@@ -89,7 +89,7 @@ def choose(rows: Sequence[Result], budget: Budget, draws: Draws | None = None) -
 
 def fits(row: Result, budget: Budget) -> bool:
     """Whether the row competes, and its numbers as measured meet all bounds."""
-    if not deployed([row]) or not _in_its_runtime(row, budget):
+    if not row.competes or not _in_its_runtime(row, budget):
         return False
     return all(bound.is_met(bound.value(row), limit) for bound, limit in budget.limits())
 

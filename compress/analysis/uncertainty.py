@@ -188,18 +188,23 @@ def front_probability(draws: Draws, deployed: Sequence[bool] | np.ndarray) -> np
     return found
 
 
-def alike(draws: Draws) -> list[list[int]]:
+def alike(draws: Draws, among: Sequence[int] | None = None) -> list[list[int]]:
     """Groups of rows no two of which can be told apart at 95 %, neither in latency nor in top-1.
+
+    Args:
+        among: the rows that are looked at; None: all.
 
     Being alike does not carry over (a and b, b and c, but not a and c), so that a row may be in
     several groups; no group lies within another, and none is of a row alone.
     """
     groups: list[set[int]] = []  # all largest ones among the rows so far
-    for i in range(draws.top1.shape[1]):
+    looked_at = range(draws.top1.shape[1]) if among is None else sorted(among)
+    for i in looked_at:
         near = {
             j
-            for j in range(i)
-            if _may_be(draws.latency_ratio[:, i, j], 1)
+            for j in looked_at
+            if j < i
+            and _may_be(draws.latency_ratio[:, i, j], 1)
             and _may_be(draws.top1[:, i] - draws.top1[:, j], 0)
         }
         found = [*groups, *(group & near | {i} for group in [*groups, set()])]

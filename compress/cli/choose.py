@@ -11,9 +11,8 @@ import typer
 
 from compress.analysis.budget import Budget
 from compress.analysis.choose import Choice
-from compress.analysis.choose import choose as choose_row
 from compress.analysis.explain import name
-from compress.analysis.pareto import deployed
+from compress.analysis.summary import summarise
 from compress.cli.budget_options import Bounds, with_bounds
 from compress.report.failures import failure_line
 from compress.results.file import RESULTS_FILE
@@ -57,12 +56,13 @@ def choose(
         typer.echo(f"Left out: {plain(line)}", err=True)
     for failure in failed:
         typer.echo(failure_line(failure), err=True)
-    if not deployed(rows):
+    if not any(row.competes for row in rows):
         raise UserError(
             f"Nothing can be chosen from {', '.join(map(str, chosen))}: every row was dropped, or "
             "is in torch, which is a reference only. Add a candidate to the recipe and run it."
         )
-    choice = choose_row(rows, budget)
+    choice = summarise(rows, budget).choice
+    assert choice is not None  # something was asked for
     if export is not None and choice.picked is not None:
         _export(choice.picked, choice.why, chosen, export)
     if as_json:

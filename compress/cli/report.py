@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from compress.analysis.budget import Budget
+from compress.analysis.summary import summarise
 from compress.cli.budget_options import Bounds, with_bounds
 from compress.report.terminal import show
 from compress.results.merge import load
@@ -26,11 +27,12 @@ def report(
     """
     budget = Budget.typed(**bounds) if bounds else None
     rows, failed, damaged = load(runs)
-    show(rows, budget, failed=failed)
+    summary = summarise(rows, budget)
+    show(summary, failed=failed)
     from compress.report.write import write_report  # here: altair takes a while to load
 
     title = ", ".join(sorted({row.recipe for row in rows}))
-    write_report(rows, out, budget, title, damaged, failed)
+    write_report(summary, out, title, damaged, failed)
     for line in damaged:
         typer.echo(f"Left out: {plain(line)}", err=True)
     typer.echo(f"Wrote {out / 'report.html'} and {out / 'report.md'}.")

@@ -403,6 +403,11 @@ class Result(Line):
         return RowKey(self.candidate, self.artifact.runtime)
 
     @property
+    def competes(self) -> bool:
+        """Whether it could be served: torch is only a reference, and what was dropped is not."""
+        return self.artifact.runtime != "torch" and self.dropped is None
+
+    @property
     def at_smallest_batch(self) -> Latency:
         """Batch 1 unless another was chosen."""
         return min(self.latency, key=lambda x: x.batch)

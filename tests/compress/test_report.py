@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from compress.analysis.budget import Budget
 from compress.analysis.controls import beside_name, legend, role
+from compress.analysis.summary import summarise
 from compress.cli.choose import choose
 from compress.cli.report import report as command
 from compress.report.content import content
@@ -92,7 +93,9 @@ ROWS = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("report")
-    write_report(ROWS, path, Budget(5, 0.02), f"Whales {EVIL}", damaged=["results.jsonl:3: cut"])
+    write_report(
+        summarise(ROWS, Budget(5, 0.02)), path, f"Whales {EVIL}", damaged=["results.jsonl:3: cut"]
+    )
     return path
 
 
@@ -234,9 +237,9 @@ def test_csv_parses_back_to_the_same_numbers(folder):
 
 
 def test_report_without_budget_training_or_fit(tmp_path):
-    write_report(ROWS[:2], tmp_path / "a", None, "Plain")
+    write_report(summarise(ROWS[:2]), tmp_path / "a", "Plain")
     assert "No budget was given" in (tmp_path / "a/report.md").read_text()
-    write_report(ROWS[:3], tmp_path / "b", Budget(50, 0.001), "None")
+    write_report(summarise(ROWS[:3], Budget(50, 0.001)), tmp_path / "b", "None")
     text = (tmp_path / "b/report.md").read_text()
     assert "## Nothing fits" in text and "0.90 points" not in text
     assert "--speedup or --max-accuracy-drop alone lets nothing in: no candidate meets" in text
@@ -244,7 +247,7 @@ def test_report_without_budget_training_or_fit(tmp_path):
 
 def test_terminal_table_fits_100_columns():
     out = io.StringIO()
-    show(ROWS, Budget(5, 0.02), Console(file=out, width=100, color_system=None))
+    show(summarise(ROWS, Budget(5, 0.02)), Console(file=out, width=100, color_system=None))
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= 100 and "\x1b" not in out.getvalue()
     small = next(line for line in lines if "★ small" in line)
@@ -383,7 +386,7 @@ def test_what_a_control_shows_is_said(kind, said, low):
     assert first == "first"
     assert said in worth and f"(95 % interval {100 * low:.1f} to 5.0" in worth
     assert ("it may be nothing" in worth) == (low < 0)
-    assert said in markdown(content([row, control], None, "t"))
+    assert said in markdown(content(summarise([row, control]), "t"))
 
 
 def test_of_two_controls_the_one_that_was_compared_is_meant():
@@ -484,13 +487,13 @@ def test_details_say_what_each_step_did(folder, page):
 def test_a_step_named_like_a_tag_is_text_in_markdown():
     name = "</summary>\n\n<img src=x>"
     steps = [StepReport(step=name, decisions=[Decision(layer="a", change="b", kept=True)])]
-    text = markdown(content([result(steps=steps)], None, "t"))
+    text = markdown(content(summarise([result(steps=steps)]), "t"))
     assert "<img" not in text and text.count("</summary>") == 1
 
 
 def test_machine_says_how_many_processes_were_timed(folder, page):
     assert "| processes | 5 |" in (folder / "report.md").read_text()
-    mixed = markdown(content([result("a"), result("b", processes=1)], None, "t"))
+    mixed = markdown(content(summarise([result("a"), result("b", processes=1)]), "t"))
     assert "| processes | 5; 1 |" in mixed or "| processes | 1; 5 |" in mixed
     assert "over the processes' logarithms" in mixed.replace("&#39;", "'")
 
@@ -524,7 +527,7 @@ def test_int8_and_limit_are_columns_of_a_step_that_has_them(tmp_path):
     assert limit.startswith("binarize: limit: the highest rate")
     assert not any("limit:" in said for said in pruned.said)
 
-    write_report(rows, tmp_path, None, "t")
+    write_report(summarise(rows), tmp_path, "t")
     lines = (tmp_path / "report.md").read_text().splitlines()
     heading = lines.index(
         "| layer | change | ms before | ms in int8 | ms after | % of limit | kept |"

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from compress.analysis.budget import NOT_COMPARED, Budget
 from compress.analysis.choose import choose
 from compress.analysis.explain import name
+from compress.analysis.summary import summarise
 from compress.analysis.uncertainty import draw
 from compress.report.axes import front, x_axes, y_axes
 from compress.report.front_chart import pareto_chart
@@ -113,7 +114,7 @@ def complaints(page: Page) -> list[str]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    write_report(ROWS, folder, ASKED, f"Whales {HACK}", damaged=[HACK])
+    write_report(summarise(ROWS, ASKED), folder, f"Whales {HACK}", damaged=[HACK])
     return folder / "report.html"
 
 
@@ -276,7 +277,7 @@ def test_axes_are_chosen_and_the_front_follows(page, x, y):
     best = front(FASTEST_FIRST, across, up)
     line = page.evaluate("document.querySelector('#front .mark-line path').getAttribute('d')")
     assert len(re.findall("[MLHV]", line)) in (len(best), 2 * len(best) - 1)
-    points = next(iter(pareto_chart(ROWS, ASKED)["datasets"].values()))
+    points = next(iter(pareto_chart(summarise(ROWS, ASKED))["datasets"].values()))
     named = [p["label"] for p in points if p["sides"].get(f"{x} {y}")]
     if x == "macs":  # the reference in torch has them, the binary network has none
         assert "binary in onnxruntime" in text(page, "#missing")
@@ -395,7 +396,7 @@ def test_paper_has_what_is_folded(page):
 
 
 def test_without_a_budget_the_sliders_still_recommend(browser, tmp_path):
-    write_report(ROWS, tmp_path, None, "No budget")
+    write_report(summarise(ROWS), tmp_path, "No budget")
     with shown(browser, tmp_path / "report.html") as page:
         page.wait_for_function(DRAWN)
         assert text(page, "#live h2") == "Chosen: teacher in onnxruntime"
@@ -452,8 +453,10 @@ EQUALS = [  # in accuracy; the fastest comes last by name
 @given(made_rows(), st.lists(st.tuples(TIMES, SHARES), min_size=1, max_size=12))
 def test_the_page_chooses_as_choose_does(rule, rows, budgets):
     wanted = [{"speedup": speedup, "drop": drop} for speedup, drop in budgets]
+    summary = summarise(rows)
+    rows = summary.fastest_first  # as the page numbers them
     found = rule.evaluate(
-        f"(() => {{ const rows = {json.dumps(data(rows, None)['rows'])};"
+        f"(() => {{ const rows = {json.dumps(data(summary)['rows'])};"
         f"return {json.dumps(wanted)}.map((budget) => choose(rows, budget)); }})()"
     )
     draws = draw(rows)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from math import inf
+from math import inf, log
 from typing import Any, get_args
 
 from compress.results.schema import Deployed, Result
@@ -11,6 +11,7 @@ from compress.utils import units
 from compress.utils.errors import UserError
 from compress.utils.units import parse_bytes
 
+POINT = 10.0  # one point of accuracy weighs as much as a tenth of time or size
 NOT_COMPARED = "not compared with a teacher in its runtime"
 
 
@@ -56,6 +57,18 @@ class Bound:
                 f"{self.option} {limit * 10**self.decimals:g} is out of range: give "
                 f"{self.example}, {domain}."
             )
+
+    def excess(self, value: float | None, limit: float) -> float:
+        """Return how far beyond the limit a number is, in one scale for all quantities.
+
+        That is the logarithm of the ratio, about 0.1 for a tenth too slow or too large, and of
+        shares 0.1 a percentage point; 0 where the limit is met.
+        """
+        if value is None:
+            return inf
+        if self.is_met(value, limit):
+            return 0.0
+        return POINT * abs(value - limit) if self.share else abs(log(value / limit))
 
     def miss(self, value: float | None, limit: float) -> str:
         """By how much a row that does not meet the limit misses it."""

@@ -9,6 +9,7 @@ from compress.analysis.controls import beside_name, legend
 from compress.analysis.explain import listed, name
 from compress.analysis.summary import Summary
 from compress.report.cascades import pipeline_tables
+from compress.report.choice_table import choice_table
 from compress.report.failures import failure_table
 from compress.report.layers import layer_table
 from compress.report.notes import notes, whose
@@ -99,6 +100,7 @@ class Content:
     title: str
     asked: str
     choice: Choice | None
+    choice_table: TextTable | None
     table: Table
     failed: TextTable | None
     definitions: list[tuple[str, str]]  # a term and its meaning
@@ -127,6 +129,7 @@ def content(
         title=title,
         asked=f"{budget}." if budget else "No budget was given: the front shows what can be had.",
         choice=summary.choice,
+        choice_table=choice_table(summary.choice) if summary.choice else None,
         table=_table(summary, columns(rows)),
         failed=failure_table(failed) if failed else None,
         definitions=[*DEFINITIONS, *legend(rows)],

@@ -11,6 +11,7 @@ from compress.analysis.summary import Summary
 from compress.metrics.significance import mcnemar
 from compress.report import charts
 from compress.report.axes import Axis, x_axes, y_axes
+from compress.report.choice_table import HEADINGS, numbers
 from compress.report.content import Content
 from compress.report.label_placement import asked
 from compress.report.tables import MARK, task_word
@@ -71,6 +72,8 @@ def data(summary: Summary) -> dict[str, Any]:
     return {
         "rows": [_row(row) for row in rows],
         "alike": _alike(rows),
+        "front": [i for i, row in enumerate(rows) if any(row is x for x in summary.front)],
+        "headings": HEADINGS,
         "start": start,  # None: any
         "narrower": budget is not None and _asks_more(budget),  # than the sliders' two bounds
         "sliders": {  # the ends of each, in times and points
@@ -107,6 +110,7 @@ def _row(row: Result) -> dict[str, Any]:
         "drop_high": drop and drop.high,
         "headline": _headline(row),
         "why": say.why(row, None),
+        "numbers": numbers(row),  # of the table of a choice
         "command": row.command,
     }
 

@@ -209,6 +209,15 @@ def test_report_says_what_a_reader_must_know(folder, page):
     assert "![" in markdown and "(pareto.svg)" in markdown
 
 
+def test_the_choice_is_headed_by_its_table(folder, page):
+    text = (folder / "report.md").read_text()
+    heading = text.index("|  | model | speedup | drop, points (95 %) | ms | MB |")
+    assert text.index("## Chosen: small") < heading < text.index("10.0 times faster than")
+    row = cells(next(x for x in text.splitlines() if x.startswith("| pick |")))
+    assert row == ["pick", "small in onnxruntime", f"10.0{X}", "1.1 (0.1 to 2.1)", "4.12", "5.00"]
+    assert "".join(row) in "".join(page.cells)
+
+
 def test_chart_holds_every_number_of_a_row(page):
     spec = json.loads(page.scripts[0])["front"]
     (points,) = spec["datasets"].values()
@@ -241,7 +250,8 @@ def test_report_without_budget_training_or_fit(tmp_path):
     assert "No budget was given" in (tmp_path / "a/report.md").read_text()
     write_report(summarise(ROWS[:3], Budget(50, 0.001)), tmp_path / "b", "None")
     text = (tmp_path / "b/report.md").read_text()
-    assert "## Nothing fits" in text and "0.90 points" not in text
+    assert "## Nothing fits" in text and "| nearest miss | small in onnxruntime |" in text
+    assert "0.90 points" not in text
     assert "--speedup or --max-accuracy-drop alone lets nothing in: no candidate meets" in text
 
 

@@ -20,10 +20,12 @@ from compress.analysis.explain import name
 from compress.analysis.summary import summarise
 from compress.analysis.uncertainty import draw
 from compress.report.axes import front, x_axes, y_axes
+from compress.report.choice_table import choice_table
 from compress.report.front_chart import pareto_chart
 from compress.report.html import data
 from compress.report.write import write_report
 from compress.results.schema import Decision, Epoch, StepReport, Training
+from compress.utils.text import plain
 from tests.compress.result_factory import result
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -164,9 +166,13 @@ def test_sliders_move_the_recommendation(page, drop):
     for position in range(0, 1001, 100):
         put(page, "speedup", position)
         speedup, points = value(page, "speedup-box"), value(page, "drop-box")
-        picked = choose(ROWS, Budget(float(speedup), float(f"{points}e-2"))).picked
+        choice = choose(ROWS, Budget(float(speedup), float(f"{points}e-2")))
+        picked = choice.picked
         expected = f"Chosen: {name(picked)}" if picked else "Nothing fits"
         assert texts(page, "#live h2") == [expected]
+        table = choice_table(choice)
+        assert texts(page, "#live table th") == table.headings
+        assert texts(page, "#live table td") == [plain(cell) for row in table.rows for cell in row]
         marked = [picked.candidate] * 2 if picked else []
         assert texts(page, "tr.picked td:nth-child(2)") == marked
         seen.add(expected)
@@ -456,8 +462,8 @@ def test_the_page_chooses_as_choose_does(rule, rows, budgets):
     summary = summarise(rows)
     rows = summary.fastest_first  # as the page numbers them
     found = rule.evaluate(
-        f"(() => {{ const rows = {json.dumps(data(summary)['rows'])};"
-        f"return {json.dumps(wanted)}.map((budget) => choose(rows, budget)); }})()"
+        f"(() => {{ const {{ rows, front }} = {json.dumps(data(summary))};"
+        f"return {json.dumps(wanted)}.map((budget) => choose(rows, budget, front)); }})()"
     )
     draws = draw(rows)
     for (speedup, drop), said in zip(budgets, found, strict=True):
@@ -468,6 +474,9 @@ def test_the_page_chooses_as_choose_does(rule, rows, budgets):
 
         assert said["picked"] == index(choice.picked)
         assert said["runnerUp"] == index(choice.runner_up)
+        assert said["nextFaster"] == index(choice.next_faster)
+        assert said["nextMoreAccurate"] == index(choice.next_more_accurate)
+        assert said["nearestMiss"] == index(choice.nearest_miss)
         options = {"speedup": "--speedup", "drop": "--max-accuracy-drop"}
         offered = [(options[x["bound"]], x["index"], x["value"]) for x in said["relaxations"]]
         assert [(option, i) for option, i, _ in offered] == [

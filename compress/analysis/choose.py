@@ -8,7 +8,7 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from compress.analysis import explain as say
-from compress.analysis.budget import Bound, Budget
+from compress.analysis.budget import Budget, Constraint
 from compress.analysis.pareto import deployed, front_rows
 from compress.results.schema import Result, RowKey
 
@@ -63,13 +63,15 @@ def choose(rows: Sequence[Result], budget: Budget, draws: Draws | None = None) -
         rows: comparable ones (`compress.results.merge`), with the teachers.
         draws: of these rows, where they are known already.
     """
-    from compress.analysis.feasibility import Judged  # here: a program that starts needs no numpy
+    from compress.analysis.feasibility import (
+        Feasibility,  # here: a program that starts needs no numpy
+    )
     from compress.analysis.uncertainty import draw
 
     offers = sorted(deployed(rows), key=_preference)
     places = {id(row): i for i, row in enumerate(rows)}
-    drawn = Judged(offers, budget, draws or draw(rows), [places[id(row)] for row in offers])
-    judged = drawn if budget.confidence else Judged(offers, budget)
+    drawn = Feasibility(offers, budget, draws or draw(rows), [places[id(row)] for row in offers])
+    judged = drawn if budget.confidence else Feasibility(offers, budget)
     let_in, probabilities = judged.let_in(), drawn.probabilities()
     missing = [
         (row, probability)
@@ -96,7 +98,7 @@ def _beside(
     choice: Choice,
     fitting: list[Result],
     offers: Sequence[Result],
-    chances: list[tuple[Bound, float]],
+    chances: list[tuple[Constraint, float]],
 ) -> Choice:
     """Return the choice with the pick, the first of the fitting, and what stands beside it."""
     best, *others = fitting
@@ -135,7 +137,9 @@ def _nearest(
 
     def distance(found: tuple[Result, float]) -> tuple[float, float]:
         row, probability = found
-        beyond = sum(bound.excess(bound.value(row), limit) for bound, limit in budget.limits())
+        beyond = sum(
+            constraint.excess(constraint.value(row), limit) for constraint, limit in budget.limits()
+        )
         return beyond, -probability if budget.confidence else 0.0
 
     nearest = min(missing, key=distance, default=None)
@@ -146,7 +150,9 @@ def fits(row: Result, budget: Budget) -> bool:
     """Whether the row competes, and its numbers as measured meet all bounds."""
     if not row.competes or not _in_its_runtime(row, budget):
         return False
-    return all(bound.is_met(bound.value(row), limit) for bound, limit in budget.limits())
+    return all(
+        constraint.is_met(constraint.value(row), limit) for constraint, limit in budget.limits()
+    )
 
 
 def _in_its_runtime(row: Result, budget: Budget) -> bool:

@@ -13,7 +13,7 @@ from compress.utils import units
 from compress.utils.interval import Interval
 
 if TYPE_CHECKING:
-    from compress.analysis.budget import Bound, Budget
+    from compress.analysis.budget import Budget, Constraint
 
 CHANCE = 0.05  # a p-value above it may be chance: the counterpart of the 95 % intervals
 SURE = 0.95  # a probability from which nothing is said to be uncertain
@@ -126,12 +126,12 @@ def _beside(best: Result, other: Result) -> str:
     )
 
 
-def uncertain(chances: Sequence[tuple[Bound, float]]) -> list[str]:
+def uncertain(chances: Sequence[tuple[Constraint, float]]) -> list[str]:
     """The bounds that the pick may not meet, with the probability that it does."""
     return [
-        f"Not certain: {bound.quantity} meets its bound with {units.probability(chance)} "
-        f"probability. More {'validation pictures' if bound.share else 'processes'} narrow it."
-        for bound, chance in chances
+        f"Not certain: {constraint.quantity} meets its bound with {units.probability(chance)} "
+        f"probability. More {'validation pictures' if constraint.share else 'processes'} narrow it."
+        for constraint, chance in chances
         if chance < SURE
     ]
 
@@ -141,7 +141,7 @@ def warnings(row: Result, others: list[Result]) -> list[str]:
     return [*_of_a_control(row), *_not_told_apart(row, others)]
 
 
-def doubt(row: Result, others: list[Result], chances: Sequence[tuple[Bound, float]]) -> str:
+def doubt(row: Result, others: list[Result], chances: Sequence[tuple[Constraint, float]]) -> str:
     """Return the weightiest of what is not certain of the pick; empty where nothing is in doubt."""
     if found := [*uncertain(chances), *_of_a_control(row)]:
         return found[0]
@@ -210,9 +210,9 @@ def dropped(row: Result) -> str:
 def miss(row: Result, budget: Budget, probability: float) -> str:
     """By how much the row misses each bound that it misses, as measured; or how probably."""
     said = [
-        bound.miss(value, limit)
-        for bound, limit in budget.limits()
-        if not bound.is_met(value := bound.value(row), limit)
+        constraint.miss(value, limit)
+        for constraint, limit in budget.limits()
+        if not constraint.is_met(value := constraint.value(row), limit)
     ]
     if not said and budget.confidence is not None:
         said = [

@@ -12,7 +12,16 @@ import typer
 from compress.analysis.budget import Budget
 from compress.analysis.choose import Choice
 from compress.analysis.summary import summarise
-from compress.cli.budget_options import Bounds, with_bounds
+from compress.cli.budget_options import (
+    Confidence,
+    LatencyMs,
+    MaxAccuracyDrop,
+    MaxBytes,
+    MaxMemory,
+    MinAccuracy,
+    Runtime,
+    Speedup,
+)
 from compress.report.choice_screen import screen
 from compress.report.failures import failure_line
 from compress.results.file import RESULTS_FILE
@@ -23,7 +32,6 @@ from compress.utils.files import inside
 from compress.utils.text import plain
 
 
-@with_bounds
 def choose(
     reports: Annotated[
         list[Path] | None,
@@ -32,8 +40,14 @@ def choose(
             "./reports and all that are comparable with it."
         ),
     ] = None,
-    *,
-    bounds: Bounds,
+    speedup: Speedup = None,
+    max_accuracy_drop: MaxAccuracyDrop = None,
+    latency_ms: LatencyMs = None,
+    min_accuracy: MinAccuracy = None,
+    max_bytes: MaxBytes = None,
+    max_memory: MaxMemory = None,
+    runtime: Runtime = None,
+    confidence: Confidence = None,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -42,7 +56,10 @@ def choose(
         ),
     ] = None,
     explain: Annotated[
-        bool, typer.Option(help="Also every number in words, and what each other candidate misses.")
+        bool,
+        typer.Option(
+            "--explain", help="Also every number in words, and what each other candidate misses."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
@@ -51,7 +68,16 @@ def choose(
     When nothing fits, says what the nearest candidate misses and what to relax, and exits with
     code 3.
     """
-    budget = Budget.typed(**bounds)
+    budget = Budget.typed(
+        speedup=speedup,
+        max_accuracy_drop=max_accuracy_drop,
+        latency_ms=latency_ms,
+        min_accuracy=min_accuracy,
+        max_bytes=max_bytes,
+        max_memory=max_memory,
+        runtime=runtime,
+        confidence=confidence,
+    )
     chosen = reports or newest_comparable(default_reports())
     if not reports and not as_json:
         typer.echo(f"Reports: {', '.join(map(str, chosen))}")

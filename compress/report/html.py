@@ -90,7 +90,10 @@ def data(summary: Summary) -> dict[str, Any]:
 
 
 def _asks_more(budget: Budget) -> bool:
-    beside = {bound.field for bound, _ in budget.limits()} - {"speedup", "max_accuracy_drop"}
+    beside = {constraint.field for constraint, _ in budget.limits()} - {
+        "speedup",
+        "max_accuracy_drop",
+    }
     return bool(beside or budget.runtime or budget.confidence)
 
 

@@ -8,13 +8,15 @@ from compress.data.coordinates import to_picture
 from compress.data.dataset import DataSet
 from compress.data.input_spec import InputSpec
 from compress.metrics.accuracy import wilson
-from compress.metrics.keypoints import Bounds, distances, errors, iou
+from compress.metrics.keypoints import KeypointTolerance, distances, errors, iou
 from compress.results.schema import Accuracy
 
 Right = Callable[[np.ndarray], np.ndarray]  # outputs (n, outputs) -> bool (n,)
 
 
-def judge(data: DataSet, indices: np.ndarray, spec: InputSpec, bounds: Bounds) -> Right:
+def judge(
+    data: DataSet, indices: np.ndarray, spec: InputSpec, tolerance: KeypointTolerance
+) -> Right:
     """Says which outputs for these pictures are right, in the order of `indices`.
 
     A class is right when it is the one of the largest logit. Points are by the percentage of
@@ -31,10 +33,10 @@ def judge(data: DataSet, indices: np.ndarray, spec: InputSpec, bounds: Bounds) -
         found = to_picture(coordinates(outputs), sizes, spec)
         near = np.ones(len(found), bool)
         if spec.has_box:
-            near &= iou(found[:, :2], true[:, :2]) >= bounds.iou
+            near &= iou(found[:, :2], true[:, :2]) >= tolerance.iou
         if rest := spec.without_box:
             far = distances(found[:, -len(rest) :], true[:, -len(rest) :], sizes)
-            near &= (far <= bounds.tolerance).all(1)
+            near &= (far <= tolerance.distance).all(1)
         return near
 
     return right
@@ -46,20 +48,24 @@ def coordinates(outputs: np.ndarray) -> np.ndarray:
 
 
 def score_points(
-    outputs: np.ndarray, data: DataSet, indices: np.ndarray, spec: InputSpec, bounds: Bounds
+    outputs: np.ndarray,
+    data: DataSet,
+    indices: np.ndarray,
+    spec: InputSpec,
+    tolerance: KeypointTolerance,
 ) -> Accuracy:
     """The same for a network that predicts points; a picture is right as `judge` says.
 
     Args:
         outputs: (n, 2 x points) for the pictures at `indices`.
     """
-    correct = judge(data, indices, spec, bounds)(outputs)
+    correct = judge(data, indices, spec, tolerance)(outputs)
     true, sizes = data.coordinates[indices], data.sizes[indices]
     return Accuracy(
         pictures=len(correct),
         top1=wilson(int(correct.sum()), len(correct)),
         correct="".join("1" if c else "0" for c in correct),
         points=errors(
-            to_picture(coordinates(outputs), sizes, spec), true, sizes, spec.has_box, bounds
+            to_picture(coordinates(outputs), sizes, spec), true, sizes, spec.has_box, tolerance
         ),
     )

@@ -99,12 +99,12 @@ def make_plan(
         teacher_stage = teacher.plan(recipe.teacher, fit, seed, data_stage, allowed)
 
     # How near is right; a class is right or not.
-    bounds = None if recipe.data.point_columns is None else recipe.measure.bounds
+    tolerance = None if recipe.data.point_columns is None else recipe.measure.keypoint_tolerance
     basis = step.Basis(
         data=data_stage,
         teacher=teacher_stage,
         teacher_artifact=export.plan("teacher", "onnxruntime", data_stage, teacher_stage),
-        bounds=bounds,
+        tolerance=tolerance,
         measured_on={
             "machine": machine.comparable(),
             "cpu_flags": machine.cpu_flags,
@@ -135,7 +135,7 @@ def make_plan(
     for name, role, control_of, kind_of_control, run_in, model in models:
         for runtime in run_in:
             artifact = export.plan(name, runtime, data_stage, model)
-            judged = accuracy.plan(name, runtime, machine, data_stage, artifact, bounds)
+            judged = accuracy.plan(name, runtime, machine, data_stage, artifact, tolerance)
             looked = None
             if recipe.saliency and runtime == run_in[0]:
                 looked = saliency.plan(

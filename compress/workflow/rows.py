@@ -11,7 +11,7 @@ from compress.data.keypoints import labels_of
 from compress.export.artifact import Artifact
 from compress.methods import discover
 from compress.methods.decided import Decided
-from compress.metrics.keypoints import Bounds
+from compress.metrics.keypoints import KeypointTolerance
 from compress.models.candidate import History
 from compress.results.schema import Accuracy, Machine, Result, StepReport
 from compress.tasks.correctness import judge
@@ -53,7 +53,7 @@ def result_of(
         saliency=saliency.load(store.folder(entry.saliency)) if entry.saliency else None,
         dropped=past.dropped if _judged(entry) else None,
         notes=[
-            *_notes(entry, artifact, past, scored, data, plan.recipe.measure.bounds),
+            *_notes(entry, artifact, past, scored, data, plan.recipe.measure.keypoint_tolerance),
             *_elsewhere(entry, store),
         ],
         machine=here,
@@ -115,7 +115,7 @@ def _notes(
     past: History,
     scored: Accuracy,
     data: DataSet,
-    bounds: Bounds,
+    tolerance: KeypointTolerance,
 ) -> list[str]:
     """What a reader must know of a row."""
     notes = []
@@ -134,7 +134,7 @@ def _notes(
             f"There are only {scored.pictures} validation pictures: an accuracy is known to "
             f"± {(scored.top1.high - scored.top1.low) / 2:.0%} at best."
         )
-    guess, share = _best_guess(data, artifact.spec, bounds)
+    guess, share = _best_guess(data, artifact.spec, tolerance)
     if scored.top1.low <= share:
         notes.append(
             f"The teacher is no better than always naming {guess} ({share:.1%}): check the order "
@@ -143,7 +143,7 @@ def _notes(
     return notes
 
 
-def _best_guess(data: DataSet, spec: InputSpec, bounds: Bounds) -> tuple[str, float]:
+def _best_guess(data: DataSet, spec: InputSpec, tolerance: KeypointTolerance) -> tuple[str, float]:
     """What to answer without a look at the picture, and the share of pictures it is right for."""
     validation = data.indices("validation")
     if not spec.points:
@@ -151,4 +151,4 @@ def _best_guess(data: DataSet, spec: InputSpec, bounds: Bounds) -> tuple[str, fl
         return "the commonest class", float(np.bincount(labels).max() / len(labels))
     middle = np.median(labels_of(data, spec)[data.indices("train")], axis=0)
     answers = np.tile(middle, (len(validation), 1))
-    return "the middle place", float(judge(data, validation, spec, bounds)(answers).mean())
+    return "the middle place", float(judge(data, validation, spec, tolerance)(answers).mean())

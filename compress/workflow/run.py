@@ -191,7 +191,7 @@ def context_of(
         weights_path=weights,
         tables=out / RUNS / TABLES,
         machine=here,
-        bounds=recipe.measure.bounds,
+        tolerance=recipe.measure.keypoint_tolerance,
     )
 
 

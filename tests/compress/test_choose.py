@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from compress.analysis.budget import BOUNDS as BOUND_TABLE
-from compress.analysis.budget import Budget, seconds
+from compress.analysis.budget import CONSTRAINTS, Budget, seconds
 from compress.analysis.choose import choose, fits
 from compress.analysis.uncertainty import draw
 from compress.cli.choose import choose as command
@@ -112,7 +111,7 @@ def test_picks_the_most_accurate_that_fits_then_the_fastest(rows, asked):
 
 
 def field_of(relaxed):
-    return next((x.field for x in BOUND_TABLE if x.option == relaxed.option), relaxed.option[2:])
+    return next((x.field for x in CONSTRAINTS if x.option == relaxed.option), relaxed.option[2:])
 
 
 @given(candidates(), BOUNDS)

@@ -17,7 +17,7 @@ from compress.data.keypoints import PointColumns, drop_misplaced, labels_of
 from compress.data.layouts import read_folder
 from compress.data.split import draw_split
 from compress.methods.distill import losses
-from compress.metrics.keypoints import Bounds, angle_errors, distances, iou
+from compress.metrics.keypoints import KeypointTolerance, angle_errors, distances, iou
 from compress.tasks.correctness import judge, score_points
 from compress.training.augmentation import apply_views, draw_views, move_points
 from compress.training.batches import PictureFeed
@@ -390,8 +390,13 @@ def test_what_is_right_is_asked_in_pixels_of_the_picture(fit: str) -> None:
     data, spec = annotated(true, ("a", "b"), (200, 100)), spec_of(fit=fit)
     indices = np.arange(4)
     outputs = to_input(true + off, data.sizes, spec).reshape(4, 4).astype(np.float32)
-    assert judge(data, indices, spec, Bounds(0.1))(outputs).tolist() == [True, True, False, False]
-    scored = score_points(outputs, data, indices, spec, Bounds(0.1))
+    assert judge(data, indices, spec, KeypointTolerance(0.1))(outputs).tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    scored = score_points(outputs, data, indices, spec, KeypointTolerance(0.1))
     assert scored.correct == "1100" and scored.top1.value == 0.5 and scored.word == "right answers"
     assert scored.points is not None and scored.top5 is scored.log_loss is None
     assert scored.points.median_distance == pytest.approx(0.1, abs=1e-3)
@@ -399,7 +404,7 @@ def test_what_is_right_is_asked_in_pixels_of_the_picture(fit: str) -> None:
     assert scored.points.mean_iou is None and "0.1" in scored.points.rule
     one_off = outputs.copy()
     one_off[0, 2] += 0.5  # the other point
-    assert not judge(data, indices, spec, Bounds(0.1))(one_off)[0]
+    assert not judge(data, indices, spec, KeypointTolerance(0.1))(one_off)[0]
 
 
 def test_a_box_is_right_by_its_overlap() -> None:
@@ -407,11 +412,14 @@ def test_a_box_is_right_by_its_overlap() -> None:
     found = true + np.array([[[0.0, 0], [0, 10]], [[15.0, 0], [15, 0]]])  # IoU 2/3 and 1/7
     data, spec = annotated(true, BOX, (100, 50)), spec_of(points=BOX)
     outputs = to_input(found, data.sizes, spec).reshape(2, 4)
-    scored = score_points(outputs, data, np.arange(2), spec, Bounds(iou=0.5))
+    scored = score_points(outputs, data, np.arange(2), spec, KeypointTolerance(iou=0.5))
     assert scored.correct == "10" and scored.points is not None
     assert scored.points.mean_iou == pytest.approx((2 / 3 + 1 / 7) / 2)
     assert scored.points.median_angle_degrees is None and scored.points.tolerance is None
-    assert judge(data, np.arange(2), spec, Bounds(iou=0.7))(outputs).tolist() == [False, False]
+    assert judge(data, np.arange(2), spec, KeypointTolerance(iou=0.7))(outputs).tolist() == [
+        False,
+        False,
+    ]
 
 
 def test_a_box_and_points_at_once_must_both_be_right() -> None:
@@ -424,7 +432,7 @@ def test_a_box_and_points_at_once_must_both_be_right() -> None:
     data, spec = annotated(true, names, (100, 100)), spec_of(points=names)
     assert spec.has_box and spec.without_box == ("a", "b")
     outputs = to_input(found, data.sizes, spec).reshape(4, 8)
-    scored = score_points(outputs, data, np.arange(4), spec, Bounds(0.1, 0.5))
+    scored = score_points(outputs, data, np.arange(4), spec, KeypointTolerance(0.1, 0.5))
     assert scored.correct == "1001" and scored.points is not None
     assert scored.points.mean_iou == pytest.approx((1 + 1 / 3 + 1 + 1) / 4)
     assert scored.points.p90_distance == pytest.approx(
@@ -441,7 +449,12 @@ def test_classes_are_judged_as_ever() -> None:
     data = DataSet(Path(), pictures)
     spec = spec_of(points=()).model_copy(update={"classes": ("a", "b", "c")})
     logits = np.eye(3)[[0, 1, 1, 2]]
-    assert judge(data, np.arange(4), spec, Bounds())(logits).tolist() == [True, True, False, False]
+    assert judge(data, np.arange(4), spec, KeypointTolerance())(logits).tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 # The importance of channels

@@ -116,7 +116,7 @@ def _made_of(inputs: "StepInputs", settings: Settings, context: "Context") -> "M
     candidate = Candidate.load(inputs.previous, context.allowed)
     chosen = _judged_on(inputs, settings, context)
     pictures = preprocess(inputs.data.paths(chosen), candidate.spec)
-    right = judge(inputs.data, chosen, candidate.spec, context.bounds)
+    right = judge(inputs.data, chosen, candidate.spec, context.tolerance)
     file = inputs.previous / FLOAT
     ranges = json.loads((inputs.previous / RANGES).read_text("utf-8"))
     return MadeOf(

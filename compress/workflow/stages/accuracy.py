@@ -9,7 +9,7 @@ from compress.export.artifact import Artifact
 from compress.measure.inference import run_on_pictures
 from compress.methods.context import Context
 from compress.metrics.accuracy import score
-from compress.metrics.keypoints import Bounds
+from compress.metrics.keypoints import KeypointTolerance
 from compress.models.sessions import open_session
 from compress.results.schema import Accuracy, Machine, Runtime, SinglePictureClasses
 from compress.runtimes import package_of
@@ -27,20 +27,20 @@ def plan(
     machine: Machine,
     data: Stage,
     artifact: Stage,
-    bounds: Bounds | None = None,
+    tolerance: KeypointTolerance | None = None,
 ) -> Stage:
     """Accuracy depends on the runtime's version, and int8's on the CPU's instructions.
 
     Args:
-        bounds: how near points must be to be right; None where classes are predicted.
+        tolerance: how near points must be to be right; None where classes are predicted.
     """
     described: dict[str, Any] = {
         "runtime": runtime,
         "version": machine.versions.get(package_of(runtime)),
         "cpu_flags": machine.cpu_flags,
     }
-    if bounds is not None:
-        described["bounds"] = bounds._asdict()
+    if tolerance is not None:
+        described["bounds"] = tolerance.described()
     title = f"{name}: accuracy in {runtime}"
     inputs = {"data": data, "artifact": artifact}
     return Stage("accuracy", title, VERSION, described, inputs, run)
@@ -65,7 +65,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     validation = data.indices("validation")
     logits = run_on_pictures(session, data.paths(validation), artifact.spec)
     if artifact.spec.points:
-        accuracy = score_points(logits, data, validation, artifact.spec, context.bounds)
+        accuracy = score_points(logits, data, validation, artifact.spec, context.tolerance)
     else:
         trained_on = data.labels[data.indices("train")]
         accuracy = score(logits, data.labels[validation], single_picture, trained_on)

@@ -1,9 +1,9 @@
-"""What may be asked of a model: one table of bounds, which choosing, hints and messages go by."""
+"""What may be asked of a model: one table of constraints, for choosing, hints and messages."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from math import inf
+from math import inf, log
 from typing import Any, get_args
 
 from compress.results.schema import Deployed, Result
@@ -11,11 +11,12 @@ from compress.utils import units
 from compress.utils.errors import UserError
 from compress.utils.units import parse_bytes
 
+POINT = 10.0  # one point of accuracy weighs as much as a tenth of time or size
 NOT_COMPARED = "not compared with a teacher in its runtime"
 
 
 @dataclass(frozen=True)
-class Bound:
+class Constraint:
     """A number that every row has and a budget may limit.
 
     Args:
@@ -57,6 +58,18 @@ class Bound:
                 f"{self.example}, {domain}."
             )
 
+    def excess(self, value: float | None, limit: float) -> float:
+        """Return how far beyond the limit a number is, in one scale for all quantities.
+
+        That is the logarithm of the ratio, about 0.1 for a tenth too slow or too large, and of
+        shares 0.1 a percentage point; 0 where the limit is met.
+        """
+        if value is None:
+            return inf
+        if self.is_met(value, limit):
+            return 0.0
+        return POINT * abs(value - limit) if self.share else abs(log(value / limit))
+
     def miss(self, value: float | None, limit: float) -> str:
         """By how much a row that does not meet the limit misses it."""
         if value is None:
@@ -90,8 +103,8 @@ def _megabytes(size: float) -> str:
     return f"{units.significant(size / 1e6)} MB"
 
 
-BOUNDS = (
-    Bound(
+CONSTRAINTS = (
+    Constraint(
         *("speedup", "--speedup", "the speedup"),
         at_least=True,
         value=_speedup,
@@ -104,7 +117,7 @@ BOUNDS = (
         unknown=NOT_COMPARED,
         example="how many times faster than the teacher, e.g. 10",
     ),
-    Bound(
+    Constraint(
         *("max_accuracy_drop", "--max-accuracy-drop", "the drop"),
         at_least=False,
         value=_drop,
@@ -118,7 +131,7 @@ BOUNDS = (
         example="the share of accuracy that may be lost, 0.01 for one point",
         share=True,
     ),
-    Bound(
+    Constraint(
         *("latency_s", "--latency-ms", "the latency"),
         at_least=False,
         value=lambda row: row.latency_s,
@@ -132,7 +145,7 @@ BOUNDS = (
         example="milliseconds a picture, e.g. 2.5",
         decimals=3,
     ),
-    Bound(
+    Constraint(
         *("min_accuracy", "--min-accuracy", "the accuracy"),
         at_least=True,
         value=lambda row: row.accuracy.top1.value,
@@ -146,7 +159,7 @@ BOUNDS = (
         example="the share of right answers, 0.8 for 80 %",
         share=True,
     ),
-    Bound(
+    Constraint(
         *("max_bytes", "--max-bytes", "the size"),
         at_least=False,
         value=lambda row: row.artifact.size_bytes,
@@ -159,7 +172,7 @@ BOUNDS = (
         unknown="of unknown size",
         example="the size of the file, e.g. 5MB",
     ),
-    Bound(
+    Constraint(
         *("max_memory_bytes", "--max-memory", "the memory"),
         at_least=False,
         value=lambda row: row.peak_memory_bytes,
@@ -206,10 +219,10 @@ class Budget:
 
     def __post_init__(self) -> None:
         if all(getattr(self, x.name) is None for x in fields(self) if x.name != "confidence"):
-            options = ", ".join([bound.option for bound in BOUNDS])
+            options = ", ".join([constraint.option for constraint in CONSTRAINTS])
             raise UserError(f"No budget was given: ask for one or more of {options}, {RUNTIME}.")
-        for bound, limit in self.limits():
-            bound.check(limit)
+        for constraint, limit in self.limits():
+            constraint.check(limit)
         if self.runtime is not None and self.runtime not in get_args(Deployed):
             raise UserError(f"{RUNTIME} {self.runtime}: choose of {', '.join(get_args(Deployed))}.")
         if self.confidence is not None and not 0.5 <= self.confidence < 1:
@@ -238,22 +251,24 @@ class Budget:
             **others,
         )
 
-    def limits(self) -> Iterator[tuple[Bound, float]]:
+    def limits(self) -> Iterator[tuple[Constraint, float]]:
         """The bounds that are asked for, with their limits."""
-        for bound in BOUNDS:
-            if (limit := getattr(self, bound.field)) is not None:
-                yield bound, limit
+        for constraint in CONSTRAINTS:
+            if (limit := getattr(self, constraint.field)) is not None:
+                yield constraint, limit
 
     def options(self) -> list[str]:
         """What was asked with."""
         return [
-            *(bound.option for bound, _ in self.limits()),
+            *(constraint.option for constraint, _ in self.limits()),
             *([RUNTIME] if self.runtime else []),
             *([CONFIDENCE] if self.confidence else []),
         ]
 
     def __str__(self) -> str:
-        asked = [bound.asked.format(bound.typed(limit)) for bound, limit in self.limits()]
+        asked = [
+            constraint.asked.format(constraint.typed(limit)) for constraint, limit in self.limits()
+        ]
         asked += [f"in {self.runtime}"] if self.runtime else []
         sure = f", with {100 * self.confidence:g} % probability" if self.confidence else ""
         return ", ".join(asked) + sure

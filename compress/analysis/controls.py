@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from compress.results.schema import RIGHT, Failure, Result
+from compress.results.schema import FROM_SCRATCH, NO_TEACHER, RIGHT, Failure, Result
 
-NO_TEACHER, FROM_SCRATCH, CONTROL, DROPPED = "no teacher", "from scratch", "control", "dropped"
+CONTROL, DROPPED = "control", "dropped"
 
 MEANINGS = {
     NO_TEACHER: "the control, trained or pruned alike but without the teacher.",
@@ -16,13 +16,12 @@ MEANINGS = {
 
 
 def role(row: Result | Failure) -> str:
-    """The role in words; empty for a plain candidate.
+    """Return the role in words, of a control its kind; empty for a plain candidate.
 
-    A control's name ends with its kind in brackets.
+    The kinds of methods from outside are told by the name alone.
     """
     if row.role == "control":
-        kinds = (NO_TEACHER, FROM_SCRATCH)
-        return next((kind for kind in kinds if row.candidate.endswith(f"({kind})")), CONTROL)
+        return row.control if row.control in (NO_TEACHER, FROM_SCRATCH) else CONTROL
     return "teacher" if row.role == "teacher" else ""
 
 

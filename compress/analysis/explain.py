@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from compress.analysis.controls import FROM_SCRATCH, NO_TEACHER, role
+from compress.analysis.controls import role
 from compress.metrics.significance import mcnemar, same_pictures
-from compress.results.schema import Result
+from compress.results.schema import FROM_SCRATCH, NO_TEACHER, Result
 from compress.utils import units
 from compress.utils.interval import Interval
 
 if TYPE_CHECKING:
-    from compress.analysis.budget import Bound, Budget
+    from compress.analysis.budget import Budget, Constraint
 
 CHANCE = 0.05  # a p-value above it may be chance: the counterpart of the 95 % intervals
 SURE = 0.95  # a probability from which nothing is said to be uncertain
@@ -30,7 +30,7 @@ WITHOUT = {
 
 def name(row: Result) -> str:
     """Candidate and runtime: what tells a row from the others."""
-    return f"{row.candidate} in {row.artifact.runtime}"
+    return str(row.key)
 
 
 def names(group: Sequence[Result]) -> str:
@@ -80,6 +80,18 @@ def why(row: Result, probability: float | None) -> str:
     )
 
 
+def why_in_short(row: Result, probability: float | None) -> str:
+    """Return why the row is the pick, and how it was judged, beside a table of its numbers."""
+    sure = "" if probability is None else f", with {units.probability(probability)} probability"
+    timed = row.at_smallest_batch
+    threads = f"{timed.threads} thread{'s' if timed.threads != 1 else ''}"
+    return (
+        f"{'The teacher itself is' if row.role == 'teacher' else 'It is'} the most accurate row "
+        f"that meets the budget{sure} ({row.accuracy.pictures} pictures, {threads}, batch "
+        f"{timed.batch})."
+    )
+
+
 def lost(best: Result, other: Result) -> str:
     """Why `other`, which meets the budget too, comes after `best`."""
     behind = best.accuracy.top1.value - other.accuracy.top1.value
@@ -94,17 +106,11 @@ def lost(best: Result, other: Result) -> str:
     )
 
 
-def next_steps(best: Result, front: Sequence[Result]) -> list[str]:
-    """What the next faster row of the front costs in accuracy, and the next more accurate in time.
-
-    Args:
-        front: fastest first, and so the least accurate first.
-    """
-    faster = [x for x in front if x.latency_s < best.latency_s]
-    better = [x for x in front if x.accuracy.top1.value > best.accuracy.top1.value]
-    found = [f"The next faster on the front, {_beside(best, faster[-1])}."] if faster else []
+def next_steps(best: Result, faster: Result | None, better: Result | None) -> list[str]:
+    """Return what the next faster row costs in accuracy, and the next more accurate in time."""
+    found = [f"The next faster on the front, {_beside(best, faster)}."] if faster else []
     if better:
-        found.append(f"The next more accurate on the front, {_beside(best, better[0])}.")
+        found.append(f"The next more accurate on the front, {_beside(best, better)}.")
     return found
 
 
@@ -120,24 +126,40 @@ def _beside(best: Result, other: Result) -> str:
     )
 
 
-def uncertain(chances: Sequence[tuple[Bound, float]]) -> list[str]:
+def uncertain(chances: Sequence[tuple[Constraint, float]]) -> list[str]:
     """The bounds that the pick may not meet, with the probability that it does."""
     return [
-        f"Not certain: {bound.quantity} meets its bound with {units.probability(chance)} "
-        f"probability. More {'validation pictures' if bound.share else 'processes'} narrow it."
-        for bound, chance in chances
+        f"Not certain: {constraint.quantity} meets its bound with {units.probability(chance)} "
+        f"probability. More {'validation pictures' if constraint.share else 'processes'} narrow it."
+        for constraint, chance in chances
         if chance < SURE
     ]
 
 
 def warnings(row: Result, others: list[Result]) -> list[str]:
     """What else must be known of the pick; `others` are the other rows that fit."""
-    found = []
-    if row.role == "control":
-        of = f" of {row.control_of}" if row.control_of else ""
-        how, what = WITHOUT.get(role(row), ("made without a part of it", "that part"))
-        found.append(f"The pick is a control{of}, {how}: here {what} did not pay.")
-    return [*found, *_not_told_apart(row, others)]
+    return [*_of_a_control(row), *_not_told_apart(row, others)]
+
+
+def doubt(row: Result, others: list[Result], chances: Sequence[tuple[Constraint, float]]) -> str:
+    """Return the weightiest of what is not certain of the pick; empty where nothing is in doubt."""
+    if found := [*uncertain(chances), *_of_a_control(row)]:
+        return found[0]
+    alike = [x for x in others if _may_be_as_accurate(row, x)]
+    if not alike:
+        return ""
+    rest = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+    first = min(alike, key=lambda x: x.latency_s)
+    faster = ", which is faster" if first.latency_s < row.latency_s else ""
+    return f"In accuracy it cannot be told apart from {name(first)}{faster}{rest}."
+
+
+def _of_a_control(row: Result) -> list[str]:
+    if row.role != "control":
+        return []
+    of = f" of {row.control_of}" if row.control_of else ""
+    how, what = WITHOUT.get(role(row), ("made without a part of it", "that part"))
+    return [f"The pick is a control{of}, {how}: here {what} did not pay."]
 
 
 def _not_told_apart(row: Result, others: list[Result]) -> list[str]:
@@ -170,6 +192,10 @@ def _p_value(a: Result, b: Result) -> float:
     return mcnemar(a.accuracy.correct, b.accuracy.correct)
 
 
+def _may_be_as_accurate(a: Result, b: Result) -> bool:
+    return _p_value(a, b) > CHANCE if same_pictures(a, b) else _overlap(a, b)
+
+
 def _overlap(a: Result, b: Result) -> bool:
     """Whether the intervals of the drop overlap; the teacher's drop is 0 by definition."""
     x, y = (r.accuracy.top1_drop or Interval(value=0, low=0, high=0) for r in (a, b))
@@ -184,9 +210,9 @@ def dropped(row: Result) -> str:
 def miss(row: Result, budget: Budget, probability: float) -> str:
     """By how much the row misses each bound that it misses, as measured; or how probably."""
     said = [
-        bound.miss(value, limit)
-        for bound, limit in budget.limits()
-        if not bound.is_met(value := bound.value(row), limit)
+        constraint.miss(value, limit)
+        for constraint, limit in budget.limits()
+        if not constraint.is_met(value := constraint.value(row), limit)
     ]
     if not said and budget.confidence is not None:
         said = [

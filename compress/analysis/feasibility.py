@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compress.analysis.budget import CONFIDENCE, RUNTIME, Bound, Budget
+from compress.analysis.budget import CONFIDENCE, RUNTIME, Budget, Constraint
 from compress.analysis.explain import name
 from compress.results.schema import Result
 
@@ -26,7 +26,7 @@ class Relaxation:
 
     option: str
     typed: str  # what to give the option
-    budget: Budget  # with this bound relaxed: `row` meets it
+    budget: Budget  # with this constraint relaxed: `row` meets it
     row: Result
 
     @property
@@ -34,7 +34,7 @@ class Relaxation:
         return f"{self.option} {self.typed} alone would let in {name(self.row)}."
 
 
-class Judged:
+class Feasibility:
     """Which rows meet which bounds: by their numbers as measured, or in each of many joint draws.
 
     Arrays are (draws, rows). What is measured, and what is known exactly, is one draw.
@@ -51,13 +51,17 @@ class Judged:
         self.rows, self.budget = rows, budget
         self._values: dict[str, np.ndarray] = {}
         self._met: dict[str, np.ndarray] = {}
-        for bound, limit in budget.limits():
-            if draws is not None and bound.drawn is not None:
-                values = getattr(draws, bound.drawn)[:, list(columns)]
+        for constraint, limit in budget.limits():
+            if draws is not None and constraint.drawn is not None:
+                values = getattr(draws, constraint.drawn)[:, list(columns)]
             else:
-                values = np.array([[bound.value(row) for row in rows]], dtype=float)  # None: nan
-            self._values[bound.option] = values
-            self._met[bound.option] = values >= limit if bound.at_least else values <= limit
+                values = np.array(
+                    [[constraint.value(row) for row in rows]], dtype=float
+                )  # None: nan
+            self._values[constraint.option] = values
+            self._met[constraint.option] = (
+                values >= limit if constraint.at_least else values <= limit
+            )
         if budget.runtime:
             self._met[RUNTIME] = np.array([[x.artifact.runtime == budget.runtime for x in rows]])
         self._draws = max(len(met) for met in self._met.values())
@@ -72,17 +76,17 @@ class Judged:
         """Of meeting all bounds, for each row."""
         return [float(x) for x in self._together().mean(axis=0)]
 
-    def chances(self, row: int) -> list[tuple[Bound, float]]:
+    def chances(self, row: int) -> list[tuple[Constraint, float]]:
         """For one row, the probability of meeting each bound on what is uncertain."""
         return [
-            (bound, float(self._met[bound.option][:, row].mean()))
-            for bound, _ in self.budget.limits()
-            if bound.drawn is not None
+            (constraint, float(self._met[constraint.option][:, row].mean()))
+            for constraint, _ in self.budget.limits()
+            if constraint.drawn is not None
         ]
 
     def relaxations(self) -> list[Relaxation]:
         """For each bound that can be relaxed alone, how far, and which candidate that lets in."""
-        found = [self._relaxed(bound) for bound, _ in self.budget.limits()]
+        found = [self._relaxed(constraint) for constraint, _ in self.budget.limits()]
         if self.budget.runtime:
             found.append(self._in_another_runtime())
         if self.budget.confidence:
@@ -95,22 +99,22 @@ class Judged:
         everywhere = np.ones((self._draws, len(self.rows)), dtype=bool)
         return reduce(np.logical_and, met, everywhere)
 
-    def _relaxed(self, bound: Bound) -> Relaxation | None:
-        values = self._values[bound.option]
-        usable = self._together(but=bound.option) & ~np.isnan(values)
-        sign = 1 if bound.at_least else -1
+    def _relaxed(self, constraint: Constraint) -> Relaxation | None:
+        values = self._values[constraint.option]
+        usable = self._together(but=constraint.option) & ~np.isnan(values)
+        sign = 1 if constraint.at_least else -1
         # In draws where another bound is missed, no limit helps.
         reached = np.sort(np.where(usable, sign * values, -np.inf), axis=0)[-self._needed]
         row = self._best(reached)
         if row is None:
             return None
         # Four digits, away from the row, so that the number as printed does let it in.
-        rounding = ROUND_FLOOR if bound.at_least else ROUND_CEILING
-        exact = Decimal(repr(float(sign * reached[row]))).scaleb(bound.decimals)
+        rounding = ROUND_FLOOR if constraint.at_least else ROUND_CEILING
+        exact = Decimal(repr(float(sign * reached[row]))).scaleb(constraint.decimals)
         typed = Context(prec=4, rounding=rounding).create_decimal(exact).normalize()
-        limit: dict[str, Any] = {bound.field: float(typed.scaleb(-bound.decimals))}
+        limit: dict[str, Any] = {constraint.field: float(typed.scaleb(-constraint.decimals))}
         relaxed = replace(self.budget, **limit)
-        return Relaxation(bound.option, f"{typed:f}", relaxed, self.rows[row])
+        return Relaxation(constraint.option, f"{typed:f}", relaxed, self.rows[row])
 
     def _in_another_runtime(self) -> Relaxation | None:
         enough = self._together(but=RUNTIME).sum(axis=0) >= self._needed

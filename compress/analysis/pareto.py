@@ -26,12 +26,11 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def deployed(rows: Sequence[Result]) -> list[Result]:
-    """The rows that could be served: every role, but neither what was dropped (a reason is given
-    with the row) nor torch, which is only a reference.
+    """Return the rows that could be served, whatever their role.
 
     A control may be in the front: when the same student without a teacher wins, that is the answer.
     """
-    return [row for row in rows if row.artifact.runtime != "torch" and row.dropped is None]
+    return [row for row in rows if row.competes]
 
 
 def front_rows(rows: Sequence[Result]) -> list[Result]:

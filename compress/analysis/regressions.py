@@ -7,11 +7,10 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from compress.analysis.explain import name
 from compress.analysis.pareto import deployed
 from compress.metrics.accuracy import paired_drop
 from compress.metrics.significance import holm, mcnemar, same_pictures
-from compress.results.schema import Latency, Result
+from compress.results.schema import Latency, Result, RowKey
 from compress.utils.interval import Interval
 
 LEVEL = 0.05  # of the corrected p-values: the chance of one false verdict or more in a comparison
@@ -56,8 +55,8 @@ class Comparison:
     """The answer; the rows of torch, a reference, and those dropped before are not compared."""
 
     pairs: list[Pair]
-    appeared: list[str]
-    vanished: list[str]  # or dropped now, with the reason
+    appeared: list[RowKey]
+    vanished: dict[RowKey, str | None]  # why it is dropped now, if it is
 
     @property
     def changes(self) -> list[Change]:
@@ -83,15 +82,14 @@ def compare(
         latency_tolerance: 0.05 lets latency grow by 5 %. Runs hours apart differ by more than
             the processes of one run do.
     """
-    old, new = ({name(row): row for row in deployed(rows)} for rows in (before, after))
-    dropped = {name(row): row.dropped for row in after if row.dropped is not None}
-    gone = [x for x in old if x not in new]
+    old, new = ({row.key: row for row in deployed(rows)} for rows in (before, after))
+    dropped = {row.key: row.dropped for row in after if row.dropped is not None}
     found = [_pair(row, new[x]) for x, row in old.items() if x in new]
     pairs = _judged(found, accuracy_tolerance, latency_tolerance)
     return Comparison(
         pairs,
         appeared=[x for x in new if x not in old],
-        vanished=[f"{x}: dropped. {dropped[x]}" if x in dropped else x for x in gone],
+        vanished={x: dropped.get(x) for x in old if x not in new},
     )
 
 

@@ -11,7 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from compress.results.schema import Result
+from compress.results.schema import Result, RowKey
 from compress.utils.seeding import generator
 
 CONFIDENCE = 0.95
@@ -82,9 +82,9 @@ def _teacher(row: Result, rows: Sequence[Result]) -> int | None:
     """Where among the rows the teacher is that this row was compared with."""
     if row.speedup is None or row.accuracy.top1_drop is None:
         return None
-    wanted = (row.speedup.against, row.artifact.runtime)
-    names = [(x.candidate, x.artifact.runtime) for x in rows]
-    return names.index(wanted) if wanted in names else None
+    wanted = RowKey(row.speedup.against, row.artifact.runtime)
+    keys = [x.key for x in rows]
+    return keys.index(wanted) if wanted in keys else None
 
 
 def _timing(row: Result) -> Hashable:
@@ -188,18 +188,23 @@ def front_probability(draws: Draws, deployed: Sequence[bool] | np.ndarray) -> np
     return found
 
 
-def alike(draws: Draws) -> list[list[int]]:
+def alike(draws: Draws, among: Sequence[int] | None = None) -> list[list[int]]:
     """Groups of rows no two of which can be told apart at 95 %, neither in latency nor in top-1.
+
+    Args:
+        among: the rows that are looked at; None: all.
 
     Being alike does not carry over (a and b, b and c, but not a and c), so that a row may be in
     several groups; no group lies within another, and none is of a row alone.
     """
     groups: list[set[int]] = []  # all largest ones among the rows so far
-    for i in range(draws.top1.shape[1]):
+    looked_at = range(draws.top1.shape[1]) if among is None else sorted(among)
+    for i in looked_at:
         near = {
             j
-            for j in range(i)
-            if _may_be(draws.latency_ratio[:, i, j], 1)
+            for j in looked_at
+            if j < i
+            and _may_be(draws.latency_ratio[:, i, j], 1)
             and _may_be(draws.top1[:, i] - draws.top1[:, j], 0)
         }
         found = [*groups, *(group & near | {i} for group in [*groups, set()])]

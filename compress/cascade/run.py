@@ -40,9 +40,9 @@ from compress.results.schema import (
     Accuracy,
     ArtifactFacts,
     Failure,
-    Latency,
     PipelineFacts,
     Result,
+    RowKey,
     Runtime,
     Verdict,
 )
@@ -85,6 +85,11 @@ class Member:
     judged: Stage
     further: dict[str, Stage]  # judged too, by the name that the recipe gives the photographs
     predicted: Combination | None = None
+
+    @property
+    def key(self) -> RowKey:
+        """What its row is addressed by."""
+        return RowKey(self.name, self.runtime)
 
 
 def run_any(
@@ -198,7 +203,7 @@ class _Run:
             self.machine,
             self.threads,
             self.data,
-            {_row(member): member.judged for member in members},
+            {member.key: member.judged for member in members},
         )
         self._do(timing)
         slower = self._slower(teachers[0], ways[0], timing)
@@ -305,9 +310,9 @@ class _Run:
     def _slower(self, teacher: Member, way: Way, timing: Stage) -> float:
         """How many times as long the teachers took when the front was timed as when they were
         judged: machines change, and predictions are of the machine that the front met."""
-        timed = cascade_latency.load(self.store.folder(timing))["latency"][_row(teacher)]
+        timed = cascade_latency.load(self.store.folder(timing)).latency[teacher.key]
         judged_s = way.rest_s + sum(way.network_s[stage, TEACHER] for stage in way.stages)
-        return float(timed["median_s"]) / judged_s
+        return timed.median_s / judged_s
 
     def _result(self, member: Member, timing: Stage, slower: float) -> Result:
         timed = cascade_latency.load(self.store.folder(timing))
@@ -321,7 +326,7 @@ class _Run:
             run=timing.key,
             data=self.data.key,
             command=self.command,
-            measured_at=timed["measured_at"],
+            measured_at=timed.measured_at,
             candidate=member.name,
             role="teacher" if member.name == TEACHER else "candidate",
             lineage=[f"{stage}: {network}" for stage, network in member.networks.items()],
@@ -332,7 +337,7 @@ class _Run:
                 top5=said.top5,
                 correct="".join("1" if x.rank == 1 else "0" for x in judged),
             ),
-            latency=[Latency.model_validate(timed["latency"][_row(member)])],
+            latency=[timed.latency[member.key]],
             pipeline=PipelineFacts(
                 networks=member.networks,
                 predicted_s=None if found is None else found.predicted_s * slower,
@@ -370,7 +375,3 @@ class _Run:
         data = self.context.data(self.store.folder(self.data))
         with Image.open(data.paths(data.indices("validation")[:1])[0]) as picture:
             return picture.size
-
-
-def _row(member: Member) -> str:
-    return f"{member.name} in {member.runtime}"

@@ -2,22 +2,31 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from compress.cascade.stages import PIPELINE
 from compress.cascade.timing import PROGRAM
 from compress.measure.processes import Timed, time_in_processes
 from compress.methods.context import Context
 from compress.recipe.schema import MeasureSettings
-from compress.results.schema import Machine
+from compress.results.schema import Latency, Machine, RowKey
 from compress.utils.files import write_text
 from compress.workflow.cache import Stage
+from compress.workflow.stages.latency import row_of, spelled
 
 VERSION = 3  # threads sleep between runs, each on its own CPU
 FILE = "latency.json"
 PHOTOGRAPHS = 20  # of the validation split, round by round another
+
+
+@dataclass(frozen=True)
+class Timings:
+    """What `run` wrote."""
+
+    measured_at: str  # ISO 8601, UTC
+    latency: dict[RowKey, Latency]
 
 
 def plan(
@@ -25,13 +34,13 @@ def plan(
     machine: Machine,
     threads: int,
     data: Stage,
-    pipelines: Mapping[str, Stage],
+    pipelines: Mapping[RowKey, Stage],
 ) -> Stage:
     """Latency belongs to a machine and its runtimes: both are part of the key."""
     described = settings.model_dump(include={"processes", "rounds"}) | {"threads": threads}
     described["machine"] = machine.model_dump(exclude={"memory_bytes"})
     title = f"latency of {len(pipelines)} pipelines, {threads} threads"
-    inputs = {"data": data, **pipelines}
+    inputs = {"data": data, **{spelled(row): stage for row, stage in pipelines.items()}}
     return Stage("cascade_latency", title, VERSION, described, inputs, run)
 
 
@@ -60,7 +69,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     write_text(folder / FILE, json.dumps(record))
 
 
-def load(folder: Path) -> dict[str, Any]:
-    """What `run` wrote: measured_at, and latency by pipeline."""
-    record: dict[str, Any] = json.loads((folder / FILE).read_text("utf-8"))
-    return record
+def load(folder: Path) -> Timings:
+    """Return what `run` wrote."""
+    record = json.loads((folder / FILE).read_text("utf-8"))
+    latency = {row_of(name): Latency.model_validate(x) for name, x in record["latency"].items()}
+    return Timings(record["measured_at"], latency)

@@ -11,10 +11,18 @@ import typer
 
 from compress.analysis.budget import Budget
 from compress.analysis.choose import Choice
-from compress.analysis.choose import choose as choose_row
-from compress.analysis.explain import name
-from compress.analysis.pareto import deployed
-from compress.cli.budget_options import Bounds, with_bounds
+from compress.analysis.summary import summarise
+from compress.cli.budget_options import (
+    Confidence,
+    LatencyMs,
+    MaxAccuracyDrop,
+    MaxBytes,
+    MaxMemory,
+    MinAccuracy,
+    Runtime,
+    Speedup,
+)
+from compress.report.choice_screen import screen
 from compress.report.failures import failure_line
 from compress.results.file import RESULTS_FILE
 from compress.results.merge import load, newest_comparable
@@ -24,7 +32,6 @@ from compress.utils.files import inside
 from compress.utils.text import plain
 
 
-@with_bounds
 def choose(
     reports: Annotated[
         list[Path] | None,
@@ -33,8 +40,14 @@ def choose(
             "./reports and all that are comparable with it."
         ),
     ] = None,
-    *,
-    bounds: Bounds,
+    speedup: Speedup = None,
+    max_accuracy_drop: MaxAccuracyDrop = None,
+    latency_ms: LatencyMs = None,
+    min_accuracy: MinAccuracy = None,
+    max_bytes: MaxBytes = None,
+    max_memory: MaxMemory = None,
+    runtime: Runtime = None,
+    confidence: Confidence = None,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -42,13 +55,29 @@ def choose(
             "a script that runs it, and a model card."
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Also every number in words, and what each other candidate misses."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Pick the most accurate model that meets the budget, and say why. Give one bound or more.
 
-    When nothing fits, says what each candidate misses and what to relax, and exits with code 3.
+    When nothing fits, says what the nearest candidate misses and what to relax, and exits with
+    code 3.
     """
-    budget = Budget.typed(**bounds)
+    budget = Budget.typed(
+        speedup=speedup,
+        max_accuracy_drop=max_accuracy_drop,
+        latency_ms=latency_ms,
+        min_accuracy=min_accuracy,
+        max_bytes=max_bytes,
+        max_memory=max_memory,
+        runtime=runtime,
+        confidence=confidence,
+    )
     chosen = reports or newest_comparable(default_reports())
     if not reports and not as_json:
         typer.echo(f"Reports: {', '.join(map(str, chosen))}")
@@ -57,19 +86,23 @@ def choose(
         typer.echo(f"Left out: {plain(line)}", err=True)
     for failure in failed:
         typer.echo(failure_line(failure), err=True)
-    if not deployed(rows):
+    if not any(row.competes for row in rows):
         raise UserError(
             f"Nothing can be chosen from {', '.join(map(str, chosen))}: every row was dropped, or "
             "is in torch, which is a reference only. Add a candidate to the recipe and run it."
         )
-    choice = choose_row(rows, budget)
+    choice = summarise(rows, budget).choice
+    assert choice is not None  # something was asked for
     if export is not None and choice.picked is not None:
         _export(choice.picked, choice.why, chosen, export)
     if as_json:
         typer.echo(json.dumps(_as_json(choice), indent=2))
     else:
-        for line in _lines(choice, chosen):
-            typer.echo(plain(line))
+        for line in screen(choice, list(_file(choice, chosen))):
+            typer.echo(line)
+        if explain:
+            for line in _explained(choice):
+                typer.echo(plain(line))
         if export is not None and choice.picked is not None:
             typer.echo(f"Exported to {export}: its README.md says how to use it.")
     if choice.picked is None:
@@ -111,26 +144,27 @@ def _export(row: Result, why: str, folders: list[Path], target: Path) -> None:
     write_bundle(row, model, why, target)
 
 
-def _lines(choice: Choice, folders: list[Path]) -> Iterator[str]:
+def _file(choice: Choice, folders: list[Path]) -> Iterator[str]:
     row = choice.picked
     if row is None:
-        yield f"Asked: {choice.budget}."
-        yield "What each candidate misses:"
-        yield from (f"  {line}" for line in choice.misses)
         return
-    yield f"Chosen: {name(row)}"
     file = _locate(row, folders)
     path = os.path.relpath(file) if file else row.artifact.path
     yield f"Model file: {path}{' and the .bin beside it' if path.endswith('.xml') else ''}"
     if file is None:
         yield f"  It is not here; this makes it: {row.command}"
-    yield f"Why: {choice.why}"
+
+
+def _explained(choice: Choice) -> Iterator[str]:
+    yield ""
+    if choice.picked:
+        yield f"Why: {choice.why}"
     if choice.runner_up:
         yield f"Runner-up: {choice.runner_up_lost}"
     yield from choice.next_steps
     yield from choice.warnings
     if choice.misses:
-        yield "What the others miss:"
+        yield f"What {'the others miss' if choice.picked else 'each candidate misses'}:"
         yield from (f"  {line}" for line in choice.misses)
 
 

@@ -77,7 +77,14 @@ def _lines(comparison: "Comparison") -> Iterator[str]:
         yield f"  time: {_latency(pair.latency) if pair.latency else _unjudged(pair)}"
         yield f"  size: {_size(pair)}"
     yield from (f"Appeared: {row}" for row in comparison.appeared)
-    yield from (f"Vanished: {row}" for row in comparison.vanished)
+    yield from (f"Vanished: {row}" for row in _vanished(comparison))
+
+
+def _vanished(comparison: "Comparison") -> list[str]:
+    return [
+        f"{row}: dropped. {reason}" if reason is not None else str(row)
+        for row, reason in comparison.vanished.items()
+    ]
 
 
 def _accuracy(change: "Change") -> str:
@@ -138,8 +145,8 @@ def _as_json(comparison: "Comparison") -> dict[str, object]:
             }
             for pair in comparison.pairs
         ],
-        "appeared": comparison.appeared,
-        "vanished": comparison.vanished,
+        "appeared": list(map(str, comparison.appeared)),
+        "vanished": _vanished(comparison),
     }
 
 

@@ -54,12 +54,12 @@ def evaluate(
     if per_picture is not None:
         raise UserError("--per-picture is for the folder of a pipeline, and this is one model.")
     from compress.measure.evaluate import evaluate_file
-    from compress.metrics.keypoints import Bounds
+    from compress.metrics.keypoints import KeypointTolerance
     from compress.utils.units import percent
 
     named = columns.split(",") if columns else []
-    bounds = Bounds(tolerance, iou)
-    evaluation = evaluate_file(artifact, data, split, threads, spec, named, bounds)
+    near = KeypointTolerance(tolerance, iou)
+    evaluation = evaluate_file(artifact, data, split, threads, spec, named, near)
     accuracy = evaluation.accuracy
     for skipped in evaluation.skipped:
         typer.echo(f"Left out: {skipped}", err=True)

@@ -49,8 +49,8 @@ def run(
 
     from rich.console import Console
 
-    from compress.analysis.choose import choose as choose_row
     from compress.analysis.explain import listed
+    from compress.analysis.summary import summarise
     from compress.cascade.run import run_any
     from compress.report.terminal import plain, show
     from compress.report.write import REPORTS, budget_of, reports_in
@@ -90,11 +90,10 @@ def run(
         typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
         raise typer.Exit(130) from None
 
-    budget = budget_of(loaded.asked)
+    summary = summarise(results, budget_of(loaded.asked))
     console.print()
-    show(results, budget, console, failed)
-    if budget:
-        choice = choose_row(results, budget)
+    show(summary, console, failed)
+    if choice := summary.choice:
         if choice.picked:
             typer.echo(f"Chosen: {out / choice.picked.artifact.path}\n{plain(choice.why)}")
         else:

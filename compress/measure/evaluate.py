@@ -13,7 +13,7 @@ from compress.export.artifact import spec_of
 from compress.export.reference_answers import difference_here
 from compress.measure.inference import run_on_pictures
 from compress.measure.machine import machine, usable_threads
-from compress.metrics.keypoints import USUAL, Bounds
+from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.models.sessions import infer, open_session
 from compress.results.schema import Accuracy
 from compress.runtimes import runtime_for
@@ -38,7 +38,7 @@ def evaluate_file(
     threads: int | None = None,
     spec_file: Path | None = None,
     columns: Sequence[str] = (),
-    bounds: Bounds = USUAL,
+    tolerance: KeypointTolerance = USUAL,
 ) -> Evaluation:
     """Accuracy on labelled pictures; classes are matched by name, points by their columns.
 
@@ -47,7 +47,7 @@ def evaluate_file(
             own (split.csv, or train and validation folders), else all.
         spec_file: JSON of an `InputSpec`, for files that were not exported by compress.
         columns: that the model's points are annotated in, as `PointColumns` has them.
-        bounds: how near points must be to be right.
+        tolerance: how near points must be to be right.
 
     Raises:
         UserError: pictures of classes that the model does not know, none of the split, or
@@ -63,7 +63,7 @@ def evaluate_file(
     def ask(asked: np.ndarray) -> np.ndarray:
         return run_on_pictures(session, data.paths(asked), spec)
 
-    scored = task.score(ask, data, indices, bounds, in_run=False)
+    scored = task.score(ask, data, indices, tolerance, in_run=False)
     return Evaluation(scored, used, (*data.skipped, *notes), differs)
 
 

@@ -3,18 +3,18 @@
 from compress.measure.latency import speedup
 from compress.metrics.accuracy import agreement, paired_drop
 from compress.metrics.significance import mcnemar
-from compress.results.schema import Accuracy, Result
+from compress.results.schema import Accuracy, Result, RowKey
 
 
 def with_comparisons(results: list[Result]) -> list[Result]:
     """Adds what every candidate loses and gains against the teacher in its runtime, paired."""
     teachers = {r.artifact.runtime: r for r in results if r.role == "teacher"}
-    controls = {(r.control_of, r.artifact.runtime): r for r in results if r.role == "control"}
+    controls = {RowKey(r.control_of, r.artifact.runtime): r for r in results if r.control_of}
     compared = []
     for result in results:
         reference = teachers[result.artifact.runtime]
         served = teachers.get("torch")
-        control = controls.get((result.candidate, result.artifact.runtime))
+        control = controls.get(result.key)
         update: dict[str, object] = {}
         if result.role != "teacher":
             if result.training == reference.training:  # inherited: the candidate was not trained

@@ -88,7 +88,11 @@ class Method(Generic[S]):
         """
 
     def controls(self, settings: S) -> Mapping[str, S]:
-        """Return the settings of control rows, by what is written behind the candidate's name."""
+        """Return the settings of control rows, by the kind of control.
+
+        The kind is NO_TEACHER or FROM_SCRATCH of `compress.results.schema`, or one of the method's
+        own; it is written behind the candidate's name, in brackets.
+        """
         return {}
 
     def student(self, settings: S) -> Student | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.data.dataset import DataSet
-from compress.metrics.keypoints import USUAL, Bounds
+from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Context:
     weights_path: Path | None  # of the teacher
     tables: Path  # what layers cost on this machine, kept for all recipes
     machine: "Machine"
-    bounds: Bounds = USUAL  # how near points and boxes must be to be right
+    tolerance: KeypointTolerance = USUAL  # how near points and boxes must be to be right
 
     def layer_times(self) -> "LayerTimes":
         """The table of what layers cost in onnxruntime here."""

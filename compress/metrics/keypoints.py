@@ -7,18 +7,26 @@ import numpy as np
 from compress.results.schema import PointErrors
 
 
-class Bounds(NamedTuple):
+class KeypointTolerance(NamedTuple):
     """How near is right."""
 
-    tolerance: float = 0.1  # distance of every point, relative to the true ones'
+    distance: float = 0.1  # of every point at most, relative to the true ones'
     iou: float = 0.5  # of a box with the true one, at least
 
+    def described(self) -> dict[str, float]:
+        """Return it as the keys of stages have it."""
+        return {"tolerance": self.distance, "iou": self.iou}
 
-USUAL = Bounds()
+
+USUAL = KeypointTolerance()
 
 
 def errors(
-    found: np.ndarray, true: np.ndarray, sizes: np.ndarray, has_box: bool, bounds: Bounds
+    found: np.ndarray,
+    true: np.ndarray,
+    sizes: np.ndarray,
+    has_box: bool,
+    tolerance: KeypointTolerance,
 ) -> PointErrors:
     """All of a network's; arguments as in `distances`, and whether the first two
     points are a box. Distances are those of the points that are
@@ -29,8 +37,8 @@ def errors(
     found, true = found[:, -rest:], true[:, -rest:]  # all of them where rest is 0
     far = distances(found, true, sizes)
     return PointErrors(
-        tolerance=bounds.tolerance if rest else None,
-        least_iou=None if overlap is None else bounds.iou,
+        tolerance=tolerance.distance if rest else None,
+        least_iou=None if overlap is None else tolerance.iou,
         median_distance=float(np.median(far)),
         p90_distance=float(np.quantile(far, 0.9)),
         mean_iou=None if overlap is None else float(overlap.mean()),

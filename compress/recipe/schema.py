@@ -10,7 +10,7 @@ from compress.data.input_spec import BOX
 from compress.data.keypoints import PointColumns
 from compress.measure.saliency.settings import SaliencySettings
 from compress.methods import discover
-from compress.metrics.keypoints import USUAL, Bounds
+from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.recipe.beginning import FROM
 from compress.results.schema import Deployed
 from compress.training.settings import TrainSettings
@@ -152,12 +152,13 @@ class MeasureSettings(RecipeModel):
     throughput_rounds: Annotated[int, Field(ge=1, le=1000)] = 2
     batches: list[Annotated[int, Field(ge=2)]] = []  # further ones, in as many rounds
     # When points are right: all within this distance, in units of the largest between two of them.
-    tolerance: Positive = USUAL.tolerance
+    tolerance: Positive = USUAL.distance
     iou: Annotated[float, Field(gt=0, le=1)] = USUAL.iou  # when a box is right: at least this
 
     @property
-    def bounds(self) -> Bounds:
-        return Bounds(self.tolerance, self.iou)
+    def keypoint_tolerance(self) -> KeypointTolerance:
+        """How near points and boxes must be to be right."""
+        return KeypointTolerance(self.tolerance, self.iou)
 
 
 class BudgetSettings(RecipeModel):

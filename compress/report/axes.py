@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from compress.analysis.pareto import deployed, pareto_front
+from compress.analysis.pareto import pareto_front
 from compress.report.tables import largest_batch, ratio, smallest_batch, task_word
 from compress.results.schema import Result
 from compress.utils.interval import Interval
@@ -55,12 +55,7 @@ def front(rows: Sequence[Result], x: Axis, y: Axis) -> list[int]:
     Rows that lack one of the numbers do not compete. For latency and top-1 these are
     `compress.analysis.pareto.front_rows`.
     """
-    served = deployed(rows)
-    found = [
-        (i, x.value(row), y.value(row))
-        for i, row in enumerate(rows)
-        if any(row is other for other in served)
-    ]
+    found = [(i, x.value(row), y.value(row)) for i, row in enumerate(rows) if row.competes]
     both = [(i, x.worse(a.value), -y.worse(b.value)) for i, a, b in found if a and b]
     return [both[k][0] for k in pareto_front([(worse, good) for _, worse, good in both])]
 

@@ -81,14 +81,17 @@ def _end_to_end(rows: Sequence[Result]) -> TextTable:
 
 
 def _parts(rows: Sequence[Result]) -> TextTable:
-    taken = {name(row): row.pipeline.verdict.parts_s for row in rows if row.pipeline}
+    taken = {row.key: row.pipeline.verdict.parts_s for row in rows if row.pipeline}
     parts = list(dict.fromkeys(part for seconds in taken.values() for part in seconds))
     return TextTable(
         "Where the time goes",
         "Median milliseconds of each part over the photographs, one after the other as they were "
         "judged. A part that a pipeline has not is a dash.",
         ["pipeline", *parts],
-        [[who, *(units.ms(seconds.get(part)) for part in parts)] for who, seconds in taken.items()],
+        [
+            [str(key), *(units.ms(seconds.get(part)) for part in parts)]
+            for key, seconds in taken.items()
+        ],
         words=1,
     )
 

@@ -4,12 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from compress.analysis.budget import Budget
-from compress.analysis.choose import Choice, choose
+from compress.analysis.choose import Choice
 from compress.analysis.controls import beside_name, legend
 from compress.analysis.explain import listed, name
-from compress.analysis.pareto import front_rows
+from compress.analysis.summary import Summary
 from compress.report.cascades import pipeline_tables
+from compress.report.choice_table import choice_table
 from compress.report.failures import failure_table
 from compress.report.layers import layer_table
 from compress.report.notes import notes, whose
@@ -100,6 +100,7 @@ class Content:
     title: str
     asked: str
     choice: Choice | None
+    choice_table: TextTable | None
     table: Table
     failed: TextTable | None
     definitions: list[tuple[str, str]]  # a term and its meaning
@@ -114,38 +115,43 @@ class Content:
 
 
 def content(
-    rows: Sequence[Result],
-    budget: Budget | None,
+    summary: Summary,
     title: str,
     damaged: Iterable[str] = (),
     failed: Sequence[Failure] = (),
 ) -> Content:
     """Arranges comparable rows, fastest first."""
-    rows = sorted(rows, key=lambda row: row.latency_s)
+    rows, budget = summary.fastest_first, summary.budget
     commands = defaultdict(list)
     for row in rows:
         commands[row.command].append(name(row))
     return Content(
         title=title,
         asked=f"{budget}." if budget else "No budget was given: the front shows what can be had.",
-        choice=choose(rows, budget) if budget else None,
-        table=_table(rows, columns(rows)),
+        choice=summary.choice,
+        choice_table=choice_table(summary.choice) if summary.choice else None,
+        table=_table(summary, columns(rows)),
         failed=failure_table(failed) if failed else None,
         definitions=[*DEFINITIONS, *legend(rows)],
-        more=_table(rows, more_columns(rows)),
+        more=_table(summary, more_columns(summary)),
         saliency=saliency_part(rows),
         pipelines=pipeline_tables(rows),
         details=_details(rows),
         machine=_machine(rows),
         commands=list(commands.items()),
-        notes=[f"{whose(group, rows)}: {note}" for group, note in notes(rows)],
+        notes=[f"{whose(group, rows)}: {note}" for group, note in notes(summary)],
         damaged=list(damaged),
     )
 
 
-def _table(rows: Sequence[Result], shown: list[Column]) -> Table:
-    front = front_rows(rows)
-    return Table(shown, [(row in front, [column.cell(row) for column in shown]) for row in rows])
+def _table(summary: Summary, shown: list[Column]) -> Table:
+    return Table(
+        shown,
+        [
+            (row in summary.front, [column.cell(row) for column in shown])
+            for row in summary.fastest_first
+        ],
+    )
 
 
 def _details(rows: Sequence[Result]) -> list[Detail]:

@@ -10,9 +10,8 @@ from typing import Any
 
 import altair as alt
 
-from compress.analysis.budget import Budget
-from compress.analysis.choose import choose, fits
-from compress.analysis.controls import CONTROL, DROPPED, FROM_SCRATCH, NO_TEACHER, role
+from compress.analysis.controls import CONTROL, DROPPED, role
+from compress.analysis.summary import Summary
 from compress.report.axes import Axis, front, x_axes, y_axes
 from compress.report.charts import BLUE, GREY, ORANGE, Spec, spec
 from compress.report.label_placement import (
@@ -25,7 +24,7 @@ from compress.report.label_placement import (
     y_domain,
 )
 from compress.report.tables import Column, columns, more_columns
-from compress.results.schema import Result
+from compress.results.schema import FROM_SCRATCH, NO_TEACHER, Result
 from compress.utils.text import plain
 from compress.utils.units import TIMES
 
@@ -54,23 +53,23 @@ PAIR = "x_key + ' ' + y_key"
 X, Y = "axes[x_key]", "axes[y_key]"
 
 
-def pareto_chart(rows: Sequence[Result], budget: Budget | None) -> Spec:
+def pareto_chart(summary: Summary) -> Spec:
     """Every row with its intervals, the front, the budget; latency against top-1 to begin with.
 
     The tooltip of a point holds both tables' cells of its row. Torch rows are shown, as reference,
     but are not in the front. A row without a number of the chosen pair is not shown.
     """
-    rows = sorted(rows, key=lambda row: row.latency_s)
+    rows, budget = summary.fastest_first, summary.budget
     across, up = x_axes(rows), y_axes(rows)
     domains = {axis.key: x_domain(axis, rows, budget) for axis in across}
     domains |= {axis.key: y_domain(axis, rows, budget) for axis in up}
-    told = [*columns(rows), *more_columns(rows)[2:]]  # both begin with name and runtime
+    told = [*columns(rows), *more_columns(summary)[2:]]  # both begin with name and runtime
     points = [_point(i, row, [*across, *up], told) for i, row in enumerate(rows)]
     for x in across:
         for y in up:
             _place(points, rows, x, y, domains)
     speedup, drop = asked(budget)
-    picked = choose(rows, budget).picked if budget else None
+    picked = summary.choice and summary.choice.picked
     parameters = {
         "axes": {
             axis.key: {"title": axis.title, "best": best, "worst": worst}
@@ -81,7 +80,7 @@ def pareto_chart(rows: Sequence[Result], budget: Budget | None) -> Spec:
         "y_key": up[0].key,
         "speedup": speedup,
         "drop": drop,
-        "fitting": [i for i, row in enumerate(rows) if budget and fits(row, budget)],
+        "fitting": [i for i, row in enumerate(rows) if any(row is x for x in summary.fitting)],
         "picked": next((i for i, row in enumerate(rows) if row is picked), None),
     }
     chart = (

@@ -7,12 +7,12 @@ from typing import Any
 
 from compress.analysis import explain as say
 from compress.analysis.budget import Budget
-from compress.analysis.pareto import deployed
+from compress.analysis.summary import Summary
 from compress.metrics.significance import mcnemar
 from compress.report import charts
 from compress.report.axes import Axis, x_axes, y_axes
+from compress.report.choice_table import HEADINGS, numbers
 from compress.report.content import Content
-from compress.report.front_chart import pareto_chart
 from compress.report.label_placement import asked
 from compress.report.tables import MARK, task_word
 from compress.report.template import as_json, render
@@ -23,9 +23,9 @@ from compress.utils.text import plain
 SCRIPTS = ("choose.js", "budget.js", "draw.js", "page.js", "sort.js")  # in one module, in order
 
 
-def html(report: Content, rows: Sequence[Result], budget: Budget | None) -> str:
-    """The page of `report`, which was made of `rows` and `budget`."""
-    rows = sorted(rows, key=lambda row: row.latency_s)  # as the tables have them
+def html(report: Content, summary: Summary, front: charts.Spec) -> str:
+    """Return the page of `report` and the chart `front`, which were made of `summary`."""
+    rows = summary.fastest_first  # as the tables have them
     picked = report.choice and report.choice.picked
     return render(
         "report.html.j2",
@@ -36,9 +36,9 @@ def html(report: Content, rows: Sequence[Result], budget: Budget | None) -> str:
         name=say.name,
         mark=MARK,
         axes=[(axis, side) for side, axes in _axes(rows).items() for axis in axes],
-        charts=(drawn := _charts(rows, budget)),
+        charts=(drawn := {"front": front} | _charts(rows)),
         drawn=as_json(drawn),
-        data=as_json(data(rows, budget)),
+        data=as_json(data(summary)),
     )
 
 
@@ -46,9 +46,9 @@ def _axes(rows: Sequence[Result]) -> dict[str, list[Axis]]:
     return {"x": x_axes(rows), "y": y_axes(rows)}
 
 
-def _charts(rows: Sequence[Result], budget: Budget | None) -> dict[str, charts.Spec]:
-    """By the id of the element that holds it: front, training-…, layers-<candidate>-<step>."""
-    found = {"front": pareto_chart(rows, budget)}
+def _charts(rows: Sequence[Result]) -> dict[str, charts.Spec]:
+    """By the id of the element that holds it: training-…, layers-<candidate>-<step>."""
+    found = {}
     for measure in ("loss", "validation_top1"):
         if chart := charts.training_chart(rows, measure):
             found[f"training-{measure}"] = chart
@@ -61,8 +61,9 @@ def _charts(rows: Sequence[Result], budget: Budget | None) -> dict[str, charts.S
     return found
 
 
-def data(rows: Sequence[Result], budget: Budget | None) -> dict[str, Any]:
-    """What the page's scripts need beside the charts; fractions and seconds, unrounded."""
+def data(summary: Summary) -> dict[str, Any]:
+    """Return what the page's scripts need beside the charts; fractions and seconds, unrounded."""
+    rows, budget = summary.fastest_first, summary.budget
     speedups = [1.0, *(row.speedup.ratio.value for row in rows if row.speedup)]
     drops = [100 * drop.value for row in rows if (drop := row.accuracy.top1_drop)]
     start = dict(zip(("speedup", "drop"), asked(budget) if budget else (1.0, 0.01), strict=True))
@@ -71,6 +72,8 @@ def data(rows: Sequence[Result], budget: Budget | None) -> dict[str, Any]:
     return {
         "rows": [_row(row) for row in rows],
         "alike": _alike(rows),
+        "front": [i for i, row in enumerate(rows) if any(row is x for x in summary.front)],
+        "headings": HEADINGS,
         "start": start,  # None: any
         "narrower": budget is not None and _asks_more(budget),  # than the sliders' two bounds
         "sliders": {  # the ends of each, in times and points
@@ -87,16 +90,20 @@ def data(rows: Sequence[Result], budget: Budget | None) -> dict[str, Any]:
 
 
 def _asks_more(budget: Budget) -> bool:
-    beside = {bound.field for bound, _ in budget.limits()} - {"speedup", "max_accuracy_drop"}
+    beside = {constraint.field for constraint, _ in budget.limits()} - {
+        "speedup",
+        "max_accuracy_drop",
+    }
     return bool(beside or budget.runtime or budget.confidence)
 
 
 def _row(row: Result) -> dict[str, Any]:
     speedup, drop = row.speedup, row.accuracy.top1_drop
     return {
+        "key": [row.candidate, row.artifact.runtime],
         "name": plain(say.name(row)),
         "teacher": row.role == "teacher",
-        "deployed": bool(deployed([row])),
+        "deployed": row.competes,
         "dropped": row.dropped,
         "top1": row.accuracy.top1.value,
         "latency_s": row.latency_s,
@@ -106,6 +113,7 @@ def _row(row: Result) -> dict[str, Any]:
         "drop_high": drop and drop.high,
         "headline": _headline(row),
         "why": say.why(row, None),
+        "numbers": numbers(row),  # of the table of a choice
         "command": row.command,
     }
 

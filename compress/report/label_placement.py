@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from math import log
 
 from compress.analysis.budget import Budget
-from compress.analysis.pareto import deployed
 from compress.report.axes import Axis
 from compress.results.schema import Result
 
@@ -18,7 +17,7 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top as shares of
 
 def references(rows: Sequence[Result]) -> list[Result]:
     """The teacher in each runtime that is deployed: what a budget is relative to."""
-    return [row for row in deployed(rows) if row.role == "teacher"]
+    return [row for row in rows if row.competes and row.role == "teacher"]
 
 
 def asked(budget: Budget | None) -> tuple[float | None, float | None]:

@@ -45,17 +45,20 @@ def markdown(report: Content) -> str:
 
 def _choice(report: Content) -> list[str]:
     choice = report.choice
-    if choice is None:
+    if choice is None or report.choice_table is None:
         return []
+    beside = [_text_grid(report.choice_table)] if report.choice_table.rows else []
     if choice.picked is None:
         return [
             "## Nothing fits",
+            *beside,
             *_section("What would let something in:", choice.hints()),
             *_section("What did not fit:", choice.misses),
         ]
     lost = [f"Runner-up: {escape(choice.runner_up_lost)}"] if choice.runner_up else []
     return [
         f"## Chosen: {escape(name(choice.picked))}",
+        *beside,
         escape(choice.why),
         *lost,
         *map(escape, choice.next_steps),
@@ -81,9 +84,13 @@ def _saliency(part: SaliencyPart | None) -> list[str]:
     return ["## Where they look", part.meaning, *([grid] if part.rows else []), *notes]
 
 
-def _text_table(table: TextTable) -> list[str]:
+def _text_grid(table: TextTable) -> str:
     rows = (list(map(escape, cells)) for cells in table.rows)
-    grid = _grid(list(map(escape, table.headings)), list(map(_align, table.numeric)), rows)
+    return _grid(list(map(escape, table.headings)), list(map(_align, table.numeric)), rows)
+
+
+def _text_table(table: TextTable) -> list[str]:
+    grid = _text_grid(table)
     if table.folded:
         return [f"<details><summary>{html_escape(table.title)}</summary>", grid, "</details>"]
     return [f"## {escape(table.title)}", table.meaning, grid]

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from compress.analysis.controls import FROM_SCRATCH, NO_TEACHER, role
+from compress.analysis.controls import role
 from compress.analysis.explain import names
-from compress.analysis.pareto import deployed
-from compress.results.schema import Result
+from compress.analysis.summary import Summary
+from compress.results.schema import FROM_SCRATCH, NO_TEACHER, Result, RowKey
 from compress.utils import units
 from compress.utils.interval import Interval
 
@@ -35,17 +35,16 @@ def remarks(row: Result, rows: Sequence[Result]) -> list[str]:
     return [*dropped, *row.notes, *doubts, *gained]
 
 
-def notes(rows: Sequence[Result]) -> list[tuple[list[Result], str]]:
-    """Every remark once, and of which rows it is true."""
-    from compress.analysis.uncertainty import alike, draw  # NumPy: not for every command
-
-    competing = deployed(rows)
-    groups = [([competing[i] for i in group], ALIKE) for group in alike(draw(competing))]
+def notes(summary: Summary) -> list[tuple[list[Result], str]]:
+    """Return every remark once, and of which rows it is true."""
     found: dict[str, list[Result]] = {}
-    for row in rows:
-        for remark in remarks(row, rows):
+    for row in summary.fastest_first:
+        for remark in remarks(row, summary.fastest_first):
             found.setdefault(remark, []).append(row)
-    return [*groups, *((group, remark) for remark, group in found.items())]
+    return [
+        *((group, ALIKE) for group in summary.alike),
+        *((group, remark) for remark, group in found.items()),
+    ]
 
 
 def whose(group: Sequence[Result], rows: Sequence[Result], runtimes: bool = True) -> str:
@@ -72,8 +71,6 @@ def _kind_of_control(row: Result, gain: Interval, rows: Sequence[Result]) -> str
         return abs(row.accuracy.top1.value - control.accuracy.top1.value - gain.value)
 
     controls = [
-        x
-        for x in rows
-        if x.control_of == row.candidate and x.artifact.runtime == row.artifact.runtime
+        x for x in rows if x.control_of and RowKey(x.control_of, x.artifact.runtime) == row.key
     ]
     return role(min(controls, key=mismatch)) if controls else ""

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from compress.analysis.controls import beside_name
-from compress.analysis.explain import name
-from compress.analysis.pareto import deployed
+from compress.analysis.summary import Summary
 from compress.results.schema import TOP1, Result, Speedup
 from compress.utils import units
 from compress.utils.interval import Interval
@@ -59,21 +58,6 @@ def bound_s(row: Result, percent: int) -> float | None:
     )
 
 
-def on_front(rows: Sequence[Result]) -> dict[str, float | None]:
-    """The probability of being on the front by the row's name; None for what is not deployed."""
-    from compress.analysis.uncertainty import (  # NumPy: not for every command
-        draw,
-        front_probability,
-    )
-
-    competes = [bool(deployed([row])) for row in rows]
-    found = front_probability(draw(rows), competes)
-    return {
-        name(row): float(chance) if deployable else None
-        for row, chance, deployable in zip(rows, found, competes, strict=True)
-    }
-
-
 def columns(rows: Sequence[Result]) -> list[Column]:
     """The main table."""
     small, large, word = smallest_batch(rows), largest_batch(rows), task_word(rows)
@@ -115,16 +99,16 @@ def columns(rows: Sequence[Result]) -> list[Column]:
     ]
 
 
-def more_columns(rows: Sequence[Result]) -> list[Column]:
+def more_columns(summary: Summary) -> list[Column]:
     """The second table: what the first has no room for."""
+    rows, chances = summary.rows, summary.front_probability
     small, large = smallest_batch(rows), largest_batch(rows)
-    chances = on_front(rows)
     return [
         Column("candidate", labelled, "the model, and its role", numeric=False),
         Column("runtime", lambda r: r.artifact.runtime, "what loads the file", numeric=False),
         Column(
             "on the front %",
-            lambda r: units.percent(chances[name(r)]),
+            lambda r: units.percent(chances[r.key]),
             f"probability of the front, by latency and {task_word(rows)}",
         ),
         *(_of_points(rows) or _of_classes()),
@@ -225,11 +209,11 @@ def _percentile(percent: int, batch: str) -> Column:
     )
 
 
-def csv_text(rows: Sequence[Result], front: Sequence[Result]) -> str:
+def csv_text(summary: Summary) -> str:
     """One line a row, SI units and fractions, unrounded; empty where not measured."""
     out = io.StringIO()
-    chances = on_front(rows)
-    lines = [_plain(row, row in front, chances[name(row)]) for row in rows]
+    front, chances = summary.front, summary.front_probability
+    lines = [_plain(row, row in front, chances[row.key]) for row in summary.rows]
     writer = csv.DictWriter(out, list(lines[0]) if lines else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)

@@ -9,9 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from compress.analysis.budget import Budget
 from compress.analysis.controls import beside_name, legend, role
-from compress.analysis.pareto import deployed, front_rows
+from compress.analysis.summary import Summary
 from compress.report.failures import failure_line
 from compress.report.notes import notes, whose
 from compress.report.tables import MARK, columns
@@ -27,8 +26,7 @@ LEGEND = (
 
 
 def results_table(
-    rows: Sequence[Result],
-    budget: Budget | None = None,
+    summary: Summary,
     width: int = 100,
     failed: Sequence[Failure] = (),
 ) -> RenderableType:
@@ -36,8 +34,7 @@ def results_table(
 
     A row takes two lines: the numbers, and below them what limits them.
     """
-    rows = sorted(rows, key=lambda row: row.latency_s)
-    front = front_rows(rows)
+    rows, front = summary.fastest_first, summary.front
     shown = [column for column in columns(rows) if column.numeric]
     if width < 96:
         shown = shown[:-2]  # size and MACs: the report has them
@@ -57,12 +54,12 @@ def results_table(
         table.add_row("", _lines(failure.candidate, below_name), *[NONE for _ in shown])
     words = [f"{word}: {meaning}" for word, meaning in legend(rows)]
     below = [Text("\n".join([LEGEND, *words]), style="dim")]
-    if budget:
-        below.append(Text(f"Budget: {budget}."))
-    one_runtime = len({row.artifact.runtime for row in deployed(rows)}) < 2
+    if summary.budget:
+        below.append(Text(f"Budget: {summary.budget}."))
+    one_runtime = len({row.artifact.runtime for row in rows if row.competes}) < 2
     below += [
         Text(plain(f"{whose(group, rows, runtimes=not one_runtime)}: {remark}"))
-        for group, remark in notes(rows)
+        for group, remark in notes(summary)
     ]
     below += [Text(failure_line(failure)) for failure in failed]
     return Group(table, *below)
@@ -84,11 +81,10 @@ def _lines(candidate: str, below: Sequence[str], style: str = "") -> Text:
 
 
 def show(
-    rows: Sequence[Result],
-    budget: Budget | None = None,
+    summary: Summary,
     console: Console | None = None,
     failed: Sequence[Failure] = (),
 ) -> None:
     """Prints the table; 100 columns wide where there is no terminal, as in a log."""
     console = console or Console(width=None if sys.stdout.isatty() else 100)
-    console.print(results_table(rows, budget, console.width, failed))
+    console.print(results_table(summary, console.width, failed))

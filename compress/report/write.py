@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from compress.analysis.budget import Budget
-from compress.analysis.pareto import front_rows
+from compress.analysis.summary import Summary, summarise
 from compress.recipe.schema import Asked
 from compress.report import charts
 from compress.report.content import content
@@ -21,9 +21,8 @@ REPORTS = "reports"
 
 
 def write_report(
-    results: Sequence[Result],
+    summary: Summary,
     folder: Path,
-    budget: Budget | None,
     title: str,
     damaged: Iterable[str] = (),
     failed: Sequence[Failure] = (),
@@ -33,15 +32,15 @@ def write_report(
     Each file appears whole or not at all. `damaged` are lines that could not be read; they are
     named in the report.
     """
-    report = content(results, budget, title, damaged, failed)
-    front = pareto_chart(results, budget)
+    report = content(summary, title, damaged, failed)
+    front = pareto_chart(summary)
     write_text(folder / "report.md", markdown(report))
-    write_text(folder / "report.html", html(report, results, budget))
-    write_text(folder / "pareto.csv", csv_text(results, front_rows(results)))
+    write_text(folder / "report.html", html(report, summary, front))
+    write_text(folder / "pareto.csv", csv_text(summary))
     write_text(folder / "pareto.svg", charts.svg(front))
     with atomic(folder / "pareto.png") as file:
         file.write_bytes(charts.png(front))
-    write_text(folder / RESULTS_FILE, as_lines(results, failed))
+    write_text(folder / RESULTS_FILE, as_lines(summary.rows, failed))
 
 
 def budget_of(recipe: Asked) -> Budget | None:
@@ -55,6 +54,6 @@ def reports_in(out: Path) -> Report:
     def write(recipe: Asked, results: Sequence[Result], failed: Sequence[Failure]) -> None:
         title = recipe.description or recipe.name
         folder = out / REPORTS / recipe.name
-        write_report(results, folder, budget_of(recipe), title, failed=failed)
+        write_report(summarise(results, budget_of(recipe)), folder, title, failed=failed)
 
     return write

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from compress.results.schema import Failure, Result
+from compress.results.schema import Failure, Result, RowKey
 from compress.utils.errors import UserError
 from compress.utils.files import write_text
 
@@ -65,20 +65,23 @@ def read(path: Path) -> Results:
         reason = f" (first damaged line: {damaged[0]})" if damaged else ""
         raise UserError(f"{file} holds no results{reason}: run the recipe again.")
     newest = {each.recipe: each.run for each in found}
-    rows: dict[tuple[str, str, str], Result] = {}
+    rows: dict[tuple[str, RowKey], Result] = {}
     failed: dict[tuple[str, str], Failure] = {}
     for each in found:
         if each.run != newest[each.recipe]:
             continue
-        candidate = (each.recipe, each.candidate)
+        recipe, candidate = each.recipe, each.candidate
         if isinstance(each, Failure):
-            failed[candidate] = each
-            rows = {key: row for key, row in rows.items() if key[:2] != candidate}
+            failed[recipe, candidate] = each
+            rows = {
+                key: row
+                for key, row in rows.items()
+                if (row.recipe, row.candidate) != (recipe, candidate)
+            }
         else:
-            failed.pop(candidate, None)
-            row = (*candidate, each.artifact.runtime)
-            rows.pop(row, None)  # its place is that of its newest line
-            rows[row] = each
+            failed.pop((recipe, candidate), None)
+            rows.pop((recipe, each.key), None)  # its place is that of its newest line
+            rows[recipe, each.key] = each
     return Results(file, list(rows.values()), list(failed.values()), damaged)
 
 

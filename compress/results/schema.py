@@ -4,25 +4,29 @@ Units are in the names; everything is SI (seconds, bytes) and fractions in [0, 1
 (report, choose) need neither torch nor a runtime.
 """
 
+import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from compress.utils.interval import Interval
 from compress.utils.record import Record
 
 # 2: samples by process, step reports, dropped; 3: answers, slices, percentiles, conditions;
-# 4: failures beside the results
-SCHEMA_VERSION: Final = 4
+# 4: failures beside the results; 5: of what kind a control is
+SCHEMA_VERSION: Final = 5
 
 # What a recipe may ask for. openvino-bf16: OpenVINO on the same files, computing in bfloat16.
 Deployed = Literal["onnxruntime", "openvino", "openvino-bf16"]
 Runtime = Literal[Deployed, "torch"]
 TOP1, RIGHT = "top-1", "right answers"
 Role = Literal["teacher", "candidate", "control"]
+# What a control was not given; a method from outside may have kinds of its own.
+NO_TEACHER: Final = "no teacher"
+FROM_SCRATCH: Final = "from scratch"
 SaliencyMethod = Literal["grad_cam", "occlusion", "deconvolution"]
 Jpeg = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]  # in base64
-
 
 BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # of CPUs that multiply bfloat16 themselves
 # By flag, the best first.
@@ -37,6 +41,22 @@ INSTRUCTION_SETS = {
     "asimddp": "Arm dot product",
     "asimd": "Arm NEON",
 }
+
+
+@dataclass(frozen=True, order=True)
+class RowKey:
+    """What tells the rows of a table apart, and finds the same row in another report.
+
+    The recipe is no part of it: a joined report gives candidates that two recipes call alike the
+    recipe as prefix, and a row is compared with that of the same name in another recipe's report.
+    """
+
+    candidate: str
+    runtime: str
+
+    def __str__(self) -> str:
+        """Return the row's name for people."""
+        return f"{self.candidate} in {self.runtime}"
 
 
 class Machine(Record):
@@ -328,18 +348,34 @@ class LayerTime(Record):
     macs: int | None = None  # multiply-accumulates; None: cannot be counted
 
 
-class Result(Record):
-    """One artifact in one runtime, everything that was measured about it."""
+class Line(Record):
+    """What every line of a results file says: which run it is of, and which candidate."""
 
-    schema_version: Literal[4] = SCHEMA_VERSION
+    schema_version: Literal[5] = SCHEMA_VERSION
     recipe: str
     run: str  # content key of the plan
-    data: str  # content key of the data stage: pictures and split
-    command: str  # reproduces this row
-    measured_at: str  # ISO 8601, UTC
     candidate: str
     role: Role
     control_of: str | None = None
+    control: str | None = None  # its kind: NO_TEACHER, FROM_SCRATCH, or a method's own
+
+    @model_validator(mode="before")
+    @classmethod
+    def _migrated(cls, value: Any) -> Any:
+        """Older lines lack fields; the kind of a control stood in the brackets of its name."""
+        if not isinstance(value, dict) or value.get("schema_version") not in (1, 2, 3, 4):
+            return value
+        named = re.search(r"\(([^()]+)\)$", str(value.get("candidate")))
+        kind = named[1] if named and value.get("role") == "control" else None
+        return {**value, "schema_version": SCHEMA_VERSION, "control": kind}
+
+
+class Result(Line):
+    """One artifact in one runtime, everything that was measured about it."""
+
+    data: str  # content key of the data stage: pictures and split
+    command: str  # reproduces this row
+    measured_at: str  # ISO 8601, UTC
     lineage: list[str] = []  # from the teacher to this candidate, one entry a step
     artifact: ArtifactFacts
     accuracy: Accuracy
@@ -361,11 +397,15 @@ class Result(Record):
     notes: list[str] = []
     machine: Machine
 
-    @field_validator("schema_version", mode="before")
-    @classmethod
-    def _migrated(cls, value: Any) -> Any:
-        """Older lines lack fields, and the validators above read what was written otherwise."""
-        return SCHEMA_VERSION if value in (1, 2, 3) else value
+    @property
+    def key(self) -> RowKey:
+        """What the row is addressed by."""
+        return RowKey(self.candidate, self.artifact.runtime)
+
+    @property
+    def competes(self) -> bool:
+        """Whether it could be served: torch is only a reference, and what was dropped is not."""
+        return self.artifact.runtime != "torch" and self.dropped is None
 
     @property
     def at_smallest_batch(self) -> Latency:
@@ -387,13 +427,7 @@ class Result(Record):
         return self.at_largest_batch.pictures_per_s
 
 
-class Failure(Record):
+class Failure(Line):
     """A candidate that could not be made or measured: a row without numbers."""
 
-    schema_version: Literal[4] = SCHEMA_VERSION
-    recipe: str
-    run: str  # content key of the plan
-    candidate: str
-    role: Role
-    control_of: str | None = None
     reason: str

@@ -10,7 +10,7 @@ import numpy as np
 
 from compress.data.dataset import DataSet
 from compress.data.input_spec import InputSpec
-from compress.metrics.keypoints import USUAL, Bounds
+from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.results.schema import Accuracy
 
 if TYPE_CHECKING:
@@ -74,12 +74,19 @@ class Task(ABC, Generic[Answer]):
     # When an answer is right
 
     @abstractmethod
-    def correct(self, data: DataSet, indices: np.ndarray, bounds: Bounds = USUAL) -> Correct:
+    def correct(
+        self, data: DataSet, indices: np.ndarray, tolerance: KeypointTolerance = USUAL
+    ) -> Correct:
         """Return what says which outputs are right, in the order of `indices`."""
 
     @abstractmethod
     def score(
-        self, ask: Ask, data: DataSet, indices: np.ndarray, bounds: Bounds, in_run: bool
+        self,
+        ask: Ask,
+        data: DataSet,
+        indices: np.ndarray,
+        tolerance: KeypointTolerance,
+        in_run: bool,
     ) -> Accuracy:
         """Return all that is measured of the answers.
 
@@ -90,7 +97,7 @@ class Task(ABC, Generic[Answer]):
         """
 
     @abstractmethod
-    def guess(self, data: DataSet, bounds: Bounds) -> tuple[str, float]:
+    def guess(self, data: DataSet, tolerance: KeypointTolerance) -> tuple[str, float]:
         """Return what to answer without a look at the image, and the share it is right for."""
 
     @property

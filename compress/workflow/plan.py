@@ -99,12 +99,12 @@ def make_plan(
         teacher_stage = teacher.plan(recipe.teacher, fit, seed, data_stage, allowed)
 
     # How near is right; a class is right or not.
-    bounds = None if recipe.data.point_columns is None else recipe.measure.bounds
+    tolerance = None if recipe.data.point_columns is None else recipe.measure.keypoint_tolerance
     basis = step.Basis(
         data=data_stage,
         teacher=teacher_stage,
         teacher_artifact=export.plan("teacher", "onnxruntime", data_stage, teacher_stage),
-        bounds=bounds,
+        tolerance=tolerance,
         measured_on={
             "machine": machine.comparable(),
             "cpu_flags": machine.cpu_flags,
@@ -117,25 +117,26 @@ def make_plan(
     # The teacher is measured as it is served today, too: a file is served as it is.
     served: list[Runtime] = [*recipe.measure.runtimes]
     served += ["torch"] if recipe.teacher.onnx is None else []
-    models: list[tuple[str, Role, str | None, Sequence[Runtime], Stage]] = [
-        ("teacher", "teacher", None, served, teacher_stage)
+    models: list[tuple[str, Role, str | None, str | None, Sequence[Runtime], Stage]] = [
+        ("teacher", "teacher", None, None, served, teacher_stage)
     ]
     for name, chain in recipe.candidates.items():
         runtimes = runtimes_of(recipe, chain)
         given = [chosen(item) for item in chain]
-        for suffix, steps_ in _with_controls(given, recipe.first_own_step(name)):
-            shown = f"{name} ({suffix})" if suffix else name
+        for control, steps_ in _with_controls(given, recipe.first_own_step(name)):
+            shown = name if control is None else f"{name} ({control})"
             stage = teacher_stage
             for kind, settings in steps_:
                 stage = step.plan(f"{shown}: {kind}", kind, settings, basis, stage)
-            role: Role = "control" if suffix else "candidate"
-            models.append((shown, role, name if suffix else None, runtimes, stage))
+            role: Role = "candidate" if control is None else "control"
+            of = None if control is None else name
+            models.append((shown, role, of, control, runtimes, stage))
 
     entries = []
-    for name, role, control_of, run_in, model in models:
+    for name, role, control_of, kind_of_control, run_in, model in models:
         for runtime in run_in:
             artifact = export.plan(name, runtime, data_stage, model)
-            judged = accuracy.plan(name, runtime, machine, data_stage, artifact, bounds)
+            judged = accuracy.plan(name, runtime, machine, data_stage, artifact, tolerance)
             looked = None
             if recipe.saliency and runtime == run_in[0]:
                 looked = saliency.plan(
@@ -145,7 +146,18 @@ def make_plan(
             told = role != "control" and runtime != "torch"
             inside = layers.plan(name, runtime, machine, threads, artifact) if told else None
             entries.append(
-                PlannedRow(name, role, control_of, runtime, model, artifact, judged, inside, looked)
+                PlannedRow(
+                    candidate=name,
+                    role=role,
+                    control_of=control_of,
+                    control=kind_of_control,
+                    runtime=runtime,
+                    model=model,
+                    artifact=artifact,
+                    accuracy=judged,
+                    layers=inside,
+                    saliency=looked,
+                )
             )
     timing = partial(latency.plan, recipe.measure, machine, threads)
     return Plan(recipe, data_stage, entries, timing(entries).key, timing, impossible)
@@ -195,16 +207,16 @@ def _faults(recipe: Recipe, impossible: dict[str, str]) -> list[str]:
 
 def _with_controls(
     chain: list[tuple[str, Any]], own: int
-) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
-    """The chain itself, and once more for each control of a step, with that step changed.
+) -> Iterator[tuple[str | None, list[tuple[str, Any]]]]:
+    """Yield the chain itself, and by its kind each control of a step: with that step changed.
 
     Args:
         own: position of the first step whose controls are not rows of another candidate.
     """
-    yield "", chain
+    yield None, chain
     for i, (kind, settings) in enumerate(chain[own:], own):
-        for suffix, changed in discover()[kind].controls(settings).items():
-            yield suffix, [*chain[:i], (kind, changed), *chain[i + 1 :]]
+        for control, changed in discover()[kind].controls(settings).items():
+            yield control, [*chain[:i], (kind, changed), *chain[i + 1 :]]
 
 
 def in_order(ends: list[Stage]) -> Iterator[Stage]:

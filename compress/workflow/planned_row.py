@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from compress.results.schema import Role, Runtime
+from compress.results.schema import Role, RowKey, Runtime
 from compress.workflow.cache import Stage
 
 
@@ -13,12 +13,18 @@ class PlannedRow:
     candidate: str
     role: Role
     control_of: str | None
+    control: str | None  # its kind, where it is one
     runtime: Runtime
     model: Stage  # the stage that made the candidate
     artifact: Stage
     accuracy: Stage
     layers: Stage | None = None
     saliency: Stage | None = None
+
+    @property
+    def key(self) -> RowKey:
+        """What the row is addressed by."""
+        return RowKey(self.candidate, self.runtime)
 
     @property
     def ends(self) -> list[Stage]:

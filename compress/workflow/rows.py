@@ -7,9 +7,9 @@ from compress.data.dataset import DataSet
 from compress.export.artifact import Artifact
 from compress.methods import discover
 from compress.methods.decided import Decided
-from compress.metrics.keypoints import Bounds
+from compress.metrics.keypoints import KeypointTolerance
 from compress.models.provenance import Provenance
-from compress.results.schema import Accuracy, Latency, Machine, Result, StepReport
+from compress.results.schema import Accuracy, Machine, Result, StepReport
 from compress.tasks import task_of
 from compress.workflow.cache import DECIDE, MEASURED_ON, OF_A_MACHINE, Stage, Store
 from compress.workflow.plan import Plan, in_order
@@ -25,7 +25,6 @@ def result_of(
 
     artifact = Artifact.load(store.folder(entry.artifact))
     timed = latency.load(store.folder(plan.latency))
-    row = latency.row_name(entry.candidate, entry.runtime)
     scored = accuracy.load(store.folder(entry.accuracy))
     data = DataSet.load(store.folder(plan.data), Path())
     past = Provenance.load(store.folder(entry.model))
@@ -34,22 +33,23 @@ def result_of(
         run=plan.key,
         data=plan.data.key,
         command=command,
-        measured_at=timed["measured_at"],
+        measured_at=timed.measured_at,
         candidate=entry.candidate,
         role=entry.role,
         control_of=entry.control_of,
+        control=entry.control,
         lineage=list(past.lineage),
         artifact=artifact.facts(out, entry.runtime),
         accuracy=scored,
-        latency=[Latency.model_validate(x) for x in timed["latency"][row]],
-        **timed["first_run"][row],
+        latency=timed.latency[entry.key],
+        **timed.first_run[entry.key]._asdict(),
         training=past.training,
         steps=step_reports(entry.model, store),
         layers=layers.load(store.folder(entry.layers)) if entry.layers else [],
         saliency=saliency.load(store.folder(entry.saliency)) if entry.saliency else None,
         dropped=past.dropped if _judged(entry) else None,
         notes=[
-            *_notes(entry, artifact, past, scored, data, plan.recipe.measure.bounds),
+            *_notes(entry, artifact, past, scored, data, plan.recipe.measure.keypoint_tolerance),
             *_elsewhere(entry, store),
         ],
         machine=here,
@@ -111,7 +111,7 @@ def _notes(
     past: Provenance,
     scored: Accuracy,
     data: DataSet,
-    bounds: Bounds,
+    tolerance: KeypointTolerance,
 ) -> list[str]:
     """What a reader must know of a row."""
     notes = []
@@ -131,7 +131,7 @@ def _notes(
             f"± {(scored.top1.high - scored.top1.low) / 2:.0%} at best."
         )
     task = task_of(artifact.spec)
-    guess, share = task.guess(data, bounds)
+    guess, share = task.guess(data, tolerance)
     if scored.top1.low <= share:
         notes.append(
             f"The teacher is no better than always naming {guess} ({share:.1%}): check the order "

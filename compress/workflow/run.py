@@ -113,6 +113,7 @@ def _run(
             candidate=entry.candidate,
             role=entry.role,
             control_of=entry.control_of,
+            control=entry.control,
             reason=reasons[entry.candidate],
         )
         for entry in {entry.candidate: entry for entry in asked.entries}.values()
@@ -190,7 +191,7 @@ def context_of(
         weights_path=weights,
         tables=out / RUNS / TABLES,
         machine=here,
-        bounds=recipe.measure.bounds,
+        tolerance=recipe.measure.keypoint_tolerance,
     )
 
 

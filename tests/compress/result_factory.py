@@ -59,6 +59,7 @@ def result(
     lineage: list[str] | None = None,
     training: Training | None = None,
     control_of: str | None = None,
+    control: str | None = None,
     single: SinglePictureClasses | None = None,
     on: Machine | None = None,
     against: str = "teacher",
@@ -87,6 +88,7 @@ def result(
         candidate=candidate,
         role=role,
         control_of=control_of,
+        control=control,
         lineage=lineage or [],
         artifact=ArtifactFacts.model_validate(
             {

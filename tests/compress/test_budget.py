@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.analysis.budget import BOUNDS, Budget, seconds
+from compress.analysis.budget import CONSTRAINTS, Budget, seconds
 from compress.recipe.load import load_recipe
 from compress.report.write import budget_of
 from compress.utils.errors import UserError
@@ -45,7 +45,7 @@ def test_milliseconds_are_the_seconds_of_the_same_digits(milliseconds: Decimal) 
     assert seconds(float(milliseconds)) == float(digits)
 
 
-@pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: bound.field)
+@pytest.mark.parametrize("bound", CONSTRAINTS, ids=lambda bound: bound.field)
 def test_out_of_range_is_refused_with_an_example(bound: Any) -> None:
     bad = [-1, float("nan"), float("inf"), *([1.5] if bound.share else [0])]
     for limit in bad:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from compress.analysis.budget import Budget
 from compress.analysis.pareto import front_rows
+from compress.analysis.summary import summarise
 from compress.report.axes import front, x_axes, y_axes
 from compress.report.charts import layers_chart, training_chart
 from compress.report.front_chart import pareto_chart
@@ -137,14 +138,14 @@ def test_chart_begins_with_the_budget_and_the_pick():
         result("fast", latency_s=0.01, top1=0.88, drop=0.02),
         result("right", latency_s=0.02, top1=0.89, drop=0.01, speedup=5),
     ]
-    spec = pareto_chart(rows, Budget(4, 0.02))
+    spec = pareto_chart(summarise(rows, Budget(4, 0.02)))
     first = {x["name"]: x["value"] for x in spec["params"]}
     assert (first["x_key"], first["y_key"]) == ("latency", "top1")
     assert (first["speedup"], first["drop"]) == (4, 0.02)
     points = next(iter(spec["datasets"].values()))
     assert [points[i]["label"] for i in first["fitting"]] == ["fast", "right"]
     assert points[first["picked"]]["label"] == "right"
-    none = {x["name"]: x["value"] for x in pareto_chart(rows, None)["params"]}
+    none = {x["name"]: x["value"] for x in pareto_chart(summarise(rows))["params"]}
     assert (none["speedup"], none["drop"], none["picked"], none["fitting"]) == (*[None] * 3, [])
 
 

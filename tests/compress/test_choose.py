@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from compress.analysis.budget import BOUNDS as BOUND_TABLE
-from compress.analysis.budget import Budget, seconds
+from compress.analysis.budget import CONSTRAINTS, Budget, seconds
 from compress.analysis.choose import choose, fits
 from compress.analysis.uncertainty import draw
 from compress.cli.choose import choose as command
+from compress.report.choice_screen import screen
+from compress.report.choice_table import choice_table
 from compress.results.file import append
+from compress.utils import units
 from compress.utils.errors import NothingFits, UserError
 from compress.utils.units import parse_bytes
 from tests.compress.result_factory import machine, result
@@ -109,7 +111,7 @@ def test_picks_the_most_accurate_that_fits_then_the_fastest(rows, asked):
 
 
 def field_of(relaxed):
-    return next((x.field for x in BOUND_TABLE if x.option == relaxed.option), relaxed.option[2:])
+    return next((x.field for x in CONSTRAINTS if x.option == relaxed.option), relaxed.option[2:])
 
 
 @given(candidates(), BOUNDS)
@@ -315,7 +317,9 @@ def test_other_pictures_are_compared_by_the_intervals_of_the_drop(elsewhere):
 )
 def test_a_control_that_wins_wins_and_it_is_said(kind, said):
     name = f"student ({kind})"
-    control = result(name, role="control", top1=0.85, drop=-0.05, control_of="student")
+    control = result(
+        name, role="control", top1=0.85, drop=-0.05, control_of="student", control=kind
+    )
     choice = choose([control, result("student")], Budget(5, 0.02))
     assert choice.picked == control and "gains 5.0 points" in choice.why
     assert any("a control of student" in x and said in x for x in choice.warnings)
@@ -457,7 +461,8 @@ def test_command_lists_what_was_dropped(run, tmp_path):
     append(tmp_path / "reports/whales/results.jsonl", rows)
     for speedup in (5, 50):
         asked = ("--speedup", str(speedup), "--max-accuracy-drop", "0.02")
-        assert f"int8 in onnxruntime: dropped. {REASON}" in run(*asked).output
+        said = f"int8 in onnxruntime: dropped. {REASON}"
+        assert said in run(*asked, "--explain").output and said not in run(*asked).output
         said = json.loads(run(*asked, "--json").stdout)
         assert f"int8 in onnxruntime: dropped. {REASON}" in said["misses"]
 
@@ -467,6 +472,105 @@ def test_command_exits_with_3_when_nothing_fits(run):
     assert isinstance(out.exception, NothingFits) and out.exception.exit_code == 3
     assert "small in onnxruntime: 10.0 times faster" in out.output
     assert "--speedup 10 alone" in str(out.exception)
+
+
+MANY = [
+    result("teacher in a recipe", role="teacher", latency_s=0.1, top1=0.9),
+    *(
+        result(
+            f"vgg16_pruned_factorized_int8-speedup-{i}", speedup=i, latency_s=0.1 / i, drop=i / 1e3
+        )
+        for i in range(2, 30)
+    ),
+    result(
+        "much_too_lossy_int8", speedup=60, latency_s=0.001, top1=0.3, drop=0.6, runtime="openvino"
+    ),
+]
+
+
+@pytest.mark.parametrize("asked", [("5", "0.02"), ("100", "0.02"), ("28", "0.001"), ("0.5", "1")])
+def test_the_answer_is_one_screen(run, tmp_path, asked):
+    rows = [x.model_copy(update={"command": "compress run recipes/whales.yaml"}) for x in MANY]
+    append(tmp_path / "reports/whales/results.jsonl", rows)
+    out = run("reports/whales", "--speedup", asked[0], "--max-accuracy-drop", asked[1])
+    lines = out.stdout.splitlines()
+    assert len(lines) <= 24 and max(map(len, lines)) <= 80
+    explained = run(
+        "reports/whales", "--speedup", asked[0], "--max-accuracy-drop", asked[1], "--explain"
+    ).stdout
+    assert explained.startswith(out.stdout) and len(explained.splitlines()) > len(lines)
+
+
+def test_the_screen_holds_the_pick_and_what_stands_beside_it():
+    rows = [
+        TEACHER,
+        result("pick", top1=0.85, drop=0.05, latency_s=0.01),
+        result("second", top1=0.84, drop=0.06, latency_s=0.005, speedup=20),
+        result("near", top1=0.87, drop=0.03, latency_s=0.012, speedup=8.5),
+        result("far", top1=0.88, drop=0.02, latency_s=0.05, speedup=2),
+    ]
+    choice = choose(rows, Budget(10, 0.07))
+    X = units.TIMES
+    assert choice_table(choice).rows == [
+        ["pick", "pick in onnxruntime", f"10.0{X}", "5.0 (4.0 to 6.0)", "10.0", "5.00"],
+        [
+            *("runner-up, next faster", "second in onnxruntime"),
+            *(f"20.0{X}", "6.0 (5.0 to 7.0)", "5.00", "5.00"),
+        ],
+        [
+            *("next more accurate, nearest miss", "near in onnxruntime"),
+            *(f"8.50{X}", "3.0 (2.0 to 4.0)", "12.0", "5.00"),
+        ],
+    ]
+    lines = screen(choice, ["Model file: there"])
+    assert lines[0] == "Chosen: pick in onnxruntime" and lines[-1] == "Model file: there"
+    assert lines[2].split() == ["speedup", "drop,", "points", "(95", "%)", "ms", "MB"]
+    assert lines[3].split() == ["pick", f"10.0{X}", "5.0", "(4.0", "to", "6.0)", "10.0", "5.00"]
+    assert lines[4] == "  pick in onnxruntime"
+    assert "Why: It is the most accurate row that meets the budget, with " in " ".join(lines)
+
+
+def test_the_nearest_miss_weighs_a_point_as_a_tenth_of_time():
+    slow, lossy = result("slow", speedup=8), result("lossy", drop=0.05)
+    assert choose([slow, lossy], Budget(10, 0.04)).nearest_miss == lossy  # 0.22 against 0.10
+    assert choose([slow, lossy], Budget(10, 0.02)).nearest_miss == slow  # 0.22 against 0.30
+    both = result("both", speedup=9.5, drop=0.032)
+    assert choose([slow, lossy, both], Budget(10, 0.03)).nearest_miss == both  # 0.05 and 0.02
+    assert choose([TEACHER, result("a", speedup=None)], Budget(10, 0.02)).nearest_miss is None
+    risky = choose(
+        [slow, result("risky", drop=0.01, drop_half=0.1)], Budget(10, 0.02, confidence=0.9)
+    )
+    assert risky.nearest_miss.candidate == "risky"
+
+
+def test_where_nothing_is_near_it_is_said_why(run):
+    said = run("--speedup", "5", "--runtime", "openvino").stdout
+    assert "no row was measured in openvino: add it to measure.runtimes" in said
+    assert "nearest miss" not in said
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([result(drop=0.02, drop_half=0.02)], "Not certain: the drop meets its bound with "),
+        ([result(drop=0, drop_half=0.001)], ""),
+        (
+            [result("best"), result("near", top1=0.795, latency_s=0.002)],
+            "In accuracy it cannot be told apart from near in onnxruntime, which is faster.",
+        ),
+        (
+            [result("a"), result("b", latency_s=0.005), result("c", latency_s=0.006)],
+            "In accuracy it cannot be told apart from b in onnxruntime and 1 more.",
+        ),
+        (
+            [result("a (no teacher)", role="control", control="no teacher", control_of="a")],
+            "The pick is a control of a, trained without the teacher: here the teacher did",
+        ),
+    ],
+)
+def test_one_doubt_is_said(rows, said):
+    doubt = choose(rows, Budget(5, 0.03)).doubt
+    assert doubt.startswith(said) and bool(doubt) == bool(said)
 
 
 def test_command_refuses_bad_input(run, tmp_path):

@@ -17,7 +17,7 @@ from compress.cli import app
 from compress.metrics.accuracy import wilson
 from compress.metrics.significance import holm, mcnemar
 from compress.results.file import append
-from compress.results.schema import Result
+from compress.results.schema import Result, RowKey
 from compress.utils.errors import GotWorse, UserError
 from tests.compress.result_factory import machine, result
 
@@ -166,11 +166,11 @@ def test_rows_appear_and_vanish() -> None:
     after = [row(), row("new"), row("slow", dropped="It is slower."), row(runtime="openvino")]
     comparison = compare(before, after)
     assert [pair.after.candidate for pair in comparison.pairs] == ["small"]
-    assert comparison.appeared == ["new in onnxruntime", "small in openvino"]
-    assert comparison.vanished == [
-        "gone in onnxruntime",
-        "slow in onnxruntime: dropped. It is slower.",
-    ]
+    assert comparison.appeared == [RowKey("new", "onnxruntime"), RowKey("small", "openvino")]
+    assert comparison.vanished == {
+        RowKey("gone", "onnxruntime"): None,
+        RowKey("slow", "onnxruntime"): "It is slower.",
+    }
 
 
 @pytest.fixture
@@ -207,6 +207,17 @@ def test_command_prints_json(run: Callable[..., Any]) -> None:
     assert small["accuracy"]["verdict"] == "worse" and small["accuracy"]["beyond_tolerance"]
     assert small["latency_s"]["before"] == pytest.approx(0.004, rel=0.05)
     assert said["rows"][1]["size_bytes"] == {"before": 4_000_000, "after": 3_000_000}
+    assert said["appeared"] == said["vanished"] == []
+
+
+def test_command_says_what_appeared_and_vanished(run: Callable[..., Any], tmp_path: Path) -> None:
+    append(tmp_path / "c/results.jsonl", [row(), row("gone"), row("slow")])
+    append(tmp_path / "d/results.jsonl", [row(), row("new"), row("slow", dropped="Too slow.")])
+    said = json.loads(run("c", "d", "--json").stdout)
+    assert said["appeared"] == ["new in onnxruntime"]
+    assert said["vanished"] == ["gone in onnxruntime", "slow in onnxruntime: dropped. Too slow."]
+    out = run("c", "d").output
+    assert "Appeared: new in onnxruntime\nVanished: gone in onnxruntime\n" in out
 
 
 def test_command_refuses_bad_input(run: Callable[..., Any], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from openvino import opset1
 from rich.console import Console
 from typer.testing import CliRunner
 
+from compress.analysis.summary import summarise
 from compress.cli import app
 from compress.data.input_spec import InputSpec
 from compress.export.artifact import Artifact, files_of, sha256_of, size_of, spec_of
@@ -567,10 +568,10 @@ def test_runtimes_can_be_told_apart() -> None:
         result("small", runtime="openvino-bf16", latency_s=0.003, top1=0.80, notes=notes),
         result("small", runtime="onnxruntime", latency_s=0.005, top1=0.82, notes=["another"]),
     ]
-    drawn = svg(pareto_chart(rows, None))
+    drawn = svg(pareto_chart(summarise(rows)))
     for runtime in ("onnxruntime", "openvino", "openvino-bf16"):
         assert f">{runtime}</text>" in drawn
-    said = content(rows, None, "title")
+    said = content(summarise(rows), "title")
     assert said.notes[0].startswith("teacher in onnxruntime, openvino and openvino-bf16: cannot be")
     assert said.notes[1:] == [
         "small in openvino-bf16 and openvino: the same",
@@ -578,4 +579,4 @@ def test_runtimes_can_be_told_apart() -> None:
     ]
     meanings = dict(said.definitions)
     assert "bfloat16" in meanings["openvino-bf16"]
-    assert "openvino-bf16" not in dict(content(rows[:2], None, "title").definitions)
+    assert "openvino-bf16" not in dict(content(summarise(rows[:2]), "title").definitions)

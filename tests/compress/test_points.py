@@ -16,7 +16,7 @@ from compress.data.input_spec import BOX, InputSpec, load_picture
 from compress.data.keypoints import PointColumns, drop_misplaced
 from compress.data.layouts import read_folder
 from compress.data.split import draw_split
-from compress.metrics.keypoints import Bounds, angle_errors, distances, iou
+from compress.metrics.keypoints import KeypointTolerance, angle_errors, distances, iou
 from compress.results.schema import Accuracy
 from compress.tasks import task_of
 from compress.tasks.keypoints import losses
@@ -380,7 +380,11 @@ def annotated(points: np.ndarray, names: tuple[str, ...], size: tuple[int, int])
 
 
 def scored_as(
-    outputs: np.ndarray, data: DataSet, indices: np.ndarray, spec: InputSpec, bounds: Bounds
+    outputs: np.ndarray,
+    data: DataSet,
+    indices: np.ndarray,
+    spec: InputSpec,
+    bounds: KeypointTolerance,
 ) -> Accuracy:
     return task_of(spec).score(lambda asked: outputs, data, indices, bounds, in_run=False)
 
@@ -393,13 +397,13 @@ def test_what_is_right_is_asked_in_pixels_of_the_picture(fit: str) -> None:
     data, spec = annotated(true, ("a", "b"), (200, 100)), spec_of(fit=fit)
     indices = np.arange(4)
     outputs = to_input(true + off, data.sizes, spec).reshape(4, 4).astype(np.float32)
-    assert task_of(spec).correct(data, indices, Bounds(0.1))(outputs).tolist() == [
+    assert task_of(spec).correct(data, indices, KeypointTolerance(0.1))(outputs).tolist() == [
         True,
         True,
         False,
         False,
     ]
-    scored = scored_as(outputs, data, indices, spec, Bounds(0.1))
+    scored = scored_as(outputs, data, indices, spec, KeypointTolerance(0.1))
     assert scored.correct == "1100" and scored.top1.value == 0.5 and scored.word == "right answers"
     assert scored.points is not None and scored.top5 is scored.log_loss is None
     assert scored.points.median_distance == pytest.approx(0.1, abs=1e-3)
@@ -407,7 +411,7 @@ def test_what_is_right_is_asked_in_pixels_of_the_picture(fit: str) -> None:
     assert scored.points.mean_iou is None and "0.1" in scored.points.rule
     one_off = outputs.copy()
     one_off[0, 2] += 0.5  # the other point
-    assert not task_of(spec).correct(data, indices, Bounds(0.1))(one_off)[0]
+    assert not task_of(spec).correct(data, indices, KeypointTolerance(0.1))(one_off)[0]
 
 
 def test_a_box_is_right_by_its_overlap() -> None:
@@ -415,11 +419,13 @@ def test_a_box_is_right_by_its_overlap() -> None:
     found = true + np.array([[[0.0, 0], [0, 10]], [[15.0, 0], [15, 0]]])  # IoU 2/3 and 1/7
     data, spec = annotated(true, BOX, (100, 50)), spec_of(points=BOX)
     outputs = to_input(found, data.sizes, spec).reshape(2, 4)
-    scored = scored_as(outputs, data, np.arange(2), spec, Bounds(iou=0.5))
+    scored = scored_as(outputs, data, np.arange(2), spec, KeypointTolerance(iou=0.5))
     assert scored.correct == "10" and scored.points is not None
     assert scored.points.mean_iou == pytest.approx((2 / 3 + 1 / 7) / 2)
     assert scored.points.median_angle_degrees is None and scored.points.tolerance is None
-    assert task_of(spec).correct(data, np.arange(2), Bounds(iou=0.7))(outputs).tolist() == [
+    assert task_of(spec).correct(data, np.arange(2), KeypointTolerance(iou=0.7))(
+        outputs
+    ).tolist() == [
         False,
         False,
     ]
@@ -435,7 +441,7 @@ def test_a_box_and_points_at_once_must_both_be_right() -> None:
     data, spec = annotated(true, names, (100, 100)), spec_of(points=names)
     assert spec.has_box and spec.without_box == ("a", "b")
     outputs = to_input(found, data.sizes, spec).reshape(4, 8)
-    scored = scored_as(outputs, data, np.arange(4), spec, Bounds(0.1, 0.5))
+    scored = scored_as(outputs, data, np.arange(4), spec, KeypointTolerance(0.1, 0.5))
     assert scored.correct == "1001" and scored.points is not None
     assert scored.points.mean_iou == pytest.approx((1 + 1 / 3 + 1 + 1) / 4)
     assert scored.points.p90_distance == pytest.approx(
@@ -452,7 +458,7 @@ def test_classes_are_judged_as_ever() -> None:
     data = DataSet(Path(), pictures)
     spec = spec_of(points=()).model_copy(update={"classes": ("a", "b", "c")})
     logits = np.eye(3)[[0, 1, 1, 2]]
-    assert task_of(spec).correct(data, np.arange(4), Bounds())(logits).tolist() == [
+    assert task_of(spec).correct(data, np.arange(4), KeypointTolerance())(logits).tolist() == [
         True,
         True,
         False,

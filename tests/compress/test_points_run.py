@@ -17,7 +17,7 @@ from compress.cli import app
 from compress.export.artifact import spec_of
 from compress.measure.evaluate import evaluate_file, predict_files
 from compress.methods.context import Context
-from compress.metrics.keypoints import Bounds
+from compress.metrics.keypoints import KeypointTolerance
 from compress.models.provenance import Provenance
 from compress.recipe.load import load_recipe
 from compress.report.write import reports_in
@@ -27,6 +27,7 @@ from compress.utils.progress import Progress
 from compress.workflow.cache import Stage, Store
 from compress.workflow.plan import Plan, make_plan
 from compress.workflow.run import run_recipe, run_stage
+from compress.workflow.stages import accuracy
 from tests.compress.result_factory import machine
 from tests.conftest import POINTS, tiny_recipe
 
@@ -120,7 +121,7 @@ def test_eval_and_predict_agree_with_the_report(
     right = "".join("1" if x else "0" for x in (far <= 0.5 * length[:, None]).all(1))
     assert right == results[0].accuracy.correct
 
-    whole = evaluate_file(model, dots / "points.csv", bounds=Bounds(0.5))
+    whole = evaluate_file(model, dots / "points.csv", tolerance=KeypointTolerance(0.5))
     assert (whole.accuracy.pictures, whole.split) == (40, "all")
     with pytest.raises(UserError, match="numbers in no_x, no_y"):
         evaluate_file(model, dots / "box.csv", columns=["no_x", "no_y", "x", "y"])
@@ -204,6 +205,15 @@ def test_a_classifiers_stages_know_nothing_of_points(write_recipe: Write, shapes
     for stage in plan.stages:
         text = json.dumps(stage.settings)
         assert not any(word in text for word in ('"points"', '"box"', "bounds", "tolerance", "iou"))
+
+
+def test_how_near_is_right_is_spelled_in_keys_as_it_always_was() -> None:
+    judged = accuracy.plan(
+        *("a", "onnxruntime", machine()),
+        *(Stage("data", "", 1, {}), Stage("export", "", 1, {})),
+        KeypointTolerance(0.2, 0.6),
+    )
+    assert judged.settings["bounds"] == {"tolerance": 0.2, "iou": 0.6}
 
 
 def test_how_near_is_right_is_part_of_what_is_judged_only(write_recipe: Write, dots: Path) -> None:

@@ -120,7 +120,7 @@ def test_a_box_and_points_are_asked_at_once(write_recipe: Write, tmp_path: Path)
     assert columns.columns[:4] == ("x", "y", "w", "h") and len(columns.columns) == 4 + 2 * len(
         POINTS
     )
-    assert loaded.measure.bounds == (0.2, 0.6)
+    assert loaded.measure.keypoint_tolerance == (0.2, 0.6)
 
 
 def test_yaml_1_2_numbers_are_numbers(write_recipe: Write, tmp_path: Path) -> None:

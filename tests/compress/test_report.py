@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from compress.analysis.budget import Budget
 from compress.analysis.controls import beside_name, legend, role
+from compress.analysis.summary import summarise
 from compress.cli.choose import choose
 from compress.cli.report import report as command
 from compress.report.content import content
@@ -73,6 +74,7 @@ ROWS = [
         drop=0.2,
         macs=None,
         control_of="small",
+        control="no teacher",
     ),
     result("int8", latency_s=0.002, top1=0.9, drop=0.0, speedup=40, dropped=REASON),
     result(
@@ -91,7 +93,9 @@ ROWS = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("report")
-    write_report(ROWS, path, Budget(5, 0.02), f"Whales {EVIL}", damaged=["results.jsonl:3: cut"])
+    write_report(
+        summarise(ROWS, Budget(5, 0.02)), path, f"Whales {EVIL}", damaged=["results.jsonl:3: cut"]
+    )
     return path
 
 
@@ -205,6 +209,15 @@ def test_report_says_what_a_reader_must_know(folder, page):
     assert "![" in markdown and "(pareto.svg)" in markdown
 
 
+def test_the_choice_is_headed_by_its_table(folder, page):
+    text = (folder / "report.md").read_text()
+    heading = text.index("|  | model | speedup | drop, points (95 %) | ms | MB |")
+    assert text.index("## Chosen: small") < heading < text.index("10.0 times faster than")
+    row = cells(next(x for x in text.splitlines() if x.startswith("| pick |")))
+    assert row == ["pick", "small in onnxruntime", f"10.0{X}", "1.1 (0.1 to 2.1)", "4.12", "5.00"]
+    assert "".join(row) in "".join(page.cells)
+
+
 def test_chart_holds_every_number_of_a_row(page):
     spec = json.loads(page.scripts[0])["front"]
     (points,) = spec["datasets"].values()
@@ -233,17 +246,18 @@ def test_csv_parses_back_to_the_same_numbers(folder):
 
 
 def test_report_without_budget_training_or_fit(tmp_path):
-    write_report(ROWS[:2], tmp_path / "a", None, "Plain")
+    write_report(summarise(ROWS[:2]), tmp_path / "a", "Plain")
     assert "No budget was given" in (tmp_path / "a/report.md").read_text()
-    write_report(ROWS[:3], tmp_path / "b", Budget(50, 0.001), "None")
+    write_report(summarise(ROWS[:3], Budget(50, 0.001)), tmp_path / "b", "None")
     text = (tmp_path / "b/report.md").read_text()
-    assert "## Nothing fits" in text and "0.90 points" not in text
+    assert "## Nothing fits" in text and "| nearest miss | small in onnxruntime |" in text
+    assert "0.90 points" not in text
     assert "--speedup or --max-accuracy-drop alone lets nothing in: no candidate meets" in text
 
 
 def test_terminal_table_fits_100_columns():
     out = io.StringIO()
-    show(ROWS, Budget(5, 0.02), Console(file=out, width=100, color_system=None))
+    show(summarise(ROWS, Budget(5, 0.02)), Console(file=out, width=100, color_system=None))
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= 100 and "\x1b" not in out.getvalue()
     small = next(line for line in lines if "★ small" in line)
@@ -377,38 +391,37 @@ GAIN = Interval(value=0.03, low=0.01, high=0.05)
 @pytest.mark.parametrize("low", [0.01, -0.02])
 def test_what_a_control_shows_is_said(kind, said, low):
     row = result("small", gain=GAIN.model_copy(update={"low": low}), notes=["first"])
-    control = result(f"small ({kind})", role="control", control_of="small", top1=0.77)
+    control = result(f"small ({kind})", role="control", control_of="small", control=kind, top1=0.77)
     first, worth = remarks(row, [control, row])
     assert first == "first"
     assert said in worth and f"(95 % interval {100 * low:.1f} to 5.0" in worth
     assert ("it may be nothing" in worth) == (low < 0)
-    assert said in markdown(content([row, control], None, "t"))
+    assert said in markdown(content(summarise([row, control]), "t"))
 
 
 def test_of_two_controls_the_one_that_was_compared_is_meant():
     row = result("small", top1=0.8, gain=GAIN)
     controls = [
-        result("small (from scratch)", role="control", control_of="small", top1=0.77),
-        result("small (no teacher)", role="control", control_of="small", top1=0.5),
-        result("other (no teacher)", role="control", control_of="other", top1=0.77),
+        result(f"{of} ({kind})", role="control", control_of=of, control=kind, top1=top1)
+        for of, kind, top1 in (
+            ("small", "from scratch", 0.77),
+            ("small", "no teacher", 0.5),
+            ("other", "no teacher", 0.77),
+        )
     ]
     for rows in ([row, *controls], [row, *controls[::-1]]):
         assert "the weights kept" in remarks(row, rows)[0]
 
 
-def test_a_control_is_called_by_what_is_in_the_brackets_of_its_name():
-    names = {
-        "a (no teacher)": "no teacher",
-        "r/a (from scratch)": "from scratch",
-        "a": "control",
-        "a (v2)": "control",
-    }
-    for name, expected in names.items():
-        assert role(result(name, role="control", control_of="a")) == expected
+def test_a_control_is_called_by_its_kind_and_not_by_its_name():
+    kinds = {"no teacher": "no teacher", "from scratch": "from scratch"}
+    kinds |= {None: "control", "halved": "control"}
+    rows = [result("a (no teacher)", role="control", control=kind) for kind in kinds]
+    assert list(map(role, rows)) == list(kinds.values())
     assert role(result("a (no teacher)")) == "" and role(result("t", role="teacher")) == "teacher"
-    assert beside_name(result("a (no teacher)", role="control")) == []
+    assert beside_name(rows[0]) == [] and beside_name(rows[1]) == ["from scratch"]
     assert beside_name(result("a", role="control", dropped="x")) == ["control", "dropped"]
-    assert [word for word, _ in legend([result(x, role="control") for x in names])] == [
+    assert [word for word, _ in legend(rows)] == [
         *("no teacher", "from scratch", "control"),
     ]
 
@@ -484,13 +497,13 @@ def test_details_say_what_each_step_did(folder, page):
 def test_a_step_named_like_a_tag_is_text_in_markdown():
     name = "</summary>\n\n<img src=x>"
     steps = [StepReport(step=name, decisions=[Decision(layer="a", change="b", kept=True)])]
-    text = markdown(content([result(steps=steps)], None, "t"))
+    text = markdown(content(summarise([result(steps=steps)]), "t"))
     assert "<img" not in text and text.count("</summary>") == 1
 
 
 def test_machine_says_how_many_processes_were_timed(folder, page):
     assert "| processes | 5 |" in (folder / "report.md").read_text()
-    mixed = markdown(content([result("a"), result("b", processes=1)], None, "t"))
+    mixed = markdown(content(summarise([result("a"), result("b", processes=1)]), "t"))
     assert "| processes | 5; 1 |" in mixed or "| processes | 1; 5 |" in mixed
     assert "over the processes' logarithms" in mixed.replace("&#39;", "'")
 
@@ -524,7 +537,7 @@ def test_int8_and_limit_are_columns_of_a_step_that_has_them(tmp_path):
     assert limit.startswith("binarize: limit: the highest rate")
     assert not any("limit:" in said for said in pruned.said)
 
-    write_report(rows, tmp_path, None, "t")
+    write_report(summarise(rows), tmp_path, "t")
     lines = (tmp_path / "report.md").read_text().splitlines()
     heading = lines.index(
         "| layer | change | ms before | ms in int8 | ms after | % of limit | kept |"

@@ -6,13 +6,14 @@ import io
 import pytest
 from rich.console import Console
 
-from compress.measure.latency import summarise
+from compress.analysis.summary import summarise
+from compress.measure.latency import summarise as timed
 from compress.metrics.accuracy import wilson
 from compress.report.content import content
 from compress.report.notes import ALIKE
-from compress.report.tables import csv_text, on_front
+from compress.report.tables import csv_text
 from compress.report.terminal import show
-from compress.results.schema import Result, Slice
+from compress.results.schema import Result, RowKey, Slice
 from compress.utils import units
 from tests.compress.result_factory import result
 
@@ -29,7 +30,7 @@ def full() -> list[Result]:
     student = result("small", latency_s=0.004, top1=0.8)
     accuracy = {"agreement": 0.756, "calibration_error": 0.123, "drop_p_value": 0.04}
     latency = [
-        summarise([[0.004 * b] * 20] * 40, b, 1).model_copy(update={"warnings": [DISTURBED]})
+        timed([[0.004 * b] * 20] * 40, b, 1).model_copy(update={"warnings": [DISTURBED]})
         for b in (1, 4, 32)
     ]
     student = student.model_copy(
@@ -46,7 +47,7 @@ def full() -> list[Result]:
 
 def cells(rows: list[Result], candidate: str) -> dict[str, str]:
     """The second table's cells of one row by their headings."""
-    more = content(rows, None, "t").more
+    more = content(summarise(rows), "t").more
     headings = [column.heading for column in more.columns]
     (row,) = (line for _, line in more.rows if line[0] == candidate)
     return dict(zip(headings, row, strict=True))
@@ -72,7 +73,7 @@ def test_new_numbers_are_columns_and_dashes_where_not_measured() -> None:
 
 def test_csv_holds_them_unrounded() -> None:
     rows = full()
-    teacher, student = csv.DictReader(io.StringIO(csv_text(rows, [])))
+    teacher, student = csv.DictReader(io.StringIO(csv_text(summarise(rows))))
     assert {
         name: float(student[name])
         for name in ("agreement", "calibration_error", "top1_drop_p_value", "cold_start_s")
@@ -84,30 +85,32 @@ def test_csv_holds_them_unrounded() -> None:
     }
     assert float(student["latency_p99_bound_s"]) == 0.004
     assert float(student["energy_j"]) == 0.0456
-    chances = on_front(rows)
-    assert float(student["front_probability"]) == chances["small in onnxruntime"]
+    chances = summarise(rows).front_probability
+    assert float(student["front_probability"]) == chances[RowKey("small", "onnxruntime")]
     assert teacher["agreement"] == teacher["energy_j"] == ""
 
 
 def test_slices_and_batches_are_facts_of_a_candidate() -> None:
-    facts = " ".join(next(x for x in content(full(), None, "t").details if x.name == "small").facts)
+    facts = " ".join(
+        next(x for x in content(summarise(full()), "t").details if x.name == "small").facts
+    )
     assert "rare (2 to 4) 45.0 % (25.8 to 65.8) of 20 pictures of 7 classes" in facts
     assert "frequent (5 or more) 75.0 %" in facts and "of 1\u202f200 classes" in facts
     assert "pictures per s 250 at batch 1, 250 at batch 4 and 250 at batch 32" in facts
 
 
 def test_a_doubt_about_all_rows_is_said_once() -> None:
-    assert content(full(), None, "t").notes == [f"all rows: {DISTURBED}"]
+    assert content(summarise(full()), "t").notes == [f"all rows: {DISTURBED}"]
 
 
 def test_rows_that_cannot_be_told_apart_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     twin = full()[1].model_copy(update={"candidate": "twin"})
     dropped = twin.model_copy(update={"candidate": "dropped", "dropped": "It is slower."})
     rows = [*full(), twin, dropped]
-    alike = [note for note in content(rows, None, "t").notes if note.endswith(ALIKE)]
+    alike = [note for note in content(summarise(rows), "t").notes if note.endswith(ALIKE)]
     assert alike == [f"small in onnxruntime; twin in onnxruntime: {ALIKE}"]
     console = Console(width=100, record=True)
-    show(rows, None, console)
+    show(summarise(rows), console)
     printed = console.export_text()
     assert "small, twin: cannot be told apart" in printed
     assert max(map(len, printed.splitlines())) <= 100

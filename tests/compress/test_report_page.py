@@ -17,12 +17,15 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from compress.analysis.budget import NOT_COMPARED, Budget
 from compress.analysis.choose import choose
 from compress.analysis.explain import name
+from compress.analysis.summary import summarise
 from compress.analysis.uncertainty import draw
 from compress.report.axes import front, x_axes, y_axes
+from compress.report.choice_table import choice_table
 from compress.report.front_chart import pareto_chart
 from compress.report.html import data
 from compress.report.write import write_report
 from compress.results.schema import Decision, Epoch, StepReport, Training
+from compress.utils.text import plain
 from tests.compress.result_factory import result
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -113,7 +116,7 @@ def complaints(page: Page) -> list[str]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    write_report(ROWS, folder, ASKED, f"Whales {HACK}", damaged=[HACK])
+    write_report(summarise(ROWS, ASKED), folder, f"Whales {HACK}", damaged=[HACK])
     return folder / "report.html"
 
 
@@ -163,9 +166,13 @@ def test_sliders_move_the_recommendation(page, drop):
     for position in range(0, 1001, 100):
         put(page, "speedup", position)
         speedup, points = value(page, "speedup-box"), value(page, "drop-box")
-        picked = choose(ROWS, Budget(float(speedup), float(f"{points}e-2"))).picked
+        choice = choose(ROWS, Budget(float(speedup), float(f"{points}e-2")))
+        picked = choice.picked
         expected = f"Chosen: {name(picked)}" if picked else "Nothing fits"
         assert texts(page, "#live h2") == [expected]
+        table = choice_table(choice)
+        assert texts(page, "#live table th") == table.headings
+        assert texts(page, "#live table td") == [plain(cell) for row in table.rows for cell in row]
         marked = [picked.candidate] * 2 if picked else []
         assert texts(page, "tr.picked td:nth-child(2)") == marked
         seen.add(expected)
@@ -276,7 +283,7 @@ def test_axes_are_chosen_and_the_front_follows(page, x, y):
     best = front(FASTEST_FIRST, across, up)
     line = page.evaluate("document.querySelector('#front .mark-line path').getAttribute('d')")
     assert len(re.findall("[MLHV]", line)) in (len(best), 2 * len(best) - 1)
-    points = next(iter(pareto_chart(ROWS, ASKED)["datasets"].values()))
+    points = next(iter(pareto_chart(summarise(ROWS, ASKED))["datasets"].values()))
     named = [p["label"] for p in points if p["sides"].get(f"{x} {y}")]
     if x == "macs":  # the reference in torch has them, the binary network has none
         assert "binary in onnxruntime" in text(page, "#missing")
@@ -395,7 +402,7 @@ def test_paper_has_what_is_folded(page):
 
 
 def test_without_a_budget_the_sliders_still_recommend(browser, tmp_path):
-    write_report(ROWS, tmp_path, None, "No budget")
+    write_report(summarise(ROWS), tmp_path, "No budget")
     with shown(browser, tmp_path / "report.html") as page:
         page.wait_for_function(DRAWN)
         assert text(page, "#live h2") == "Chosen: teacher in onnxruntime"
@@ -452,9 +459,11 @@ EQUALS = [  # in accuracy; the fastest comes last by name
 @given(made_rows(), st.lists(st.tuples(TIMES, SHARES), min_size=1, max_size=12))
 def test_the_page_chooses_as_choose_does(rule, rows, budgets):
     wanted = [{"speedup": speedup, "drop": drop} for speedup, drop in budgets]
+    summary = summarise(rows)
+    rows = summary.fastest_first  # as the page numbers them
     found = rule.evaluate(
-        f"(() => {{ const rows = {json.dumps(data(rows, None)['rows'])};"
-        f"return {json.dumps(wanted)}.map((budget) => choose(rows, budget)); }})()"
+        f"(() => {{ const {{ rows, front }} = {json.dumps(data(summary))};"
+        f"return {json.dumps(wanted)}.map((budget) => choose(rows, budget, front)); }})()"
     )
     draws = draw(rows)
     for (speedup, drop), said in zip(budgets, found, strict=True):
@@ -465,6 +474,9 @@ def test_the_page_chooses_as_choose_does(rule, rows, budgets):
 
         assert said["picked"] == index(choice.picked)
         assert said["runnerUp"] == index(choice.runner_up)
+        assert said["nextFaster"] == index(choice.next_faster)
+        assert said["nextMoreAccurate"] == index(choice.next_more_accurate)
+        assert said["nearestMiss"] == index(choice.nearest_miss)
         options = {"speedup": "--speedup", "drop": "--max-accuracy-drop"}
         offered = [(options[x["bound"]], x["index"], x["value"]) for x in said["relaxations"]]
         assert [(option, i) for option, i, _ in offered] == [

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from compress.results.file import RESULTS_FILE, append, read
-from compress.results.schema import Decision, Result, StepReport, Target
+from compress.results.schema import Decision, Failure, Result, RowKey, StepReport, Target
 from compress.utils.errors import UserError
 from tests.compress.result_factory import result
 
@@ -65,11 +65,42 @@ def test_rows_of_schema_2_lack_what_was_not_measured_then():
             del latency[field]
     del line["cold_start_s"], line["energy_j"]
     row = Result.model_validate_json(json.dumps(line))
-    assert row.schema_version == 4 and row == result()
+    assert row.schema_version == 5 and row == result()
     assert row.accuracy.answers == row.latency[0].percentiles == [] and row.energy_j is None
 
 
-@pytest.mark.parametrize("version", [0, 5, "2", None])
+@pytest.mark.parametrize(
+    ("name", "role", "kind"),
+    [
+        ("a (no teacher)", "control", "no teacher"),
+        ("r/a (v2) (from scratch)", "control", "from scratch"),
+        ("a (halved)", "control", "halved"),
+        ("a", "control", None),
+        ("a (no teacher)", "candidate", None),
+    ],
+)
+def test_before_schema_5_the_kind_of_a_control_stood_in_its_name(tmp_path, name, role, kind):
+    failed = Failure(recipe="whales", run="r1", candidate=f"b {name}", role=role, reason="no")
+    lines = [json.loads(x.model_dump_json()) for x in (result(name, role=role), failed)]
+    for line in lines:
+        line["schema_version"] = 4
+        del line["control"]
+    (tmp_path / RESULTS_FILE).write_text("\n".join(map(json.dumps, lines)))
+    found = read(tmp_path)
+    assert [x.control for x in (*found.rows, *found.failed)] == [kind, kind]
+    assert result(name, role=role).control is None  # a new one says it
+
+
+def test_a_row_is_addressed_by_candidate_and_runtime():
+    rows = [result("b"), result("a", runtime="openvino"), result("a")]
+    assert [str(key) for key in sorted(row.key for row in rows)] == [
+        *("a in onnxruntime", "a in openvino", "b in onnxruntime"),
+    ]
+    assert result("a", recipe="other").key in {row.key for row in rows}
+    assert RowKey("a in onnxruntime", "openvino") != RowKey("a", "onnxruntime in openvino")
+
+
+@pytest.mark.parametrize("version", [0, 6, "2", None])
 def test_other_schemas_are_refused(version):
     line = json.loads(result().model_dump_json()) | {"schema_version": version}
     with pytest.raises(ValidationError, match="schema_version"):

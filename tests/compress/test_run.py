@@ -74,6 +74,7 @@ def test_rows(finished: tuple[Path, list[Result]]) -> None:
     ]
     teacher, served, student, control = results
     assert (control.role, control.control_of) == ("control", "shufflenet_v2_x0_5")
+    assert [row.control for row in results] == [None, None, None, "no teacher"]
     assert student.training and control.training
     assert student.training.unlabelled_pictures == 6
     assert control.training.unlabelled_pictures == 0

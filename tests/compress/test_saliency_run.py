@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
+from compress.analysis.summary import summarise
 from compress.data.dataset import DataSet
 from compress.measure.machine import machine
 from compress.measure.saliency.settings import SaliencySettings
@@ -143,7 +144,7 @@ def test_without_boxes_it_says_that_it_cannot_be_told(
     assert not shown.looks and shown.area_share is None and shown.notes == nothing.notes
     assert [len(layer) for layer in shown.gallery.values()] == [2, 2]
     row = results[0].model_copy(update={"saliency": nothing})
-    text = markdown(content([row, *results[1:2]], None, "title"))
+    text = markdown(content(summarise([row, *results[1:2]]), "title"))
     assert "teacher in onnxruntime: Where it looks cannot be told" in text
 
 
@@ -190,14 +191,14 @@ def test_names_and_pictures_are_text_and_nothing_else(tmp_path: Path) -> None:
     bad = saliency(2, 0.5, notes=["<script>alert(1)</script>"], gallery={"picture": ["AAAA"]})
     row = result("a|<b>").model_copy(update={"saliency": bad})
     rows = [result("teacher", role="teacher"), row]
-    write_report(rows, tmp_path, None, "title")
+    write_report(summarise(rows), tmp_path, "title")
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "<script>alert(1)" not in page and "&lt;script&gt;alert(1)" in page
-    text = markdown(content(rows, None, "title"))
+    text = markdown(content(summarise(rows), "title"))
     assert "<script>" not in text and "a\\|&lt;b&gt; in onnxruntime" in text
 
 
 def test_reports_without_it_do_not_mention_it(tmp_path: Path) -> None:
-    write_report([result("teacher", role="teacher"), result()], tmp_path, None, "title")
+    write_report(summarise([result("teacher", role="teacher"), result()]), tmp_path, "title")
     for name in ("report.md", "report.html"):
         assert "Where they look" not in (tmp_path / name).read_text("utf-8")

@@ -88,7 +88,7 @@ def test_from_the_recipe_to_the_exported_script(
     recipe = tiny_recipe(shapes) | {"candidates": {"coarse": [{"round": {"levels": 200}}]}}
     recipe["teacher"]["train"] |= {"epochs": 1}
     recipe["measure"] |= {"processes": 1, "batches": [], "throughput_rounds": 1}
-    recipe["budget"] = {"speedup": 0.01}
+    recipe["budget"] = {"speedup": 0.01, "max_accuracy_drop": 1}
     path = tmp_path / "toy.yaml"
     path.write_text(yaml.safe_dump(recipe))
     assert "3 rows" in compress(package, "check", path) or True
@@ -96,6 +96,8 @@ def test_from_the_recipe_to_the_exported_script(
     assert "coarse: round, decided: done" in said and "Chosen: " in said
     rows = {row.candidate: row for row in read(tmp_path / "reports/tiny").rows}
     assert set(rows) == {"teacher", "coarse", "coarse (two levels)"}
+    control = rows["coarse (two levels)"]
+    assert (control.control_of, control.control) == ("coarse", "two levels")
     assert rows["coarse"].lineage[-1] == "round to 200 levels"
     assert [report.decisions[0].change for report in rows["coarse"].steps] == ["200 levels"]
     assert "200 levels" in (tmp_path / "reports/tiny/report.md").read_text("utf-8")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from compress.methods.base import Method, Student
 from compress.methods.binarize.settings import Settings
 from compress.methods.layer_patterns import matching
+from compress.results.schema import NO_TEACHER
 from compress.training.settings import ViewSettings
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from compress.methods.decided import Decided
     from compress.models.candidate import Candidate
     from compress.results.schema import Training
-
-NO_TEACHER = "no teacher"
 
 
 class Binarize(Method[Settings]):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.methods.base import Method, Student
 from compress.methods.distill.settings import Settings
+from compress.results.schema import FROM_SCRATCH, NO_TEACHER
 from compress.training.settings import ViewSettings
 
 if TYPE_CHECKING:
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
 
     from compress.methods.context import Context, StepInputs
     from compress.models.candidate import Candidate
-
-NO_TEACHER, FROM_SCRATCH = "no teacher", "from scratch"
 
 
 class Distill(Method[Settings]):

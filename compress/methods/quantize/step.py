@@ -111,7 +111,7 @@ def _made_of(inputs: "StepInputs", settings: Settings, context: "Context") -> "M
     candidate = Candidate.load(inputs.previous, context.allowed)
     chosen = _judged_on(inputs, settings, context)
     pictures = preprocess(inputs.data.paths(chosen), candidate.spec)
-    right = task_of(candidate.spec).correct(inputs.data, chosen, context.bounds)
+    right = task_of(candidate.spec).correct(inputs.data, chosen, context.tolerance)
     file = inputs.previous / FLOAT
     ranges = json.loads((inputs.previous / RANGES).read_text("utf-8"))
     return MadeOf(

@@ -52,7 +52,7 @@ const said = () => `${BOUNDS.speedup.said(budget.speedup)}, ${BOUNDS.drop.said(b
 // Says what the budget leads to, `changed` gets the choice; none while the bounds are those that
 // were asked for: that choice stands in the page, with all that is said of it.
 function recommend(changed) {
-  const choice = choose(data.rows, budget);
+  const choice = choose(data.rows, budget, data.front);
   const asked = find("asked");
   const same = asked !== null && unmoved();
   const live = find("live");
@@ -74,13 +74,30 @@ function chosen(choice) {
     cell.append(element("b", value), element("span", caption));
     numbers.append(cell);
   }
-  const found = [element("h2", `Chosen: ${row.name}`), numbers, element("p", row.why)];
+  const found = [element("h2", `Chosen: ${row.name}`), numbers, table(choice)];
+  found.push(element("p", row.why));
   if (choice.runnerUp !== null) found.push(element("p", runnerUp(row, data.rows[choice.runnerUp])));
   for (const text of warnings(choice)) found.push(element("p", text, "warning"));
   const misses = missed(choice);
   if (misses.length) found.push(folded("What does not fit", misses));
   found.push(command(row.command));
   return [condition(), ...found];
+}
+
+// What was picked and what stands beside it, as compress/report/choice_table.py has it.
+function table(choice) {
+  const made = element("table", "", "choice");
+  const fill = (row, tag, cells) =>
+    row.append(...cells.map((cell, i) => element(tag, cell, i < 2 ? "" : "number")));
+  fill(made.createTHead().insertRow(), "th", data.headings);
+  const body = made.createTBody();
+  for (const [label, index] of lines(choice)) {
+    const { name, numbers } = data.rows[index];
+    fill(body.insertRow(), "td", [label, name, ...numbers]);
+  }
+  const scroll = element("div", "", "scroll");
+  scroll.append(made);
+  return scroll;
 }
 
 // What the choice is for; the sliders know two bounds and no probabilities.
@@ -120,6 +137,7 @@ function nothing(choice, changed) {
   const found = [
     condition(),
     element("h2", "Nothing fits"),
+    ...(choice.nearestMiss === null ? [] : [table(choice)]),
   ];
   for (const bound of ["speedup", "drop"]) {
     const relaxed = choice.relaxations.find((x) => x.bound === bound);

@@ -10,7 +10,7 @@ from compress.data.dataset import DataSet
 from compress.data.image_cache import drop_unreadable
 from compress.data.layouts import read_folder
 from compress.metrics.accuracy import score
-from compress.metrics.keypoints import USUAL, Bounds
+from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.models.class_names import check_class_names
 from compress.results.schema import TOP1, Accuracy, SinglePictureClasses
 from compress.tasks.base import Ask, Correct, Task
@@ -68,13 +68,20 @@ class Classification(Task[Names]):
             )
         check_class_names(metadata.get("classes") or spec.get("classes"), self.spec.classes)
 
-    def correct(self, data: DataSet, indices: np.ndarray, bounds: Bounds = USUAL) -> Correct:
+    def correct(
+        self, data: DataSet, indices: np.ndarray, tolerance: KeypointTolerance = USUAL
+    ) -> Correct:
         """Return whether the largest logit is that of the image's class."""
         labels = self.targets(data)[indices]
         return lambda outputs: outputs.argmax(1) == labels
 
     def score(
-        self, ask: Ask, data: DataSet, indices: np.ndarray, bounds: Bounds, in_run: bool
+        self,
+        ask: Ask,
+        data: DataSet,
+        indices: np.ndarray,
+        tolerance: KeypointTolerance,
+        in_run: bool,
     ) -> Accuracy:
         """Return top-1, top-5, log loss, recall, calibration; of a run also slices by rarity."""
         targets = self.targets(data)
@@ -90,7 +97,7 @@ class Classification(Task[Names]):
         trained_on = targets[data.indices("train")]
         return score(ask(indices), targets[indices], single_picture, trained_on)
 
-    def guess(self, data: DataSet, bounds: Bounds) -> tuple[str, float]:
+    def guess(self, data: DataSet, tolerance: KeypointTolerance) -> tuple[str, float]:
         """Return the share of the commonest class."""
         labels = self.targets(data)[data.indices("validation")]
         return "the commonest class", float(np.bincount(labels).max() / len(labels))

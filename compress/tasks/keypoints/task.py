@@ -13,7 +13,7 @@ from compress.data.image_cache import drop_unreadable
 from compress.data.keypoints import PointColumns, drop_misplaced
 from compress.data.layouts import read_folder
 from compress.metrics.accuracy import wilson
-from compress.metrics.keypoints import USUAL, Bounds, distances, errors, iou
+from compress.metrics.keypoints import USUAL, KeypointTolerance, distances, errors, iou
 from compress.results.schema import RIGHT, Accuracy
 from compress.tasks.base import Ask, Correct, Task
 from compress.utils.errors import UserError
@@ -67,7 +67,9 @@ class Keypoints(Task[Places]):
                 "same points in the same order, or train the last part anew (teacher.train_only)."
             )
 
-    def correct(self, data: DataSet, indices: np.ndarray, bounds: Bounds = USUAL) -> Correct:
+    def correct(
+        self, data: DataSet, indices: np.ndarray, tolerance: KeypointTolerance = USUAL
+    ) -> Correct:
         """Return whether all points are near enough and the boxes overlap.
 
         The percentage of correct keypoints (PCK: Yang & Ramanan 2013, IEEE PAMI 35:2878-2890),
@@ -80,35 +82,40 @@ class Keypoints(Task[Places]):
             found = to_picture(coordinates(outputs), sizes, self.spec)
             near = np.ones(len(found), bool)
             if self.spec.has_box:
-                near &= iou(found[:, :2], true[:, :2]) >= bounds.iou
+                near &= iou(found[:, :2], true[:, :2]) >= tolerance.iou
             if rest := self.spec.without_box:
                 far = distances(found[:, -len(rest) :], true[:, -len(rest) :], sizes)
-                near &= (far <= bounds.tolerance).all(1)
+                near &= (far <= tolerance.distance).all(1)
             return near
 
         return right
 
     def score(
-        self, ask: Ask, data: DataSet, indices: np.ndarray, bounds: Bounds, in_run: bool
+        self,
+        ask: Ask,
+        data: DataSet,
+        indices: np.ndarray,
+        tolerance: KeypointTolerance,
+        in_run: bool,
     ) -> Accuracy:
         """Return the share of images answered right, and how far the points are."""
         outputs = ask(indices)
-        right = self.correct(data, indices, bounds)(outputs)
+        right = self.correct(data, indices, tolerance)(outputs)
         true, sizes = data.coordinates[indices], data.sizes[indices]
         found = to_picture(coordinates(outputs), sizes, self.spec)
         return Accuracy(
             pictures=len(right),
             top1=wilson(int(right.sum()), len(right)),
             correct="".join("1" if each else "0" for each in right),
-            points=errors(found, true, sizes, self.spec.has_box, bounds),
+            points=errors(found, true, sizes, self.spec.has_box, tolerance),
         )
 
-    def guess(self, data: DataSet, bounds: Bounds) -> tuple[str, float]:
+    def guess(self, data: DataSet, tolerance: KeypointTolerance) -> tuple[str, float]:
         """Return the share for which the median place of the training images is right."""
         validation = data.indices("validation")
         middle = np.median(self.targets(data)[data.indices("train")], axis=0)
         answers = np.tile(middle, (len(validation), 1))
-        return "the middle place", float(self.correct(data, validation, bounds)(answers).mean())
+        return "the middle place", float(self.correct(data, validation, tolerance)(answers).mean())
 
     @property
     def order_of(self) -> str:

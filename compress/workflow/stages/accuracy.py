@@ -8,7 +8,7 @@ import numpy as np
 from compress.export.artifact import Artifact
 from compress.measure.inference import run_on_pictures
 from compress.methods.context import Context
-from compress.metrics.keypoints import Bounds
+from compress.metrics.keypoints import KeypointTolerance
 from compress.models.sessions import open_session
 from compress.results.schema import Accuracy, Machine, Runtime
 from compress.runtimes import package_of
@@ -26,20 +26,20 @@ def plan(
     machine: Machine,
     data: Stage,
     artifact: Stage,
-    bounds: Bounds | None = None,
+    tolerance: KeypointTolerance | None = None,
 ) -> Stage:
     """Accuracy depends on the runtime's version, and int8's on the CPU's instructions.
 
     Args:
-        bounds: how near points must be to be right; None where classes are predicted.
+        tolerance: how near points must be to be right; None where classes are predicted.
     """
     described: dict[str, Any] = {
         "runtime": runtime,
         "version": machine.versions.get(package_of(runtime)),
         "cpu_flags": machine.cpu_flags,
     }
-    if bounds is not None:
-        described["bounds"] = bounds._asdict()
+    if tolerance is not None:
+        described["bounds"] = tolerance.described()
     title = f"{name}: accuracy in {runtime}"
     inputs = {"data": data, "artifact": artifact}
     return Stage("accuracy", title, VERSION, described, inputs, run)
@@ -57,7 +57,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
 
     validation = data.indices("validation")
     task = task_of(artifact.spec)
-    accuracy = task.score(ask, data, validation, context.bounds, in_run=True)
+    accuracy = task.score(ask, data, validation, context.tolerance, in_run=True)
     context.progress.note(
         f"{accuracy.word} {accuracy.top1.value:.1%} of {accuracy.pictures} validation pictures"
     )

@@ -15,7 +15,7 @@ from compress.methods import discover
 from compress.methods.base import Method
 from compress.methods.context import Context, StepInputs
 from compress.methods.decided import Decided
-from compress.metrics.keypoints import Bounds
+from compress.metrics.keypoints import KeypointTolerance
 from compress.models.builders import identity
 from compress.training.loop import finish
 from compress.training.settings import TRAINING_VERSION
@@ -32,7 +32,7 @@ class Basis:
     data: Stage
     teacher: Stage
     teacher_artifact: Stage  # in onnxruntime: what is decided by times is compared with it
-    bounds: Bounds | None  # how near is right; None: a class is right or not
+    tolerance: KeypointTolerance | None  # how near is right; None: a class is right or not
     measured_on: dict[str, Any]  # the machine, its flags and how many threads
     seed: int
     allowed: Sequence[str]
@@ -58,8 +58,8 @@ def plan(title: str, kind: str, settings: Any, basis: Basis, previous: Stage) ->
         inputs["previous"] = Stage("prepare", first, VERSION, prepared, learns, prepare)
     else:
         inputs = learns
-    if basis.bounds is not None and method.judges:
-        described["bounds"] = basis.bounds._asdict()
+    if basis.tolerance is not None and method.judges:
+        described["bounds"] = basis.tolerance.described()
     if method.decides:
         here = {MEASURED_ON: basis.measured_on} if method.decides_by_times(settings) else {}
         against = inputs | {"teacher_artifact": basis.teacher_artifact}

@@ -1,0 +1,116 @@
+"""What reports say of agreement, slices, percentiles, doubts and what cannot be told apart."""
+
+import csv
+import io
+
+import pytest
+from rich.console import Console
+
+from compress.analysis.summary import summarise
+from compress.measure.latency import summarise as timed
+from compress.metrics.accuracy import wilson
+from compress.report.content import content
+from compress.report.notes import ALIKE
+from compress.report.tables import csv_text
+from compress.report.terminal import show
+from compress.results.schema import Result, RowKey, Slice
+from compress.utils import units
+from tests.result_factory import result
+
+DISTURBED = "Other programs used up to 0.4 cores: stop them."
+SLICES = [
+    Slice(name="rare", fewest=2, most=4, classes=7, pictures=20, top1=wilson(9, 20)),
+    Slice(name="frequent", fewest=5, most=None, classes=1200, pictures=80, top1=wilson(60, 80)),
+]
+
+
+def full() -> list[Result]:
+    """A teacher, and a student of which all was measured; both were disturbed."""
+    teacher = result("teacher", role="teacher", latency_s=0.15, top1=0.9)
+    student = result("small", latency_s=0.004, top1=0.8)
+    accuracy = {"agreement": 0.756, "calibration_error": 0.123, "drop_p_value": 0.04}
+    latency = [
+        timed([[0.004 * b] * 20] * 40, b, 1).model_copy(update={"warnings": [DISTURBED]})
+        for b in (1, 4, 32)
+    ]
+    student = student.model_copy(
+        update={
+            "accuracy": student.accuracy.model_copy(update={**accuracy, "slices": SLICES}),
+            "latency": latency,
+            "cold_start_s": 0.0312,
+            "energy_j": 0.0456,
+        }
+    )
+    disturbed = [x.model_copy(update={"warnings": [DISTURBED]}) for x in teacher.latency]
+    return [teacher.model_copy(update={"latency": disturbed}), student]
+
+
+def cells(rows: list[Result], candidate: str) -> dict[str, str]:
+    """The second table's cells of one row by their headings."""
+    more = content(summarise(rows), "t").more
+    headings = [column.heading for column in more.columns]
+    (row,) = (line for _, line in more.rows if line[0] == candidate)
+    return dict(zip(headings, row, strict=True))
+
+
+def test_new_numbers_are_columns_and_dashes_where_not_measured() -> None:
+    expected = {
+        "on the front %": "100.0",
+        "agreement %": "75.6",
+        "calibration error %": "12.3",
+        "p90 ms, batch 1": "4.00",
+        "p99 ms, batch 1": "4.00",
+        "cold start ms": "31.2",
+        "energy mJ": "45.6",
+    }
+    found = cells(full(), "small")
+    assert {heading: found[heading] for heading in expected} == expected
+    older = cells([result("teacher", role="teacher"), result("small", top1=0.7)], "small")
+    assert {older[heading] for heading in list(expected)[1:]} == {units.NONE}
+    torch = result("teacher (torch)", role="teacher", runtime="torch")
+    assert cells([*full(), torch], "teacher (torch)")["on the front %"] == units.NONE
+
+
+def test_csv_holds_them_unrounded() -> None:
+    rows = full()
+    teacher, student = csv.DictReader(io.StringIO(csv_text(summarise(rows))))
+    assert {
+        name: float(student[name])
+        for name in ("agreement", "calibration_error", "top1_drop_p_value", "cold_start_s")
+    } == {
+        "agreement": 0.756,
+        "calibration_error": 0.123,
+        "top1_drop_p_value": 0.04,
+        "cold_start_s": 0.0312,
+    }
+    assert float(student["latency_p99_bound_s"]) == 0.004
+    assert float(student["energy_j"]) == 0.0456
+    chances = summarise(rows).front_probability
+    assert float(student["front_probability"]) == chances[RowKey("small", "onnxruntime")]
+    assert teacher["agreement"] == teacher["energy_j"] == ""
+
+
+def test_slices_and_batches_are_facts_of_a_candidate() -> None:
+    facts = " ".join(
+        next(x for x in content(summarise(full()), "t").details if x.name == "small").facts
+    )
+    assert "rare (2 to 4) 45.0 % (25.8 to 65.8) of 20 pictures of 7 classes" in facts
+    assert "frequent (5 or more) 75.0 %" in facts and "of 1\u202f200 classes" in facts
+    assert "pictures per s 250 at batch 1, 250 at batch 4 and 250 at batch 32" in facts
+
+
+def test_a_doubt_about_all_rows_is_said_once() -> None:
+    assert content(summarise(full()), "t").notes == [f"all rows: {DISTURBED}"]
+
+
+def test_rows_that_cannot_be_told_apart_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    twin = full()[1].model_copy(update={"candidate": "twin"})
+    dropped = twin.model_copy(update={"candidate": "dropped", "dropped": "It is slower."})
+    rows = [*full(), twin, dropped]
+    alike = [note for note in content(summarise(rows), "t").notes if note.endswith(ALIKE)]
+    assert alike == [f"small in onnxruntime; twin in onnxruntime: {ALIKE}"]
+    console = Console(width=100, record=True)
+    show(summarise(rows), console)
+    printed = console.export_text()
+    assert "small, twin: cannot be told apart" in printed
+    assert max(map(len, printed.splitlines())) <= 100

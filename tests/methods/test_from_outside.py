@@ -91,7 +91,7 @@ def test_from_the_recipe_to_the_exported_script(
     recipe["budget"] = {"speedup": 0.01, "max_accuracy_drop": 1}
     path = tmp_path / "toy.yaml"
     path.write_text(yaml.safe_dump(recipe))
-    assert "3 rows" in compress(package, "check", path) or True
+    assert "is right" in compress(package, "check", path)
     said = compress(package, "run", path, "--out", tmp_path)
     assert "coarse: round, decided: done" in said and "Chosen: " in said
     rows = {row.candidate: row for row in read(tmp_path / "reports/tiny").rows}

@@ -81,17 +81,7 @@ def choose(
     chosen = reports or newest_comparable(default_reports())
     if not reports and not as_json:
         typer.echo(f"Reports: {', '.join(map(str, chosen))}")
-    rows, failed, damaged = load(chosen)
-    for line in damaged:
-        typer.echo(f"Left out: {plain(line)}", err=True)
-    for failure in failed:
-        typer.echo(failure_line(failure), err=True)
-    if not any(row.competes for row in rows):
-        raise UserError(
-            f"Nothing can be chosen from {', '.join(map(str, chosen))}: every row was dropped, or "
-            "is in torch, which is a reference only. Add a candidate to the recipe and run it."
-        )
-    choice = summarise(rows, budget).choice
+    choice = summarise(_rows(chosen), budget).choice
     assert choice is not None  # something was asked for
     if export is not None and choice.picked is not None:
         _export(choice.picked, choice.why, chosen, export)
@@ -107,6 +97,21 @@ def choose(
             typer.echo(f"Exported to {export}: its README.md says how to use it.")
     if choice.picked is None:
         raise NothingFits(f"Nothing fits. {plain(' '.join(choice.hints()))}")
+
+
+def _rows(folders: list[Path]) -> list[Result]:
+    """Read the reports; says what could not be read, and what failed."""
+    rows, failed, damaged = load(folders)
+    for line in damaged:
+        typer.echo(f"Left out: {plain(line)}", err=True)
+    for failure in failed:
+        typer.echo(failure_line(failure), err=True)
+    if not any(row.competes for row in rows):
+        raise UserError(
+            f"Nothing can be chosen from {', '.join(map(str, folders))}: every row was dropped, or "
+            "is in torch, which is a reference only. Add a candidate to the recipe and run it."
+        )
+    return rows
 
 
 def default_reports(folder: Path = Path("reports")) -> list[Path]:

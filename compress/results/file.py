@@ -64,13 +64,19 @@ def read(path: Path) -> Results:
     if not any(isinstance(each, Result) for each in found):
         reason = f" (first damaged line: {damaged[0]})" if damaged else ""
         raise UserError(f"{file} holds no results{reason}: run the recipe again.")
-    newest = {each.recipe: each.run for each in found}
+    rows, failed = _newest(found)
+    return Results(file, rows, failed, damaged)
+
+
+def _newest(found: Sequence[Result | Failure]) -> tuple[list[Result], list[Failure]]:
+    """Return the lines of the newest runs that no later line takes the place of."""
+    runs = {each.recipe: each.run for each in found}
     rows: dict[tuple[str, RowKey], Result] = {}
     failed: dict[tuple[str, str], Failure] = {}
     for each in found:
-        if each.run != newest[each.recipe]:
-            continue
         recipe, candidate = each.recipe, each.candidate
+        if each.run != runs[recipe]:
+            continue
         if isinstance(each, Failure):
             failed[recipe, candidate] = each
             rows = {
@@ -82,7 +88,7 @@ def read(path: Path) -> Results:
             failed.pop((recipe, candidate), None)
             rows.pop((recipe, each.key), None)  # its place is that of its newest line
             rows[recipe, each.key] = each
-    return Results(file, list(rows.values()), list(failed.values()), damaged)
+    return list(rows.values()), list(failed.values())
 
 
 def _parsed(line: str) -> Result | Failure:

@@ -71,7 +71,7 @@ class PipelineSpec(RecipeModel):
     """The stages in order, and how sure the last must be to give a name."""
 
     version: Literal[1] = 1
-    stages: Annotated[tuple[PipelineStage, ...], Field(min_length=1)]
+    stages: Annotated[tuple[PipelineStage, ...], Field(min_length=1, strict=False)]
     min_probability: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")

@@ -110,8 +110,8 @@ def predict_files(
     session = open_session(model, runtime_for(model), threads or usable_threads())
     for picture in pictures:
         try:
-            outputs = infer(session, preprocess([picture], spec), spec)
+            prepared = preprocess([picture], spec)
         except UserError as error:
             yield error
             continue
-        yield next(task.answers(outputs, [picture]))
+        yield next(task.answers(infer(session, prepared, spec), [picture]))

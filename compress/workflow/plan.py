@@ -15,6 +15,17 @@ from compress.runtimes import OPENVINO_MISSING, package_of
 from compress.utils.errors import UserError
 from compress.workflow.cache import Stage
 from compress.workflow.planned_row import PlannedRow
+from compress.workflow.stages import (
+    accuracy,
+    data,
+    export,
+    latency,
+    layers,
+    onnx_teacher,
+    saliency,
+    step,
+    teacher,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,6 +74,18 @@ class Plan:
         return replace(self, entries=entries)
 
 
+@dataclass(frozen=True)
+class _Model:
+    """A network that rows are of: the teacher, a candidate or a control."""
+
+    name: str
+    role: Role
+    runtimes: Sequence[Runtime]
+    stage: Stage
+    control_of: str | None = None
+    control: str | None = None  # what kind of control
+
+
 def make_plan(
     recipe: Recipe, machine: "Machine", threads: int, allowed: Sequence[str] = ()
 ) -> Plan:
@@ -71,96 +94,96 @@ def make_plan(
     Raises:
         UserError: data, weights or a runtime that are not there; no candidate is possible.
     """
-    from compress.workflow.stages import (
-        accuracy,
-        data,
-        export,
-        latency,
-        layers,
-        onnx_teacher,
-        saliency,
-        step,
-        teacher,
-    )
-
     packages = {package_of(runtime) for runtime in recipe.measure.runtimes}
     if "openvino" in packages and "openvino" not in machine.versions:
         raise UserError(OPENVINO_MISSING)
-
     impossible = _impossible(recipe, allowed)
     if len(impossible) == len(recipe.candidates):
         raise UserError("\n".join(_faults(recipe, impossible)))
-    seed = recipe.seed
-    data_stage = data.plan(recipe.data, seed, allowed)
-    fit = recipe.data.fit
-    if recipe.teacher.onnx is not None:
-        teacher_stage = onnx_teacher.plan(recipe.teacher, fit, data_stage)
-    else:
-        teacher_stage = teacher.plan(recipe.teacher, fit, seed, data_stage, allowed)
+    basis = _basis(recipe, machine, threads, allowed)
+    rows = [
+        row
+        for model in (_teacher(recipe, basis), *_candidates(recipe, basis))
+        for row in _rows(model, recipe, basis, machine, threads)
+    ]
+    timing = partial(latency.plan, recipe.measure, machine, threads)
+    return Plan(recipe, basis.data, rows, timing(rows).key, timing, impossible)
 
+
+def _basis(recipe: Recipe, machine: "Machine", threads: int, allowed: Sequence[str]) -> step.Basis:
+    """Return the data, the teacher and what else all steps build on."""
+    data_stage = data.plan(recipe.data, recipe.seed, allowed)
+    given, fit = recipe.teacher, recipe.data.fit
+    if given.onnx is not None:
+        teacher_stage = onnx_teacher.plan(given, fit, data_stage)
+    else:
+        teacher_stage = teacher.plan(given, fit, recipe.seed, data_stage, allowed)
     # How near is right; a class is right or not.
-    tolerance = None if recipe.data.point_columns is None else recipe.measure.keypoint_tolerance
-    basis = step.Basis(
+    near = None if recipe.data.point_columns is None else recipe.measure.keypoint_tolerance
+    return step.Basis(
         data=data_stage,
         teacher=teacher_stage,
         teacher_artifact=export.plan("teacher", "onnxruntime", data_stage, teacher_stage),
-        tolerance=tolerance,
+        tolerance=near,
         measured_on={
             "machine": machine.comparable(),
             "cpu_flags": machine.cpu_flags,
             "threads": threads,
         },
-        seed=seed,
+        seed=recipe.seed,
         allowed=allowed,
     )
 
-    # The teacher is measured as it is served today, too: a file is served as it is.
+
+def _teacher(recipe: Recipe, basis: step.Basis) -> _Model:
+    """Return the teacher, measured as it is served today, too: a file is served as it is."""
     served: list[Runtime] = [*recipe.measure.runtimes]
     served += ["torch"] if recipe.teacher.onnx is None else []
-    models: list[tuple[str, Role, str | None, str | None, Sequence[Runtime], Stage]] = [
-        ("teacher", "teacher", None, None, served, teacher_stage)
-    ]
+    return _Model("teacher", "teacher", served, basis.teacher)
+
+
+def _candidates(recipe: Recipe, basis: step.Basis) -> Iterator[_Model]:
+    """Yield each candidate and, behind it, its controls."""
     for name, chain in recipe.candidates.items():
         runtimes = runtimes_of(recipe, chain)
         given = [chosen(item) for item in chain]
-        for control, steps_ in _with_controls(given, recipe.first_own_step(name)):
+        for control, steps in _with_controls(given, recipe.first_own_step(name)):
             shown = name if control is None else f"{name} ({control})"
-            stage = teacher_stage
-            for kind, settings in steps_:
+            stage = basis.teacher
+            for kind, settings in steps:
                 stage = step.plan(f"{shown}: {kind}", kind, settings, basis, stage)
-            role: Role = "candidate" if control is None else "control"
-            of = None if control is None else name
-            models.append((shown, role, of, control, runtimes, stage))
+            if control is None:
+                yield _Model(shown, "candidate", runtimes, stage)
+            else:
+                yield _Model(shown, "control", runtimes, stage, name, control)
 
-    entries = []
-    for name, role, control_of, kind_of_control, run_in, model in models:
-        for runtime in run_in:
-            artifact = export.plan(name, runtime, data_stage, model)
-            judged = accuracy.plan(name, runtime, machine, data_stage, artifact, tolerance)
-            looked = None
-            if recipe.saliency and runtime == run_in[0]:
-                looked = saliency.plan(
-                    name, recipe.saliency, runtime, machine, seed, data_stage, model, artifact
-                )
-            # A control is built like what it is the control of; torch tells nothing of layers.
-            told = role != "control" and runtime != "torch"
-            inside = layers.plan(name, runtime, machine, threads, artifact) if told else None
-            entries.append(
-                PlannedRow(
-                    candidate=name,
-                    role=role,
-                    control_of=control_of,
-                    control=kind_of_control,
-                    runtime=runtime,
-                    model=model,
-                    artifact=artifact,
-                    accuracy=judged,
-                    layers=inside,
-                    saliency=looked,
-                )
+
+def _rows(
+    model: _Model, recipe: Recipe, basis: step.Basis, machine: "Machine", threads: int
+) -> Iterator[PlannedRow]:
+    """Yield a row for each runtime that the model's file is measured in."""
+    name, settings = model.name, recipe.saliency
+    for runtime in model.runtimes:
+        artifact = export.plan(name, runtime, basis.data, model.stage)
+        looked = None
+        if settings and runtime == model.runtimes[0]:
+            looked = saliency.plan(
+                name, settings, runtime, machine, recipe.seed, basis.data, model.stage, artifact
             )
-    timing = partial(latency.plan, recipe.measure, machine, threads)
-    return Plan(recipe, data_stage, entries, timing(entries).key, timing, impossible)
+        # A control is built like what it is the control of; torch tells nothing of layers.
+        told = model.role != "control" and runtime != "torch"
+        yield PlannedRow(
+            candidate=name,
+            role=model.role,
+            control_of=model.control_of,
+            control=model.control,
+            runtime=runtime,
+            model=model.stage,
+            artifact=artifact,
+            accuracy=accuracy.plan(name, runtime, machine, basis.data, artifact, basis.tolerance),
+            layers=layers.plan(name, runtime, machine, threads, artifact) if told else None,
+            saliency=looked,
+        )
 
 
 def _impossible(recipe: Recipe, allowed: Sequence[str]) -> dict[str, str]:

@@ -15,6 +15,10 @@ import yaml
 from hypothesis import settings
 from PIL import Image
 
+import compress.measure.kernels
+import compress.measure.memory
+import compress.measure.processes
+
 # How long an example takes says nothing about it: other work may run beside.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -85,11 +89,11 @@ def as_disturbed_as_tests_are() -> Iterator[None]:
     """Tests run beside each other: measuring until it is quiet would take three times as long, and
     no test asks how long a first run or a layer takes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compress.measure.processes.ATTEMPTS", 1)
-        patch.setattr("compress.measure.memory.PROCESSES", 1)
-        patch.setattr("compress.measure.kernels.ATTEMPTS", 1)
-        patch.setattr("compress.measure.kernels.TURNS", 1)
-        patch.setattr("compress.measure.kernels.TURN_S", 0.01)
+        patch.setattr(compress.measure.processes, "ATTEMPTS", 1)
+        patch.setattr(compress.measure.memory, "PROCESSES", 1)
+        patch.setattr(compress.measure.kernels, "ATTEMPTS", 1)
+        patch.setattr(compress.measure.kernels, "TURNS", 1)
+        patch.setattr(compress.measure.kernels, "TURN_S", 0.01)
         yield
 
 

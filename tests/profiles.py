@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import compress.profile.run
 from compress.measure import kernels
 from compress.measure.layer_profile import Layer
 from compress.profile import audit, detector
@@ -43,7 +44,7 @@ def quicken(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(timed, "LEAST_S", 0.0)
         monkeypatch.setattr(timed, "CALLS", 3)
     monkeypatch.setattr(pipeline, "ROUNDS", 1)
-    monkeypatch.setattr("compress.profile.run.measure_limits", lambda *_: LIMITS)
+    monkeypatch.setattr(compress.profile.run, "measure_limits", lambda *_: LIMITS)
 
 
 def layer(name: str = "features.0", **facts: Any) -> Layer:

@@ -9,6 +9,9 @@ import pytest
 import torch
 from rich.console import Console
 
+import compress.methods.binarize.deployment
+import compress.methods.binarize.layer_timing
+import compress.methods.binarize.openvino_graph
 from compress.data.input_spec import preprocess
 from compress.measure.machine import machine
 from compress.models.binary_layers import binary_layers
@@ -61,10 +64,10 @@ def run(recipe: Recipe, out: Path) -> dict[tuple[str, str], Result]:
 def few_samples() -> Iterator[None]:
     """What is faster is measured as always, only less often: no number is looked at here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compress.methods.binarize.deployment.PROCESSES", 1)
-        patch.setattr("compress.methods.binarize.deployment.ROUNDS", 5)
-        patch.setattr("compress.methods.binarize.layer_timing.LEAST_S", 0.0)
-        patch.setattr("compress.methods.binarize.layer_timing.LARGE", ((64, 8),))
+        patch.setattr(compress.methods.binarize.deployment, "PROCESSES", 1)
+        patch.setattr(compress.methods.binarize.deployment, "ROUNDS", 5)
+        patch.setattr(compress.methods.binarize.layer_timing, "LEAST_S", 0.0)
+        patch.setattr(compress.methods.binarize.layer_timing, "LARGE", ((64, 8),))
         yield
 
 
@@ -156,7 +159,7 @@ def test_without_the_kernel_an_exact_float_file_says_so(
     shapes: Path, tmp_path: Path, write_recipe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "compress.methods.binarize.openvino_graph.kernels_of", lambda *_: {}, raising=True
+        compress.methods.binarize.openvino_graph, "kernels_of", lambda *_: {}, raising=True
     )  # as on a CPU that has none
     recipe = load_recipe(write_recipe(binary_recipe(shapes, student=[STUDENT])))
     row = run(recipe, tmp_path)["student", "openvino"]

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+import compress.methods.binarize.layer_timing
 from compress.data.input_spec import InputSpec
 from compress.export.int8 import quantize_model
 from compress.export.onnx import export_onnx
@@ -328,8 +329,8 @@ def test_without_its_work_or_its_limit_a_layer_has_no_share() -> None:
 def test_limits_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     small = LayerShape(32, 32, (3, 3), padding=(1, 1), input_size=(8, 8))
     monkeypatch.setattr(limits, "_large", lambda: [small])
-    monkeypatch.setattr("compress.methods.binarize.layer_timing.LARGE", ((64, 8),))
-    monkeypatch.setattr("compress.methods.binarize.layer_timing.LEAST_S", 0.005)
+    monkeypatch.setattr(compress.methods.binarize.layer_timing, "LARGE", ((64, 8),))
+    monkeypatch.setattr(compress.methods.binarize.layer_timing, "LEAST_S", 0.005)
     monkeypatch.setattr(limits, "LEAST_S", 0.002)
     found = measure_limits(["float32", "int8", "float16"], threads=1, working_set_bytes=10**6)
     assert found.macs_per_s.keys() == {"float32", "int8"}

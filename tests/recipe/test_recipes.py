@@ -8,8 +8,12 @@ import pytest
 import yaml
 from rich.console import Console
 
+import compress.methods.binarize.layer_timing
 from compress.cascade.recipe import is_pipeline, load_pipeline_recipe
 from compress.export.int8 import INTEGER, integer_operations
+from compress.methods.binarize import deployment
+from compress.methods.prune import step as prune_step
+from compress.methods.quantize import layer_search
 from compress.recipe.load import load_recipe, read_asked
 from compress.recipe.yaml_file import read_recipe_file
 from compress.report.write import reports_in
@@ -63,15 +67,11 @@ def narrowed(value: Any) -> Any:
 @pytest.fixture(autouse=True)
 def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is measured as always, only less often: no number is looked at here."""
-    for module in (
-        "compress.methods.quantize.layer_search",
-        "compress.methods.prune.step",
-        "compress.methods.binarize.deployment",
-    ):
-        monkeypatch.setattr(f"{module}.PROCESSES", 1)
-        monkeypatch.setattr(f"{module}.ROUNDS", 5)
-    monkeypatch.setattr("compress.methods.binarize.layer_timing.LEAST_S", 0.0)
-    monkeypatch.setattr("compress.methods.binarize.layer_timing.LARGE", ((64, 8),))
+    for module in (layer_search, prune_step, deployment):
+        monkeypatch.setattr(module, "PROCESSES", 1)
+        monkeypatch.setattr(module, "ROUNDS", 5)
+    monkeypatch.setattr(compress.methods.binarize.layer_timing, "LEAST_S", 0.0)
+    monkeypatch.setattr(compress.methods.binarize.layer_timing, "LARGE", ((64, 8),))
 
 
 NARROW = {

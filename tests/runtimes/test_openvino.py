@@ -18,6 +18,8 @@ from openvino import opset1
 from rich.console import Console
 from typer.testing import CliRunner
 
+import compress.workflow.run
+import compress.workflow.stages.latency
 from compress.analysis.summary import summarise
 from compress.cli import app
 from compress.data.input_spec import InputSpec
@@ -377,7 +379,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> tuple[Pa
     (out / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "compress.workflow.stages.latency.first_run", lambda *_: FirstRun(1, 1.0, None)
+            compress.workflow.stages.latency, "first_run", lambda *_: FirstRun(1, 1.0, None)
         )
         patch.setattr(layer_search, "PROCESSES", 1)
         patch.setattr(layer_search, "ROUNDS", 5)
@@ -441,7 +443,7 @@ def test_a_second_run_does_nothing_twice(
     finished: tuple[Path, list[Result]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, results = finished
-    monkeypatch.setattr("compress.workflow.run.Store.compute", None)
+    monkeypatch.setattr(compress.workflow.run.Store, "compute", None)
     assert run(out / "tiny.yaml", out) == results
 
 

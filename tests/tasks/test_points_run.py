@@ -13,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
+import compress.methods.quantize.layer_search
 from compress.cli import app
 from compress.export.artifact import spec_of
 from compress.measure.evaluate import evaluate_file, predict_files
@@ -60,8 +61,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, dots: Path) -> tuple[Path
     path = out / "points.yaml"
     path.write_text(yaml.safe_dump(recipe_of(dots), sort_keys=False))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compress.methods.quantize.layer_search.PROCESSES", 1)
-        patch.setattr("compress.methods.quantize.layer_search.ROUNDS", 5)
+        patch.setattr(compress.methods.quantize.layer_search, "PROCESSES", 1)
+        patch.setattr(compress.methods.quantize.layer_search, "ROUNDS", 5)
         results, _ = run_recipe(
             load_recipe(path),
             out,

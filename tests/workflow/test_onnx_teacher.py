@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import nn
 from torchvision.models import mobilenet_v2
 
+import compress.methods.quantize.layer_search
 from compress.data.input_spec import InputSpec
 from compress.measure.evaluate import evaluate_file
 from compress.measure.file_shapes import file_layer_shapes
@@ -178,8 +179,8 @@ def recipe(shapes: Path, given: Path) -> dict[str, Any]:
 def test_from_a_file_to_a_report(
     write_recipe: Write, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("compress.methods.quantize.layer_search.PROCESSES", 1)
-    monkeypatch.setattr("compress.methods.quantize.layer_search.ROUNDS", 5)
+    monkeypatch.setattr(compress.methods.quantize.layer_search, "PROCESSES", 1)
+    monkeypatch.setattr(compress.methods.quantize.layer_search, "ROUNDS", 5)
     given = plainly(network(), tmp_path / "given.onnx")
     loaded = load_recipe(write_recipe(recipe(shapes, given)))
     results, _ = run_recipe(

@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+import compress.methods.prune.step
+import compress.methods.prune.width_search
+import compress.methods.quantize.layer_search
+import compress.workflow.run
 from compress.measure.machine import machine
 from compress.methods.decided import DECISION, Decided
 from compress.results.schema import Machine, Result
@@ -55,7 +59,7 @@ def run_on(
     """Rows in onnxruntime by candidate, and what became of each stage by title."""
     from compress.recipe.load import load_recipe
 
-    patch.setattr("compress.workflow.run.machine", lambda: where)
+    patch.setattr(compress.workflow.run, "machine", lambda: where)
     path = out / "tiny.yaml"
     path.write_text(yaml.safe_dump(recipe))
     events = Events()
@@ -76,11 +80,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> dict[str, Ru
     recipe["measure"] |= {"processes": 1, "batches": [], "throughput_rounds": 1}
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compress.methods.prune.width_search.ATTEMPTS", 1)
-        patch.setattr("compress.methods.prune.step.PROCESSES", 1)
-        patch.setattr("compress.methods.prune.step.ROUNDS", 3)
-        patch.setattr("compress.methods.quantize.layer_search.PROCESSES", 1)
-        patch.setattr("compress.methods.quantize.layer_search.ROUNDS", 3)
+        patch.setattr(compress.methods.prune.width_search, "ATTEMPTS", 1)
+        patch.setattr(compress.methods.prune.step, "PROCESSES", 1)
+        patch.setattr(compress.methods.prune.step, "ROUNDS", 3)
+        patch.setattr(compress.methods.quantize.layer_search, "PROCESSES", 1)
+        patch.setattr(compress.methods.quantize.layer_search, "ROUNDS", 3)
         found["here"] = run_on(HERE, made, recipe, patch)
         copy = tmp_path_factory.mktemp("moved") / "out"
         shutil.copytree(made, copy)

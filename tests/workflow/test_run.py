@@ -447,6 +447,8 @@ def test_the_commands_on_a_finished_run(
 def test_downloads_fail_with_what_to_do(
     write_recipe: Write, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import torchvision
+
     from urllib.error import URLError
 
     import torch.hub
@@ -455,7 +457,7 @@ def test_downloads_fail_with_what_to_do(
         raise URLError("no network")
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", offline)
     recipe = tiny_recipe(shapes)
     recipe["teacher"]["weights"] = "torchvision:VGG16_Weights.IMAGENET1K_FEATURES"
     with pytest.raises(UserError, match="Download that file elsewhere"):

@@ -447,11 +447,10 @@ def test_the_commands_on_a_finished_run(
 def test_downloads_fail_with_what_to_do(
     write_recipe: Write, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torchvision
-
     from urllib.error import URLError
 
     import torch.hub
+    import torchvision
 
     def offline(*_: Any, **__: Any) -> None:
         raise URLError("no network")

@@ -1,5 +1,6 @@
 """What a compression method is: the class that each of them is a subclass of."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -26,7 +27,7 @@ class Student(NamedTuple):
     image_size: int | None
 
 
-class Method(Generic[S]):
+class Method(ABC, Generic[S]):
     """One way to make a network smaller or faster: a step of a candidate's chain.
 
     A subclass lives in `step.py` of a folder here, or is named by an entry point of the group
@@ -119,9 +120,9 @@ class Method(Generic[S]):
         """Return what to do; `apply` finds it in `inputs.decided`."""
         raise NotImplementedError
 
+    @abstractmethod
     def apply(self, inputs: "StepInputs", settings: S, context: "Context") -> "Candidate":
         """Return the candidate with the step behind it."""
-        raise NotImplementedError
 
     @property
     def prepares(self) -> bool:

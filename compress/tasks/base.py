@@ -28,19 +28,12 @@ class Task(ABC, Generic[Answer]):
 
     Attributes:
         word: what the share of images that the network answers right is called.
-        beside: names of what the outputs are, for messages: "logits".
     """
 
     word: ClassVar[str]
-    outputs_are: ClassVar[str]
 
     def __init__(self, spec: InputSpec) -> None:
         self.spec = spec
-
-    @property
-    @abstractmethod
-    def predicts(self) -> str:
-        """What is predicted, in words that follow "predicts": "3 classes", "the points a, b"."""
 
     # The data
 

@@ -216,7 +216,8 @@ def test_points_move_with_the_picture(seed: int) -> None:
     rng = np.random.default_rng(seed)
     height, width = int(rng.integers(40, 70)), int(rng.integers(40, 70))
     spec = spec_of(height, width, points=("a",))
-    x, y = rng.integers(15, width - 15), rng.integers(15, height - 15)
+    # So far inside that no view mirrors it in from the edge: at 15 pixels 13 seeds of 10,001 did.
+    x, y = rng.integers(19, width - 19), rng.integers(19, height - 19)
     picture = np.zeros((1, height, width, 3), np.uint8)
     picture[0, y - 1 : y + 2, x - 1 : x + 2] = 255
     settings = Augmentation(rotation_degrees=40, scale=0.2, shift=0.05, brightness=0, contrast=0)

@@ -50,7 +50,6 @@ class Quantize(Method[Settings]):
 
     def prepare(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
         """Trains for int8 where asked to, writes the float file, finds the activations' ranges."""
-
         from compress.data.input_spec import preprocess
         from compress.export.int8 import correct_biases, largest_weight, ranges_of
         from compress.export.onnx import export_onnx
@@ -89,7 +88,6 @@ class Quantize(Method[Settings]):
 
     def apply(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
         """Writes the int8 file beside the float network it is made of, and measures it here."""
-
         from compress.methods.quantize.layer_search import make_int8
 
         assert inputs.decided is not None

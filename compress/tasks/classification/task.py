@@ -28,13 +28,7 @@ class Classification(Task[Names]):
     """One of several classes for an image."""
 
     word = TOP1
-    outputs_are = "logits"
     unused_in_script = ("classes", "points")
-
-    @property
-    def predicts(self) -> str:
-        """How many classes there are."""
-        return f"{len(self.spec.classes)} classes"
 
     def read(self, folder: Path, columns: Sequence[str]) -> tuple[DataSet, list[str]]:
         """Return a folder's images, whose classes are matched with the network's by name."""

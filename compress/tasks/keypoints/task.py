@@ -28,13 +28,7 @@ class Keypoints(Task[Places]):
     """Where the same points are in every image; the first two may be a box."""
 
     word = RIGHT
-    outputs_are = "coordinates"
     unused_in_script = ("classes",)
-
-    @property
-    def predicts(self) -> str:
-        """The points by name."""
-        return f"the points {', '.join(self.spec.points)}"
 
     def read(self, folder: Path, columns: Sequence[str]) -> tuple[DataSet, list[str]]:
         """Return a folder's images with their points, found by the columns' names."""
@@ -63,8 +57,9 @@ class Keypoints(Task[Places]):
         if spec and theirs != self.spec.points:
             named = f"the points {', '.join(theirs)}" if theirs else "classes"
             raise UserError(
-                f"The teacher's weights predict {named}, the data has {self.predicts}: name the "
-                "same points in the same order, or train the last part anew (teacher.train_only)."
+                f"The teacher's weights predict {named}, the data has the points "
+                f"{', '.join(self.spec.points)}: name the same points in the same order, or "
+                "train the last part anew (teacher.train_only)."
             )
 
     def correct(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from compress.analysis.controls import role
-from compress.metrics.significance import mcnemar, same_pictures
+from compress.metrics.significance import same_pictures
 from compress.results.schema import FROM_SCRATCH, NO_TEACHER, Result
 from compress.utils import units
 from compress.utils.interval import Interval
@@ -189,7 +189,9 @@ def _quicker(row: Result, others: list[Result]) -> str:
 
 
 def _p_value(a: Result, b: Result) -> float:
-    return mcnemar(a.accuracy.correct, b.accuracy.correct)
+    from compress.tasks.differences import p_value  # here: a program that starts needs no numpy
+
+    return p_value(a.accuracy, b.accuracy)
 
 
 def _may_be_as_accurate(a: Result, b: Result) -> bool:

@@ -8,9 +8,9 @@ import numpy as np
 from scipy import stats
 
 from compress.analysis.pareto import deployed
-from compress.metrics.accuracy import paired_drop
-from compress.metrics.significance import holm, mcnemar, same_pictures
+from compress.metrics.significance import holm, same_pictures
 from compress.results.schema import Latency, Result, RowKey
+from compress.tasks.differences import lost, lost_elsewhere
 from compress.utils.interval import Interval
 
 LEVEL = 0.05  # of the corrected p-values: the chance of one false verdict or more in a comparison
@@ -101,26 +101,13 @@ def _pair(before: Result, after: Result) -> Pair:
 
 
 def _accuracy(before: Result, after: Result) -> Change:
-    """On the same pictures paired, with McNemar's exact test; else Newcombe's interval (1998,
-    Statistics in Medicine 17:873-890, method 10) and Fisher's exact test."""
+    """Return what became of the accuracy; on the same pictures paired."""
     old, new = before.accuracy, after.accuracy
-    if same_pictures(before, after):
-        lost = paired_drop(old.correct, new.correct)
-        interval = Interval(value=-lost.value, low=-lost.high, high=-lost.low)
-        p, how = mcnemar(old.correct, new.correct), "paired on the same pictures"
-    else:
-        interval = _newcombe(old.top1, new.top1)
-        table = [[x.correct.count("1"), x.correct.count("0")] for x in (old, new)]
-        p, how = float(stats.fisher_exact(table).pvalue), "on other pictures, so not paired"
-    return Change(old.top1.value, new.top1.value, interval, how, p)
-
-
-def _newcombe(old: Interval, new: Interval) -> Interval:
-    """The difference new - old of two shares that have Wilson intervals."""
-    value = new.value - old.value
-    below = np.hypot(new.value - new.low, old.high - old.value)
-    above = np.hypot(new.high - new.value, old.value - old.low)
-    return Interval(value=value, low=float(value - below), high=float(value + above))
+    paired = same_pictures(before, after)
+    loss, p = (lost if paired else lost_elsewhere)(old, new)
+    how = "paired on the same pictures" if paired else "on other pictures, so not paired"
+    gained = Interval(value=-loss.value, low=-loss.high, high=-loss.low)
+    return Change(old.top1.value, new.top1.value, gained, how, p)
 
 
 def _not_comparable(before: Result, after: Result) -> str:

@@ -11,7 +11,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from compress.results.schema import Result, RowKey
+from compress.metrics.resampling import draw_statistics
+from compress.results.schema import Accuracy, Result, RowKey
+from compress.tasks.differences import statistic_of
 from compress.utils.seeding import generator
 
 CONFIDENCE = 0.95
@@ -70,8 +72,7 @@ def draw(rows: Sequence[Result], count: int = 2000, seed: int = 0) -> Draws:
         latency_ratio[where] = paired
 
     for group in _groups(map(_judging, rows)):
-        correct = np.array([list(rows[i].accuracy.correct) for i in group]) == "1"
-        top1[:, group] = _right_answers(correct, count, rng)
+        top1[:, group] = _judged([rows[i].accuracy for i in group], count, rng)
         for i in group:
             if (t := teachers[i]) in group:
                 drop[:, i] = top1[:, t] - top1[:, i]
@@ -94,7 +95,7 @@ def _timing(row: Result) -> Hashable:
 
 def _judging(row: Result) -> Hashable:
     """Equal for rows that were judged on the same pictures."""
-    return (row.data, len(row.accuracy.correct))
+    return (row.data, row.accuracy.pictures)
 
 
 def _groups(keys: Iterable[Hashable]) -> list[list[int]]:
@@ -146,6 +147,15 @@ def _medians(processes: list[np.ndarray], count: int, rng: np.random.Generator) 
     off = rng.standard_normal((count, len(medians))) @ (medians - mean)
     off /= np.sqrt(len(medians) * rng.chisquare(freedom, (count, 1)))
     return np.asarray(mean + np.clip(off, -LARGEST_LOG, LARGEST_LOG))
+
+
+def _judged(rows: Sequence[Accuracy], count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return draws (count, rows) of what rows are judged by, of the same pictures."""
+    if all(row.correct for row in rows):
+        correct = np.array([list(row.correct) for row in rows]) == "1"
+        return _right_answers(correct, count, rng)
+    statistics = [statistic_of(row) for row in rows]
+    return draw_statistics(statistics, rows[0].pictures, count, rng)
 
 
 def _right_answers(correct: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

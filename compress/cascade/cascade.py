@@ -66,16 +66,20 @@ class Network:
             self.spec = InputSpec.model_validate_json(self.session.spec)
 
     def outputs(self, pictures: np.ndarray) -> np.ndarray:
-        """uint8 (n, height, width, 3) to float32 (n, outputs)."""
+        """Return the first output for uint8 pictures (n, height, width, 3), float32 (n, …)."""
         prepared = normalise(pictures, self.spec)
         if self.session.batch_size in (None, len(prepared)):
-            return self.session.run(prepared)
+            return self._first(prepared)
         size = self.session.batch_size or 1
         filled = [
             np.resize(x, (size, *x.shape[1:]))
             for x in np.array_split(prepared, -(-len(prepared) // size))
         ]
-        return np.concatenate([self.session.run(x) for x in filled])[: len(prepared)]
+        return np.concatenate([self._first(x) for x in filled])[: len(prepared)]
+
+    def _first(self, prepared: np.ndarray) -> np.ndarray:
+        """Return the first output as the file has it: logits, or x and y of points."""
+        return next(iter(self.session.run(prepared).values()))
 
 
 class Cascade:

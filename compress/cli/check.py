@@ -64,7 +64,7 @@ def _faults(recipe: "Loaded", allowed: list[str]) -> Iterator[str]:
 
 
 def _data(recipe: "Loaded") -> str:
-    from compress.data.layouts import check_classes, read_folder
+    from compress.tasks.base import Source
     from compress.utils.errors import UserError
 
     settings = recipe.data
@@ -73,13 +73,13 @@ def _data(recipe: "Loaded") -> str:
             raise UserError(f"No data at {settings.path}.")
         return f"data: made by {settings.builder}" + (f" of {settings.path}" * bool(settings.path))
     assert settings.path is not None
-    columns = settings.point_columns
-    data = read_folder(Path(settings.path), settings.picture_column, settings.label_column, columns)
-    if columns is None:
-        check_classes(data)
+    task, asked = settings.asked
+    source = Source(Path(settings.path), settings.picture_column, settings.label_column)
+    data = task.read(source, asked)
     labelled = sum(p.is_labelled for p in data.pictures)
+    annotated = data.annotated if settings.task is None else f"for {task.name}"
     return (
-        f"data: {labelled} labelled pictures {data.task}, "
+        f"data: {labelled} labelled pictures {annotated}, "
         f"{len(data.pictures) - labelled} unlabelled (not decoded yet)"
     )
 

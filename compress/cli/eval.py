@@ -73,7 +73,8 @@ def evaluate(
     shown = shown if evaluation.split == "all" else f"{evaluation.split} split"
     typer.echo(f"{accuracy.pictures} pictures of {data} ({shown})")
     sure = f"(95 %: {percent(top1.low)} to {percent(top1.high)})"
-    typer.echo(f"{accuracy.word} {percent(top1.value)} {sure}, {_beside(accuracy)}")
+    said = [f"{accuracy.word} {percent(top1.value)} {sure}", _beside(accuracy)]
+    typer.echo(", ".join(filter(None, said)))
 
 
 def _pipeline(
@@ -111,6 +112,8 @@ def _beside(accuracy: "Accuracy") -> str:
     """The numbers beside the share that is right."""
     from compress.utils.units import percent, significant
 
+    if accuracy.task:
+        return ", ".join(f"{x.name} {significant(x.value)}" for x in accuracy.further)
     if (errors := accuracy.points) is None:
         return (
             f"top-5 {percent(accuracy.top5)}, macro recall {percent(accuracy.macro_recall)}, "

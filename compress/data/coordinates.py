@@ -26,12 +26,16 @@ def to_picture(fractions: np.ndarray, sizes: np.ndarray, spec: InputSpec) -> np.
 
 
 def kept(sizes: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Of what of each picture fills the input: upper left corner and extent, pixels (n, 1, 2)."""
+    """Return what of each picture fills the input: upper left corner and extent, pixels (n, 1, 2).
+
+    A letterbox shows more than the picture: the corner is then outside.
+    """
     sizes = np.asarray(sizes, dtype=np.float64)
-    extent = sizes
+    extent, aspect = sizes, spec.width / spec.height
     if spec.fit == "crop":
-        aspect = spec.width / spec.height
         extent = np.minimum(sizes, sizes[:, ::-1] * [aspect, 1 / aspect])
+    elif spec.fit == "letterbox":
+        extent = np.maximum(sizes, sizes[:, ::-1] * [aspect, 1 / aspect])
     return ((sizes - extent) / 2)[:, None], extent[:, None]
 
 

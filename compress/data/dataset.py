@@ -5,10 +5,10 @@ import io
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from compress.utils.errors import UserError
 from compress.utils.files import write_text
@@ -30,20 +30,28 @@ class Picture:
     annotations: dict[str, float] = field(default_factory=dict)
     points: tuple[Point, ...] = ()  # where the task is points; none where they are not annotated
     size: tuple[int, int] | None = None  # width, height, upright; where it has points
+    truth: Any = None  # what else a task is to predict, as JSON
 
     @property
     def is_labelled(self) -> bool:
-        return self.label is not None or bool(self.points)
+        return self.label is not None or bool(self.points) or self.truth is not None
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Pictures below `root`, in a fixed order, with classes (sorted by name) or points."""
+    """Pictures below `root`, in a fixed order, with classes (sorted by name), points or truths."""
 
     root: Path
     pictures: tuple[Picture, ...]
     skipped: tuple[str, ...] = ()  # unreadable files, with the reason
     points: tuple[str, ...] = ()  # their names; there are no classes then
+    task: str = ""  # that it was read for, where that is neither classification nor keypoints
+    task_settings: dict[str, Any] = field(default_factory=dict)  # as the recipe gives them
+
+    @property
+    def task_name(self) -> str:
+        """The name of the task that the data was read for."""
+        return self.task or ("keypoints" if self.points else "classification")
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -90,8 +98,10 @@ class DataSet:
         return np.flatnonzero([p.label is not None and counts[p.label] == 1 for p in self.pictures])
 
     @property
-    def task(self) -> str:
+    def annotated(self) -> str:
         """What is known of its pictures: `of 3 classes`, `with left_eye and right_eye`."""
+        if self.task:
+            return f"for {self.task}"
         points = " and ".join(self.points)
         return f"with {points}" if points else f"of {len(self.classes)} classes"
 
@@ -99,7 +109,7 @@ class DataSet:
         counts = Counter(p.split for p in self.pictures)
         text = (
             f"{counts['train']} training and {counts['validation']} validation pictures "
-            f"{self.task}, {counts['unlabelled']} unlabelled"
+            f"{self.annotated}, {counts['unlabelled']} unlabelled"
         )
         return text + (f", {len(self.skipped)} unreadable skipped" if self.skipped else "")
 
@@ -114,6 +124,9 @@ class DataSet:
         if self.points:
             rows = [[*row, p.points, p.size] for row, p in zip(rows, self.pictures, strict=True)]
             record |= {"pictures": rows, "points": self.points}
+        if self.task:
+            truths = [picture.truth for picture in self.pictures]
+            record |= {"task": self.task, "settings": self.task_settings, "truths": truths}
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(["Image", "split"])
@@ -124,8 +137,18 @@ class DataSet:
     @classmethod
     def load(cls, folder: Path, root: Path) -> "DataSet":
         record = json.loads((folder / "pictures.json").read_text("utf-8"))
-        pictures = tuple(_picture(*row) for row in record["pictures"])
-        return cls(root, pictures, tuple(record["skipped"]), tuple(record.get("points", ())))
+        pictures = [_picture(*row) for row in record["pictures"]]
+        if "truths" in record:
+            pairs = zip(pictures, record["truths"], strict=True)
+            pictures = [replace(picture, truth=truth) for picture, truth in pairs]
+        return cls(
+            root,
+            tuple(pictures),
+            tuple(record["skipped"]),
+            tuple(record.get("points", ())),
+            record.get("task", ""),
+            record.get("settings", {}),
+        )
 
 
 def _picture(

@@ -4,10 +4,11 @@ Training, evaluation, export and `predict` all go through `load_picture`, so tha
 is what is deployed. The spec travels in the metadata of every exported file.
 """
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from compress.utils.errors import UserError
 
@@ -19,15 +20,33 @@ METADATA_KEY = "compress.input"
 BOX = ("top_left", "bottom_right")  # the two points that are a box
 
 
+Fit = Literal["crop", "stretch", "letterbox"]
+GREY = (114, 114, 114)  # what a letterbox fills up with
+Shape = tuple[int, ...]
+
+
+class Predicted(BaseModel):
+    """What a network answers whose task is neither classification nor keypoints."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str  # by its name, see compress/tasks
+    settings: dict[str, Any] = {}  # what the recipe says of the task
+    outputs: dict[str, Shape]  # by name, the shape for one image
+    facts: dict[str, Any] = {}  # what the task knows from the data: names, say
+    fitted: Any = None  # what it fitted to this very file on training images, as JSON
+
+
 class InputSpec(BaseModel):
     """Preprocessing: RGB, fitted to height x width pixels, /255, minus mean, over std, NCHW.
 
     `mean` and `std` are in units of [0, 1] pixels, one number a channel. `fit` says how another
     aspect ratio is brought to the input: "crop" scales the shorter side and cuts the centre,
-    "stretch" scales both sides. Scaling is Pillow's antialiased bilinear.
+    "stretch" scales both sides, "letterbox" scales the longer side and fills up with grey. Scaling
+    is Pillow's antialiased bilinear.
 
-    A network predicts either classes or points. Where the first two are named as in BOX, they are
-    a box.
+    A network predicts classes, or points, or what another task asks for. Where the first two points
+    are named as in BOX, they are a box.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,14 +55,30 @@ class InputSpec(BaseModel):
     width: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    fit: Literal["crop", "stretch"] = "crop"
-    classes: tuple[str, ...] = ()  # of a classifier, whose outputs are logits
-    points: tuple[str, ...] = ()  # of a network whose outputs are x, y of each, as `place` says
+    fit: Fit = "crop"
+    classes: tuple[str, ...] = ()  # of a classifier, whose output is logits
+    points: tuple[str, ...] = ()  # of a network whose output is x, y of each, as `place` says
+    predicted: Predicted | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keep what is written for classes and points as it always was."""
+        given: dict[str, Any] = dump(self)
+        return {k: v for k, v in given.items() if k != "predicted" or v is not None}
 
     @property
-    def outputs(self) -> int:
-        """Numbers that the network gives for a picture."""
-        return len(self.classes) + 2 * len(self.points)
+    def outputs(self) -> dict[str, Shape]:
+        """The network's outputs by name, with the shape for one image."""
+        if self.predicted is not None:
+            return self.predicted.outputs
+        if self.points:
+            return {"coordinates": (2 * len(self.points),)}
+        return {"logits": (len(self.classes),)}
+
+    @property
+    def num_outputs(self) -> int:
+        """Numbers in the first output for one image: what a builder is told as num_classes."""
+        return math.prod(next(iter(self.outputs.values())))
 
     @property
     def has_box(self) -> bool:
@@ -58,6 +93,8 @@ class InputSpec(BaseModel):
     @property
     def named(self) -> str:
         """What it names, in words: "3 classes", "2 points"."""
+        if self.predicted is not None:
+            return f"{self.predicted.task} ({', '.join(self.outputs)})"
         return f"{len(self.points)} points" if self.points else f"{len(self.classes)} classes"
 
     def at(self, size: int) -> "InputSpec":
@@ -86,6 +123,8 @@ def load_picture(path: Path, height: int, width: int, fit: str) -> "np.ndarray":
     if picture.size != (width, height):
         if fit == "crop":
             picture = ImageOps.fit(picture, (width, height), Image.Resampling.BILINEAR)
+        elif fit == "letterbox":
+            picture = ImageOps.pad(picture, (width, height), Image.Resampling.BILINEAR, GREY)
         else:
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(picture, dtype=np.uint8)

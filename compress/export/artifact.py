@@ -98,7 +98,7 @@ def spec_of(path: Path, spec_file: Path | None = None) -> InputSpec:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"]))
         raise UserError(f"{source}: {where + ': ' if where else ''}{detail['msg']}.") from error
-    if bool(spec.classes) == bool(spec.points):
+    if sum(map(bool, (spec.classes, spec.points, spec.predicted))) != 1:
         what = "both classes and points" if spec.points else "neither classes nor points"
         raise UserError(f"{source} names {what}: give what the model predicts, one of the two.")
     if (spec.height, spec.width) != session.picture_size:

@@ -9,13 +9,14 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, DictLoader, Environment, PackageLoader, StrictUndefined
 
-from compress.data.input_spec import InputSpec
+from compress.data.input_spec import GREY, InputSpec
 from compress.export.artifact import files_of, sha256_of, spec_of
 from compress.export.model_card import card
 from compress.export.reference_answers import reference_of
 from compress.models.sessions import open_session
 from compress.results.schema import Result
 from compress.runtimes import package_of, runtime_for
+from compress.runtimes.outputs import by_name
 from compress.tasks import task_of
 from compress.tasks.base import Task
 from compress.utils.errors import UserError
@@ -63,7 +64,12 @@ def write_bundle(row: Result, model: Path, why: str, folder: Path) -> None:
             **{name: _json(content) for name, content in task_of(spec).beside_script().items()},
             "model.json": _json(_facts(row, spec, copy.name)),
             "predict.py": _render(
-                "predict.py", task_of(spec), package=package, reference=reference
+                "predict.py",
+                task_of(spec),
+                package=package,
+                reference=reference,
+                places=by_name({x: i for i, x in enumerate(session.outputs)}, tuple(spec.outputs)),
+                grey=GREY,
             ),
             "requirements.txt": REQUIREMENTS.format(runtime=_pinned(row, package)),
             "README.md": _render("README.md", task_of(spec), **card(row, spec, why)),

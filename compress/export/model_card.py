@@ -33,6 +33,9 @@ def _facts(row: Result, spec: InputSpec) -> Iterator[tuple[str, str]]:
     if accuracy.points is not None:
         yield "right means", accuracy.points.rule
         yield "median distance", f"{units.percent(accuracy.points.median_distance)} %"
+    elif accuracy.task:
+        for metric in accuracy.further:
+            yield metric.name, units.significant(metric.value)
     else:
         yield "top-5", f"{units.percent(accuracy.top5)} %"
         yield "macro recall", f"{units.percent(accuracy.macro_recall)} %"
@@ -54,7 +57,7 @@ def _facts(row: Result, spec: InputSpec) -> Iterator[tuple[str, str]]:
         yield "memory", f"{units.megabytes(row.peak_memory_bytes)} MB, Python and runtime included"
     yield "file", f"{units.megabytes(file.size_bytes)} MB, sha256 {file.sha256}"
     yield "input", f"RGB, {spec.height} x {spec.width} pixels ({spec.fit}); see model.json"
-    yield from task_of(spec).facts()
+    yield from task_of(spec).described()
     yield "measured on", f"{machine.cpu}, {machine.cores} cores, {machine.system}"
     versions = ", ".join(f"{k} {v}" for k, v in sorted(machine.versions.items()))
     yield "versions", f"Python {machine.python}, {versions}"

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,19 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from compress.data.input_spec import METADATA_KEY
+from compress.data.input_spec import METADATA_KEY, InputSpec
 from compress.models.binary_layers import for_deployment
 from compress.models.candidate import Candidate
 from compress.models.onnx_graph import module_of
 from compress.models.onnx_network import OnnxNetwork
 from compress.runtimes.onnxruntime import OnnxSession
+from compress.runtimes.outputs import by_name
 from compress.utils.errors import UserError
 from compress.utils.files import atomic
 
 OPSET = 18
 TOLERANCE = 1e-3  # largest difference, as a fraction of the standard deviation of the outputs
-INPUT, OUTPUT = "pictures", "logits"
+INPUT = "pictures"
 
 
 def export_onnx(candidate: Candidate, path: Path) -> None:
@@ -40,6 +42,7 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
         return
     model, spec = for_deployment(candidate.model.eval().float().cpu()), candidate.spec
     example = torch.zeros(2, 3, spec.height, spec.width)
+    names = _output_names(model, example, spec)
     batch = torch.export.Dim("batch", min=1, max=65536)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -53,7 +56,7 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
                 dynamo=True,
                 dynamic_shapes=({0: batch},),
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=names,
                 opset_version=OPSET,
                 verbose=False,
             )
@@ -65,14 +68,27 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
         logger.setLevel(level)
     assert program is not None
     proto = program.model_proto
+    for output in [x for x in proto.graph.output if x.name not in spec.outputs]:
+        proto.graph.output.remove(output)
     entry = proto.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, spec.model_dump_json()
     with atomic(path) as temporary:
         onnx.save(proto, temporary)
 
 
+def _output_names(model: nn.Module, example: Tensor, spec: InputSpec) -> list[str]:
+    """Return the names of all that a network gives, in its order; the spec's where it has none."""
+    with torch.no_grad():
+        given = model(example)
+    if isinstance(given, Mapping):
+        return list(given)
+    count = len(given) if isinstance(given, list | tuple) else 1
+    own = list(spec.outputs)
+    return [*own, *(f"unused_{i}" for i in range(len(own), count))]
+
+
 def check_export(candidate: Candidate, path: Path, pictures: np.ndarray) -> float:
-    """Compares the file in onnxruntime with the network in torch.
+    """Compares all outputs of the file in onnxruntime with those of the network in torch.
 
     Args:
         pictures: float32 (n, 3, height, width), real ones, normalised.
@@ -83,14 +99,17 @@ def check_export(candidate: Candidate, path: Path, pictures: np.ndarray) -> floa
     Raises:
         UserError: they differ by more than TOLERANCE; names the first layer that does.
     """
+    names = tuple(candidate.spec.outputs)
     with torch.inference_mode():
-        expected = candidate.model.eval()(torch.from_numpy(pictures)).numpy()
-    if not np.isfinite(expected).all():
+        given = by_name(candidate.model.eval()(torch.from_numpy(pictures)), names)
+    expected = {name: given[name].float().numpy() for name in names}
+    if not all(np.isfinite(output).all() for output in expected.values()):
         raise UserError(
             f"{candidate.name} answers real pictures with numbers that are not finite: its "
             "training diverged. Lower lr, or use precision: float32."
         )
-    difference = _difference(expected, OnnxSession(path, threads=1).run(pictures))
+    got = by_name(OnnxSession(path, threads=1).run(pictures), names)
+    difference = max(_difference(output, got[name]) for name, output in expected.items())
     if difference > TOLERANCE:
         layer = first_difference(candidate.model, path, pictures)
         where = f"It starts at layer {layer!r}." if layer else "No single layer could be named."

@@ -10,44 +10,71 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
-from xml.etree import ElementTree
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from compress.data.input_spec import InputSpec, normalise
+from compress.export.metadata import write_metadata
 from compress.models.sessions import infer, open_session
 from compress.results.schema import Deployed, Machine
 from compress.runtimes import REFERENCE_KEY, Session, package_of
+from compress.runtimes.outputs import Outputs, joined
 from compress.tasks import task_of
 from compress.tasks.base import Task
 from compress.utils.errors import UserError
-from compress.utils.files import atomic
 
 COUNT = 8
 TOLERANCE = 0.01  # largest difference, as a fraction of the standard deviation of the outputs
 STEPS = 65535  # between the lowest and the highest answer: fine enough, and two bytes a number
 
 
-class Reference(BaseModel):
-    """The answers of one file in one runtime."""
+class Packed(BaseModel):
+    """One output's answers to all inputs."""
 
-    judged_on: str  # instruction set, and the runtime's version
     low: float
     high: float
     answers: str  # base64 of uint16, 8 rows: 0 stands for low, 65535 for high
 
     @classmethod
-    def of(cls, answers: np.ndarray, judged_on: str) -> "Reference":
+    def of(cls, answers: np.ndarray) -> "Packed":
+        """Return answers (8, …) as text."""
         low, high = float(answers.min()), float(answers.max())
         steps = np.rint((answers - low) * (STEPS / ((high - low) or 1))).astype("<u2")
         text = base64.b64encode(steps.tobytes()).decode("ascii")
-        return cls(judged_on=judged_on, low=low, high=high, answers=text)
+        return cls(low=low, high=high, answers=text)
 
     def values(self) -> np.ndarray:
-        """float64 (8, outputs)."""
+        """Return float64 (8, numbers)."""
         steps = np.frombuffer(base64.b64decode(self.answers), "<u2").reshape(COUNT, -1)
         return self.low + steps * ((self.high - self.low) / STEPS)
+
+
+class Reference(BaseModel):
+    """The answers of one file in one runtime."""
+
+    judged_on: str  # instruction set, and the runtime's version
+    outputs: dict[str, Packed]  # by name
+
+    @classmethod
+    def of(cls, answers: Outputs, judged_on: str) -> "Reference":
+        """Return the outputs for the reference inputs as text."""
+        packed = {name: Packed.of(given) for name, given in answers.items()}
+        return cls(judged_on=judged_on, outputs=packed)
+
+    def values(self, spec: InputSpec) -> dict[str, np.ndarray]:
+        """Return the outputs, float64 (8, …).
+
+        Raises:
+            ValueError: other outputs than the spec's, or other shapes.
+        """
+        shapes = spec.outputs
+        if shapes.keys() != self.outputs.keys():
+            raise ValueError(f"outputs {', '.join(self.outputs)} for {', '.join(shapes)}")
+        return {
+            name: packed.values().reshape(COUNT, *shapes[name])
+            for name, packed in self.outputs.items()
+        }
 
 
 def reference_inputs(spec: InputSpec) -> np.ndarray:
@@ -66,9 +93,9 @@ def reference_inputs(spec: InputSpec) -> np.ndarray:
     return normalise(np.stack(made), spec)
 
 
-def answers(session: Session, spec: InputSpec) -> np.ndarray:
-    """float32 (8, outputs), computed one input at a time, as in deployment."""
-    return np.concatenate([infer(session, x[None], spec) for x in reference_inputs(spec)])
+def answers(session: Session, spec: InputSpec) -> dict[str, np.ndarray]:
+    """Return the outputs, float32 (8, …), computed one input at a time, as in deployment."""
+    return joined([infer(session, x[None], spec) for x in reference_inputs(spec)])
 
 
 def write_reference(path: Path, spec: InputSpec, here: Machine) -> None:
@@ -79,23 +106,10 @@ def write_reference(path: Path, spec: InputSpec, here: Machine) -> None:
             given = answers(open_session(path, runtime, threads=1), spec)
         except UserError:  # not installed, or nothing that this runtime or CPU can run
             continue
-        if np.isfinite(given).all():
+        if all(np.isfinite(output).all() for output in given.values()):
             found[runtime] = Reference.of(given, _place(here, runtime))
     text = json.dumps({runtime: reference.model_dump() for runtime, reference in found.items()})
-    with atomic(path) as temporary:
-        if path.suffix == ".xml":
-            tree = ElementTree.parse(path)
-            noted = tree.find("rt_info/compress")
-            assert noted is not None  # as save_ir writes it
-            ElementTree.SubElement(noted, REFERENCE_KEY.partition(".")[2], value=text)
-            tree.write(temporary, "utf-8", xml_declaration=True)
-        else:
-            import onnx  # files are judged without it
-
-            proto = onnx.load(path)
-            kept = {x.key: x.value for x in proto.metadata_props if x.key != REFERENCE_KEY}
-            onnx.helper.set_model_props(proto, kept | {REFERENCE_KEY: text})
-            onnx.save(proto, temporary)
+    write_metadata(path, REFERENCE_KEY, text)
 
 
 def reference_of(session: Session, runtime: str) -> Reference | None:
@@ -108,10 +122,15 @@ def reference_of(session: Session, runtime: str) -> Reference | None:
         return None
     try:
         stored = json.loads(session.reference).get(runtime)
-        reference = None if stored is None else Reference.model_validate(stored)
-        if reference is not None:
-            reference.values()
-    except (ValueError, AttributeError) as error:
+        if stored is None or session.spec is None:
+            return None
+        spec = InputSpec.model_validate_json(session.spec)
+        if "answers" in stored:  # of the only output, as it was written before there were names
+            (only,) = spec.outputs
+            stored = {"judged_on": stored.pop("judged_on"), "outputs": {only: stored}}
+        reference = Reference.model_validate(stored)
+        reference.values(spec)
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserError(
             f"The file's reference answers (metadata {REFERENCE_KEY!r}) are damaged: export the "
             "model again."
@@ -127,14 +146,8 @@ def difference_here(session: Session, runtime: str, here: Machine) -> str | None
     reference = reference_of(session, runtime)
     if reference is None or session.spec is None:
         return None
-    try:
-        spec = InputSpec.model_validate_json(session.spec)
-    except ValidationError:
-        return None
-    now, stored = answers(session, spec), reference.values()
-    if now.shape != stored.shape:
-        raise UserError(f"The file gives {now.shape[1]} outputs, {stored.shape[1]} when judged.")
-    said = differences(stored, now, task_of(spec))
+    spec = InputSpec.model_validate_json(session.spec)
+    said = differences(reference.values(spec), answers(session, spec), task_of(spec))
     if said is None:
         return None
     return (
@@ -144,11 +157,12 @@ def difference_here(session: Session, runtime: str, here: Machine) -> str | None
     )
 
 
-def differences(stored: np.ndarray, now: np.ndarray, task: Task[Any]) -> str | None:
-    """How two (8, outputs) differ, where they do: in the answer, or in the outputs."""
+def differences(stored: Outputs, now: Outputs, task: Task[Any]) -> str | None:
+    """Return how outputs (8, …) differ, where they do: in the answer, or in the numbers."""
     others = task.changed_answers(stored, now)
-    share = np.abs(now - stored).max() / (stored.std() + 1e-12)
-    if not others and share <= TOLERANCE:  # also false where an output is no number
+    shares = [np.abs(now[name] - x).max() / (x.std() + 1e-12) for name, x in stored.items()]
+    share = np.max(shares)  # not a number where any of them is none
+    if not others and share <= TOLERANCE:
         return None
     best = f"{others} of {COUNT} reference inputs get another answer, " if others else ""
     return f"{best}outputs differ by {100 * share:.3g} % of their standard deviation"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from compress.data.dataset import DataSet
+from compress.data.image_cache import drop_unreadable
 from compress.data.input_spec import preprocess
 from compress.export.artifact import spec_of
 from compress.export.reference_answers import difference_here
@@ -17,6 +18,7 @@ from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.models.sessions import infer, open_session
 from compress.results.schema import Accuracy
 from compress.runtimes import runtime_for
+from compress.runtimes.outputs import Outputs
 from compress.tasks import task_of
 from compress.utils.errors import UserError
 
@@ -55,12 +57,14 @@ def evaluate_file(
     """
     spec = spec_of(model, spec_file)
     task = task_of(spec)
-    data, notes = task.read(data_path, columns)
+    data = drop_unreadable(task.read_more(data_path, columns), lambda done, total: None)
+    notes: list[str] = []
+    data = task.checked(data, notes.append)
     session = open_session(model, runtime_for(model), threads or usable_threads())
     differs = difference_here(session, runtime_for(model), machine())
     used, indices = chosen(data, split)
 
-    def ask(asked: np.ndarray) -> np.ndarray:
+    def ask(asked: np.ndarray) -> Outputs:
         return run_on_pictures(session, data.paths(asked), spec)
 
     scored = task.score(ask, data, indices, tolerance, in_run=False)

@@ -1,9 +1,9 @@
 """What every row loses and gains against the teacher and its control, paired."""
 
 from compress.measure.latency import speedup
-from compress.metrics.accuracy import agreement, paired_drop
-from compress.metrics.significance import mcnemar
+from compress.metrics.accuracy import agreement
 from compress.results.schema import Accuracy, Result, RowKey
+from compress.tasks.differences import lost
 
 
 def with_comparisons(results: list[Result]) -> list[Result]:
@@ -21,8 +21,7 @@ def with_comparisons(results: list[Result]) -> list[Result]:
                 update["training"] = None
             update["accuracy"] = _judged_against(reference.accuracy, result.accuracy)
         if control is not None:
-            gain = paired_drop(result.accuracy.correct, control.accuracy.correct)
-            update["gain_over_control"] = gain
+            update["gain_over_control"], _ = lost(result.accuracy, control.accuracy)
         if result is not reference:
             update["speedup"] = _against(reference, result, 0)
             update["throughput_speedup"] = _against(reference, result, -1)
@@ -33,10 +32,11 @@ def with_comparisons(results: list[Result]) -> list[Result]:
 
 
 def _judged_against(reference: Accuracy, accuracy: Accuracy) -> Accuracy:
+    drop, p_value = lost(reference, accuracy)
     return accuracy.model_copy(
         update={
-            "top1_drop": paired_drop(reference.correct, accuracy.correct),
-            "drop_p_value": mcnemar(reference.correct, accuracy.correct),
+            "top1_drop": drop,
+            "drop_p_value": p_value,
             "agreement": agreement(reference.answers, accuracy.answers),
         }
     )

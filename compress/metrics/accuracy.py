@@ -104,6 +104,17 @@ def wilson(successes: int, trials: int) -> Interval:
     return Interval(value=successes / trials, low=interval.low, high=interval.high)
 
 
+def newcombe(before: Interval, after: Interval) -> Interval:
+    """Return the loss before - after of two shares of other pictures, from Wilson's intervals.
+
+    Newcombe 1998, Statistics in Medicine 17:873-890, method 10.
+    """
+    value = before.value - after.value
+    below = np.hypot(before.value - before.low, after.high - after.value)
+    above = np.hypot(before.high - before.value, after.value - after.low)
+    return Interval(value=value, low=float(value - below), high=float(value + above))
+
+
 def paired_drop(teacher: str, candidate: str) -> Interval:
     """Teacher's minus the candidate's top-1 on the same pictures, with a paired interval.
 

@@ -29,7 +29,7 @@ def mcnemar(a: str, b: str) -> float:
 
 def same_pictures(a: Result, b: Result) -> bool:
     """Whether two rows were judged on the same pictures, in the same order."""
-    return a.data == b.data and len(a.accuracy.correct) == len(b.accuracy.correct)
+    return a.data == b.data and a.accuracy.pictures == b.accuracy.pictures
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -16,6 +16,7 @@ from compress.models.checkpoint import load_into, load_tensors, save_tensors
 from compress.models.provenance import FILE, Provenance
 from compress.models.structure import Replaced, restructure
 from compress.results.schema import StepReport, Training
+from compress.runtimes.outputs import by_name
 from compress.utils.errors import UserError
 from compress.utils.seeding import torch_seed
 
@@ -42,7 +43,7 @@ class Candidate:
     ) -> "Candidate":
         """A new network with weights drawn from `seed`."""
         with torch_seed(seed, "weights"):
-            model = build(builder, settings, spec.outputs, allowed)
+            model = build(builder, settings, spec.num_outputs, allowed)
         check_forward(model, spec, builder)
         return cls(model, builder, settings, spec, Provenance(lineage))
 
@@ -128,7 +129,7 @@ class Candidate:
             model: nn.Module = onnx_network.OnnxNetwork(folder / past.deployed)
             return cls(model, builder, settings, spec, past)
         with torch.random.fork_rng(devices=[]):
-            model = build(builder, settings, spec.outputs, allowed)
+            model = build(builder, settings, spec.num_outputs, allowed)
         restructure(model, past.replaced, tensors)
         load_into(model, tensors, path)
         return cls(model.eval(), builder, settings, spec, past)
@@ -148,9 +149,15 @@ def check_forward(model: nn.Module, spec: InputSpec, builder: str) -> None:
             raise UserError(
                 f"{builder} does not take pictures of {spec.height} x {spec.width}: {error}"
             ) from error
-    if not isinstance(outputs, torch.Tensor) or outputs.shape != (2, spec.outputs):
-        got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-        raise UserError(
-            f"{builder} gives {got} for two pictures; expected "
-            f"{(2, spec.outputs)}: it is to predict {spec.named}."
-        )
+    try:
+        given = by_name(outputs, tuple(spec.outputs))
+    except UserError as error:
+        raise UserError(f"{builder}: {error}") from error
+    for name, shape in spec.outputs.items():
+        got = getattr(given[name], "shape", None)
+        if got != (2, *shape):
+            shown = type(given[name]).__name__ if got is None else tuple(got)
+            raise UserError(
+                f"{builder} gives {shown} for two pictures; expected {(2, *shape)}: it is to "
+                f"predict {spec.named}."
+            )

@@ -5,6 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from compress.runtimes.outputs import in_order
+
 
 def place(
     model: nn.Module, device: torch.device, inputs: Tensor, trains: bool = False
@@ -39,7 +41,8 @@ def _runs(model: nn.Module, inputs: Tensor, layout: torch.memory_format, trains:
         with torch.inference_mode(False), torch.random.fork_rng(devices=devices):
             if trains:
                 with torch.enable_grad():
-                    trial.train()(inputs).sum().backward()
+                    given = in_order(trial.train()(inputs))
+                    torch.stack([x.float().sum() for x in given]).sum().backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 trial.eval()(inputs)
     except RuntimeError as error:

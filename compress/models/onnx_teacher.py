@@ -68,7 +68,7 @@ def like_ours(model: onnx.ModelProto, spec: InputSpec) -> onnx.ModelProto:
         logits = onnx.helper.make_empty_tensor_value_info(softmax.input[0])
         logits.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
         model.graph.output[0].CopyFrom(logits)
-    del model.graph.output[1:]
+    del model.graph.output[len(spec.outputs) :]
     _free_batch(model.graph)
     model = _folded(model)
     _name_nodes(model.graph)
@@ -103,7 +103,8 @@ def _free_batch(graph: onnx.GraphProto) -> None:
     batch = graph.input[0].type.tensor_type.shape.dim[0]
     fixed = batch.dim_value
     batch.dim_param = "batch"
-    graph.output[0].type.tensor_type.ClearField("shape")
+    for output in graph.output:
+        output.type.tensor_type.ClearField("shape")
     if fixed == 0:
         return
     weights = {t.name: t for t in graph.initializer}

@@ -7,6 +7,7 @@ import numpy as np
 
 from compress.data.input_spec import InputSpec
 from compress.runtimes import Session, package_of
+from compress.runtimes.outputs import by_name
 from compress.utils.errors import UserError
 
 # Path, threads, allowed packages of builders, whether it runs alone.
@@ -48,21 +49,26 @@ def open_session(
     return loader_of(runtime)(path, threads, allowed, alone)
 
 
-def infer(session: Session, pictures: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """float32 (n, classes) logits for float32 (n, 3, height, width) prepared pictures.
+def infer(session: Session, pictures: np.ndarray, spec: InputSpec) -> dict[str, np.ndarray]:
+    """Return the outputs by the spec's names for them, float32 (n, …).
 
     A file with a fixed batch gets its pictures repeated up to that number.
 
+    Args:
+        pictures: float32 (n, 3, height, width), prepared.
+
     Raises:
-        UserError: not as many outputs as the spec has classes, or coordinates of points.
+        UserError: other outputs than the spec says.
     """
     count = len(pictures)
     if session.batch_size:
         pictures = np.resize(pictures, (session.batch_size, *pictures.shape[1:]))
-    logits = session.run(pictures)[:count]
-    if logits.shape != (count, spec.outputs):
-        raise UserError(
-            f"The model gives an output of shape {logits.shape} for {count} pictures, but its "
-            f"input spec names {spec.named}."
-        )
-    return logits
+    given = by_name(session.run(pictures), tuple(spec.outputs))
+    for name, shape in spec.outputs.items():
+        given[name] = given[name][:count]
+        if given[name].shape != (count, *shape):
+            raise UserError(
+                f"The model gives an output of shape {given[name].shape} for {count} pictures, but "
+                f"its input spec names {spec.named}."
+            )
+    return given

@@ -8,6 +8,7 @@ from torch import nn
 
 from compress.models.candidate import Candidate
 from compress.models.memory_format import place
+from compress.runtimes.outputs import by_name
 
 
 def is_detector(model: nn.Module) -> bool:
@@ -33,6 +34,7 @@ class TorchSession:
         candidate = Candidate.load(path.parent, allowed)
         self.picture_size = (candidate.spec.height, candidate.spec.width)
         self.spec: str | None = candidate.spec.model_dump_json()
+        self.outputs = tuple(candidate.spec.outputs)
         self.model = candidate.model
         contiguous = runtime == "torch-contiguous"
         self.format = torch.contiguous_format
@@ -49,7 +51,8 @@ class TorchSession:
         self.threads = threads
 
     @torch.inference_mode()
-    def run(self, pictures: np.ndarray) -> np.ndarray:
+    def run(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the outputs by name, float32 (n, …)."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
@@ -59,7 +62,9 @@ class TorchSession:
             with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
                 outputs = self.model(x)
             # A detector answers a list, one dictionary a picture: the first one's boxes stand in.
-            first = outputs if isinstance(outputs, torch.Tensor) else outputs[0]["boxes"]
-            return np.asarray(first.float().numpy())
+            if self.detector:
+                return {"boxes": np.asarray(outputs[0]["boxes"].float().numpy())}
+            found = by_name(outputs, self.outputs)
+            return {name: np.asarray(x.float().numpy()) for name, x in found.items()}
         finally:
             torch.set_num_threads(before)

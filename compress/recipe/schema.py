@@ -6,13 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, create_model, model_validator
 
-from compress.data.input_spec import BOX
+from compress.data.input_spec import BOX, Fit
 from compress.data.keypoints import PointColumns
 from compress.measure.saliency.settings import SaliencySettings
 from compress.methods import discover
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.recipe.beginning import FROM
 from compress.results.schema import Deployed
+from compress.tasks import discover as discover_tasks
+from compress.tasks import usual_task
+from compress.tasks.base import Task
+from compress.tasks.settings import TaskSettings
 from compress.training.settings import TrainSettings
 from compress.utils.errors import UserError
 from compress.utils.settings import Fraction, RecipeModel
@@ -39,12 +43,27 @@ def _size(value: str | int) -> str | int:
 Size = Annotated[str | int, AfterValidator(_size)]
 
 
+@cache
+def task_model() -> type[RecipeModel]:
+    """Return a mapping with exactly one task: `embedding: {…}`; made from those installed."""
+
+    def one_task(self: Any) -> Any:
+        self.the_one_of(*type(self).model_fields)
+        return self
+
+    fields: dict[str, Any] = {
+        name: (task.settings | None, None) for name, task in discover_tasks().items()
+    }
+    validators: dict[str, Any] = {"one_task": model_validator(mode="after")(one_task)}
+    return create_model("Task", __base__=RecipeModel, __validators__=validators, **fields)
+
+
 class DataSettings(RecipeModel):
     """Where the pictures are, and what is to be predicted of them.
 
     They lie at a `path`, or a `builder` makes them, of what lies at the path where there is one (a
     crop of each, say). Predicted are classes, unless `points`, a `box` or both name the columns, in
-    pixels, that they are annotated in.
+    pixels, that they are annotated in, or `task` names something else.
     """
 
     path: str | None = None  # a folder or a CSV file; relative to the file that says so
@@ -54,8 +73,9 @@ class DataSettings(RecipeModel):
     label_column: str | None = None
     points: Annotated[dict[PointName, XY], Field(min_length=1)] | None = None  # name: [x, y]
     box: Annotated[list[str], Field(min_length=4, max_length=4)] | None = None  # x y width height
+    task: task_model() | None = None  # type: ignore[valid-type]
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2  # where no split is given
-    fit: Literal["crop", "stretch"] = "crop"  # how other aspect ratios are brought to the input
+    fit: Fit | None = None  # how other aspect ratios are brought to the input; none: the task's way
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSettings":
@@ -65,6 +85,8 @@ class DataSettings(RecipeModel):
             raise ValueError(f"{' and '.join(BOX)} are a box: give box: [x, y, width, height]")
         if self.point_columns is not None and self.label_column is not None:
             raise ValueError("label_column is for classes: remove it, or points and box")
+        if self.task is not None and self.point_columns is not None:
+            raise ValueError("task says what is predicted: remove it, or points and box")
         return self
 
     @property
@@ -74,6 +96,19 @@ class DataSettings(RecipeModel):
         names = [*(BOX if self.box else ()), *points]
         columns = [*(self.box or ()), *(column for xy in points.values() for column in xy)]
         return PointColumns.of(names, columns) if names else None
+
+    @property
+    def asked(self) -> tuple[type[Task[Any]], TaskSettings]:
+        """What is to be predicted, and what the recipe says of it."""
+        if self.task is None:
+            return usual_task(self.point_columns)
+        name, settings = chosen(self.task)
+        return discover_tasks()[name], settings
+
+    @property
+    def image_fit(self) -> Fit:
+        """How other aspect ratios are brought to the input."""
+        return self.fit or self.asked[0].image_fit
 
 
 class TeacherSettings(RecipeModel):
@@ -197,7 +232,7 @@ def step_model() -> type[RecipeModel]:
 
 
 def chosen(step: Any) -> tuple[str, Any]:
-    """Name and settings of the one step that a list item holds."""
+    """Return name and settings of the one step, or task, that a mapping holds."""
     return next((k, v) for k in type(step).model_fields if (v := getattr(step, k)) is not None)
 
 

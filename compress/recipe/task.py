@@ -1,45 +1,46 @@
-"""What a recipe may say depends on whether its networks predict classes or points."""
+"""What a recipe may say depends on the task that its networks are for."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from compress.methods.distill.settings import Distillation, Points
+from compress.methods.distill.settings import Distillation
 from compress.recipe.yaml_file import KeyPath
+from compress.tasks.settings import LossSettings
 from compress.training.settings import TrainSettings
 from compress.utils.settings import RecipeModel
 
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
 
-FOR_POINTS = ("points", "points_and_attention")  # losses
+TOLERANCES = {"tolerance": "points that are no box", "iou": "a box"}
 
 
 def task_faults(recipe: "Recipe") -> Iterator[tuple[KeyPath, str]]:
-    """Settings that are for the other task, each with its key path and what to do."""
-    columns = recipe.data.point_columns
-    used = {"tolerance": recipe.data.points, "iou": recipe.data.box}
-    for name in sorted(recipe.measure.model_fields_set & used.keys()):
-        if not used[name]:
-            what = "a box" if name == "iou" else "points that are no box"
-            yield ("measure", name), f"is for {what}, which data does not name: remove it"
+    """Yield settings that are for another task, each with its key path and what to do."""
+    task, asked = recipe.data.asked
+    used = task.tolerances(asked)
+    for name in sorted(recipe.measure.model_fields_set & TOLERANCES.keys()):
+        if name not in used:
+            what = f"is for {TOLERANCES[name]}, which data does not name"
+            yield ("measure", name), f"{what}: remove it"
+    losses = ", ".join(get_args(loss.model_fields["name"].annotation)[0] for loss in task.losses)
     for at, settings in _settings(recipe, ()):
         if isinstance(settings, Distillation) and "loss" in settings.model_fields_set:
-            loss = settings.loss.name
-            if columns and loss not in FOR_POINTS:
-                yield (*at, "loss"), f"{loss} compares classes, the data has points: remove it"
-            if not columns and loss in FOR_POINTS:
-                yield (*at, "loss"), "is for points; the data has classes: choose kd, dkd or dist"
-        if isinstance(settings, TrainSettings) and columns:
+            name, fits = settings.loss.name, isinstance(settings.loss, task.losses)
+            if not fits:
+                yield (*at, "loss"), f"{name} is not for {task.name}: remove it, or choose {losses}"
+        if isinstance(settings, TrainSettings):
             for name in ("mixup", "label_smoothing"):
-                if getattr(settings, name) > 0:
-                    yield (*at, name), "mixes classes, the data has points: remove it"
+                if getattr(settings, name) > 0 and name not in task.trains_with:
+                    yield (*at, name), f"mixes classes, and {task.name} has none: remove it"
 
 
 def fit_to_task(recipe: "Recipe") -> "Recipe":
-    """The recipe with the task's loss wherever it names none."""
-    if recipe.data.point_columns is None:
+    """Return the recipe with the task's usual loss wherever it names none."""
+    usual = recipe.data.asked[0].usual_loss()
+    if usual == Distillation.model_fields["loss"].default:
         return recipe
-    return recipe.model_copy(update={"candidates": _with_points(recipe.candidates)})
+    return recipe.model_copy(update={"candidates": _with_loss(recipe.candidates, usual)})
 
 
 def _settings(value: Any, at: KeyPath) -> Iterator[tuple[KeyPath, RecipeModel]]:
@@ -53,14 +54,16 @@ def _settings(value: Any, at: KeyPath) -> Iterator[tuple[KeyPath, RecipeModel]]:
             yield from _settings(child, (*at, key))
 
 
-def _with_points(value: Any) -> Any:
+def _with_loss(value: Any, usual: LossSettings) -> Any:
+    """Return a value with this loss in all settings within that name none."""
     if isinstance(value, list):
-        return [_with_points(item) for item in value]
+        return [_with_loss(item, usual) for item in value]
     if isinstance(value, dict):
-        return {key: _with_points(item) for key, item in value.items()}
+        return {key: _with_loss(item, usual) for key, item in value.items()}
     if not isinstance(value, RecipeModel):
         return value
-    update = {name: _with_points(getattr(value, name)) for name in type(value).model_fields}
+    fields = type(value).model_fields
+    update = {name: _with_loss(getattr(value, name), usual) for name in fields}
     if isinstance(value, Distillation) and "loss" not in value.model_fields_set:
-        update["loss"] = Points()
+        update["loss"] = usual
     return value.model_copy(update=update)

@@ -8,7 +8,7 @@ from typing import Any
 from compress.analysis import explain as say
 from compress.analysis.budget import Budget
 from compress.analysis.summary import Summary
-from compress.metrics.significance import mcnemar
+from compress.metrics.significance import same_pictures
 from compress.report import charts
 from compress.report.axes import Axis, x_axes, y_axes
 from compress.report.choice_table import HEADINGS, numbers
@@ -17,6 +17,7 @@ from compress.report.label_placement import asked
 from compress.report.tables import MARK, task_word
 from compress.report.template import as_json, render
 from compress.results.schema import Result
+from compress.tasks.differences import p_value
 from compress.utils import units
 from compress.utils.text import plain
 
@@ -139,8 +140,7 @@ def _alike(rows: Sequence[Result]) -> list[list[int]]:
     """For each row those whose accuracy cannot be told apart from its, on the same pictures."""
     found: list[list[int]] = [[] for _ in rows]
     for (i, a), (k, b) in combinations(enumerate(rows), 2):
-        paired = a.data == b.data and len(a.accuracy.correct) == len(b.accuracy.correct)
-        if paired and mcnemar(a.accuracy.correct, b.accuracy.correct) > say.CHANCE:
+        if same_pictures(a, b) and p_value(a.accuracy, b.accuracy) > say.CHANCE:
             found[i].append(k)
             found[k].append(i)
     return found

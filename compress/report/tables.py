@@ -111,7 +111,7 @@ def more_columns(summary: Summary) -> list[Column]:
             lambda r: units.percent(chances[r.key]),
             f"probability of the front, by latency and {task_word(rows)}",
         ),
-        *(_of_points(rows) or _of_classes()),
+        *(_of_further(rows) or _of_points(rows) or _of_classes()),
         _percentile(90, small),
         _percentile(99, small),
         Column(
@@ -146,6 +146,22 @@ def more_columns(summary: Summary) -> list[Column]:
             "height x width in pixels",
         ),
     ]
+
+
+def _of_further(rows: Sequence[Result]) -> list[Column]:
+    """Return the columns that the rows' task asks for; none where they are built in."""
+
+    def column(name: str, meaning: str) -> Column:
+        def cell(row: Result) -> str:
+            found = (x.value for x in row.accuracy.further if x.name == name)
+            return units.significant(next(found, None))
+
+        return Column(name, cell, meaning)
+
+    told = {
+        x.name: f"{x.meaning}; {x.better}: better" for row in rows for x in row.accuracy.further
+    }
+    return [column(name, meaning) for name, meaning in told.items()]
 
 
 def _of_classes() -> list[Column]:
@@ -239,6 +255,7 @@ def _plain(row: Result, in_front: bool, chance: float | None) -> dict[str, objec
         "log_loss_nats": row.accuracy.log_loss,
         "macro_recall": row.accuracy.macro_recall,
         **(row.accuracy.points.model_dump() if row.accuracy.points else {}),
+        **{metric.name: metric.value for metric in row.accuracy.further},
         "calibration_error": row.accuracy.calibration_error,
         "pictures": row.accuracy.pictures,
         "threads": small.threads,

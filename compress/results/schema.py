@@ -156,6 +156,15 @@ class PointErrors(Record):
         return ", and ".join(asked)
 
 
+class Metric(Record):
+    """A number that a task gives beside the one that networks are judged by."""
+
+    name: str  # with its unit, as a column's heading
+    value: float | None
+    meaning: str
+    better: Literal["higher", "lower"] = "higher"
+
+
 class Accuracy(Record):
     """Computed from the artifact in its runtime, on the validation split."""
 
@@ -167,18 +176,24 @@ class Accuracy(Record):
     single_picture_classes: SinglePictureClasses | None = None
     slices: list[Slice] = []  # fewest training pictures first; [] where these are not known
     calibration_error: float | None = None  # in [0, 1], see compress/metrics/accuracy.py
-    correct: str  # one '1' or '0' per validation picture, in the data set's order
+    # One '1' or '0' per validation picture, in the data set's order; of other records empty.
+    correct: str
     answers: list[int] = []  # the class named for each; [] before schema 3
     # Against the teacher in the same runtime; None for the teacher.
     top1_drop: Interval | None = None  # teacher minus this, paired
     drop_p_value: float | None = None  # McNemar's exact test: both are right equally often
     agreement: float | None = None  # share of the pictures on which both name the same class
     points: PointErrors | None = None  # None where classes are predicted
+    # Where an answer is more than right or wrong: `top1` is what the task says of all records.
+    task: str = ""
+    metric: str = ""  # what that number is called
+    records: list[Any] = []  # one per validation picture, as the task made it
+    further: list[Metric] = []
 
     @property
     def word(self) -> str:
-        """What the share of pictures that are answered right is called."""
-        return RIGHT if self.points else TOP1
+        """What the number is called that a network is judged by."""
+        return self.metric or (RIGHT if self.points else TOP1)
 
 
 class Percentile(Record):

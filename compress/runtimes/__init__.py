@@ -22,9 +22,14 @@ class Session(Protocol):
     batch_size: int | None  # None: any
     spec: str | None  # the InputSpec that the file carries, as JSON
     reference: str | None  # its answers when it was judged, as JSON
+    outputs: tuple[str, ...]  # the file's names for them
 
-    def run(self, pictures: "np.ndarray") -> "np.ndarray":
-        """float32 (n, 3, height, width), normalised, to float32 logits (n, classes)."""
+    def run(self, pictures: "np.ndarray") -> "dict[str, np.ndarray]":
+        """Return the outputs by the file's names for them, float32 (n, …).
+
+        Args:
+            pictures: float32 (n, 3, height, width), normalised.
+        """
 
 
 def package_of(runtime: str) -> str:

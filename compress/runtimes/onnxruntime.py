@@ -13,7 +13,7 @@ from compress.utils.errors import UserError
 
 
 class OnnxSession:
-    """An ONNX file with one picture input and logits as its first output."""
+    """An ONNX file with one picture input."""
 
     def __init__(
         self, path: Path, threads: int, profile: Path | None = None, alone: bool = True
@@ -64,6 +64,7 @@ class OnnxSession:
                 f"{path} takes {shapes}; expected one input (batch, channels, height, width)."
             )
         self.input = inputs[0].name
+        self.outputs = tuple(output.name for output in self.session.get_outputs())
         height, width = inputs[0].shape[2:]
         if not isinstance(height, int) or not isinstance(width, int):
             raise UserError(f"{path} leaves its input's height and width free; export fixed ones.")
@@ -74,11 +75,13 @@ class OnnxSession:
         self.spec = metadata.get(METADATA_KEY)
         self.reference = metadata.get(REFERENCE_KEY)
 
-    def run(self, pictures: np.ndarray) -> np.ndarray:
+    def run(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the outputs by name, float32 (n, …)."""
         try:
             # Alone, no thread has a CPU of its own: the system places them.
             with denormals_as_zero(), on_first_cpu(1 if self.alone else self.threads):
                 outputs = self.session.run(None, {self.input: pictures})
         except Exception as error:
             raise UserError(f"onnxruntime cannot run the model: {error}") from error
-        return np.asarray(outputs[0], dtype=np.float32)
+        found = zip(self.outputs, outputs, strict=True)
+        return {name: np.asarray(output, dtype=np.float32) for name, output in found}

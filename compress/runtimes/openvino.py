@@ -15,7 +15,7 @@ PRECISIONS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 
 
 class OpenVinoSession:
-    """An ONNX file or an OpenVINO IR with one picture input and logits as its first output.
+    """An ONNX file or an OpenVINO IR with one picture input.
 
     The model is compiled once for each number of pictures that comes: fixed shapes are faster, and
     binary convolutions take no others.
@@ -50,6 +50,7 @@ class OpenVinoSession:
         self.batch_size = None if batch.is_dynamic else batch.get_length()
         self.spec = _noted(self.model, METADATA_KEY)
         self.reference = _noted(self.model, REFERENCE_KEY)
+        self.outputs = tuple(_name(output, i) for i, output in enumerate(self.model.outputs))
         self._shape = [channels, height, width]
         self._precision = PRECISIONS[precision]
         self._core = ov.Core()
@@ -63,7 +64,8 @@ class OpenVinoSession:
         }
         self._requests: dict[int, ov.InferRequest] = {}  # by batch size
 
-    def run(self, pictures: np.ndarray) -> np.ndarray:
+    def run(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the outputs by name, float32 (n, …)."""
         try:
             with denormals_as_zero():
                 request = self.request(len(pictures))
@@ -71,7 +73,9 @@ class OpenVinoSession:
                 outputs = request.infer([pictures], share_inputs=True)
         except RuntimeError as error:
             raise UserError(f"openvino cannot run {self.path}: {reason(error)}") from error
-        return np.asarray(outputs[0], dtype=np.float32)
+        return {
+            name: np.asarray(outputs[i], dtype=np.float32) for i, name in enumerate(self.outputs)
+        }
 
     def request(self, batch: int) -> ov.InferRequest:
         """What runs `batch` pictures; compiled on the first call."""
@@ -87,6 +91,11 @@ class OpenVinoSession:
                 )
             self._requests[batch] = compiled.create_infer_request()
         return self._requests[batch]
+
+
+def _name(output: ov.Output, place: int) -> str:
+    """Return the output's name; an IR may have outputs without one."""
+    return output.get_any_name() if output.get_names() else f"output {place}"
 
 
 def _noted(model: ov.Model, key: str) -> str | None:

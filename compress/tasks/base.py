@@ -1,45 +1,148 @@
 """What a task is: all that depends on what is predicted of an image, and when it is right."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from compress.data.dataset import DataSet
-from compress.data.input_spec import InputSpec
+from compress.data.input_spec import Fit, InputSpec, Predicted, Shape
 from compress.metrics.keypoints import USUAL, KeypointTolerance
-from compress.results.schema import Accuracy
+from compress.metrics.resampling import interval
+from compress.results.schema import Accuracy, Metric
+from compress.runtimes.outputs import Outputs
+from compress.tasks.settings import LossSettings, Match, TaskSettings
+from compress.utils.errors import UserError
+from compress.utils.hooks import refuse_unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Answer = TypeVar("Answer")
-Correct = Callable[[np.ndarray], np.ndarray]  # outputs (n, outputs) -> bool (n,)
-Ask = Callable[[np.ndarray], np.ndarray]  # positions in a data set (n,) -> outputs (n, outputs)
+Judge = Callable[[Outputs], list[Any]]  # outputs of n images -> a record for each
+Ask = Callable[[np.ndarray], Outputs]  # positions in a data set (n,) -> outputs of these images
+TensorOutputs = Mapping[str, "Tensor"]  # by name, (n, …) each
+
+
+class Source(NamedTuple):
+    """Where a run's images lie; columns where a table calls them otherwise than usual."""
+
+    path: Path
+    image_column: str | None = None
+    label_column: str | None = None
 
 
 class Task(ABC, Generic[Answer]):
     """One task with one network's input spec; importing it imports no torch.
 
-    `Answer` is what people are told of one image.
+    A task lives in a folder of `compress/tasks`, or is named by an entry point of the group
+    `compress.tasks`. What is no hook and has no leading underscore is a mistake. `Answer` is what
+    people are told of one image.
 
     Attributes:
-        word: what the share of images that the network answers right is called.
+        name: in recipes and input specs.
+        word: what the number between 0 and 1 is called that a network is judged by.
+        version: raised when the task reads or judges the same data otherwise.
+        settings: what a recipe may say of it, under `data.task`.
+        losses: ways to learn from the teacher, the usual one first.
+        trains_with: of the settings `mixup` and `label_smoothing` those that make sense.
+        image_fit: how other aspect ratios are brought to the input, unless a recipe says.
+        order_of: what may stand in another order than the network's: "classes".
+        explained: the output with a score for each of several classes (n, classes), whose largest
+            is explained by heat maps; None: nothing is to be explained.
+        unused_in_script: fields of the spec that an exported script does not need.
     """
 
+    name: ClassVar[str]
     word: ClassVar[str]
+    version: ClassVar[int] = 1
+    settings: ClassVar[type[TaskSettings]] = TaskSettings
+    losses: ClassVar[tuple[type[LossSettings], ...]] = (Match,)
+    trains_with: ClassVar[Collection[str]] = ()
+    image_fit: ClassVar[Fit] = "crop"
+    order_of: ClassVar[str] = "outputs"
+    explained: ClassVar[str | None] = None
+    unused_in_script: ClassVar[Collection[str]] = ("classes", "points")
+
+    spec: InputSpec
+
+    def __init_subclass__(cls) -> None:
+        """Refuse what is no hook: a misspelt one would never be asked."""
+        refuse_unknown(cls, Task, "task", ("name", "word"))
 
     def __init__(self, spec: InputSpec) -> None:
         self.spec = spec
 
-    # The data
+    # The data, before there is a network
 
+    @classmethod
     @abstractmethod
-    def read(self, folder: Path, columns: Sequence[str]) -> tuple[DataSet, list[str]]:
-        """Return a folder's images to judge the network on, and what was left out, in sentences.
+    def read(cls, source: Source, settings: Any) -> DataSet:
+        """Return a run's images and what is true of them; none of them is decoded yet.
+
+        What a task wants to know of an image that is neither a label nor points belongs into
+        `Picture.truth`.
+
+        Args:
+            settings: as a recipe gives them under `data.task`.
+
+        Raises:
+            UserError: all that is wrong with the folder, in one message.
+        """
+
+    @classmethod
+    def checked(cls, data: DataSet, note: Callable[[str], None]) -> DataSet:
+        """Return the images that are left when each of them can be read.
+
+        Args:
+            note: is told what was left out.
+        """
+        return data
+
+    @classmethod
+    def usual_loss(cls) -> LossSettings:
+        """Return the loss against the teacher where a recipe names none."""
+        return cls.losses[0].model_validate({})
+
+    @classmethod
+    def tolerances(cls, settings: Any) -> Collection[str]:
+        """Return which of the settings `tolerance` and `iou` say when an answer is right."""
+        return ()
+
+    @classmethod
+    def likely_outputs(cls, settings: Any) -> int:
+        """Return how many outputs a builder is told before the data is known."""
+        return 2
+
+    @classmethod
+    def outputs(cls, data: DataSet) -> dict[str, Shape]:
+        """Return the outputs that a network of this task has, each with its shape for one image."""
+        raise NotImplementedError(f"{cls.__name__} says neither outputs nor predicts")
+
+    @classmethod
+    def facts(cls, data: DataSet) -> dict[str, Any]:
+        """Return what must be known of a network's answers when the data is not there, as JSON."""
+        return {}
+
+    @classmethod
+    def predicts(cls, data: DataSet) -> dict[str, Any]:
+        """Return the fields of an input spec that say what the network predicts."""
+        told = Predicted(
+            task=cls.name,
+            settings=data.task_settings,
+            outputs=cls.outputs(data),
+            facts=cls.facts(data),
+        )
+        return {"predicted": told}
+
+    # The data, for a network
+
+    def read_more(self, folder: Path, columns: Sequence[str]) -> DataSet:
+        """Return images to judge the network on.
 
         Args:
             columns: of the annotations, where they are called otherwise than usual.
@@ -47,32 +150,62 @@ class Task(ABC, Generic[Answer]):
         Raises:
             UserError: annotations of other things than the network predicts.
         """
+        assert self.spec.predicted is not None
+        return self.read(Source(folder), self.settings(**self.spec.predicted.settings))
 
     @abstractmethod
     def targets(self, data: DataSet) -> np.ndarray:
         """Return what the network is to answer for every image, (n, …); unlabelled ones too."""
 
-    @abstractmethod
     def targets_in_views(self, targets: np.ndarray, views: np.ndarray) -> "Tensor":
         """Return the targets of images (n, …) in views of them, float32 (n, fields)."""
+        import torch
 
-    @abstractmethod
+        return torch.from_numpy(targets)
+
     def check_weights(self, metadata: Mapping[str, Any]) -> None:
         """Refuse weights that say they were trained to predict something else.
 
         Raises:
             UserError: what they predict instead.
         """
+        spec = metadata.get("spec") or {}
+        ours, theirs = self.spec.predicted, spec.get("predicted")
+        if spec and (theirs is None or ours is None or theirs["task"] != ours.task):
+            raise UserError(f"The teacher's weights were not trained for {self.name}.")
 
     # When an answer is right
 
     @abstractmethod
-    def correct(
+    def judge(
         self, data: DataSet, indices: np.ndarray, tolerance: KeypointTolerance = USUAL
-    ) -> Correct:
-        """Return what says which outputs are right, in the order of `indices`."""
+    ) -> Judge:
+        """Return what makes a record of each image's outputs, in the order of `indices`.
 
-    @abstractmethod
+        A record is all that the statistic must know of an image, as JSON: by default a score in
+        [0, 1], or whether the answer is right.
+        """
+
+    @classmethod
+    def statistic(cls, records: Sequence[Any], weights: np.ndarray) -> np.ndarray:
+        """Return the number in [0, 1] that a network is judged by; by default the mean score.
+
+        It need not be a mean over images. Everything follows from it: intervals, differences
+        between networks, the front and the choice come from drawing weights.
+
+        Args:
+            weights: float64 (draws, n), of the images; in each draw at least one is above 0.
+
+        Returns:
+            float64 (draws,).
+        """
+        return weights @ np.asarray(records, dtype=float) / weights.sum(1)
+
+    @classmethod
+    def further(cls, records: Sequence[Any]) -> list[Metric]:
+        """Return what else reports are to show."""
+        return []
+
     def score(
         self,
         ask: Ask,
@@ -88,83 +221,110 @@ class Task(ABC, Generic[Answer]):
             indices: of the images that are judged.
             in_run: whether `data` has a training split that this network was trained on.
         """
+        records = self.judge(data, indices, tolerance)(ask(indices))
+        return Accuracy(
+            pictures=len(records),
+            top1=interval(lambda weights: self.statistic(records, weights), len(records)),
+            correct="",
+            task=self.name,
+            metric=self.word,
+            records=records,
+            further=self.further(records),
+        )
 
-    @abstractmethod
-    def guess(self, data: DataSet, tolerance: KeypointTolerance) -> tuple[str, float]:
-        """Return what to answer without a look at the image, and the share it is right for."""
+    def fit(self, ask: Ask, data: DataSet) -> Any:
+        """Return what is fitted to a deployed file on training images, as JSON: thresholds, say.
+
+        It becomes part of the file's input spec (`spec.predicted.fitted`).
+        """
+        return None
 
     @property
-    @abstractmethod
-    def order_of(self) -> str:
-        """What may stand in another order than the network's: "classes"."""
+    def fits(self) -> bool:
+        """Whether there is something to fit."""
+        return type(self).fit is not Task.fit
+
+    def guess(self, data: DataSet, tolerance: KeypointTolerance) -> tuple[str, float] | None:
+        """Return what to answer without a look at the image, and how it would be judged."""
+        return None
 
     # Training
 
     @abstractmethod
-    def label_loss(self, smoothing: float) -> "Callable[[Tensor, Tensor], Tensor]":
-        """Return the loss of outputs (n, outputs) against targets; unlabelled ones do not count."""
+    def label_loss(self, smoothing: float) -> "Callable[[TensorOutputs, Tensor], Tensor]":
+        """Return the loss of outputs against targets; unlabelled images do not count."""
 
-    @abstractmethod
-    def teacher_loss(self, settings: Any) -> "Callable[[Tensor, Tensor, Tensor], Tensor]":
+    def teacher_loss(
+        self, settings: Any
+    ) -> "Callable[[TensorOutputs, TensorOutputs, Tensor], Tensor]":
         """Return the loss of outputs against the teacher's and the targets.
 
         Args:
-            settings: of one of the task's losses, by its name in recipes.
+            settings: one of `losses`.
         """
+        from compress.tasks.losses import match
 
-    @abstractmethod
-    def kept_outputs(self, top_k: int) -> int:
-        """Return how many of the teacher's outputs are cached for a view, the largest first."""
+        return lambda ours, teachers, _: match(ours, teachers)
 
-    @abstractmethod
-    def drawn_loss(self, outputs: "Tensor") -> "Tensor":
+    def kept(self, top_k: int) -> Mapping[str, int]:
+        """Return of which of the teacher's outputs only the largest numbers are cached.
+
+        Args:
+            top_k: how many at most.
+        """
+        return {}
+
+    def drawn_loss(self, outputs: "TensorOutputs") -> "Tensor":
         """Return the loss against targets drawn from what the outputs say, summed over images.
 
-        Its squared gradient is the Fisher information.
+        Its squared gradient is the Fisher information. Here: half the squared distance from
+        numbers drawn around the outputs, the negative log-likelihood of a Gaussian of deviation 1
+        (another deviation would be one factor on the importance of all channels).
         """
+        from compress.tasks.losses import gaussian
+
+        return gaussian(outputs)
 
     # Deployed
 
     @abstractmethod
-    def answers(self, outputs: np.ndarray, files: Sequence[Path]) -> Iterator[Answer]:
+    def answers(self, outputs: Outputs, images: Sequence[Path]) -> Iterator[Answer]:
         """Yield what people are told of each image."""
 
     @abstractmethod
     def lines(self, answer: Answer) -> list[str]:
         """Return an answer as it is printed."""
 
-    @abstractmethod
     def draw(self, file: Path, answer: Answer, out: Path) -> None:
         """Write a JPEG of the image with the answer in it.
 
         Raises:
             UserError: there is nothing to draw.
         """
+        raise UserError(f"--draw is for models of points, and this one predicts {self.spec.named}.")
 
-    @abstractmethod
-    def changed_answers(self, stored: np.ndarray, now: np.ndarray) -> int:
+    def changed_answers(self, stored: Outputs, now: Outputs) -> int:
         """Return how many of the answers are others than those that were stored."""
+        return 0
 
-    @abstractmethod
-    def facts(self) -> Iterator[tuple[str, str]]:
+    def described(self) -> Iterator[tuple[str, str]]:
         """Yield what a model card says of the outputs: a heading and its text."""
+        return iter(())
 
     @property
-    @abstractmethod
     def always(self) -> str:
         """What the network answers whatever it is shown: "with one of its 3 classes"."""
+        return f"with {self.spec.named}"
 
-    @abstractmethod
     def beside_script(self) -> Mapping[str, Any]:
         """Return what lies beside an exported script, JSON by file name."""
-
-    # Fields of the spec that an exported script does not need.
-    unused_in_script: ClassVar[Collection[str]] = ()
+        return {}
 
     def script(self) -> str:
         """Return the task's part of an exported predict.py: the file beside the task's module.
 
-        A Jinja template of the macros question, outputs, constants, functions, changed and tell.
+        A Jinja template of the macros question, constants, functions, changed and tell.
         """
-        package = type(self).__module__.rpartition(".")[0]
+        package = sys.modules[type(self).__module__].__package__
+        assert package, "a task's module lies in a package, with script.py.j2 beside it"
         return files(package).joinpath("script.py.j2").read_text("utf-8")

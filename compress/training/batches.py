@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from compress.data.dataset import DataSet
 from compress.data.input_spec import InputSpec
 from compress.tasks import task_of
-from compress.tasks.base import Correct
+from compress.tasks.base import Judge, Task
 from compress.training.augmentation import (
     apply_views,
     draw_views,
@@ -46,10 +46,12 @@ class Feed(Protocol):
     @property
     def seed(self) -> int: ...
     @property
+    def task(self) -> Task[Any]: ...
+    @property
     def device(self) -> torch.device: ...
     def batches(self, epoch: int) -> Iterator[Batch]: ...
-    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Correct]]:
-        """Inputs of the validation split at the size of that epoch, and what is right for them."""
+    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Judge]]:
+        """Inputs of the validation split at the size of that epoch, and what judges the answers."""
 
 
 def draw_bank(count: int, pictures: int, settings: Augmentation, seed: int) -> np.ndarray:
@@ -82,6 +84,10 @@ class PictureFeed:
     seed: int
     device: torch.device
     bank: np.ndarray | None = None
+
+    @property
+    def task(self) -> Task[Any]:
+        return task_of(self.spec)
 
     @property
     def batch_size(self) -> int:
@@ -122,13 +128,13 @@ class PictureFeed:
                 views,
             )
 
-    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Correct]]:
+    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Judge]]:
         size, indices = self.size(epoch), self.data.indices("validation")
         pixels, spec = self.pixels(size), self.spec.at(size)
         for start in range(0, len(indices), VALIDATION_BATCH):
             chunk = indices[start : start + VALIDATION_BATCH]
             inputs = normalise_pixels(to_pixels(pixels[chunk], self.device), spec)
-            yield inputs, task_of(spec).correct(self.data, chunk)
+            yield inputs, task_of(spec).judge(self.data, chunk)
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,8 @@ class FeatureFeed:
     targets: np.ndarray  # (views, pictures, ...)
     pool: np.ndarray
     validation_indices: np.ndarray
-    validation_right: Correct
+    validation_judge: Judge
+    task: Task[Any]
     seed: int
     device: torch.device
     max_batch_size: int
@@ -164,6 +171,6 @@ class FeatureFeed:
             targets = torch.from_numpy(self.targets[views, indices]).to(self.device)
             yield Batch(self._inputs(views, indices), targets, indices, views, np.empty(0))
 
-    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Correct]]:
+    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Judge]]:
         indices = self.validation_indices
-        yield self._inputs(np.zeros_like(indices), indices), self.validation_right
+        yield self._inputs(np.zeros_like(indices), indices), self.validation_judge

@@ -11,7 +11,7 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from compress.models.checkpoint import load_tensors, save_tensors
 from compress.models.memory_format import laid_out, place
 from compress.results.schema import Epoch
+from compress.runtimes.outputs import by_name
+from compress.tasks.base import Task, TensorOutputs
 from compress.training.batches import Batch, Feed
 from compress.training.settings import TrainSettings
 from compress.utils.errors import UserError
@@ -31,9 +33,9 @@ MAX_GRADIENT_NORM = 5.0
 
 
 class Objective(Protocol):
-    """A scalar loss of the network's outputs (n, outputs) for a batch."""
+    """A scalar loss of the network's outputs, by name (n, …), for a batch."""
 
-    def __call__(self, outputs: Tensor, batch: Batch) -> Tensor: ...
+    def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor: ...
 
 
 def train(
@@ -73,7 +75,9 @@ def train(
                 for group in optimizer.param_groups:
                     group["lr"] = lr
                 batch = replace(batch, inputs=laid_out(batch.inputs, layout))
-                loss = _step(model, batch, objective, settings, optimizer, scaler, mix_rng)
+                loss = _step(
+                    model, batch, feed.task, objective, settings, optimizer, scaler, mix_rng
+                )
                 if not math.isfinite(loss):
                     raise UserError(
                         f"The loss or its gradient became {loss} at epoch {epoch + 1}, step "
@@ -87,7 +91,7 @@ def train(
             Epoch(
                 epoch=epoch + 1,
                 loss=total_loss / feed.steps,
-                validation_top1=share_right(model, feed, epoch, settings.precision, layout),
+                validation_top1=judged(model, feed, epoch, settings.precision, layout),
                 seconds=seconds,
                 pictures_per_s=feed.steps * feed.batch_size / seconds,
             )
@@ -120,6 +124,7 @@ def finish(folder: Path) -> None:
 def _step(
     model: nn.Module,
     batch: Batch,
+    task: Task[Any],
     objective: Objective,
     settings: TrainSettings,
     optimizer: torch.optim.Optimizer,
@@ -135,12 +140,12 @@ def _step(
         with autocast(batch.inputs.device, settings.precision):
             outputs = model(mixed)
         partner = replace(batch, targets=batch.targets[order])
-        loss = weight * objective(outputs.float(), batch)
-        loss = loss + (1 - weight) * objective(outputs.float(), partner)
+        named = named_floats(outputs, task)
+        loss = weight * objective(named, batch) + (1 - weight) * objective(named, partner)
     else:
         with autocast(batch.inputs.device, settings.precision):
             outputs = model(batch.inputs)
-        loss = objective(outputs.float(), batch)
+        loss = objective(named_floats(outputs, task), batch)
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     scaler.unscale_(optimizer)
@@ -151,6 +156,11 @@ def _step(
     scaler.step(optimizer)  # leaves out a step whose scaled gradients overflow
     scaler.update()
     return float(loss.detach())
+
+
+def named_floats(given: Any, task: Task[Any]) -> dict[str, Tensor]:
+    """Return what a network gives as its task's outputs by name, float32 (n, …)."""
+    return {name: x.float() for name, x in by_name(given, tuple(task.spec.outputs)).items()}
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
@@ -180,18 +190,19 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Opt
 
 
 @torch.inference_mode()
-def share_right(
+def judged(
     model: nn.Module, feed: Feed, epoch: int, precision: str, layout: torch.memory_format
 ) -> float:
-    """Validation answers of the network in training that are right (top-1 where there are classes;
-    points within the usual bounds): progress, not what is reported."""
+    """Return how the task judges the network in training on the validation images (top-1 where
+    there are classes; points within the usual bounds): progress, not what is reported."""
     model.eval()
-    correct = []
-    for inputs, right in feed.validation(epoch):
+    records: list[Any] = []
+    for inputs, judge in feed.validation(epoch):
         with autocast(feed.device, precision):
             outputs = model(laid_out(inputs, layout))
-        correct.append(right(outputs.float().cpu().numpy()))
-    return float(np.concatenate(correct).mean())
+        named = named_floats(outputs, feed.task)
+        records += judge({name: x.cpu().numpy() for name, x in named.items()})
+    return float(feed.task.statistic(records, np.ones((1, len(records))))[0])
 
 
 def _save(

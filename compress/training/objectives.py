@@ -7,6 +7,7 @@ from torch import Tensor
 
 from compress.data.input_spec import InputSpec
 from compress.tasks import task_of
+from compress.tasks.base import TensorOutputs
 from compress.training.batches import Batch
 from compress.training.loop import Objective
 from compress.training.settings import TrainSettings
@@ -22,12 +23,13 @@ def label_objective(spec: InputSpec, settings: TrainSettings) -> Objective:
 class MatchTeacher:
     """(1 - hard_weight) x distillation loss + hard_weight x the labels' own."""
 
-    teacher: Callable[[Batch], Tensor]  # the teacher's outputs for the same views
-    soft: Callable[[Tensor, Tensor, Tensor], Tensor]  # (student, teacher, targets) -> scalar
+    teacher: Callable[[Batch], TensorOutputs]  # the teacher's outputs for the same views
+    # (student's outputs, teacher's, targets) -> scalar
+    soft: Callable[[TensorOutputs, TensorOutputs, Tensor], Tensor]
     hard_weight: float
     hard: Objective
 
-    def __call__(self, outputs: Tensor, batch: Batch) -> Tensor:
+    def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor:
         loss = self.soft(outputs, self.teacher(batch), batch.targets)
         if self.hard_weight == 0:
             return loss

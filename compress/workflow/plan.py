@@ -113,13 +113,14 @@ def make_plan(
 def _basis(recipe: Recipe, machine: "Machine", threads: int, allowed: Sequence[str]) -> step.Basis:
     """Return the data, the teacher and what else all steps build on."""
     data_stage = data.plan(recipe.data, recipe.seed, allowed)
-    given, fit = recipe.teacher, recipe.data.fit
+    given, fit = recipe.teacher, recipe.data.image_fit
+    task, asked = recipe.data.asked
     if given.onnx is not None:
         teacher_stage = onnx_teacher.plan(given, fit, data_stage)
     else:
         teacher_stage = teacher.plan(given, fit, recipe.seed, data_stage, allowed)
     # How near is right; a class is right or not.
-    near = None if recipe.data.point_columns is None else recipe.measure.keypoint_tolerance
+    near = recipe.measure.keypoint_tolerance if task.tolerances(asked) else None
     return step.Basis(
         data=data_stage,
         teacher=teacher_stage,
@@ -188,8 +189,8 @@ def _rows(
 
 def _impossible(recipe: Recipe, allowed: Sequence[str]) -> dict[str, str]:
     """Asks the first steps that can tell from the networks alone, before hours of training do."""
-    columns = recipe.data.point_columns
-    outputs = 2 * len(columns.names) if columns else 2  # how many classes there are is not known
+    task, asked = recipe.data.asked
+    outputs = task.likely_outputs(asked)
 
     def make(builder: str, settings: dict[str, Any]) -> "nn.Module":
         return build(builder, settings, outputs, allowed)

@@ -24,6 +24,7 @@ from compress.methods.distill.settings import Distillation
 from compress.models.builders import build
 from compress.models.memory_format import place
 from compress.recipe.schema import Recipe, chosen
+from compress.runtimes.outputs import in_order
 from compress.training.loop import autocast
 from compress.training.settings import TrainSettings
 from compress.utils.files import write_text
@@ -136,9 +137,9 @@ def measure(network: Network, work: Work, device: torch.device, allowed: tuple[s
 def _step(model: nn.Module, pictures: torch.Tensor, precision: str, work: Work) -> None:
     with torch.set_grad_enabled(work == "training"):
         with autocast(pictures.device, precision):
-            outputs = model(pictures)
+            outputs = in_order(model(pictures))
         if work == "training":
-            outputs.float().square().mean().backward()
+            torch.stack([x.float().square().mean() for x in outputs]).sum().backward()  # type: ignore[no-untyped-call]
 
 
 def resolved(recipe: Recipe, precisions: Precisions) -> Recipe:

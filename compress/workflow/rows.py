@@ -131,7 +131,7 @@ def _notes(
             f"± {(scored.top1.high - scored.top1.low) / 2:.0%} at best."
         )
     task = task_of(artifact.spec)
-    guess, share = task.guess(data, tolerance)
+    guess, share = task.guess(data, tolerance) or ("", -1.0)
     if scored.top1.low <= share:
         notes.append(
             f"The teacher is no better than always naming {guess} ({share:.1%}): check the order "

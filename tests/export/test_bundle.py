@@ -30,6 +30,7 @@ from compress.utils.errors import UserError
 from tests.cascade_networks import PLAIN, centres
 from tests.conftest import draw
 from tests.export.test_export import SPEC, make
+from tests.outputs import only
 from tests.result_factory import result
 
 # Runs predict.py with nothing importable but the runtime, numpy, pillow and Python itself.
@@ -47,7 +48,8 @@ sys.path.append(SITE)
 script, *pictures = ARGUMENTS
 found = runpy.run_path(script)
 run = found["load"]()
-print(json.dumps([run(found["prepare"](picture))[0].tolist() for picture in pictures]))
+given = [run(found["prepare"](picture)) for picture in pictures]
+print(json.dumps([next(iter(outputs.values()))[0].tolist() for outputs in given]))
 sys.argv[1:] = pictures
 runpy.run_path(script, run_name="__main__")
 print(sorted({"torch", "compress", "scipy", "onnx"} & set(sys.modules)))
@@ -127,6 +129,7 @@ def alone(folder: Path, package: str, pictures: list[Path]) -> tuple[np.ndarray,
     [
         ("onnxruntime", "crop", False),
         ("onnxruntime", "stretch", False),
+        ("onnxruntime", "letterbox", False),
         ("openvino", "crop", False),
         ("openvino", "stretch", True),
     ],
@@ -148,7 +151,7 @@ def test_it_runs_alone_and_answers_as_compress_does(
 
     logits, printed = alone(folder, package_of(runtime), odd_pictures)
     session = open_session(next(folder.glob("model.[ox]*")), runtime, 1)
-    expected = np.concatenate([session.run(preprocess([x], spec)) for x in odd_pictures])
+    expected = np.concatenate([only(session.run(preprocess([x], spec))) for x in odd_pictures])
     np.testing.assert_array_equal(logits, expected)
     assert len(np.unique(logits, axis=0)) == len(odd_pictures)
     assert printed[0] == str(odd_pictures[0]) and len(printed) == 6 * len(odd_pictures)
@@ -156,7 +159,7 @@ def test_it_runs_alone_and_answers_as_compress_does(
     assert printed[1].endswith(f"%  {best}")
 
 
-@pytest.mark.parametrize("fit", ["crop", "stretch"])
+@pytest.mark.parametrize("fit", ["crop", "stretch", "letterbox"])
 def test_points_are_told_in_pixels_as_compress_does(
     odd_pictures: list[Path], tmp_path: Path, fit: Any
 ) -> None:

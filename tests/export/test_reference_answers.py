@@ -33,6 +33,7 @@ from compress.measure.machine import machine
 from compress.models.sessions import open_session
 from compress.runtimes import REFERENCE_KEY
 from compress.tasks import task_of
+from compress.tasks.base import Task
 from compress.utils.errors import UserError
 from tests.cascade_networks import PLAIN, centres
 from tests.conftest import CLASSES
@@ -61,8 +62,9 @@ def altered(source: Path, path: Path, change: Change) -> Path:
     (entry,) = [x for x in proto.metadata_props if x.key == REFERENCE_KEY]
     stored = json.loads(entry.value)
     for runtime, reference in stored.items():
-        values = Reference.model_validate(reference).values()
-        stored[runtime] = Reference.of(change(values), "AVX2, onnxruntime 1.0").model_dump()
+        told = Reference.model_validate(reference)
+        values = {name: change(packed.values()) for name, packed in told.outputs.items()}
+        stored[runtime] = Reference.of(values, "AVX2, onnxruntime 1.0").model_dump()
     entry.value = json.dumps(stored)
     onnx.save(proto, path)
     return path
@@ -89,8 +91,9 @@ def test_the_same_machine_answers_alike(judged: Path) -> None:
         session = open_session(judged, runtime, 2)
         reference = reference_of(session, runtime)
         assert reference is not None
-        now = answers(session, SPEC)
-        np.testing.assert_allclose(reference.values(), now, atol=1e-3 * now.std())
+        now = answers(session, SPEC)["logits"]
+        stored = reference.values(SPEC)["logits"]
+        np.testing.assert_allclose(stored, now, atol=1e-3 * now.std())
         assert reference.judged_on.startswith(f"{machine().instruction_set}, {runtime} ")
         assert difference_here(session, runtime, machine()) is None
     write_reference(judged, SPEC, machine())  # again: replaced, and the same
@@ -104,6 +107,16 @@ def test_files_without_answers_are_not_checked(judged: Path, tmp_path: Path) -> 
     onnx.save(proto, tmp_path / "older.onnx")
     session = open_session(tmp_path / "older.onnx", "onnxruntime", 1)
     assert session.reference is None and difference_here(session, "onnxruntime", machine()) is None
+    # As it was written before outputs had names.
+    session = open_session(judged, "onnxruntime", 1)
+    reference = reference_of(session, "onnxruntime")
+    assert reference is not None
+    told = {"judged_on": reference.judged_on} | reference.outputs["logits"].model_dump()
+    text = json.dumps({"onnxruntime": told})
+    onnx.helper.set_model_props(proto, kept | {REFERENCE_KEY: text})
+    onnx.save(proto, tmp_path / "unnamed.onnx")
+    session = open_session(tmp_path / "unnamed.onnx", "onnxruntime", 1)
+    assert reference_of(session, "onnxruntime") == reference
     onnx.helper.set_model_props(proto, kept | {REFERENCE_KEY: '{"onnxruntime": 3}'})
     onnx.save(proto, tmp_path / "damaged.onnx")
     with pytest.raises(UserError, match="damaged: export the model again"):
@@ -116,20 +129,26 @@ CLASSES = task_of(SPEC)
 POINTS = task_of(SPEC.model_copy(update={"classes": (), "points": ("a", "b")}))
 
 
+def compared(stored: np.ndarray, now: np.ndarray, task: Task[Any]) -> str | None:
+    """Compare the only output of two files."""
+    (name,) = task.spec.outputs
+    return differences({name: stored}, {name: now}, task)
+
+
 def test_what_counts_as_a_difference() -> None:
     stored = np.tile([0.0, 1.0, 10.0], (8, 1))
-    assert differences(stored, stored + 0.9e-2 * stored.std(), CLASSES) is None
-    off = differences(stored, stored + 2e-2 * stored.std(), CLASSES)
+    assert compared(stored, stored + 0.9e-2 * stored.std(), CLASSES) is None
+    off = compared(stored, stored + 2e-2 * stored.std(), CLASSES)
     assert off is not None and off.startswith("outputs differ by 2 % of")
     stored[:, 1] = 10 - 1e-3
     now = stored[:, [0, 2, 1]].copy()
     now[3:] = stored[3:]
-    said = differences(stored, now, CLASSES)
+    said = compared(stored, now, CLASSES)
     assert said is not None and said.startswith("3 of 8 reference inputs get another answer, ")
-    assert differences(stored, now, POINTS) is None
+    assert compared(stored, now, POINTS) is None
     tied = np.tile([0.0, 5.0, 5.0], (8, 1))
-    assert differences(tied, tied + np.array([0, 0, 1e-6]), CLASSES) is None
-    assert differences(tied, tied + np.nan, POINTS) is not None
+    assert compared(tied, tied + np.array([0, 0, 1e-6]), CLASSES) is None
+    assert compared(tied, tied + np.nan, POINTS) is not None
 
 
 SAID = r"This machine \(.+\) answers otherwise than .+ judged on \(AVX2, onnxruntime 1\.0\): "

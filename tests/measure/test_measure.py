@@ -27,6 +27,7 @@ from compress.results.schema import Latency
 from compress.runtimes import threads
 from compress.runtimes.onnxruntime import OnnxSession
 from compress.utils.errors import UserError
+from tests.outputs import only
 
 
 def latency(samples_s: np.ndarray) -> Latency:
@@ -191,7 +192,7 @@ def test_only_sessions_in_a_row_sleep_between_runs(files: dict[str, Timed]) -> N
                 options.get_session_config_entry(f"session.{entry}")
         session.run(pictures)
         assert os.sched_getaffinity(0) == before
-    np.testing.assert_array_equal(alone.run(pictures), in_a_row.run(pictures))
+    np.testing.assert_array_equal(only(alone.run(pictures)), only(in_a_row.run(pictures)))
     with threads.on_first_cpu(len(before)):
         expected = {min(before)} if len(before) > 1 else before
         assert os.sched_getaffinity(0) == expected

@@ -153,7 +153,7 @@ def test_a_student_learns_to_look_where_the_teacher_looks(
                 candidate.model.eval()(pictures)
                 found.append(watch.attention())
         apart[name] = float(difference(found[1], found[0]))
-        cached = CachedTeacher.load(store.folder(outputs))
+        cached = CachedTeacher.load(store.folder(outputs), candidate.spec)
         assert (cached.looks is not None) == ("attention" in name)
     assert apart["points_and_attention"] < 0.7 * apart["points"], apart
 
@@ -179,7 +179,7 @@ def test_what_is_cached_is_where_the_teacher_looks(dots: Path, tmp_path: Path) -
     bank = draw_bank(2, len(data.pictures), augmentation, seed=5)
     pool = data.indices("train", "unlabelled")
     compute(online, data, bank, pool, 512, tmp_path, Progress(Console(quiet=True)), True, 10)
-    cached = CachedTeacher.load(tmp_path)
+    cached = CachedTeacher.load(tmp_path, SPEC)
     feed = PictureFeed(
         data, decoded, SPEC, TrainSettings(epochs=2, batch_size=8, augmentation=augmentation),
         pool, len(pool), 0, cpu, bank,

@@ -195,7 +195,7 @@ def test_the_network_given_stays_as_it_is() -> None:
 
 
 def drawn_loss(outputs: Tensor) -> Tensor:
-    return task_of(SPEC).drawn_loss(outputs)
+    return task_of(SPEC).drawn_loss({"logits": outputs})
 
 
 def by_taylor(prunable: Prunable) -> list[Tensor]:

@@ -31,6 +31,7 @@ from compress.models.candidate import Candidate
 from compress.results.schema import Machine
 from compress.runtimes.onnxruntime import OnnxSession
 from tests.export.test_export import NETWORKS, make, pictures
+from tests.outputs import only
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -67,7 +68,10 @@ def test_every_layer_runs_in_integers(network: tuple[Candidate, Path], tmp_path:
     assert floats == []
     assert len(integers) == len(layers_of(path))
     assert integer_operations(path)[0] == []  # the float file has none
-    before, after = OnnxSession(path, 1).run(pictures(8)), OnnxSession(out, 1).run(pictures(8))
+    before, after = (
+        only(OnnxSession(path, 1).run(pictures(8))),
+        only(OnnxSession(out, 1).run(pictures(8))),
+    )
     # The integers of any CPU are those that the file says, up to roundings of ties.
     assert ((in_float(out, pictures(8)) - after) ** 2).mean() < 0.01 * before.var()
     assert ((before - after) ** 2).mean() > 0
@@ -97,7 +101,9 @@ def test_layers_that_shall_stay_in_float_do(
         n.op_type for n in onnx.load(path).graph.node
     }
     np.testing.assert_allclose(
-        OnnxSession(out, 1).run(pictures(3)), OnnxSession(path, 1).run(pictures(3)), rtol=1e-5
+        only(OnnxSession(out, 1).run(pictures(3))),
+        only(OnnxSession(path, 1).run(pictures(3))),
+        rtol=1e-5,
     )
 
 

@@ -52,6 +52,7 @@ from compress.workflow.run import run_recipe
 from compress.workflow.stages import export
 from tests.conftest import tiny_recipe
 from tests.export.test_export import SPEC, make, pictures
+from tests.outputs import only
 from tests.result_factory import result
 
 Write = Callable[..., Path]
@@ -73,8 +74,8 @@ def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def difference(path: Path, precision: Any, count: int) -> float:
     """Of OpenVINO's outputs from onnxruntime's: the root of the mean square, as a fraction of the
     outputs' standard deviation."""
-    expected = OnnxSession(path, 1).run(pictures(count))
-    got = OpenVinoSession(path, 1, precision).run(pictures(count))
+    expected = only(OnnxSession(path, 1).run(pictures(count)))
+    got = only(OpenVinoSession(path, 1, precision).run(pictures(count)))
     assert got.shape == expected.shape and got.dtype == np.float32
     return float(np.sqrt(((got - expected) ** 2).mean()) / expected.std())
 
@@ -104,18 +105,18 @@ def vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_batches_of_several_sizes(vgg: Path) -> None:
     session = OpenVinoSession(vgg, 1, "f32")
     assert (session.picture_size, session.batch_size) == ((32, 32), None)
-    expected = OnnxSession(vgg, 1).run(pictures(5))
+    expected = only(OnnxSession(vgg, 1).run(pictures(5)))
     for count in (5, 1, 3, 5, 1):
-        got = session.run(pictures(5)[:count])
+        got = only(session.run(pictures(5)[:count]))
         np.testing.assert_allclose(got, expected[:count], rtol=1e-3, atol=1e-4)
     assert sorted(session._requests) == [1, 3, 5]
 
 
 def test_answers_are_not_overwritten_by_the_next(vgg: Path) -> None:
     session = OpenVinoSession(vgg, 1, "f32")
-    first = session.run(pictures(2))
+    first = only(session.run(pictures(2)))
     kept = first.copy()
-    session.run(pictures(2) + 1)
+    only(session.run(pictures(2) + 1))
     assert (first == kept).all()
 
 
@@ -149,7 +150,7 @@ def test_denormals_are_zero_in_the_runtime_and_nowhere_else(
     tiny = np.full((2, 3, 64, 64), 1e-21, np.float32)
     session = open_session(path, runtime, threads)
     for _ in range(2):
-        assert (session.run(tiny) == 0).all()
+        assert (only(session.run(tiny)) == 0).all()
         assert (tiny * tiny > 0).all() and 5e-324 * 1.0 > 0
 
 
@@ -160,9 +161,12 @@ def test_its_memory_is_measured(vgg: Path) -> None:
 def test_a_fixed_batch_is_said(tmp_path: Path) -> None:
     path = picture_graph(tmp_path / "fixed.onnx", [2, 3, 8, 8], FLATTEN)
     session = OpenVinoSession(path, 1, "f32")
-    assert session.batch_size == 2 and session.run(np.ones((2, 3, 8, 8), "f")).shape == (2, 192)
+    assert session.batch_size == 2 and only(session.run(np.ones((2, 3, 8, 8), "f"))).shape == (
+        2,
+        192,
+    )
     with pytest.raises(UserError, match="takes 2 pictures, not 3"):
-        session.run(np.ones((3, 3, 8, 8), np.float32))
+        only(session.run(np.ones((3, 3, 8, 8), np.float32)))
 
 
 def test_files_that_it_cannot_take(tmp_path: Path) -> None:
@@ -189,7 +193,7 @@ def test_files_that_it_cannot_take(tmp_path: Path) -> None:
             OpenVinoSession(tmp_path / name, 1, "f32")
     square = picture_graph(tmp_path / "square.onnx", ["n", 3, 8, 8], SQUARE)
     with pytest.raises(UserError, match=r"openvino cannot run .*square\.onnx"):
-        OpenVinoSession(square, 1, "f32").run(np.ones((1, 3, 9, 9), np.float32))
+        only(OpenVinoSession(square, 1, "f32").run(np.ones((1, 3, 9, 9), np.float32)))
 
 
 def test_without_the_package_it_says_what_to_install(
@@ -231,8 +235,10 @@ def ir(vgg: Path, tmp_path: Path) -> Path:
 
 def test_an_ir_comes_back_as_it_was(ir: Path, vgg: Path) -> None:
     assert sorted(p.name for p in ir.parent.iterdir()) == ["model.bin", "model.xml"]
-    expected = OpenVinoSession(vgg, 1, "f32").run(pictures(3))
-    assert (OpenVinoSession(ir, 1, "f32").run(pictures(3)) == expected).all()  # float32 weights
+    expected = only(OpenVinoSession(vgg, 1, "f32").run(pictures(3)))
+    assert (
+        only(OpenVinoSession(ir, 1, "f32").run(pictures(3))) == expected
+    ).all()  # float32 weights
     assert spec_of(ir) == NAMED and spec_of(vgg) == SPEC
     assert OpenVinoSession(vgg, 1, "f32").spec == SPEC.model_dump_json()
     # Written over: the second is whole, and the model that was saved is as before.
@@ -313,7 +319,7 @@ def test_binary_convolutions_run_and_their_bit_order_is_stated(tmp_path: Path) -
         x = torch.randn(count, 3, 8, 8)
         signs = torch.where(torch.cat([x, x, x[:, :2]], 1) > 0, 1.0, -1.0)
         expected = F.conv2d(signs, torch.from_numpy(np.sign(weights)).float(), padding=1)
-        assert (session.run(x.numpy()) == expected.flatten(1).numpy()).all()
+        assert (only(session.run(x.numpy())) == expected.flatten(1).numpy()).all()
 
     ov.serialize(binary_graph(weights), tmp_path / "others.xml", tmp_path / "others.bin")
     with pytest.raises(UserError, match="does not say in which order the bits"):
@@ -326,8 +332,8 @@ def test_an_ir_of_other_tools_is_read(vgg: Path, tmp_path: Path) -> None:
     assert spec_of(tmp_path / "made.xml") == SPEC  # OpenVINO kept the ONNX file's metadata
     del model.rt_info["framework"]
     ov.save_model(model, tmp_path / "bare.xml", compress_to_fp16=False)
-    expected = OnnxSession(vgg, 1).run(pictures(2))
-    got = OpenVinoSession(tmp_path / "bare.xml", 1, "f32").run(pictures(2))
+    expected = only(OnnxSession(vgg, 1).run(pictures(2)))
+    got = only(OpenVinoSession(tmp_path / "bare.xml", 1, "f32").run(pictures(2)))
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
     with pytest.raises(UserError, match="--spec"):
         spec_of(tmp_path / "bare.xml")
@@ -486,8 +492,8 @@ def test_an_ir_that_a_step_made_is_exported_with_its_weights(
     assert difference_here(session, "openvino", machine()) is None
     assert (artifact.macs, artifact.uncounted_operations) == (None, [])
     assert artifact.parameters == sum(p.numel() for p in candidate.model.parameters())
-    expected = OpenVinoSession(made, 1, "f32").run(pictures(2))
-    assert (OpenVinoSession(artifact.path, 1, "f32").run(pictures(2)) == expected).all()
+    expected = only(OpenVinoSession(made, 1, "f32").run(pictures(2)))
+    assert (only(OpenVinoSession(artifact.path, 1, "f32").run(pictures(2))) == expected).all()
 
 
 # Recipes

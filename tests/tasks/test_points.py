@@ -12,7 +12,7 @@ from PIL import Image
 
 from compress.data.coordinates import to_input, to_picture, upright_size
 from compress.data.dataset import DataSet, Picture
-from compress.data.input_spec import BOX, InputSpec, load_picture
+from compress.data.input_spec import BOX, GREY, InputSpec, load_picture
 from compress.data.keypoints import PointColumns, drop_misplaced
 from compress.data.layouts import read_folder
 from compress.data.split import draw_split
@@ -47,9 +47,11 @@ def spec_of(
 
 # Where pixels come to lie
 
+FITS = ["crop", "stretch", "letterbox"]
+
 
 @given(
-    st.tuples(SIZES, SIZES), st.tuples(SIZES, SIZES), st.sampled_from(["crop", "stretch"]),
+    st.tuples(SIZES, SIZES), st.tuples(SIZES, SIZES), st.sampled_from(FITS),
     st.lists(st.floats(-2, 3), min_size=4, max_size=4),
 )  # fmt: skip
 def test_there_and_back(
@@ -62,7 +64,7 @@ def test_there_and_back(
 
 
 @given(
-    st.tuples(st.integers(20, 90), st.integers(20, 90)), st.sampled_from(["crop", "stretch"]),
+    st.tuples(st.integers(20, 90), st.integers(20, 90)), st.sampled_from(FITS),
     st.integers(1, 8), st.tuples(st.floats(0.4, 0.6), st.floats(0.4, 0.6)),
 )  # fmt: skip
 def test_it_is_where_pictures_are_loaded_to(
@@ -93,6 +95,7 @@ def test_it_is_where_pictures_are_loaded_to(
         stored.save(path, exif=exif)
         assert upright_size(path) == size
         loaded = load_picture(path, 48, 64, fit)[..., 0].astype(float)
+        loaded = np.maximum(loaded - GREY[0], 0)  # what a letterbox fills up with
     [[found]] = to_input(np.array([[[x + 0.5, y + 0.5]]]), sizes, spec)
     rows, columns = np.indices(loaded.shape) + 0.5
     centre = np.array([(columns * loaded).sum(), (rows * loaded).sum()]) / loaded.sum()
@@ -104,8 +107,9 @@ def test_large_jpegs_that_are_decoded_smaller(tmp_path: Path) -> None:
     pixels = np.zeros((643, 967, 3), np.uint8)
     pixels[480:520, 680:720] = 255
     Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
-    for fit in ("crop", "stretch"):
+    for fit in FITS:
         loaded = load_picture(tmp_path / "a.jpg", 40, 40, fit)[..., 0].astype(float)
+        loaded = np.maximum(loaded - GREY[0], 0)
         rows, columns = np.indices(loaded.shape) + 0.5
         centre = np.array([(columns * loaded).sum(), (rows * loaded).sum()]) / loaded.sum()
         [[found]] = to_input(np.array([[[700, 500]]]), np.array([(967, 643)]), spec_of(40, 40, fit))
@@ -285,9 +289,10 @@ def test_feeds_give_the_points_of_their_views(dots: Path, tmp_path: Path) -> Non
         batch.inputs[~unlabelled], batch.targets[~unlabelled], strict=True
     ):
         assert picture[0, int(32 * y), int(32 * x)] > 0.4
-    [(_, right)] = feed.validation(0)
+    [(_, judge)] = feed.validation(0)
     truth = task_of(spec).targets(data)[data.indices("validation")]
-    assert right(truth).all() and not right(truth + 0.3).any()
+    assert all(judge({"coordinates": truth}))
+    assert not any(judge({"coordinates": truth + 0.3}))
 
 
 # Loss
@@ -387,10 +392,12 @@ def scored_as(
     spec: InputSpec,
     bounds: KeypointTolerance,
 ) -> Accuracy:
-    return task_of(spec).score(lambda asked: outputs, data, indices, bounds, in_run=False)
+    return task_of(spec).score(
+        lambda asked: {"coordinates": outputs}, data, indices, bounds, in_run=False
+    )
 
 
-@pytest.mark.parametrize("fit", ["crop", "stretch"])
+@pytest.mark.parametrize("fit", FITS)
 def test_what_is_right_is_asked_in_pixels_of_the_picture(fit: str) -> None:
     """The same error along and across counts the same in a wide picture."""
     true = np.array([[[80.0, 50], [120, 50]]] * 4)
@@ -398,12 +405,8 @@ def test_what_is_right_is_asked_in_pixels_of_the_picture(fit: str) -> None:
     data, spec = annotated(true, ("a", "b"), (200, 100)), spec_of(fit=fit)
     indices = np.arange(4)
     outputs = to_input(true + off, data.sizes, spec).reshape(4, 4).astype(np.float32)
-    assert task_of(spec).correct(data, indices, KeypointTolerance(0.1))(outputs).tolist() == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    judge = task_of(spec).judge(data, indices, KeypointTolerance(0.1))
+    assert judge({"coordinates": outputs}) == [True, True, False, False]
     scored = scored_as(outputs, data, indices, spec, KeypointTolerance(0.1))
     assert scored.correct == "1100" and scored.top1.value == 0.5 and scored.word == "right answers"
     assert scored.points is not None and scored.top5 is scored.log_loss is None
@@ -412,7 +415,7 @@ def test_what_is_right_is_asked_in_pixels_of_the_picture(fit: str) -> None:
     assert scored.points.mean_iou is None and "0.1" in scored.points.rule
     one_off = outputs.copy()
     one_off[0, 2] += 0.5  # the other point
-    assert not task_of(spec).correct(data, indices, KeypointTolerance(0.1))(one_off)[0]
+    assert not judge({"coordinates": one_off})[0]
 
 
 def test_a_box_is_right_by_its_overlap() -> None:
@@ -424,12 +427,8 @@ def test_a_box_is_right_by_its_overlap() -> None:
     assert scored.correct == "10" and scored.points is not None
     assert scored.points.mean_iou == pytest.approx((2 / 3 + 1 / 7) / 2)
     assert scored.points.median_angle_degrees is None and scored.points.tolerance is None
-    assert task_of(spec).correct(data, np.arange(2), KeypointTolerance(iou=0.7))(
-        outputs
-    ).tolist() == [
-        False,
-        False,
-    ]
+    judge = task_of(spec).judge(data, np.arange(2), KeypointTolerance(iou=0.7))
+    assert judge({"coordinates": outputs}) == [False, False]
 
 
 def test_a_box_and_points_at_once_must_both_be_right() -> None:
@@ -459,12 +458,8 @@ def test_classes_are_judged_as_ever() -> None:
     data = DataSet(Path(), pictures)
     spec = spec_of(points=()).model_copy(update={"classes": ("a", "b", "c")})
     logits = np.eye(3)[[0, 1, 1, 2]]
-    assert task_of(spec).correct(data, np.arange(4), KeypointTolerance())(logits).tolist() == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    judge = task_of(spec).judge(data, np.arange(4), KeypointTolerance())
+    assert judge({"logits": logits}) == [True, True, False, False]
 
 
 # The importance of channels
@@ -477,7 +472,7 @@ def test_importance_of_a_network_of_points_is_its_gaussian_fisher_information() 
     gates = torch.ones(3, requires_grad=True)
     total = torch.zeros(3)
     for _ in range(4000):
-        outputs = (jacobian @ gates)[None]
+        outputs = {"coordinates": (jacobian @ gates)[None]}
         (gradient,) = torch.autograd.grad(task_of(spec_of()).drawn_loss(outputs), gates)
         total += gradient**2
     torch.testing.assert_close(total / 4000, (jacobian**2).sum(0), rtol=0.1, atol=0)

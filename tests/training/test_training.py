@@ -14,8 +14,10 @@ from compress.data.image_cache import pixels
 from compress.data.input_spec import InputSpec, normalise
 from compress.data.layouts import read_folder
 from compress.data.split import draw_split
-from compress.methods.distill.teacher_cache import CachedTeacher, compute, make_online
+from compress.methods.distill.teacher_cache import FILE, CachedTeacher, compute, make_online
 from compress.models.candidate import Candidate
+from compress.models.checkpoint import load_tensors, save_tensors
+from compress.tasks.base import TensorOutputs
 from compress.training import loop
 from compress.training.augmentation import apply_views, draw_views
 from compress.training.batches import Batch, PictureFeed, Pixels, draw_bank, draw_order
@@ -188,9 +190,9 @@ def test_nan_stops_names_the_step_and_keeps_the_checkpoint(
     feed = feed_of(data, spec, decoded, settings)
     calls = []
 
-    def objective(outputs: Tensor, batch: Batch) -> Tensor:
+    def objective(outputs: TensorOutputs, batch: Batch) -> Tensor:
         calls.append(1)
-        return outputs.sum() * (float("nan") if len(calls) == 5 else 1.0)
+        return outputs["logits"].sum() * (float("nan") if len(calls) == 5 else 1.0)
 
     with pytest.raises(UserError, match=r"became nan at epoch 2, step 2 of 3"):
         loop.train(net(), feed, objective, settings, tmp_path, progress)
@@ -236,14 +238,14 @@ def test_cached_outputs_are_the_online_ones(
     bank = draw_bank(2, len(data.pictures), augmentation, seed=5)
     pool = data.indices("train", "unlabelled")
     compute(online, data, bank, pool, top_k, tmp_path, progress, batch_size=10)
-    cached = CachedTeacher.load(tmp_path)
+    cached = CachedTeacher.load(tmp_path, spec)
 
     settings = TrainSettings(epochs=2, batch_size=8, augmentation=augmentation)
     feed = PictureFeed(data, decoded, spec, settings, pool, len(pool), 0, CPU, bank)
     for epoch in range(2):
         for batch in feed.batches(epoch):
             assert (batch.view_numbers == epoch).all()
-            expected, got = online(batch), cached(batch)
+            expected, got = online(batch)["logits"], cached(batch)["logits"]
             if top_k == 3:
                 torch.testing.assert_close(got, expected, atol=5e-3, rtol=5e-3)
             # With fewer logits than classes, the probabilities of the kept ones are exact.
@@ -253,3 +255,10 @@ def test_cached_outputs_are_the_online_ones(
                 atol=5e-3, rtol=5e-3,
             )  # fmt: skip
     assert not list(tmp_path.glob("view-*"))
+    # As it was written before outputs had names.
+    tensors, _ = load_tensors(tmp_path / FILE)
+    old = {"values": "values", "places": "classes", "rest": "rest"}
+    earlier = {old[name.partition(".")[2]]: x for name, x in tensors.items()}
+    save_tensors(tmp_path / FILE, earlier, {"num_classes": 3})
+    again = CachedTeacher.load(tmp_path, spec)(batch)
+    torch.testing.assert_close(again["logits"], got, rtol=0, atol=0)

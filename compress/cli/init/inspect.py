@@ -94,7 +94,7 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
     if (height, width) != (spec.height, spec.width):
         raise UserError(f"{path} takes pictures of {height} x {width}: give --image-size {height}.")
     pictures = np.zeros((session.batch_size or 1, 3, height, width), np.float32)
-    outputs = session.run(pictures).shape[1:]
+    outputs = next(iter(session.run(pictures).values())).shape[1:]
     if outputs != (len(spec.classes),):
         raise UserError(
             f"{path} gives outputs of {outputs} for a picture, the pictures are of "

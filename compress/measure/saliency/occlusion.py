@@ -44,6 +44,7 @@ def occlusion_of_file(
     pictures: np.ndarray,
     targets: np.ndarray,
     spec: InputSpec,
+    output: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
     """What a deployed file's answers rest on; some 225 runs a picture.
@@ -51,6 +52,7 @@ def occlusion_of_file(
     Args:
         pictures: float32 (n, 3, height, width), normalised.
         targets: int64 (n,), the class to explain of each.
+        output: the name of that with the classes' scores.
         progress: told how many of how many pictures are done.
 
     Returns:
@@ -67,13 +69,13 @@ def occlusion_of_file(
         zip(pictures, targets.tolist(), drops, strict=True), 1
     ):
         mean = picture.mean((1, 2))[:, None, None]
-        score = infer(session, picture[None], spec)[0, target]
+        score = infer(session, picture[None], spec)[output][0, target]
         for start in range(0, len(places), size):
             chunk = places[start : start + size]
             covered = np.repeat(picture[None], len(chunk), axis=0)
             for shown, (rows, columns) in zip(covered, chunk, strict=True):
                 shown[:, rows, columns] = mean
-            lost = score - infer(session, covered, spec)[:, target]
+            lost = score - infer(session, covered, spec)[output][:, target]
             for place, loss in zip(chunk, lost, strict=True):
                 drop[place] += loss
         progress(done, len(pictures))

@@ -1,61 +1,28 @@
 """Settings of learning from the teacher, shared by every step that trains. No torch here."""
 
-from typing import Annotated, Any, Literal, Self
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from compress.methods.base import Student
+from compress.tasks import discover
+from compress.tasks.settings import LossSettings
 from compress.training.settings import Precision, TrainSettings, ViewSettings
 from compress.utils.settings import Fraction, RecipeModel
 
-
-class KD(RecipeModel):
-    """Hinton et al. 2015: softened logits."""
-
-    name: Literal["kd"] = "kd"
-    temperature: Annotated[float, Field(gt=0)] = 4.0
-
-
-class DKD(RecipeModel):
-    """Zhao et al. 2022: target class and the others weighted apart."""
-
-    name: Literal["dkd"]
-    temperature: Annotated[float, Field(gt=0)] = 4.0
-    alpha: Annotated[float, Field(ge=0)] = 1.0
-    beta: Annotated[float, Field(ge=0)] = 8.0
-
-
-class DIST(RecipeModel):
-    """Huang et al. 2022: correlations between and within classes."""
-
-    name: Literal["dist"]
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    beta: Annotated[float, Field(ge=0)] = 2.0
-    gamma: Annotated[float, Field(ge=0)] = 2.0
-
-
-class Points(RecipeModel):
-    """Where the teacher says that points are: smooth L1 of the coordinates."""
-
-    name: Literal["points"] = "points"
-
-
-class PointsAndAttention(RecipeModel):
-    """As `points`, and the student is to look where the teacher looks: attention transfer
-    (Zagoruyko & Komodakis 2017) from the last map of the one to that of the other.
-    """
-
-    name: Literal["points_and_attention"]
-    weight: Annotated[float, Field(gt=0)] = 0.01  # of the attention's squared distance, 0 to 2
-
-
-Loss = KD | DKD | DIST | Points | PointsAndAttention
+if TYPE_CHECKING:
+    Loss = LossSettings
+else:  # those of all tasks; which of them fit is for recipe/task.py to say
+    Loss = reduce(or_, {loss: None for task in discover().values() for loss in task.losses})
+USUAL = next(iter(discover().values())).usual_loss()
 
 
 class Distillation(RecipeModel):
     """How a network learns from the teacher: the loss, the cached views, the schedule."""
 
-    loss: Annotated[Loss, Field(discriminator="name")] = KD()
+    loss: Annotated[Loss, Field(discriminator="name")] = USUAL
     hard_weight: Fraction = 0.0  # share of the labels' own loss
     teacher_outputs: Literal["cached", "online"] = "cached"
     views: Annotated[int, Field(ge=1, le=1000)] = 8  # augmented views of each picture when cached
@@ -66,8 +33,8 @@ class Distillation(RecipeModel):
 
     @model_validator(mode="after")
     def _attention_is_cached(self) -> Self:
-        if self.teacher_outputs == "online" and isinstance(self.loss, PointsAndAttention):
-            raise ValueError("points_and_attention compares what is cached: remove teacher_outputs")
+        if self.teacher_outputs == "online" and self.loss.attention:
+            raise ValueError(f"{self.loss.name} compares what is cached: remove teacher_outputs")
         return self
 
     def view_settings(self) -> ViewSettings | None:
@@ -80,7 +47,7 @@ class Distillation(RecipeModel):
             unlabelled=self.unlabelled,
             augmentation=self.train.augmentation,
             precision=self.teacher_precision,
-            attention=isinstance(self.loss, PointsAndAttention),
+            attention=bool(self.loss.attention),
         )
 
 

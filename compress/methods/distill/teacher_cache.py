@@ -8,6 +8,7 @@ weighs a little more than it should. With at most top_k classes nothing is left 
 ever of the coordinates of points (float16 rounds them by a 4000th of the input at most).
 """
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from compress.data.dataset import DataSet
+from compress.data.input_spec import InputSpec
 from compress.methods.distill.attention import watched
 from compress.models.candidate import Candidate
 from compress.models.checkpoint import load_tensors, save_tensors
@@ -24,7 +26,7 @@ from compress.models.memory_format import laid_out, place
 from compress.tasks import task_of
 from compress.training.augmentation import apply_views
 from compress.training.batches import Batch, Pixels
-from compress.training.loop import autocast
+from compress.training.loop import autocast, named_floats
 from compress.training.settings import Augmentation
 from compress.utils.progress import Progress
 
@@ -32,30 +34,54 @@ FILE = "outputs.safetensors"
 
 
 @dataclass(frozen=True)
-class CachedTeacher:
-    """Looks a batch's logits up by picture and view."""
+class Largest:
+    """The largest numbers of an output, of which only these are kept."""
 
     values: Tensor  # float16 (views, pictures, k), best first
-    classes: Tensor  # int32 (views, pictures, k)
-    rest: Tensor  # float32 (views, pictures): the logit that stands for every other class
-    num_classes: int
+    places: Tensor  # int32 (views, pictures, k), in the output
+    rest: Tensor  # float32 (views, pictures): the number that stands for every other one
+    size: int  # of the output
+
+    def __getitem__(self, at: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the output, float32 (n, size), by views and pictures (n,)."""
+        full = self.rest[at][:, None].repeat(1, self.size)
+        return full.scatter_(1, self.places[at].long(), self.values[at].float())
+
+
+@dataclass(frozen=True)
+class CachedTeacher:
+    """Looks a batch's outputs up by picture and view."""
+
+    outputs: Mapping[str, Tensor | Largest]  # whole ones: float16 (views, pictures, …)
     looks: Tensor | None = None  # float16 (views, pictures, height, width), of length 1
 
     @classmethod
-    def load(cls, folder: Path) -> "CachedTeacher":
-        tensors, metadata = load_tensors(folder / FILE)
-        return cls(**tensors, num_classes=metadata["num_classes"])
+    def load(cls, folder: Path, spec: InputSpec) -> "CachedTeacher":
+        """Read what `compute` wrote, or an earlier version of a single output."""
+        tensors, _ = load_tensors(folder / FILE)
+        looks = tensors.pop("looks", None)
+        if "values" in tensors:  # as it was written before outputs had names
+            (only,) = spec.outputs
+            old = {"values": "values", "classes": "places", "rest": "rest"}
+            tensors = {f"{only}.{new}": tensors[name] for name, new in old.items()}
+        found: dict[str, Tensor | Largest] = {}
+        for name, shape in spec.outputs.items():
+            if name in tensors:
+                found[name] = tensors[name]
+            else:
+                parts = {part: tensors[f"{name}.{part}"] for part in ("values", "places", "rest")}
+                found[name] = Largest(**parts, size=shape[0])
+        return cls(found, looks)
 
     def attention(self, batch: Batch) -> Tensor:
         """Where it looks in a batch's pictures, float32 (n, height, width), each of length 1."""
         assert self.looks is not None, "cached without attention"
         return self.looks[_places(batch)].float().to(batch.inputs.device)
 
-    def __call__(self, batch: Batch) -> Tensor:
-        at = _places(batch)
-        full = self.rest[at][:, None].repeat(1, self.num_classes)
-        full.scatter_(1, self.classes[at].long(), self.values[at].float())
-        return full.to(batch.inputs.device)
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the teacher's outputs for a batch, float32 (n, …)."""
+        at, device = _places(batch), batch.inputs.device
+        return {name: stored[at].float().to(device) for name, stored in self.outputs.items()}
 
 
 def _places(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -75,17 +101,19 @@ class OnlineTeacher:
     layout: torch.memory_format
 
     @torch.no_grad()
-    def __call__(self, batch: Batch) -> Tensor:
-        return self.logits(batch.indices, batch.views)
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the teacher's outputs for a batch, float32 (n, …)."""
+        return self.outputs(batch.indices, batch.views)
 
-    def logits(self, indices: np.ndarray, views: np.ndarray) -> Tensor:
+    def outputs(self, indices: np.ndarray, views: np.ndarray) -> dict[str, Tensor]:
+        """Return the teacher's outputs for pictures in views of them, float32 (n, …)."""
         inputs = apply_views(
             self.pixels[indices], views, self.teacher.spec, self.device, self.augmentation.erase
         )
         # The call comes from inside the student's training step, whose precision is its own.
         with autocast(self.device, self.precision):
-            outputs: Tensor = self.teacher.model(laid_out(inputs, self.layout))
-        return outputs.float()
+            given = self.teacher.model(laid_out(inputs, self.layout))
+        return named_floats(given, task_of(self.teacher.spec))
 
 
 def make_online(
@@ -118,28 +146,23 @@ def compute(
 
     Each finished view is kept in `folder`, so that a killed run loses one view at most.
     """
-    outputs = online.teacher.spec.outputs
-    k = task_of(online.teacher.spec).kept_outputs(top_k)
+    spec = online.teacher.spec
+    kept = task_of(spec).kept(top_k)
     views: list[dict[str, Tensor]] = []
     with watched(online.teacher) if attention else nullcontext() as watch:
         for number, view in enumerate(bank):
             part = folder / f"view-{number}.safetensors"
             if not part.is_file():
-                tensors = {
-                    "values": torch.zeros(len(data.pictures), k, dtype=torch.float16),
-                    "classes": torch.zeros(len(data.pictures), k, dtype=torch.int32),
-                    "rest": torch.zeros(len(data.pictures)),
-                }
+                tensors = _empty(len(data.pictures), spec, kept)
                 if watch:
                     size = (len(data.pictures), *watch.size)
                     tensors["looks"] = torch.zeros(size, dtype=torch.float16)
                 for start in range(0, len(pool), batch_size):
                     indices = pool[start : start + batch_size]
-                    values, order, rest = _compact(online.logits(indices, view[indices]).cpu(), k)
                     at = torch.from_numpy(indices)
-                    tensors["values"][at] = values.half()
-                    tensors["classes"][at] = order.int()
-                    tensors["rest"][at] = rest
+                    for name, output in online.outputs(indices, view[indices]).items():
+                        for kept_as, found in _parts(name, output.cpu(), kept).items():
+                            tensors[kept_as][at] = found
                     if watch:
                         tensors["looks"][at] = watch.attention().cpu().half()
                     done = number * len(pool) + start + len(indices)
@@ -147,9 +170,34 @@ def compute(
                 save_tensors(part, tensors, {})
             views.append(load_tensors(part)[0])
     stacked = {name: torch.stack([view[name] for view in views]) for name in views[0]}
-    save_tensors(folder / FILE, stacked, {"num_classes": outputs})
+    save_tensors(folder / FILE, stacked, {})
     for number in range(len(bank)):
         (folder / f"view-{number}.safetensors").unlink()
+
+
+def _empty(pictures: int, spec: InputSpec, kept: Mapping[str, int]) -> dict[str, Tensor]:
+    """Return what one view's outputs are written into, by name or by name and part."""
+    made = {}
+    for name, shape in spec.outputs.items():
+        if name in kept:
+            made[f"{name}.values"] = torch.zeros(pictures, kept[name], dtype=torch.float16)
+            made[f"{name}.places"] = torch.zeros(pictures, kept[name], dtype=torch.int32)
+            made[f"{name}.rest"] = torch.zeros(pictures)
+        else:
+            made[name] = torch.zeros(pictures, *shape, dtype=torch.float16)
+    return made
+
+
+def _parts(name: str, output: Tensor, kept: Mapping[str, int]) -> dict[str, Tensor]:
+    """Return what is kept of an output: all, or its largest numbers, their places and the rest."""
+    if name not in kept:
+        return {name: output.half()}
+    values, order, rest = _compact(output, kept[name])
+    return {
+        f"{name}.values": values.half(),
+        f"{name}.places": order.int(),
+        f"{name}.rest": rest,
+    }
 
 
 def _compact(outputs: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:

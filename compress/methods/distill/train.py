@@ -6,15 +6,12 @@ from torch import Tensor
 
 from compress.methods.context import Context, StepInputs
 from compress.methods.distill import attention
-from compress.methods.distill.settings import (
-    Distillation,
-    Learning,
-    PointsAndAttention,
-)
+from compress.methods.distill.settings import Distillation, Learning
 from compress.methods.distill.teacher_cache import CachedTeacher, make_online
 from compress.models.candidate import Candidate
 from compress.results.schema import Training
 from compress.tasks import task_of
+from compress.tasks.base import TensorOutputs
 from compress.training.batches import Batch, PictureFeed, draw_bank
 from compress.training.loop import Objective, train
 from compress.training.objectives import MatchTeacher, label_objective
@@ -89,14 +86,14 @@ def _match_teacher(
             settings.teacher_precision,
         )
         return MatchTeacher(online, soft, settings.hard_weight, hard)
-    cached = CachedTeacher.load(inputs.teacher_outputs)
+    cached = CachedTeacher.load(inputs.teacher_outputs, inputs.teacher.spec)
     match = MatchTeacher(cached, soft, settings.hard_weight, hard)
-    if not isinstance(settings.loss, PointsAndAttention):
+    weight = settings.loss.attention
+    if not weight:
         return match
     watch = while_training.enter_context(attention.watched(student))
-    weight = settings.loss.weight
 
-    def match_attention_too(outputs: Tensor, batch: Batch) -> Tensor:
+    def match_attention_too(outputs: TensorOutputs, batch: Batch) -> Tensor:
         there = cached.attention(batch)
         here = watch.attention((there.shape[1], there.shape[2]))
         return match(outputs, batch) + weight * attention.difference(here, there)

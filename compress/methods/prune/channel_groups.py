@@ -279,7 +279,7 @@ def taylor(
     prunable: Prunable,
     batches: Iterable[Tensor],
     autocast: Callable[[], AbstractContextManager[object]],
-    drawn_loss: Callable[[Tensor], Tensor],
+    drawn_loss: Callable[[Any], Tensor],
 ) -> list[Tensor]:
     """How much the network's answers would change without a channel, to second order.
 
@@ -290,7 +290,7 @@ def taylor(
 
     Args:
         batches: pictures, float32 (n, 3, height, width), on the device to compute on.
-        drawn_loss: of outputs, against labels that are drawn from what they say, summed.
+        drawn_loss: of what the network gives, against labels drawn from what it says, summed.
     """
     model = prunable.model
     sums = [torch.zeros(group.channels) for group in prunable.groups]
@@ -299,7 +299,7 @@ def taylor(
         model.zero_grad(set_to_none=True)
         with autocast():
             outputs = model(pictures)
-        drawn_loss(outputs.float()).backward()  # type: ignore[no-untyped-call]
+        drawn_loss(outputs).backward()  # type: ignore[no-untyped-call]
         for total, library in zip(sums, prunable.library_groups, strict=True):
             total += _gate_gradient(prunable.graph, library) ** 2
     model.zero_grad(set_to_none=True)

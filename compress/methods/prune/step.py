@@ -142,7 +142,7 @@ def _importance(
     from compress.data.input_spec import preprocess
     from compress.methods.prune import channel_groups as pruning
     from compress.tasks import task_of
-    from compress.training.loop import autocast
+    from compress.training.loop import autocast, named_floats
     from compress.utils.seeding import generator, torch_seed
 
     if settings.importance == "magnitude":
@@ -152,6 +152,7 @@ def _importance(
 
     import torch
 
+    task = task_of(before.spec)
     training = inputs.data.indices("train")
     rng = generator(context.seed, "pictures that importance looks at")
     chosen = rng.permutation(training)[: settings.pictures]
@@ -172,7 +173,7 @@ def _importance(
             prunable,
             batches(),
             lambda: autocast(context.device, settings.precision),
-            task_of(before.spec).drawn_loss,
+            lambda given: task.drawn_loss(named_floats(given, task)),
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,10 +17,11 @@ from compress.measure.processes import Timed, time_in_processes
 from compress.methods.context import Context
 from compress.models.candidate import Candidate
 from compress.models.onnx_network import OnnxNetwork
+from compress.models.sessions import infer
 from compress.results.schema import Decision, StepReport
 from compress.runtimes.onnxruntime import OnnxSession
-from compress.tasks import task_of
-from compress.tasks.base import Correct
+from compress.runtimes.outputs import Outputs, joined
+from compress.tasks.base import Task
 
 SLOWER, FASTER = 0.99, 1.03  # times its float parent: below is slower, above is faster
 PROCESSES, ROUNDS = 3, 20
@@ -28,34 +30,53 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Judge:
-    """Pictures, what is right for them, and which of them the float network gets right."""
+    """Pictures, what makes records of answers to them, and what the float network answers."""
 
     pictures: np.ndarray
-    right: Correct
-    correct: np.ndarray
-    outputs: np.ndarray
+    task: Task[Any]
+    records_of: Callable[[Outputs], list[Any]]
+    outputs: Outputs
     threads: int
 
     @classmethod
-    def of(cls, path: Path, pictures: np.ndarray, right: Correct, threads: int) -> "Judge":
-        outputs = _outputs(path, pictures, threads)
-        return cls(pictures, right, right(outputs), outputs, threads)
+    def of(
+        cls,
+        path: Path,
+        pictures: np.ndarray,
+        task: Task[Any],
+        records_of: Callable[[Outputs], list[Any]],
+        threads: int,
+    ) -> "Judge":
+        """Return the judge that knows what the float network in a file answers."""
+        return cls(pictures, task, records_of, _outputs(path, pictures, task, threads), threads)
 
     def drop(self, path: Path) -> float:
-        """Right answers that the file loses against the float network, as a fraction."""
-        right = self.right(_outputs(path, self.pictures, self.threads))
-        return float(self.correct.mean() - right.mean())
+        """Return what the file loses against the float network, in the task's own number."""
+        now = _outputs(path, self.pictures, self.task, self.threads)
+        return self._judged(self.outputs) - self._judged(now)
+
+    def _judged(self, outputs: Outputs) -> float:
+        return float(
+            self.task.statistic(self.records_of(outputs), np.ones((1, len(self.pictures))))[0]
+        )
 
     def error(self, path: Path, count: int = 64) -> float:
-        """Mean squared difference of the outputs, as a fraction of their variance."""
-        outputs = _outputs(path, self.pictures[:count], self.threads)
-        return float(((outputs - self.outputs[:count]) ** 2).mean() / self.outputs[:count].var())
+        """Return the mean squared difference of the outputs, as a fraction of their variance.
+
+        Of several outputs, the mean of the fractions.
+        """
+        now = _outputs(path, self.pictures[:count], self.task, self.threads)
+        before = {name: output[:count] for name, output in self.outputs.items()}
+        return float(np.mean([((now[x] - y) ** 2).mean() / y.var() for x, y in before.items()]))
 
 
-def _outputs(path: Path, pictures: np.ndarray, threads: int) -> np.ndarray:
-    session = OnnxSession(path, threads)
-    chunks = [session.run(pictures[i : i + BATCH]) for i in range(0, len(pictures), BATCH)]
-    return np.concatenate(chunks)
+def _outputs(
+    path: Path, pictures: np.ndarray, task: Task[Any], threads: int
+) -> dict[str, np.ndarray]:
+    session, spec = OnnxSession(path, threads), task.spec
+    return joined(
+        [infer(session, pictures[i : i + BATCH], spec) for i in range(0, len(pictures), BATCH)]
+    )
 
 
 @dataclass(frozen=True)
@@ -142,7 +163,7 @@ def make_int8(made_of: MadeOf, floats: Collection[str], out: Path, context: Cont
             f"quantize: onnxruntime computes {unexpected} of the int8 layers in float: "
             f"{', '.join(islands[:3])}."
         )
-    word = task_of(made_of.candidate.spec).word
+    word = made_of.judge.task.word
     notes.append(
         f"quantize: {len(integers)} operations run in integers, {len(islands)} in float, read from "
         f"onnxruntime's own graph; on {len(made_of.judge.pictures)} training pictures the file "

@@ -109,14 +109,15 @@ def _made_of(inputs: "StepInputs", settings: Settings, context: "Context") -> "M
     candidate = Candidate.load(inputs.previous, context.allowed)
     chosen = _judged_on(inputs, settings, context)
     pictures = preprocess(inputs.data.paths(chosen), candidate.spec)
-    right = task_of(candidate.spec).correct(inputs.data, chosen, context.tolerance)
+    task = task_of(candidate.spec)
+    records_of = task.judge(inputs.data, chosen, context.tolerance)
     file = inputs.previous / FLOAT
     ranges = json.loads((inputs.previous / RANGES).read_text("utf-8"))
     return MadeOf(
         candidate,
         file,
         ranges={name: (low, high) for name, (low, high) in ranges.items()},
-        judge=Judge.of(file, pictures, right, context.threads),
+        judge=Judge.of(file, pictures, task, records_of, context.threads),
         keep_float=lambda names: list(matching(settings.float_layers, names)),
         max_drop=settings.max_drop_vs_float,
         portable=settings.portable,

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compress.data.dataset import DataSet
-from compress.data.image_cache import drop_unreadable
-from compress.data.layouts import read_folder
+from compress.data.layouts import check_classes, read_folder
 from compress.metrics.accuracy import score
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.models.class_names import check_class_names
 from compress.results.schema import TOP1, Accuracy, SinglePictureClasses
-from compress.tasks.base import Ask, Correct, Task
+from compress.runtimes.outputs import Outputs
+from compress.tasks.base import Ask, Judge, Source, Task, TensorOutputs
+from compress.tasks.classification.settings import DIST, DKD, KD
 from compress.utils.errors import UserError
 from compress.utils.units import percent
 
@@ -27,30 +28,40 @@ Names = list[tuple[str, float]]  # classes and their softmax probabilities, the 
 class Classification(Task[Names]):
     """One of several classes for an image."""
 
+    name = "classification"
     word = TOP1
-    unused_in_script = ("classes", "points")
+    losses = (KD, DKD, DIST)
+    trains_with = ("mixup", "label_smoothing")
+    order_of = "classes"  # they are numbered by their names
+    explained = "logits"
 
-    def read(self, folder: Path, columns: Sequence[str]) -> tuple[DataSet, list[str]]:
+    @classmethod
+    def read(cls, source: Source, settings: Any) -> DataSet:
+        """Return images with labels, in class folders or a table."""
+        data = read_folder(source.path, source.image_column, source.label_column)
+        check_classes(data)
+        return data
+
+    @classmethod
+    def predicts(cls, data: DataSet) -> dict[str, Any]:
+        """Return the classes."""
+        return {"classes": data.classes}
+
+    def read_more(self, folder: Path, columns: Sequence[str]) -> DataSet:
         """Return a folder's images, whose classes are matched with the network's by name."""
-        data = drop_unreadable(read_folder(folder), lambda done, total: None)
+        data = read_folder(folder)
         unknown = sorted(set(data.classes) - set(self.spec.classes))
         if unknown:
             raise UserError(
                 f"{folder} has {len(unknown)} classes that the model does not know "
                 f"({', '.join(unknown[:3])}): it was trained on other labels."
             )
-        return data, []
+        return data
 
     def targets(self, data: DataSet) -> np.ndarray:
         """Return class indices of the network, int64 (n,), -1 where unlabelled."""
         index: dict[str | None, int] = {name: i for i, name in enumerate(self.spec.classes)}
         return np.array([index.get(picture.label, -1) for picture in data.pictures])
-
-    def targets_in_views(self, targets: np.ndarray, views: np.ndarray) -> "Tensor":
-        """Return the same classes: a class is the same in every view."""
-        import torch
-
-        return torch.from_numpy(targets)
 
     def check_weights(self, metadata: Mapping[str, Any]) -> None:
         """Refuse weights of other classes, or of points."""
@@ -62,12 +73,12 @@ class Classification(Task[Names]):
             )
         check_class_names(metadata.get("classes") or spec.get("classes"), self.spec.classes)
 
-    def correct(
+    def judge(
         self, data: DataSet, indices: np.ndarray, tolerance: KeypointTolerance = USUAL
-    ) -> Correct:
+    ) -> Judge:
         """Return whether the largest logit is that of the image's class."""
         labels = self.targets(data)[indices]
-        return lambda outputs: outputs.argmax(1) == labels
+        return lambda outputs: (outputs["logits"].argmax(1) == labels).tolist()
 
     def score(
         self,
@@ -80,59 +91,60 @@ class Classification(Task[Names]):
         """Return top-1, top-5, log loss, recall, calibration; of a run also slices by rarity."""
         targets = self.targets(data)
         if not in_run:
-            return score(ask(indices), targets[indices])
+            return score(ask(indices)["logits"], targets[indices])
         single_picture, singles = None, data.single_picture_indices
         if len(singles):
             single_picture = SinglePictureClasses(
                 pictures=len(singles),
                 in_training=int(np.isin(singles, data.indices("train")).sum()),
-                top1=float(self.correct(data, singles)(ask(singles)).mean()),
+                top1=float(np.mean(self.judge(data, singles)(ask(singles)))),
             )
         trained_on = targets[data.indices("train")]
-        return score(ask(indices), targets[indices], single_picture, trained_on)
+        return score(ask(indices)["logits"], targets[indices], single_picture, trained_on)
 
     def guess(self, data: DataSet, tolerance: KeypointTolerance) -> tuple[str, float]:
         """Return the share of the commonest class."""
         labels = self.targets(data)[data.indices("validation")]
         return "the commonest class", float(np.bincount(labels).max() / len(labels))
 
-    @property
-    def order_of(self) -> str:
-        """Classes are numbered by their names."""
-        return "classes"
-
-    def label_loss(self, smoothing: float) -> "Callable[[Tensor, Tensor], Tensor]":
+    def label_loss(self, smoothing: float) -> "Callable[[TensorOutputs, Tensor], Tensor]":
         """Return the cross entropy with the classes."""
         from compress.tasks.classification.losses import cross_entropy
 
-        return lambda outputs, targets: cross_entropy(outputs, targets, smoothing)
+        return lambda outputs, targets: cross_entropy(outputs["logits"], targets, smoothing)
 
-    def teacher_loss(self, settings: Any) -> "Callable[[Tensor, Tensor, Tensor], Tensor]":
+    def teacher_loss(
+        self, settings: Any
+    ) -> "Callable[[TensorOutputs, TensorOutputs, Tensor], Tensor]":
         """Return kd, dkd or dist."""
         from compress.tasks.classification import losses
 
         more = settings.model_dump(exclude={"name"})
-        if settings.name == "dkd":
-            return lambda ours, teachers, targets: losses.dkd(ours, teachers, targets, **more)
-        if settings.name == "dist":
-            return lambda ours, teachers, _: losses.dist(ours, teachers, **more)
-        return lambda ours, teachers, _: losses.kd(ours, teachers, **more)
 
-    def kept_outputs(self, top_k: int) -> int:
-        """Return at most `top_k`: what is beyond them is summed up in one number."""
-        return min(top_k, len(self.spec.classes))
+        def loss(ours: TensorOutputs, teachers: TensorOutputs, targets: "Tensor") -> "Tensor":
+            student, teacher = ours["logits"], teachers["logits"]
+            if settings.name == "dkd":
+                return losses.dkd(student, teacher, targets, **more)
+            return (losses.dist if settings.name == "dist" else losses.kd)(student, teacher, **more)
 
-    def drawn_loss(self, outputs: "Tensor") -> "Tensor":
+        return loss
+
+    def kept(self, top_k: int) -> Mapping[str, int]:
+        """Return at most `top_k` logits: what is beyond them is summed up in one number."""
+        return {"logits": min(top_k, len(self.spec.classes))}
+
+    def drawn_loss(self, outputs: TensorOutputs) -> "Tensor":
         """Return the cross entropy with classes drawn by their probabilities."""
         import torch
         import torch.nn.functional as F
 
-        drawn = torch.multinomial(outputs.detach().softmax(1), 1).squeeze(1)
-        return F.cross_entropy(outputs, drawn, reduction="sum")
+        logits = outputs["logits"]
+        drawn = torch.multinomial(logits.detach().softmax(1), 1).squeeze(1)
+        return F.cross_entropy(logits, drawn, reduction="sum")
 
-    def answers(self, outputs: np.ndarray, files: Sequence[Path]) -> Iterator[Names]:
+    def answers(self, outputs: Outputs, images: Sequence[Path]) -> Iterator[Names]:
         """Yield the most probable classes."""
-        for logits in outputs:
+        for logits in outputs["logits"]:
             p = np.exp(logits - logits.max())
             p /= p.sum()
             best = np.argsort(-p, kind="stable")[:TOLD]
@@ -142,16 +154,13 @@ class Classification(Task[Names]):
         """Return a line for each class."""
         return [f"{percent(probability):>7}  {name}" for name, probability in answer]
 
-    def draw(self, file: Path, answer: Names, out: Path) -> None:
-        """Refuse: a class is nowhere in the image."""
-        raise UserError("--draw is for models of points, and this one predicts classes.")
-
-    def changed_answers(self, stored: np.ndarray, now: np.ndarray) -> int:
+    def changed_answers(self, stored: Outputs, now: Outputs) -> int:
         """Return how many have another best class; by value, where two were equally good."""
-        rows = np.arange(len(stored))
-        return int((stored[rows, now.argmax(1)] < stored.max(1)).sum())
+        before = stored["logits"]
+        best = now["logits"].argmax(1)
+        return int((before[np.arange(len(before)), best] < before.max(1)).sum())
 
-    def facts(self) -> Iterator[tuple[str, str]]:
+    def described(self) -> Iterator[tuple[str, str]]:
         """Yield how many classes there are, and where they stand."""
         yield "classes", f"{len(self.spec.classes)}, in classes.json"
 

@@ -1,6 +1,6 @@
 """Points, a box or both in an image: x and y of each, right where all are near enough."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +9,15 @@ import numpy as np
 from compress.data.coordinates import to_input, to_picture, upright_size
 from compress.data.dataset import DataSet, Point
 from compress.data.draw import draw_points
-from compress.data.image_cache import drop_unreadable
+from compress.data.input_spec import BOX
 from compress.data.keypoints import PointColumns, drop_misplaced
 from compress.data.layouts import read_folder
 from compress.metrics.accuracy import wilson
 from compress.metrics.keypoints import USUAL, KeypointTolerance, distances, errors, iou
 from compress.results.schema import RIGHT, Accuracy
-from compress.tasks.base import Ask, Correct, Task
+from compress.runtimes.outputs import Outputs
+from compress.tasks.base import Ask, Judge, Source, Task, TensorOutputs
+from compress.tasks.keypoints.settings import Columns, Points, PointsAndAttention
 from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,15 +29,44 @@ Places = Mapping[str, Point]  # x, y in pixels of the upright image, by the poin
 class Keypoints(Task[Places]):
     """Where the same points are in every image; the first two may be a box."""
 
+    name = "keypoints"
     word = RIGHT
+    settings = Columns
+    losses = (Points, PointsAndAttention)
+    order_of = "points"  # as the recipe names them
     unused_in_script = ("classes",)
 
-    def read(self, folder: Path, columns: Sequence[str]) -> tuple[DataSet, list[str]]:
+    @classmethod
+    def read(cls, source: Source, settings: Columns) -> DataSet:
+        """Return images with points, annotated in a table."""
+        columns = PointColumns.of(settings.names, settings.columns)
+        return read_folder(source.path, source.image_column, source.label_column, columns)
+
+    @classmethod
+    def checked(cls, data: DataSet, note: Callable[[str], None]) -> DataSet:
+        """Leave out images whose points lie outside of them."""
+        return drop_misplaced(data, note)
+
+    @classmethod
+    def tolerances(cls, settings: Columns) -> Collection[str]:
+        """Return `iou` where there is a box, `tolerance` where there are other points."""
+        has_box = tuple(settings.names[:2]) == BOX
+        others = len(settings.names) > 2 * has_box
+        return ("iou",) * has_box + ("tolerance",) * others
+
+    @classmethod
+    def likely_outputs(cls, settings: Columns) -> int:
+        """Return two a point."""
+        return 2 * len(settings.names)
+
+    @classmethod
+    def predicts(cls, data: DataSet) -> dict[str, Any]:
+        """Return the points' names."""
+        return {"points": data.points}
+
+    def read_more(self, folder: Path, columns: Sequence[str]) -> DataSet:
         """Return a folder's images with their points, found by the columns' names."""
-        places = PointColumns.of(self.spec.points, columns)
-        data = drop_unreadable(read_folder(folder, points=places), lambda done, total: None)
-        notes: list[str] = []
-        return drop_misplaced(data, notes.append), notes
+        return read_folder(folder, points=PointColumns.of(self.spec.points, columns))
 
     def targets(self, data: DataSet) -> np.ndarray:
         """Return x and y of each point as input fractions, float32 (n, outputs), or nan."""
@@ -62,9 +93,9 @@ class Keypoints(Task[Places]):
                 "train the last part anew (teacher.train_only)."
             )
 
-    def correct(
+    def judge(
         self, data: DataSet, indices: np.ndarray, tolerance: KeypointTolerance = USUAL
-    ) -> Correct:
+    ) -> Judge:
         """Return whether all points are near enough and the boxes overlap.
 
         The percentage of correct keypoints (PCK: Yang & Ramanan 2013, IEEE PAMI 35:2878-2890),
@@ -73,15 +104,15 @@ class Keypoints(Task[Places]):
         """
         true, sizes = data.coordinates[indices], data.sizes[indices]
 
-        def right(outputs: np.ndarray) -> np.ndarray:
-            found = to_picture(coordinates(outputs), sizes, self.spec)
+        def right(outputs: Outputs) -> list[bool]:
+            found = to_picture(coordinates(outputs["coordinates"]), sizes, self.spec)
             near = np.ones(len(found), bool)
             if self.spec.has_box:
                 near &= iou(found[:, :2], true[:, :2]) >= tolerance.iou
             if rest := self.spec.without_box:
                 far = distances(found[:, -len(rest) :], true[:, -len(rest) :], sizes)
                 near &= (far <= tolerance.distance).all(1)
-            return near
+            return [bool(x) for x in near]
 
         return right
 
@@ -95,12 +126,12 @@ class Keypoints(Task[Places]):
     ) -> Accuracy:
         """Return the share of images answered right, and how far the points are."""
         outputs = ask(indices)
-        right = self.correct(data, indices, tolerance)(outputs)
+        right = self.judge(data, indices, tolerance)(outputs)
         true, sizes = data.coordinates[indices], data.sizes[indices]
-        found = to_picture(coordinates(outputs), sizes, self.spec)
+        found = to_picture(coordinates(outputs["coordinates"]), sizes, self.spec)
         return Accuracy(
             pictures=len(right),
-            top1=wilson(int(right.sum()), len(right)),
+            top1=wilson(sum(right), len(right)),
             correct="".join("1" if each else "0" for each in right),
             points=errors(found, true, sizes, self.spec.has_box, tolerance),
         )
@@ -109,46 +140,29 @@ class Keypoints(Task[Places]):
         """Return the share for which the median place of the training images is right."""
         validation = data.indices("validation")
         middle = np.median(self.targets(data)[data.indices("train")], axis=0)
-        answers = np.tile(middle, (len(validation), 1))
-        return "the middle place", float(self.correct(data, validation, tolerance)(answers).mean())
+        answers = {"coordinates": np.tile(middle, (len(validation), 1))}
+        right = self.judge(data, validation, tolerance)(answers)
+        return "the middle place", float(np.mean(right))
 
-    @property
-    def order_of(self) -> str:
-        """Points stand in the order in which the recipe names them."""
-        return "points"
-
-    def label_loss(self, smoothing: float) -> "Callable[[Tensor, Tensor], Tensor]":
+    def label_loss(self, smoothing: float) -> "Callable[[TensorOutputs, Tensor], Tensor]":
         """Return how far the coordinates are from the annotated ones."""
         from compress.tasks.keypoints.losses import annotated
 
-        return annotated
+        return lambda outputs, targets: annotated(outputs["coordinates"], targets)
 
-    def teacher_loss(self, settings: Any) -> "Callable[[Tensor, Tensor, Tensor], Tensor]":
+    def teacher_loss(
+        self, settings: Any
+    ) -> "Callable[[TensorOutputs, TensorOutputs, Tensor], Tensor]":
         """Return how far the coordinates are from the teacher's."""
         from compress.tasks.keypoints.losses import points
 
-        return lambda ours, teachers, _: points(ours, teachers)
+        return lambda ours, teachers, _: points(ours["coordinates"], teachers["coordinates"])
 
-    def kept_outputs(self, top_k: int) -> int:
-        """Return all of them: no coordinate can be left out."""
-        return self.spec.outputs
-
-    def drawn_loss(self, outputs: "Tensor") -> "Tensor":
-        """Return half the squared distance from coordinates drawn around the outputs.
-
-        It is the negative log-likelihood of a Gaussian of deviation 1; another deviation would be
-        one factor on the importance of all channels.
-        """
-        import torch
-        import torch.nn.functional as F
-
-        drawn = torch.normal(outputs.detach(), 1.0)
-        return 0.5 * F.mse_loss(outputs, drawn, reduction="sum")
-
-    def answers(self, outputs: np.ndarray, files: Sequence[Path]) -> Iterator[Places]:
+    def answers(self, outputs: Outputs, images: Sequence[Path]) -> Iterator[Places]:
         """Yield where the points are, in pixels of the upright image."""
-        sizes = np.array([upright_size(file) for file in files])
-        for places in to_picture(coordinates(outputs), sizes, self.spec).tolist():
+        sizes = np.array([upright_size(file) for file in images])
+        found = to_picture(coordinates(outputs["coordinates"]), sizes, self.spec)
+        for places in found.tolist():
             yield {name: (x, y) for name, (x, y) in zip(self.spec.points, places, strict=True)}
 
     def lines(self, answer: Places) -> list[str]:
@@ -159,11 +173,7 @@ class Keypoints(Task[Places]):
         """Mark the points."""
         draw_points(file, answer, out)
 
-    def changed_answers(self, stored: np.ndarray, now: np.ndarray) -> int:
-        """Return none: how far coordinates moved says the whole."""
-        return 0
-
-    def facts(self) -> Iterator[tuple[str, str]]:
+    def described(self) -> Iterator[tuple[str, str]]:
         """Yield the points' names."""
         yield "points", ", ".join(self.spec.points)
 
@@ -171,10 +181,6 @@ class Keypoints(Task[Places]):
     def always(self) -> str:
         """With points."""
         return "with points"
-
-    def beside_script(self) -> Mapping[str, Any]:
-        """Return nothing: the names stand in the spec."""
-        return {}
 
 
 def coordinates(outputs: np.ndarray) -> np.ndarray:

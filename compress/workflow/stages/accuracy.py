@@ -12,6 +12,7 @@ from compress.metrics.keypoints import KeypointTolerance
 from compress.models.sessions import open_session
 from compress.results.schema import Accuracy, Machine, Runtime
 from compress.runtimes import package_of
+from compress.runtimes.outputs import Outputs
 from compress.tasks import task_of
 from compress.utils.files import write_text
 from compress.workflow.cache import Stage
@@ -52,7 +53,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         artifact.path, stage.settings["runtime"], context.threads, context.allowed
     )
 
-    def ask(indices: np.ndarray) -> np.ndarray:
+    def ask(indices: np.ndarray) -> Outputs:
         return run_on_pictures(session, data.paths(indices), artifact.spec)
 
     validation = data.indices("validation")

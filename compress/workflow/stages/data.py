@@ -2,17 +2,21 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from compress.data.image_cache import drop_unreadable
-from compress.data.keypoints import PointColumns, drop_misplaced
-from compress.data.layouts import SUFFIXES, check_classes, read_folder
+from compress.data.keypoints import PointColumns
+from compress.data.layouts import SUFFIXES
 from compress.data.split import draw_split
 from compress.methods.context import BUILT, Context
 from compress.models.builders import identity, resolve
 from compress.recipe.schema import DataSettings
+from compress.tasks import task_named, usual_task
+from compress.tasks.base import Source, Task
+from compress.tasks.settings import TaskSettings
 from compress.utils.errors import UserError
 from compress.utils.files import below
 from compress.workflow.cache import Stage
@@ -28,10 +32,15 @@ def plan(
     Args:
         to_train_on: as of `draw_split`.
     """
-    described: dict[str, Any] = settings.model_dump(exclude={"path", "fit", "points", "box"})
+    how = {"path", "fit", "points", "box", "task"}
+    described: dict[str, Any] = settings.model_dump(exclude=how)
     described["seed"] = seed
     if (columns := settings.point_columns) is not None:
         described["points"] = {"names": columns.names, "columns": columns.columns}
+    if settings.task is not None:
+        task, asked = settings.asked
+        told = {"name": task.name, "version": task.version, "settings": asked.model_dump()}
+        described["task"] = told
     if settings.path is not None:
         described["fingerprint"] = fingerprint(Path(settings.path))
     if settings.builder is not None:
@@ -76,16 +85,23 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     else:
         assert context.data_path is not None
         source = context.data_path
-    points = PointColumns.of(**settings["points"]) if "points" in settings else None
-    data = read_folder(source, settings["picture_column"], settings["label_column"], points)
-    if points is None:
-        check_classes(data)
-    data = drop_unreadable(data, context.progress.advance)
-    if points is not None:
-        data = drop_misplaced(data, context.progress.note)
+    task, asked = _task(settings)
+    columns = settings["picture_column"], settings["label_column"]
+    data = drop_unreadable(task.read(Source(source, *columns), asked), context.progress.advance)
+    data = task.checked(data, context.progress.note)
+    if "task" in settings:
+        data = replace(data, task=task.name, task_settings=asked.model_dump())
     fraction, trained = settings["validation_fraction"], settings.get("to_train_on", True)
     data = draw_split(data, fraction, settings["seed"], to_train_on=trained)
     for skipped in data.skipped:
         context.progress.note(f"skipped unreadable picture {skipped}")
     context.progress.note(data.describe())
     data.save(folder)
+
+
+def _task(settings: Mapping[str, Any]) -> tuple[type[Task[Any]], TaskSettings]:
+    """Return the task that the stage reads data for, and what the recipe says of it."""
+    if "task" in settings:
+        task = task_named(settings["task"]["name"])
+        return task, task.settings.model_validate(settings["task"]["settings"])
+    return usual_task(PointColumns.of(**settings["points"]) if "points" in settings else None)

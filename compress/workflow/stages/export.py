@@ -3,15 +3,23 @@
 import shutil
 from pathlib import Path
 
-from compress.data.input_spec import preprocess
+import numpy as np
+
+from compress.data.input_spec import METADATA_KEY, InputSpec, preprocess
 from compress.export.artifact import Artifact, files_of, sha256_of, size_of
+from compress.export.metadata import write_metadata
 from compress.export.onnx import check_export, count_parameters, export_onnx
 from compress.export.reference_answers import write_reference
+from compress.measure.inference import run_on_pictures
 from compress.measure.macs import count_macs
 from compress.methods.context import Context
 from compress.models.candidate import Candidate
 from compress.models.provenance import FILE
+from compress.models.sessions import open_session
 from compress.results.schema import Runtime
+from compress.runtimes import runtime_for
+from compress.runtimes.outputs import Outputs
+from compress.tasks import task_of
 from compress.workflow.cache import Stage
 
 VERSION = 1
@@ -52,7 +60,11 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
             pictures = preprocess(data.paths(chosen), candidate.spec)
             difference = check_export(candidate, path, pictures)
             context.progress.note(f"exported file agrees with the network within {difference:.1e}")
-        write_reference(path, candidate.spec, context.machine)
+    spec = _fitted(candidate.spec, path, stage, inputs, context)
+    if stage.settings["runtime"] != "torch":
+        if spec != candidate.spec:
+            write_metadata(path, METADATA_KEY, spec.model_dump_json())
+        write_reference(path, spec, context.machine)
         if path.suffix == ".onnx":
             macs, uncounted = count_macs(path)
             parameters = count_parameters(path)
@@ -63,6 +75,25 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         parameters=parameters,
         macs=macs,
         uncounted_operations=uncounted,
-        spec=candidate.spec,
+        spec=spec,
     )
     artifact.save(folder)
+
+
+def _fitted(
+    spec: InputSpec, path: Path, stage: Stage, inputs: dict[str, Path], context: Context
+) -> InputSpec:
+    """Return the spec with what the task fits to the very file on training images, if anything."""
+    task = task_of(spec)
+    if not task.fits:
+        return spec
+    assert spec.predicted is not None
+    runtime = "torch" if stage.settings["runtime"] == "torch" else runtime_for(path)
+    session = open_session(path, runtime, context.threads, context.allowed)
+    data = context.data(inputs["data"])
+
+    def ask(indices: np.ndarray) -> Outputs:
+        return run_on_pictures(session, data.paths(indices), spec)
+
+    predicted = spec.predicted.model_copy(update={"fitted": task.fit(ask, data)})
+    return spec.model_copy(update={"predicted": predicted})

@@ -22,6 +22,8 @@ from compress.models.onnx_teacher import (
 from compress.models.provenance import Provenance
 from compress.recipe.schema import TeacherSettings
 from compress.runtimes.onnxruntime import OnnxSession
+from compress.runtimes.outputs import by_name, joined
+from compress.tasks import task_of_data
 from compress.training.loop import finish
 from compress.utils.errors import UserError
 from compress.utils.files import atomic
@@ -57,8 +59,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         mean=described["mean"],
         std=described["std"],
         fit=described["fit"],
-        classes=data.classes,
-        points=data.points,
+        **task_of_data(data).predicts(data),
     )
     given = read_onnx(context.weights_path)
     noted = noted_spec(given)
@@ -92,26 +93,34 @@ def check_same(
             f"channels last; teacher.image_size is {spec.height}. Give its own size; channels "
             "must come before height and width."
         )
+    names = tuple(spec.outputs)
     batch = session.batch_size or 1
-    expected = np.concatenate(
-        [session.run(np.repeat(p[None], batch, axis=0))[:1] for p in pictures]
-    )
-    if expected.shape != (len(pictures), spec.outputs):
-        raise UserError(
-            f"teacher.onnx gives outputs of {expected.shape[1:]} for a picture, but the data asks "
-            f"for {spec.outputs}: use the pictures that it was trained on."
-        )
+    alone = [by_name(session.run(np.repeat(p[None], batch, axis=0)), names) for p in pictures]
+    expected = joined([{name: x[name][:1] for name in names} for x in alone])
+    for name, shape in spec.outputs.items():
+        if expected[name].shape[1:] != shape:
+            raise UserError(
+                f"teacher.onnx gives outputs of {expected[name].shape[1:]} for a picture, but the "
+                f"data asks for {shape}: use the pictures that it was trained on."
+            )
     try:
-        got = OnnxSession(ours, threads=1).run(pictures)
+        got = by_name(OnnxSession(ours, threads=1).run(pictures), names)
     except UserError:  # an operation holds on to the batch it was exported with
-        got = np.full(1, np.nan)
+        got = {name: np.full(1, np.nan) for name in names}
     if probabilities:
-        got = np.exp(got - got.max(-1, keepdims=True))
-        got /= got.sum(-1, keepdims=True)
-    difference = np.abs(got - expected).max() if got.shape == expected.shape else np.inf
-    if not difference <= TOLERANCE * (expected.std() + 1e-12):
+        logits = got[names[0]]
+        odds = np.exp(logits - logits.max(-1, keepdims=True))
+        got[names[0]] = odds / odds.sum(-1, keepdims=True)
+    if not all(_same(got[name], expected[name]) for name in names):
         raise UserError(
             f"teacher.onnx cannot be asked for {len(pictures)} pictures at once as for each alone. "
             "Export it with a free batch dimension: torch.onnx.export(…, dynamic_shapes=({0: "
             '"batch"},)).'
         )
+
+
+def _same(got: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether outputs are the same, to within rounding."""
+    if got.shape != expected.shape:
+        return False
+    return bool(np.abs(got - expected).max() <= TOLERANCE * (expected.std() + 1e-12))

@@ -23,6 +23,7 @@ from compress.models.candidate import Candidate
 from compress.models.sessions import open_session
 from compress.results.schema import Looks, Machine, Runtime, Saliency, SaliencyMethod
 from compress.runtimes import package_of
+from compress.tasks import task_of
 from compress.utils.errors import UserError
 from compress.utils.files import write_text
 from compress.utils.seeding import generator
@@ -70,7 +71,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     notes = [] if len(boxes) else [NO_BOXES]
     maps: dict[SaliencyMethod, np.ndarray] = {}
     shown: dict[str, list[str]] = {}
-    if not spec.classes:
+    explained = task_of(spec).explained
+    if explained is None:
         notes = ["Saliency explains the score of a class, and this network names none."]
     elif len(boxes) or settings.gallery:
         paths = data.paths(chosen)
@@ -78,11 +80,11 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         session = open_session(
             artifact.path, stage.settings["runtime"], context.threads, context.allowed
         )
-        targets = run_on_pictures(session, paths, spec).argmax(1)
+        targets = run_on_pictures(session, paths, spec)[explained].argmax(1)
         pictures = normalise(pixels, spec)
         if "occlusion" in settings.methods:
             maps["occlusion"] = occlusion_of_file(
-                session, pictures, targets, spec, context.progress.advance
+                session, pictures, targets, spec, explained, context.progress.advance
             )
         candidate = Candidate.load(inputs["model"], context.allowed)
         maps |= _from_gradients(candidate, settings.methods, pictures, targets, notes)

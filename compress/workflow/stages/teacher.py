@@ -17,7 +17,7 @@ from compress.models.candidate import Candidate
 from compress.models.checkpoint import load_into, load_tensors
 from compress.recipe.schema import TeacherSettings
 from compress.results.schema import Training
-from compress.tasks import task_of
+from compress.tasks import task_of, task_of_data
 from compress.training.batches import (
     FeatureFeed,
     Feed,
@@ -69,8 +69,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         mean=settings.channel_mean,
         std=settings.channel_std,
         fit=stage.settings["fit"],
-        classes=data.classes,
-        points=data.points,
+        **task_of_data(data).predicts(data),
     )
     assert settings.builder is not None
     name = settings.builder.rpartition(":")[2]
@@ -147,7 +146,8 @@ def _last_part(
         targets=np.stack([targets, *(in_view(view) for view in views[:, labelled])]),
         pool=np.flatnonzero(np.isin(labelled, data.indices("train"))),
         validation_indices=np.flatnonzero(np.isin(labelled, data.indices("validation"))),
-        validation_right=task.correct(data, data.indices("validation")),
+        validation_judge=task.judge(data, data.indices("validation")),
+        task=task,
         seed=context.seed,
         device=context.device,
         max_batch_size=settings.train.batch_size,

@@ -1,0 +1,54 @@
+"""What one network's answers lose against another's: exact where they are right or wrong."""
+
+from compress.metrics import resampling
+from compress.metrics.accuracy import newcombe, paired_drop
+from compress.metrics.significance import mcnemar
+from compress.results.schema import Accuracy
+from compress.tasks import task_named
+from compress.utils.interval import Interval
+
+
+def statistic_of(accuracy: Accuracy) -> resampling.Statistic:
+    """Return the statistic of the images' weights that a network is judged by.
+
+    Raises:
+        UserError: its task is not installed here.
+    """
+    if accuracy.correct:
+        right = [int(each) for each in accuracy.correct]
+        return lambda weights: weights @ right / weights.sum(1)
+    task = task_named(accuracy.task)
+    return lambda weights: task.statistic(accuracy.records, weights)
+
+
+def lost(before: Accuracy, after: Accuracy) -> tuple[Interval, float]:
+    """Return what is lost on the same images, paired, and the p-value of no difference.
+
+    Right or wrong: the interval of `paired_drop` and McNemar's exact test; else by resampling.
+    """
+    if before.correct and after.correct:
+        return paired_drop(before.correct, after.correct), mcnemar(before.correct, after.correct)
+    return resampling.paired_loss(statistic_of(before), statistic_of(after), before.pictures)
+
+
+def p_value(one: Accuracy, other: Accuracy) -> float:
+    """Return the two-sided p-value that two networks are as good, on the same images."""
+    if one.correct and other.correct:
+        return mcnemar(one.correct, other.correct)
+    return lost(one, other)[1]
+
+
+def lost_elsewhere(before: Accuracy, after: Accuracy) -> tuple[Interval, float]:
+    """Return what is lost on other images, and the p-value of no difference.
+
+    Right or wrong: Newcombe's interval (1998, Statistics in Medicine 17:873-890, method 10) and
+    Fisher's exact test; else by resampling.
+    """
+    if before.correct and after.correct:
+        from scipy import stats  # here: it takes longer to load than a report to read
+
+        table = [[x.correct.count("1"), x.correct.count("0")] for x in (before, after)]
+        return newcombe(before.top1, after.top1), float(stats.fisher_exact(table).pvalue)
+    return resampling.loss(
+        statistic_of(before), before.pictures, statistic_of(after), after.pictures
+    )

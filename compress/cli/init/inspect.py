@@ -47,7 +47,7 @@ class Pictures:
 
 
 def look_at_pictures(path: Path) -> Pictures:
-    """Reads the layout, as a run would.
+    """Read the layout, as a run would.
 
     Raises:
         UserError: not there, in no layout that is understood, or fewer than two classes.
@@ -75,7 +75,7 @@ class Teacher:
 
 
 def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
-    """Loads the file and runs it once.
+    """Load the file and run it once.
 
     Raises:
         UserError: nothing that onnxruntime loads, pictures of another size, other classes.
@@ -124,7 +124,7 @@ def onnx_input(path: Path) -> tuple[int, "InputSpec | None"]:
 def look_at_network(
     builder: str, weights: str, spec: "InputSpec", allowed: Sequence[str]
 ) -> Teacher:
-    """Builds the network for the pictures' classes and compares it with the weights.
+    """Build the network for the pictures' classes and compare it with the weights.
 
     Args:
         weights: a file, or `torchvision:…`, of which only the number of classes is looked up.
@@ -157,7 +157,7 @@ def look_at_network(
 
 
 def refuse_unprunable(builder: str, spec: "InputSpec", allowed: Sequence[str]) -> None:
-    """Raises the UserError that pruning would, before anything is trained."""
+    """Raise the UserError that pruning would, before anything is trained."""
     from compress.methods.prune.channel_groups import Prunable
     from compress.models.builders import build
 

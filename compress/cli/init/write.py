@@ -75,7 +75,7 @@ class Answers:
 
 
 def write_recipe(answers: Answers, path: Path) -> None:
-    """Writes the recipe; its paths are relative to its own folder."""
+    """Write the recipe; its paths are relative to its own folder."""
     import jinja2
 
     environment = jinja2.Environment(

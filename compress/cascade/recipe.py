@@ -51,12 +51,12 @@ class AnyRecipe:
 
     @property
     def of_networks(self) -> list[Recipe]:
-        """The recipes that make networks."""
+        """Return the recipes that make networks."""
         return [self.asked] if isinstance(self.asked, Recipe) else list(self.stages.values())
 
 
 def is_pipeline(file: RecipeFile) -> bool:
-    """Whether a recipe is one for a pipeline."""
+    """Return whether a recipe is one for a pipeline."""
     return any(key in file.data for key in PATHS)
 
 
@@ -66,7 +66,7 @@ def load_any(
     assignments: Sequence[str] = (),
     allowed: Sequence[str] = (),
 ) -> AnyRecipe:
-    """Reads and checks a recipe of either kind.
+    """Read and check a recipe of either kind.
 
     Raises:
         UserError: everything that is wrong with it, with line and key path.
@@ -84,7 +84,7 @@ def load_any(
 def load_pipeline_recipe(
     path: Path, assignments: Sequence[str] = (), allowed: Sequence[str] = ()
 ) -> tuple[PipelineRecipe, dict[str, Recipe]]:
-    """Reads and checks a pipeline's recipe and those of its stages.
+    """Read and check a pipeline's recipe and those of its stages.
 
     Raises:
         UserError: everything that is wrong with any of them, with line and key path.
@@ -109,7 +109,7 @@ def load_pipeline_recipe(
 
 
 def _recipes_named(stages: Any) -> Iterator[tuple[str, str]]:
-    """The stages' recipes in plain data: they are read whatever else is wrong."""
+    """Yield stages and their recipes from plain data: they are read whatever else is wrong."""
     for name, stage in stages.items() if isinstance(stages, dict) else ():
         if isinstance(stage, dict) and isinstance(named := stage.get("recipe"), str):
             yield name, named
@@ -121,7 +121,7 @@ def _builders_of(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _network_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
-    """What is only for a network that is trained on the data, and for the files of one network."""
+    """Yield what is only for a network that is trained on the data, or for the files of one."""
     batches = "photographs go through a pipeline one by one"
     bounds = "the stages' own recipes say when points are right"
     reasons = {
@@ -140,7 +140,7 @@ def _network_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _path_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
-    """Paths that lead nowhere, stages that none leads through, and more than one runtime."""
+    """Yield paths that lead nowhere, stages that none leads through, and more than one runtime."""
     for i, path in enumerate(recipe.paths):
         for k, name in enumerate(path):
             if name not in recipe.stages:
@@ -156,7 +156,7 @@ def _path_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _absolute(recipe: PipelineRecipe, file: RecipeFile) -> PipelineRecipe:
-    """Resolves paths against the folder of the file that names them."""
+    """Resolve paths against the folder of the file that names them."""
     data = with_absolute_path(recipe.data, file)
     further = {k: file.resolved(("also_judge", k), v) for k, v in recipe.also_judge.items()}
     return recipe.model_copy(update={"data": data, "also_judge": further})

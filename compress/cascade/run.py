@@ -40,6 +40,7 @@ from compress.results.schema import (
     Accuracy,
     ArtifactFacts,
     Failure,
+    Machine,
     PipelineFacts,
     Result,
     RowKey,
@@ -49,7 +50,7 @@ from compress.results.schema import (
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.cache import Stage, Store
-from compress.workflow.plan import make_plan
+from compress.workflow.plan import Plan, make_plan
 from compress.workflow.run import (
     RUNS,
     STAGES,
@@ -75,6 +76,9 @@ class Network:
     artifact: Stage
 
 
+Pipeline = Mapping[str, Network]  # by stage, in the order of the path
+
+
 @dataclass(frozen=True)
 class Member:
     """A pipeline that is measured end to end."""
@@ -88,7 +92,7 @@ class Member:
 
     @property
     def key(self) -> RowKey:
-        """What its row is addressed by."""
+        """Return what its row is addressed by."""
         return RowKey(self.name, self.runtime)
 
 
@@ -101,7 +105,7 @@ def run_any(
     elsewhere: bool = False,
     report: Report = lambda *_: None,
 ) -> tuple[list[Result], list[Failure]]:
-    """Runs a recipe of either kind; as `run_recipe` and `run_pipeline`."""
+    """Run a recipe of either kind; as `run_recipe` and `run_pipeline`."""
     if isinstance(loaded.asked, Recipe):
         progress = progress_of(loaded.asked.name)
         return run_recipe(loaded.asked, out, progress, command, allowed, elsewhere, report)
@@ -120,11 +124,12 @@ def run_pipeline(
     elsewhere: bool = False,
     report: Report = lambda *_: None,
 ) -> tuple[list[Result], list[Failure]]:
-    """Does everything a pipeline's recipe asks for that was not done before; writes the reports.
+    """Do everything a pipeline's recipe asks for that was not done before.
 
     Args:
         recipes: of the stages, by stage.
         progress_of: makes the progress display of a recipe's name.
+        report: is told of each recipe, the stages' first, when all of it is measured.
 
     Returns:
         One result a pipeline, the teachers' first, and the stages' candidates that failed.
@@ -139,239 +144,287 @@ def run_pipeline(
     progress = progress_of(recipe.name)
     with alone(out, progress):
         store = Store(out / RUNS / STAGES, elsewhere)
-        run = _Run(recipe, recipes, out, store, progress, command, tuple(allowed), failed, report)
-        return run.results(), [failure for found in failed.values() for failure in found]
+        shared = _shared(recipe, recipes, out, store, progress, command, tuple(allowed), failed)
+        results = _results(shared)
+        append_new(out / RUNS / recipe.name / RESULTS_FILE, results, progress)
+        report(recipe, results, [])
+    return results, [failure for found in failed.values() for failure in found]
 
 
-class _Run:
+@dataclass(frozen=True)
+class _Shared:
     """What all parts of one run share."""
 
-    def __init__(
-        self,
-        recipe: PipelineRecipe,
-        recipes: Mapping[str, Recipe],
-        out: Path,
-        store: Store,
-        progress: Progress,
-        command: str,
-        allowed: tuple[str, ...],
-        failed: Mapping[str, Sequence[Failure]],
-        report: Report,
-    ) -> None:
-        self.recipe, self.out, self.store = recipe, out, store
-        self.progress, self.command, self.report = progress, command, report
-        self.machine = machine()
-        self.threads = recipe.measure.threads or usable_threads()
-        self.runtime: Runtime = recipe.measure.runtimes[0]
-        self.context: Context = context_of(
-            recipe, out, self.machine, self.threads, progress, allowed
+    recipe: PipelineRecipe
+    out: Path
+    command: str
+    store: Store
+    context: Context
+    data: Stage
+    plans: Mapping[str, Plan]  # by stage of the pipeline, without candidates that failed
+    further: Mapping[str, tuple[Path, str]]  # path and fingerprint of photographs, by name
+
+
+def _shared(
+    recipe: PipelineRecipe,
+    recipes: Mapping[str, Recipe],
+    out: Path,
+    store: Store,
+    progress: Progress,
+    command: str,
+    allowed: tuple[str, ...],
+    failed: Mapping[str, Sequence[Failure]],
+) -> _Shared:
+    here = machine()
+    threads = recipe.measure.threads or usable_threads()
+    # Of further photographs, as of all pictures, contents count and not their place.
+    paths = {name: Path(path) for name, path in recipe.also_judge.items()}
+    return _Shared(
+        recipe,
+        out,
+        command,
+        store,
+        context_of(recipe, out, here, threads, progress, allowed),
+        data_stage.plan(recipe.data, recipe.seed, allowed, to_train_on=False),
+        {stage: _plan(each, here, out, allowed, failed[stage]) for stage, each in recipes.items()},
+        {name: (path, data_stage.fingerprint(path)) for name, path in paths.items()},
+    )
+
+
+def _plan(
+    recipe: Recipe,
+    here: Machine,
+    out: Path,
+    allowed: tuple[str, ...],
+    failed: Sequence[Failure],
+) -> Plan:
+    """Return what was planned of a stage's recipe, without the candidates that failed."""
+    threads = recipe.measure.threads or usable_threads()
+    plan = make_plan(with_precisions(recipe, here, out, allowed), here, threads, allowed)
+    return plan.without({failure.candidate for failure in failed})
+
+
+def _results(run: _Shared) -> list[Result]:
+    """Judge pipelines, predict all, and measure the front of them; the teachers' come first."""
+    _do(run, run.data)
+    runtime = run.recipe.measure.runtimes[0]
+    networks = {stage: _networks(run, stage, runtime) for stage in run.recipe.stages}
+    teachers, ways = [], []
+    for path in run.recipe.paths:
+        teacher, way = _covered(run, {stage: networks[stage] for stage in path}, runtime)
+        teachers.append(teacher)
+        ways.append(way)
+    members = [*teachers, *_served(run)]
+    options = {stage: [x.option for x in found.values()] for stage, found in networks.items()}
+    for found in front(list(combinations(ways, options))):
+        chosen = zip(found.way, found.candidates, strict=True)
+        pipeline = {stage: networks[stage][candidate] for stage, candidate in chosen}
+        members.append(_member(run, pipeline, runtime, found))
+    members = list({(m.runtime, m.name): m for m in members}.values())
+    timing = _timed(run, members)
+    slower = _slower(run, teachers[0], ways[0], timing)
+    return with_comparisons([_result(run, member, timing, slower) for member in members])
+
+
+def _do(run: _Shared, stage: Stage, data_path: Path | None = None) -> None:
+    context = replace(run.context, data_path=data_path) if data_path else run.context
+    with context.progress.tree({stage.key: stage.title}):
+        run_stage(stage, run.store, context)
+
+
+def _networks(run: _Shared, stage: str, runtime: Runtime) -> dict[str, Network]:
+    """Return teacher and candidates of a stage's recipe that run in the runtime, by name.
+
+    Raises:
+        UserError: the recipe does not measure in the runtime.
+    """
+    found = {}
+    for entry in run.plans[stage].entries:
+        if entry.runtime != runtime or entry.role == "control":
+            continue
+        if Provenance.load(run.store.folder(entry.model)).dropped is not None:
+            continue
+        right = accuracy.load(run.store.folder(entry.accuracy)).top1.value
+        found[entry.candidate] = Network(Option(entry.candidate, right), entry.artifact)
+    if TEACHER not in found:
+        raise UserError(
+            f"stages.{stage}: its recipe does not measure in {runtime}: add it to that "
+            "recipe's measure.runtimes."
         )
-        self.data = data_stage.plan(recipe.data, recipe.seed, allowed, to_train_on=False)
-        decided = {
-            name: with_precisions(each, self.machine, out, tuple(allowed))
-            for name, each in recipes.items()
-        }
-        self.plans = {
-            name: make_plan(
-                each, self.machine, each.measure.threads or usable_threads(), allowed
-            ).without({failure.candidate for failure in failed[name]})
-            for name, each in decided.items()
-        }
-        # Of further photographs, as of all pictures, contents count and not their place.
-        self.further = {
-            name: (Path(path), data_stage.fingerprint(Path(path)))
-            for name, path in recipe.also_judge.items()
-        }
+    return found
 
-    def results(self) -> list[Result]:
-        self._do(self.data)
-        networks = {name: self._networks(name, self.runtime) for name in self.recipe.stages}
-        options = {name: [x.option for x in found.values()] for name, found in networks.items()}
-        teachers, ways = [], []
-        for way in self.recipe.paths:
-            few = covering({name: list(networks[name]) for name in way})
-            judged = [self._judged(way, chosen, networks, self.runtime) for chosen in few]
-            teachers.append(self._member(way, few[0], networks, self.runtime))
-            ways.append(self._way(way, few, judged))
-        members = [*teachers, *self._served()]
-        for found in front(list(combinations(ways, options))):
-            chosen = dict(zip(found.way, found.candidates, strict=True))
-            members.append(self._member(found.way, chosen, networks, self.runtime, found))
-        members = list({(m.runtime, m.name): m for m in members}.values())
-        timing = cascade_latency.plan(
-            self.recipe.measure,
-            self.machine,
-            self.threads,
-            self.data,
-            {member.key: member.judged for member in members},
-        )
-        self._do(timing)
-        slower = self._slower(teachers[0], ways[0], timing)
-        results = with_comparisons([self._result(member, timing, slower) for member in members])
-        append_new(self.out / RUNS / self.recipe.name / RESULTS_FILE, results, self.progress)
-        self.report(self.recipe, results, [])
-        return results
 
-    def _do(self, stage: Stage, data_path: Path | None = None) -> None:
-        context = replace(self.context, data_path=data_path) if data_path else self.context
-        with self.progress.tree({stage.key: stage.title}):
-            run_stage(stage, self.store, context)
+def _covered(
+    run: _Shared, networks: Mapping[str, Mapping[str, Network]], runtime: Runtime
+) -> tuple[Member, Way]:
+    """Judge pipelines that cover a path's networks.
 
-    def _networks(self, name: str, runtime: Runtime) -> dict[str, Network]:
-        """Teacher and candidates of a stage's recipe that run in the runtime, by name."""
-        plan = self.plans[name]
-        found = {}
-        for entry in plan.entries:
-            if entry.runtime != runtime or entry.role == "control":
-                continue
-            if Provenance.load(self.store.folder(entry.model)).dropped is not None:
-                continue
-            right = accuracy.load(self.store.folder(entry.accuracy)).top1.value
-            found[entry.candidate] = Network(Option(entry.candidate, right), entry.artifact)
-        if TEACHER not in found:
-            raise UserError(
-                f"stages.{name}: its recipe does not measure in {runtime}: add it to that "
-                "recipe's measure.runtimes."
-            )
-        return found
+    Args:
+        networks: by stage, in the order of the path, and by candidate.
 
-    def _member(
-        self,
-        way: Sequence[str],
-        chosen: Mapping[str, str],
-        networks: Mapping[str, Mapping[str, Network]],
-        runtime: Runtime,
-        predicted: Combination | None = None,
-    ) -> Member:
-        """Puts the networks together and judges them on the validation photographs and others."""
-        name = self._name(way, chosen)
-        stage = self._judged(way, chosen, networks, runtime)
-        further = {}
-        for which, (path, fingerprint) in self.further.items():
-            further[which] = cascade_further.plan(which, fingerprint, stage)
-            self._do(further[which], path)
-        return Member(name, dict(chosen), runtime, stage, further, predicted)
+    Returns:
+        The teachers' pipeline, and what predictions are made of.
+    """
+    covers = covering({stage: list(found) for stage, found in networks.items()})
+    pipelines = [
+        {stage: networks[stage][candidate] for stage, candidate in cover.items()}
+        for cover in covers
+    ]
+    verdicts = [_verdict(run, _judged(run, pipeline, runtime)) for pipeline in pipelines]
+    teacher = _member(run, pipelines[0], runtime)
+    return teacher, _way(tuple(networks), covers, verdicts)
 
-    def _judged(
-        self,
-        way: Sequence[str],
-        chosen: Mapping[str, str],
-        networks: Mapping[str, Mapping[str, Network]],
-        runtime: Runtime,
-    ) -> Stage:
-        """Puts the networks together and judges them on the validation photographs."""
-        parts = [
-            cascade.Part(name, self.recipe.stages[name], networks[name][chosen[name]].artifact)
-            for name in way
-        ]
-        name, minimum = self._name(way, chosen), self.recipe.min_probability
-        stage = cascade.plan(name, parts, runtime, minimum, self.machine, self.data)
-        self._do(stage)
-        return stage
 
-    def _name(self, way: Sequence[str], chosen: Mapping[str, str]) -> str:
-        first = list(way) == list(self.recipe.paths[0])
-        if set(chosen.values()) == {TEACHER}:
-            return TEACHER if first else f"{' + '.join(way)}: {TEACHER}"
-        networks = " + ".join(chosen[name] for name in way)
-        return networks if first else f"{' + '.join(way)}: {networks}"
+def _judged(run: _Shared, pipeline: Pipeline, runtime: Runtime) -> Stage:
+    """Put the networks together and judge them on the validation photographs."""
+    parts = [
+        cascade.Part(stage, run.recipe.stages[stage], network.artifact)
+        for stage, network in pipeline.items()
+    ]
+    name, minimum = _name(run.recipe, pipeline), run.recipe.min_probability
+    judged = cascade.plan(name, parts, runtime, minimum, run.context.machine, run.data)
+    _do(run, judged)
+    return judged
 
-    def _served(self) -> list[Member]:
-        """The teacher's pipeline as it is served from torch today; none where one of its networks
-        is known as a file only."""
-        way = self.recipe.paths[0]
-        if any(self.plans[name].recipe.teacher.onnx is not None for name in way):
-            return []
-        networks = {name: self._networks(name, SERVED) for name in way}
-        return [self._member(way, dict.fromkeys(way, TEACHER), networks, SERVED)]
 
-    def _way(
-        self, way: Sequence[str], few: Sequence[Mapping[str, str]], judged: Sequence[Stage]
-    ) -> Way:
-        """What the pipelines that cover a way's networks say of it; the first is the teachers'."""
-        verdicts = [self._verdict(stage) for stage in judged]
-        rests_s = [
-            sum(s for part, s in said.parts_s.items() if not part.endswith(NETWORK))
-            for said in verdicts
-        ]
-        taken_s: dict[tuple[str, str], list[float]] = {}
-        for chosen, said in zip(few, verdicts, strict=True):
-            for stage, candidate in chosen.items():
-                seconds = said.parts_s[f"{stage}{NETWORK}"]
-                taken_s.setdefault((stage, candidate), []).append(seconds)
-        network_s = {network: median(seconds) for network, seconds in taken_s.items()}
-        top1 = verdicts[0].top1.value if verdicts[0].top1 else 0.0
-        return Way(tuple(way), median(rests_s), network_s, top1)
+def _member(
+    run: _Shared, pipeline: Pipeline, runtime: Runtime, predicted: Combination | None = None
+) -> Member:
+    """Put the networks together and judge them on the validation photographs and others."""
+    judged = _judged(run, pipeline, runtime)
+    further = {}
+    for which, (path, fingerprint) in run.further.items():
+        further[which] = cascade_further.plan(which, fingerprint, judged)
+        _do(run, further[which], path)
+    networks = {stage: network.option.candidate for stage, network in pipeline.items()}
+    return Member(_name(run.recipe, pipeline), networks, runtime, judged, further, predicted)
 
-    def _verdict(self, stage: Stage) -> Verdict:
-        judged = cascade.load(self.store.folder(stage))
-        return verdict(judged, names_things=any(x.probability is not None for x in judged))
 
-    def _slower(self, teacher: Member, way: Way, timing: Stage) -> float:
-        """How many times as long the teachers took when the front was timed as when they were
-        judged: machines change, and predictions are of the machine that the front met."""
-        timed = cascade_latency.load(self.store.folder(timing)).latency[teacher.key]
-        judged_s = way.rest_s + sum(way.network_s[stage, TEACHER] for stage in way.stages)
-        return timed.median_s / judged_s
+def _name(recipe: PipelineRecipe, pipeline: Pipeline) -> str:
+    candidates = [network.option.candidate for network in pipeline.values()]
+    name = TEACHER if set(candidates) == {TEACHER} else " + ".join(candidates)
+    return name if list(pipeline) == recipe.paths[0] else f"{' + '.join(pipeline)}: {name}"
 
-    def _result(self, member: Member, timing: Stage, slower: float) -> Result:
-        timed = cascade_latency.load(self.store.folder(timing))
-        judged = cascade.load(self.store.folder(member.judged))
-        said = self._verdict(member.judged)
-        if said.top1 is None:
-            raise UserError(f"{self.recipe.name}: the last stage of every path must name things.")
-        found = member.predicted
-        return Result(
-            recipe=self.recipe.name,
-            run=timing.key,
-            data=self.data.key,
-            command=self.command,
-            measured_at=timed.measured_at,
-            candidate=member.name,
-            role="teacher" if member.name == TEACHER else "candidate",
-            lineage=[f"{stage}: {network}" for stage, network in member.networks.items()],
-            artifact=self._facts(member),
-            accuracy=Accuracy(
-                pictures=said.pictures,
-                top1=said.top1,
-                top5=said.top5,
-                correct="".join("1" if x.rank == 1 else "0" for x in judged),
-            ),
-            latency=[timed.latency[member.key]],
-            pipeline=PipelineFacts(
-                networks=member.networks,
-                predicted_s=None if found is None else found.predicted_s * slower,
-                predicted_top1=None if found is None else found.predicted_top1,
-                verdict=said,
-                listed={
-                    name: cascade.load(self.store.folder(stage))
-                    for name, stage in member.further.items()
-                },
-            ),
-            machine=self.machine,
-        )
 
-    def _facts(self, member: Member) -> ArtifactFacts:
-        """Of the folder: the files of all networks together."""
-        folder = self.store.folder(member.judged)
-        inputs = [i for role, i in member.judged.inputs.items() if role != "data"]
-        files = [Artifact.load(self.store.folder(artifact)) for artifact in inputs]
-        macs = [file.macs for file in files]
-        width, height = self._photograph_size()
-        hashes = "".join(file.sha256 for file in files)
-        return ArtifactFacts(
-            path=(folder / cascade.PIPELINE).relative_to(self.out).as_posix(),
-            sha256=hashlib.sha256(hashes.encode()).hexdigest(),
-            runtime=member.runtime,
-            size_bytes=sum(file.size_bytes for file in files),
-            parameters=sum(file.parameters for file in files),
-            macs=None if None in macs else sum(x for x in macs if x is not None),
-            uncounted_operations=sorted({o for file in files for o in file.uncounted_operations}),
-            input_height=height,
-            input_width=width,
-        )
+def _verdict(run: _Shared, stage: Stage) -> Verdict:
+    judged = cascade.load(run.store.folder(stage))
+    return verdict(judged, names_things=any(x.probability is not None for x in judged))
 
-    def _photograph_size(self) -> tuple[int, int]:
-        data = self.context.data(self.store.folder(self.data))
-        with Image.open(data.paths(data.indices("validation")[:1])[0]) as picture:
-            return picture.size
+
+def _way(
+    stages: tuple[str, ...], covers: Sequence[Mapping[str, str]], verdicts: Sequence[Verdict]
+) -> Way:
+    """Return what the pipelines that cover a path's networks say of it.
+
+    Args:
+        covers: their candidates by stage; the first is the teachers'.
+        verdicts: of each.
+    """
+    rests_s = [
+        sum(s for part, s in said.parts_s.items() if not part.endswith(NETWORK))
+        for said in verdicts
+    ]
+    taken_s: dict[tuple[str, str], list[float]] = {}
+    for cover, said in zip(covers, verdicts, strict=True):
+        for network in cover.items():
+            taken_s.setdefault(network, []).append(said.parts_s[f"{network[0]}{NETWORK}"])
+    network_s = {network: median(seconds) for network, seconds in taken_s.items()}
+    top1 = verdicts[0].top1.value if verdicts[0].top1 else 0.0
+    return Way(stages, median(rests_s), network_s, top1)
+
+
+def _served(run: _Shared) -> list[Member]:
+    """Return the teachers' pipeline as it is served from torch today, judged; none where one of
+    its networks is known as a file only."""
+    path = run.recipe.paths[0]
+    if any(run.plans[stage].recipe.teacher.onnx is not None for stage in path):
+        return []
+    return [_member(run, {s: _networks(run, s, SERVED)[TEACHER] for s in path}, SERVED)]
+
+
+def _timed(run: _Shared, members: Sequence[Member]) -> Stage:
+    timing = cascade_latency.plan(
+        run.recipe.measure,
+        run.context.machine,
+        run.context.threads,
+        run.data,
+        {member.key: member.judged for member in members},
+    )
+    _do(run, timing)
+    return timing
+
+
+def _slower(run: _Shared, teacher: Member, way: Way, timing: Stage) -> float:
+    """Return how many times as long the teachers took when the front was timed as when they were
+    judged: machines change, and predictions are of the machine that the front met."""
+    timed = cascade_latency.load(run.store.folder(timing)).latency[teacher.key]
+    judged_s = way.rest_s + sum(way.network_s[stage, TEACHER] for stage in way.stages)
+    return timed.median_s / judged_s
+
+
+def _result(run: _Shared, member: Member, timing: Stage, slower: float) -> Result:
+    timed = cascade_latency.load(run.store.folder(timing))
+    said = _verdict(run, member.judged)
+    return Result(
+        recipe=run.recipe.name,
+        run=timing.key,
+        data=run.data.key,
+        command=run.command,
+        measured_at=timed.measured_at,
+        candidate=member.name,
+        role="teacher" if member.name == TEACHER else "candidate",
+        lineage=[f"{stage}: {network}" for stage, network in member.networks.items()],
+        artifact=_facts(run, member),
+        accuracy=_accuracy(run, member, said),
+        latency=[timed.latency[member.key]],
+        pipeline=_pipeline_facts(run, member, said, slower),
+        machine=run.context.machine,
+    )
+
+
+def _accuracy(run: _Shared, member: Member, said: Verdict) -> Accuracy:
+    if said.top1 is None:
+        raise UserError(f"{run.recipe.name}: the last stage of every path must name things.")
+    judged = cascade.load(run.store.folder(member.judged))
+    correct = "".join("1" if x.rank == 1 else "0" for x in judged)
+    return Accuracy(pictures=said.pictures, top1=said.top1, top5=said.top5, correct=correct)
+
+
+def _pipeline_facts(run: _Shared, member: Member, said: Verdict, slower: float) -> PipelineFacts:
+    found = member.predicted
+    return PipelineFacts(
+        networks=member.networks,
+        predicted_s=None if found is None else found.predicted_s * slower,
+        predicted_top1=None if found is None else found.predicted_top1,
+        verdict=said,
+        listed={
+            name: cascade.load(run.store.folder(stage)) for name, stage in member.further.items()
+        },
+    )
+
+
+def _facts(run: _Shared, member: Member) -> ArtifactFacts:
+    """Return what is known of the folder: of the files of all networks together."""
+    folder = run.store.folder(member.judged)
+    inputs = [i for role, i in member.judged.inputs.items() if role != "data"]
+    files = [Artifact.load(run.store.folder(artifact)) for artifact in inputs]
+    macs = [file.macs for file in files]
+    width, height = _photograph_size(run)
+    hashes = "".join(file.sha256 for file in files)
+    return ArtifactFacts(
+        path=(folder / cascade.PIPELINE).relative_to(run.out).as_posix(),
+        sha256=hashlib.sha256(hashes.encode()).hexdigest(),
+        runtime=member.runtime,
+        size_bytes=sum(file.size_bytes for file in files),
+        parameters=sum(file.parameters for file in files),
+        macs=None if None in macs else sum(x for x in macs if x is not None),
+        uncounted_operations=sorted({o for file in files for o in file.uncounted_operations}),
+        input_height=height,
+        input_width=width,
+    )
+
+
+def _photograph_size(run: _Shared) -> tuple[int, int]:
+    data = run.context.data(run.store.folder(run.data))
+    with Image.open(data.paths(data.indices("validation")[:1])[0]) as picture:
+        return picture.size

@@ -30,18 +30,18 @@ class View:
     f: float
 
     def to_photograph(self, point: Point) -> Point:
-        """Fractions of the view to pixels of the photograph."""
+        """Bring fractions of the view to pixels of the photograph."""
         x, y = point
         return self.a * x + self.b * y + self.c, self.d * x + self.e * y + self.f
 
     def to_view(self, point: Point) -> Point:
-        """Pixels of the photograph to fractions of the view."""
+        """Bring pixels of the photograph to fractions of the view."""
         x, y = point[0] - self.c, point[1] - self.f
         area = self.a * self.e - self.b * self.d
         return (self.e * x - self.b * y) / area, (self.a * y - self.d * x) / area
 
     def turned(self, angle_rad: float, aspect: float) -> "View":
-        """The same view, turned about its centre; `aspect` is its width over its height."""
+        """Return the same view, turned about its centre; `aspect` is its width over its height."""
         cos, sin = math.cos(angle_rad), math.sin(angle_rad)
         # In fractions, turned about (1/2, 1/2): sides of unequal length shear the turn.
         p, q, r, s = cos, -sin / aspect, sin * aspect, cos
@@ -53,15 +53,18 @@ class View:
 
 
 def whole(size: tuple[int, int], spec: InputSpec) -> View:
-    """A whole photograph of that width and height in pixels, as it is fitted to a network's input:
-    stretched, or its centre."""
+    """Return the view of a whole photograph, or of its centre, as the network's input asks.
+
+    Args:
+        size: width and height in pixels.
+    """
     corner, extent = kept(np.array([size]), spec)
     [left, top], [width, height] = corner[0, 0].tolist(), extent[0, 0].tolist()
     return View(width, 0.0, left, 0.0, height, top)
 
 
 def around(points: Sequence[Point], margin: float, aspect: float) -> View:
-    """The upright view around points, of the given width over height, nothing distorted.
+    """Return the upright view around points, of the given width over height, nothing distorted.
 
     Args:
         points: pixels of the photograph; two corners of a box, say.
@@ -78,7 +81,7 @@ def around(points: Sequence[Point], margin: float, aspect: float) -> View:
 
 
 def brought_to(found: Sequence[Point], wanted: Sequence[Point], aspect: float) -> View:
-    """The view in which two points of the photograph lie where they are wanted.
+    """Return the view in which two points of the photograph lie where they are wanted.
 
     A similarity: turned, scaled and moved, neither mirrored nor sheared.
 
@@ -98,16 +101,16 @@ def brought_to(found: Sequence[Point], wanted: Sequence[Point], aspect: float) -
 
 
 def _metric(point: Point, aspect: float) -> complex:
-    """Fractions of the view's sides in units of its height."""
+    """Bring fractions of the view's sides to units of its height."""
     return complex(point[0] * aspect, point[1])
 
 
 def cut(photograph: Image.Image, view: View, width: int, height: int) -> np.ndarray:
-    """What a view shows, uint8 (height, width, 3); outside of the photograph is its mean colour.
+    """Return what a view shows, uint8 (height, width, 3).
 
-    An upright view inside the photograph is scaled as `data.input_spec` scales pictures. Any
-    other is looked up bilinearly; where it shrinks the photograph, that is first reduced by whole
-    factors, so that no detail is skipped over.
+    Outside of the photograph is its mean colour. An upright view inside the photograph is scaled
+    as `data.input_spec` scales pictures. Any other is looked up bilinearly; where it shrinks the
+    photograph, that is first reduced by whole factors, so that no detail is skipped over.
     """
     if (box := _upright_box(view, photograph.size)) is not None:
         scaled = photograph.resize((width, height), Image.Resampling.BILINEAR, box)
@@ -137,7 +140,7 @@ def cut(photograph: Image.Image, view: View, width: int, height: int) -> np.ndar
 
 
 def _upright_box(view: View, size: tuple[int, int]) -> tuple[float, float, float, float] | None:
-    """Left, top, right, bottom of an upright view that lies within the photograph."""
+    """Return left, top, right, bottom of an upright view within the photograph; None of others."""
     box = (view.c, view.f, view.c + view.a, view.f + view.e)
     within = box[0] >= 0 and box[1] >= 0 and box[2] <= size[0] and box[3] <= size[1]
     upright = view.b == view.d == 0 and view.a > 0 and view.e > 0
@@ -145,7 +148,7 @@ def _upright_box(view: View, size: tuple[int, int]) -> tuple[float, float, float
 
 
 def _seen(view: View, size: tuple[int, int], margin: int) -> tuple[int, int, int, int] | None:
-    """The part of the photograph that a view shows, with a margin; None where it shows nothing."""
+    """Return the part of the photograph that a view shows, with a margin; None if nothing."""
     corners = [view.to_photograph((x, y)) for x in (0.0, 1.0) for y in (0.0, 1.0)]
     left = max(0, math.floor(min(x for x, _ in corners)) - margin)
     top = max(0, math.floor(min(y for _, y in corners)) - margin)

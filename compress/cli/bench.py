@@ -1,9 +1,15 @@
 """`compress bench`: which of these files is faster, and by how much?"""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
+
+if TYPE_CHECKING:
+    from compress.measure.bench import Timing
+    from compress.results.schema import Deployed
 
 
 def bench(
@@ -30,22 +36,14 @@ def bench(
 
     Speedups are against the first file, within one runtime and with the same threads.
     """
-    import json
-    from dataclasses import asdict
-    from typing import cast, get_args
-
     from compress.measure.bench import bench as time_files
     from compress.measure.machine import usable_threads
-    from compress.results.schema import Deployed
-    from compress.utils.errors import UserError
+    from compress.report.bench import show_timings
 
-    known = get_args(Deployed)
-    if unknown := [name for name in runtime or [] if name not in known]:
-        raise UserError(f"No runtime {unknown[0]!r}: choose of {', '.join(known)}.")
     chosen = threads or usable_threads()
     timings = time_files(
         files,
-        cast("list[Deployed]", runtime or []),
+        _known(runtime or []),
         sorted(set(batch or [1])),
         chosen,
         processes,
@@ -56,14 +54,28 @@ def bench(
     for line in dict.fromkeys(said):  # once, not for every batch
         typer.echo(line, err=True)
     if as_json:
-        rows = [
-            asdict(x)
-            | {"latency": x.latency.model_dump(), "speedup": x.speedup and x.speedup.model_dump()}
-            for x in timings
-        ]
-        typer.echo(json.dumps(rows, indent=2))
-        return
+        typer.echo(json.dumps([_as_json(timing) for timing in timings], indent=2))
+    else:
+        show_timings(timings, chosen, processes)
 
-    from compress.report.bench import show_timings
 
-    show_timings(timings, chosen, processes)
+def _known(runtimes: list[str]) -> "list[Deployed]":
+    """Return the runtimes.
+
+    Raises:
+        UserError: one of them does not exist.
+    """
+    from compress.results.schema import Deployed
+    from compress.utils.errors import UserError
+
+    known = get_args(Deployed)
+    if unknown := [name for name in runtimes if name not in known]:
+        raise UserError(f"No runtime {unknown[0]!r}: choose of {', '.join(known)}.")
+    return cast("list[Deployed]", runtimes)
+
+
+def _as_json(timing: "Timing") -> dict[str, object]:
+    return asdict(timing) | {
+        "latency": timing.latency.model_dump(),
+        "speedup": timing.speedup and timing.speedup.model_dump(),
+    }

@@ -88,19 +88,14 @@ def choose(
     if as_json:
         typer.echo(json.dumps(_as_json(choice), indent=2))
     else:
-        for line in screen(choice, list(_file(choice, chosen))):
+        for line in _answer(choice, chosen, explain, export):
             typer.echo(line)
-        if explain:
-            for line in _explained(choice):
-                typer.echo(plain(line))
-        if export is not None and choice.picked is not None:
-            typer.echo(f"Exported to {export}: its README.md says how to use it.")
     if choice.picked is None:
         raise NothingFits(f"Nothing fits. {plain(' '.join(choice.hints()))}")
 
 
 def _rows(folders: list[Path]) -> list[Result]:
-    """Read the reports; says what could not be read, and what failed."""
+    """Read the reports; say what could not be read, and what failed."""
     rows, failed, damaged = load(folders)
     for line in damaged:
         typer.echo(f"Left out: {plain(line)}", err=True)
@@ -115,7 +110,7 @@ def _rows(folders: list[Path]) -> list[Result]:
 
 
 def default_reports(folder: Path = Path("reports")) -> list[Path]:
-    """Every folder below `folder` that holds results.
+    """Return every folder below `folder` that holds results.
 
     Raises:
         UserError: there is none.
@@ -149,6 +144,16 @@ def _export(row: Result, why: str, folders: list[Path], target: Path) -> None:
     write_bundle(row, model, why, target)
 
 
+def _answer(
+    choice: Choice, folders: list[Path], explain: bool, export: Path | None
+) -> Iterator[str]:
+    yield from screen(choice, list(_file(choice, folders)))
+    if explain:
+        yield from map(plain, _explained(choice))
+    if export is not None and choice.picked is not None:
+        yield f"Exported to {export}: its README.md says how to use it."
+
+
 def _file(choice: Choice, folders: list[Path]) -> Iterator[str]:
     row = choice.picked
     if row is None:
@@ -174,7 +179,7 @@ def _explained(choice: Choice) -> Iterator[str]:
 
 
 def _locate(row: Result, folders: list[Path]) -> Path | None:
-    """The model file: it lies below the --out that holds the report, or where the user stands."""
+    """Return the model file: below the --out that holds the report, or where the user stands."""
     if PurePath(row.artifact.path).is_absolute():  # no run writes that: nobody asked for this file
         return None
     for folder in folders:
@@ -186,7 +191,7 @@ def _locate(row: Result, folders: list[Path]) -> Path | None:
 
 
 def _as_json(choice: Choice) -> dict[str, object]:
-    """Everything the text says, with the numbers as they are in the results (SI, fractions)."""
+    """Return all that the text says, numbers as they are in the results (SI, fractions)."""
     return {
         "budget": {k: v for k, v in asdict(choice.budget).items() if v is not None},
         "picked": _row(choice.picked),

@@ -127,7 +127,7 @@ def _verdict(change: "Change") -> str:
 
 
 def _as_json(comparison: "Comparison") -> dict[str, object]:
-    """The same as numbers: seconds, bytes, fractions; of latency the ratio after / before."""
+    """Return the same in seconds, bytes and fractions; of latency the ratio after / before."""
     return {
         "is_worse": comparison.is_worse,
         "comparisons": len(comparison.changes),

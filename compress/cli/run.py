@@ -2,10 +2,18 @@
 
 import shlex
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from compress.cascade.recipe import AnyRecipe
+    from compress.recipe.schema import Asked
+    from compress.results.schema import Failure, Result
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/distill_shufflenet.yaml.")]
 Data = Annotated[
@@ -44,53 +52,79 @@ def run(
 
     changes = [*(assignments or []), *([f"device={device}"] if device else [])]
     allowed = allow_builders or []
-    command = shlex.join(["compress", *sys.argv[1:]])
     loaded = load_any(recipe, data, changes, allowed)
+    if dry_run:
+        for line in _stages(loaded, out, allowed, reuse_other_machine):
+            typer.echo(line)
+        return
 
     from rich.console import Console
 
-    from compress.analysis.explain import listed
-    from compress.analysis.summary import summarise
     from compress.cascade.run import run_any
-    from compress.report.terminal import plain, show
-    from compress.report.write import REPORTS, budget_of, reports_in
-    from compress.utils.errors import SomeFailed
+    from compress.report.write import reports_in
     from compress.utils.progress import Progress
-    from compress.workflow.plan import make_plan
-    from compress.workflow.run import RUNS, with_precisions
+    from compress.workflow.run import RUNS
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=100)  # a log file has no width of its own
-    if dry_run:
-        from compress.measure.machine import machine, usable_threads
-        from compress.workflow.cache import Store
-
-        store = Store(out / RUNS / "stages", reuse_other_machine)
-        for asked in loaded.of_networks:
-            each = with_precisions(asked, machine(), out, tuple(allowed))
-            plan = make_plan(each, machine(), each.measure.threads or usable_threads(), allowed)
-            for fault in plan.faults:
-                typer.echo(f"fails  {fault}")
-            for stage in plan.without(plan.impossible_rows).stages:
-                mark = "done" if store.is_done(stage) else "to do"
-                typer.echo(f"{mark:>5}  {stage.title}  [{store.name(stage)}]")
-        if loaded.stages:
-            typer.echo("Then the pipelines: those of the teachers, and the predicted front.")
-        return
 
     def progress_of(name: str) -> Progress:
         return Progress(console, out / RUNS / name / "run.log")
 
+    command, report = shlex.join(["compress", *sys.argv[1:]]), reports_in(out)
     try:
         results, failed = run_any(
-            loaded, out, progress_of, command, allowed, reuse_other_machine, reports_in(out)
+            loaded, out, progress_of, command, allowed, reuse_other_machine, report
         )
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
         raise typer.Exit(130) from None
+    _show(loaded.asked, results, failed, out, console)
 
-    summary = summarise(results, budget_of(loaded.asked))
+
+def _stages(
+    loaded: "AnyRecipe", out: Path, allowed: Sequence[str], elsewhere: bool
+) -> Iterator[str]:
+    """Yield a line for each stage of a run that says whether it is done already."""
+    from compress.measure.machine import machine, usable_threads
+    from compress.workflow.cache import Store
+    from compress.workflow.plan import make_plan
+    from compress.workflow.run import RUNS, STAGES, with_precisions
+
+    store = Store(out / RUNS / STAGES, elsewhere)
+    for asked in loaded.of_networks:
+        each = with_precisions(asked, machine(), out, tuple(allowed))
+        plan = make_plan(each, machine(), each.measure.threads or usable_threads(), allowed)
+        for fault in plan.faults:
+            yield f"fails  {fault}"
+        for stage in plan.without(plan.impossible_rows).stages:
+            mark = "done" if store.is_done(stage) else "to do"
+            yield f"{mark:>5}  {stage.title}  [{store.name(stage)}]"
+    if loaded.stages:
+        yield "Then the pipelines: those of the teachers, and the predicted front."
+
+
+def _show(
+    asked: "Asked",
+    results: "Sequence[Result]",
+    failed: "Sequence[Failure]",
+    out: Path,
+    console: "Console",
+) -> None:
+    """Print the table, what was chosen, and where the report is.
+
+    Raises:
+        SomeFailed: candidates failed; names them.
+    """
+    from compress.analysis.explain import listed
+    from compress.analysis.summary import summarise
+    from compress.report.terminal import show
+    from compress.report.write import REPORTS, budget_of
+    from compress.utils.errors import SomeFailed
+    from compress.utils.text import plain
+
+    summary = summarise(results, budget_of(asked))
     console.print()
     show(summary, console, failed)
     if choice := summary.choice:
@@ -98,7 +132,7 @@ def run(
             typer.echo(f"Chosen: {out / choice.picked.artifact.path}\n{plain(choice.why)}")
         else:
             typer.echo(plain(" ".join(["Nothing meets the budget.", *choice.hints()])))
-    typer.echo(f"Report: {out / REPORTS / loaded.asked.name / 'report.html'} (and report.md)")
+    typer.echo(f"Report: {out / REPORTS / asked.name / 'report.html'} (and report.md)")
     if failed:
         names = listed([plain(failure.candidate) for failure in failed])
         raise SomeFailed(f"Failed: {names}. The table and the report say why.")

@@ -17,7 +17,7 @@ def schema() -> None:
 
 
 def any_schema() -> dict[str, Any]:
-    """Of both kinds of recipes, and of the files that their sections may stand in.
+    """Return the schema of both kinds of recipes and of the files for their sections.
 
     What one has and those after it have not tells them apart.
     """
@@ -40,9 +40,10 @@ def any_schema() -> dict[str, Any]:
 
 
 def recipe_schema() -> dict[str, Any]:
-    """Of a network's recipe as written: a step's setting may be a list of values (recipe/grid.py).
+    """Return the schema of a network's recipe as written: steps' settings may be lists of values.
 
-    Models that steps share with other parts of a recipe stand in it twice: only steps have grids.
+    Models that steps share with other parts of a recipe stand in it twice: only steps have grids
+    (recipe/grid.py).
     """
     from compress.recipe.beginning import FROM
     from compress.recipe.schema import Recipe
@@ -75,7 +76,7 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def _with_files(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A section may be the name of its file; if it is none, faults are those of its settings."""
+    """Let a section be the name of its file; if it is none, faults are those of its settings."""
     from compress.recipe.sections import EXAMPLES, SUFFIX
 
     named = {"type": "string", "pattern": SUFFIX}

@@ -62,7 +62,7 @@ Sample = tuple[float, list[Kernel]]  # seconds of a call, and its kernels
 
 
 def time_kernels(path: Path, runtime: str, threads: int, batch: int) -> Timing:
-    """Times a deployed file with and without the runtime's profile; again if others disturb it.
+    """Time a deployed file with and without the runtime's profile; again if others disturb it.
 
     Args:
         runtime: "onnxruntime", or one of OpenVINO.
@@ -77,7 +77,7 @@ def time_kernels(path: Path, runtime: str, threads: int, batch: int) -> Timing:
 
 
 def _time_kernels(path: Path, runtime: str, threads: int, batch: int) -> Timing:
-    """With and without the profile in turns.
+    """Time with and without the profile in turns.
 
     All times are means over the fastest quarter of the calls, which others disturbed least; the
     parts are of the same calls as `profiled_s`. OpenVINO tells only means, of a turn's calls: there
@@ -124,7 +124,7 @@ def _seconds(session: Session, pictures: np.ndarray, calls: int) -> list[float]:
 
 
 def mean_kernels(calls: Sequence[Sequence[Kernel]]) -> list[Kernel]:
-    """Each kernel with its mean time over the calls, ordered as in the first that has it."""
+    """Return each kernel with its mean time over the calls, ordered as in the first that has it."""
     seconds: dict[tuple[str, ...], float] = {}
     first: dict[tuple[str, ...], Kernel] = {}
     for call in calls:
@@ -135,7 +135,7 @@ def mean_kernels(calls: Sequence[Sequence[Kernel]]) -> list[Kernel]:
 
 
 def _onnxruntime_turn(path: Path, threads: int, pictures: np.ndarray, calls: int) -> list[Sample]:
-    """One sample a call."""
+    """Take one sample a call."""
     from compress.runtimes.onnxruntime import OnnxSession
 
     with tempfile.TemporaryDirectory() as folder:
@@ -151,7 +151,7 @@ Event = dict[str, Any]
 
 
 def kernels_by_call(profile: Sequence[Event]) -> list[list[Kernel]]:
-    """What onnxruntime's profile says of each call, in the order of execution.
+    """Return what onnxruntime's profile says of each call, in the order of execution.
 
     A kernel that runs a graph of its own (If, Loop) stands for those inside.
     """
@@ -193,7 +193,7 @@ def _kernel(event: Event) -> Kernel:
 def _openvino_turn(
     path: Path, runtime: str, threads: int, pictures: np.ndarray, calls: int
 ) -> Sample:
-    """One sample: its graph holds each kernel's mean over all calls, cut to whole microseconds.
+    """Take one sample: the graph holds kernels' means over all calls, cut to microseconds.
 
     What takes less than one takes none.
     """

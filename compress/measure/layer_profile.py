@@ -40,19 +40,19 @@ class Layer(Record):
 
     @property
     def bytes(self) -> int:
-        """What it must move at least."""
+        """Return the bytes that it must move at least."""
         return self.weight_bytes + self.activation_bytes
 
 
 def time_layers(path: Path, runtime: str, threads: int, batch: int) -> tuple[list[Layer], Timing]:
-    """The layers of a deployed file with their times, and the whole's; as `time_kernels`."""
+    """Time the layers of a deployed file, and the whole; as `time_kernels`."""
     nodes = read_network(path, batch)
     timing = time_kernels(path, runtime, threads, batch)
     return layers_of(nodes, timing), timing
 
 
 def layers_of(nodes: Sequence[Node], timing: Timing) -> list[Layer]:
-    """The kernels with the work of the nodes that they compute.
+    """Return the kernels with the work of the nodes that they compute.
 
     The kernels' times are freed from what measuring them cost: together with what is between them
     they must add up to the time without the profile.
@@ -72,7 +72,7 @@ def layers_of(nodes: Sequence[Node], timing: Timing) -> list[Layer]:
 
 
 def without_profile(kernels_s: Sequence[float], profiled_s: float, whole_s: float) -> list[float]:
-    """Kernels' times less their part of what the profile cost.
+    """Return kernels' times less their part of what the profile cost.
 
     The profile reads a clock before and after each kernel and writes its entry afterwards: most of
     its cost lies between the kernels. Only where they alone take longer than the whole does without
@@ -89,7 +89,7 @@ def without_profile(kernels_s: Sequence[float], profiled_s: float, whole_s: floa
 
 
 def owners(nodes: Sequence[Node], kernels: Sequence[Kernel]) -> list[int | None]:
-    """Of each node the number of the kernel that computes it; None: computed when loading."""
+    """Return for each node the number of its kernel; None: computed when loading."""
     by_name = {node.name: number for number, node in enumerate(nodes)}
     producer = {tensor: number for number, node in enumerate(nodes) for tensor in node.outputs}
     found: list[int | None] = [None] * len(nodes)
@@ -103,7 +103,7 @@ def owners(nodes: Sequence[Node], kernels: Sequence[Kernel]) -> list[int | None]
                 named[-1].append(place)
 
     def claim(node: int, kernel: int, absorbing: bool) -> bool:
-        """Takes what lies between the node and one that computes; behind it what it absorbs."""
+        """Take what lies between the node and one that computes; behind it what it absorbs."""
         absorbing = absorbing or nodes[node].computes
         computes = False
         for tensor in nodes[node].inputs:
@@ -160,6 +160,6 @@ def _layer(kernel: Kernel, nodes: list[Node], seconds: float) -> Layer:
 
 
 def _name(nodes: Sequence[Node]) -> str:
-    """Of several layers in one kernel the first and the last."""
+    """Name the first and the last of several layers in one kernel."""
     names = [node.module or node.name for node in nodes] or [""]
     return names[0] if names[0] == names[-1] else f"{names[0]} to {names[-1]}"

@@ -63,7 +63,7 @@ def time_in_processes(
     attempts: int | None = None,
     program: str = PROGRAM,
 ) -> dict[str, list[Latency]]:
-    """Latencies of each model, one a batch size.
+    """Return the latencies of each model, one a batch size.
 
     Args:
         rounds: by batch size, how many samples each process takes of each model.
@@ -89,16 +89,7 @@ def time_in_processes(
     for process in range(processes):
         runs.append(_quietest(job | {"seed": process}, attempts or ATTEMPTS, program))
         progress(process + 1, processes)
-    samples: dict[tuple[str, int], list[list[float]]] = {}
-    for run in runs:
-        for name, batch, seconds in run.samples:
-            samples.setdefault((name, batch), []).append(seconds)
-    clocks = [clock for run in runs for clock in run.frequency_mhz]
-    conditions: dict[str, Any] = {
-        "disturbance_cores": max(run.disturbance_cores for run in runs),
-        "steal_cores": max(run.steal_cores for run in runs),
-        "frequency_mhz": (min(clocks), max(clocks)) if clocks else None,
-    }
+    samples, conditions = _samples(runs), _conditions(runs)
     warnings = about_machine(threads, usable_threads(), **conditions)
 
     def latency(name: str, batch: int) -> Latency:
@@ -107,6 +98,25 @@ def time_in_processes(
         return found.model_copy(update=update)
 
     return {name: [latency(name, batch) for batch in rounds] for name in models}
+
+
+def _samples(runs: Sequence[Run]) -> dict[tuple[str, int], list[list[float]]]:
+    """Return seconds by name and batch size, a list of each process."""
+    samples: dict[tuple[str, int], list[list[float]]] = {}
+    for run in runs:
+        for name, batch, seconds in run.samples:
+            samples.setdefault((name, batch), []).append(seconds)
+    return samples
+
+
+def _conditions(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the worst of all processes, by the names of `Latency`."""
+    clocks = [clock for run in runs for clock in run.frequency_mhz]
+    return {
+        "disturbance_cores": max(run.disturbance_cores for run in runs),
+        "steal_cores": max(run.steal_cores for run in runs),
+        "frequency_mhz": (min(clocks), max(clocks)) if clocks else None,
+    }
 
 
 def speedup_over(
@@ -132,7 +142,7 @@ def speedup_over(
 
 
 def _quietest(job: dict[str, Any], attempts: int, program: str) -> Run:
-    """The least disturbed of up to `attempts` processes; the first quiet one is the last."""
+    """Run up to `attempts` processes, until one is quiet; return the least disturbed."""
     runs: list[Run] = []
     while len(runs) < attempts and all(run.disturbance_cores > QUIET_CORES for run in runs):
         runs.append(_fresh_process(job, program))
@@ -156,7 +166,7 @@ def _fresh_process(job: dict[str, Any], program: str) -> Run:
 
 
 def time_here(job: dict[str, Any], load: Load) -> Run:
-    """What a fresh process does."""
+    """Take the samples that a fresh process is asked for, as `main` reads them."""
     import numpy as np
 
     from compress.measure.latency import WARM_UP, time_interleaved
@@ -194,7 +204,7 @@ def load(
     allowed: Sequence[str],
     photographs: Sequence[Path] = (),
 ) -> MakeCall:
-    """Loads a model; photographs are not its business."""
+    """Load a model; photographs are not its business."""
     import numpy as np
 
     from compress.models.sessions import open_session
@@ -210,7 +220,7 @@ def load(
 
 
 def others_cpu_s() -> float:
-    """Seconds of CPU that all but this process have used since the machine started.
+    """Return seconds of CPU that all but this process have used since the machine started.
 
     What a hypervisor gave to other machines counts: it was not to be had here.
     """
@@ -221,7 +231,7 @@ def others_cpu_s() -> float:
 
 
 def stolen_cpu_s() -> float:
-    """Seconds of CPU that a hypervisor gave to others instead, where the system counts them."""
+    """Return seconds of CPU that a hypervisor gave to others, where the system counts them."""
     return float(getattr(psutil.cpu_times(), "steal", 0.0))
 
 

@@ -29,7 +29,7 @@ IN_TORCH = (
 
 
 def advice(profile: Profile) -> list[str]:
-    """Sentences, the most useful first."""
+    """Return sentences, the most useful first."""
     found = [*_cheap_win(profile)]
     if profile.networks:
         found += [*_pipeline(profile), *_linear(profile), *_layouts(profile)]
@@ -41,7 +41,7 @@ def advice(profile: Profile) -> list[str]:
 
 
 def _cheap_win(profile: Profile) -> Iterator[str]:
-    """The largest gain that costs nothing, and one that may, where it is larger.
+    """Tell the largest gain that costs nothing, and one that may, where it is larger.
 
     A gain is one where even its interval's lower end is.
     """
@@ -61,7 +61,7 @@ def _times(gain: Gain) -> str:
 
 
 def shortest_run(blocks: Sequence[tuple[str, float]], share: float) -> tuple[int, int]:
-    """First and last of the fewest neighbours that take `share` of the time; ties: the most."""
+    """Return first and last of the fewest neighbours with `share` of the time; ties: the most."""
     total = sum(seconds for _, seconds in blocks)
     for length in range(1, len(blocks) + 1):
         sums = [
@@ -86,7 +86,7 @@ def _bottleneck(profile: Profile) -> str:
 
 
 def _mostly(layers: Sequence[Layer], profile: Profile) -> str:
-    """Which operation takes most of these layers' time, and what to try."""
+    """Tell which operation takes most of these layers' time, and what to try."""
     kind, its = _main_operation(layers)
     of_that = _share(its, layers)
     mostly = "nearly all of it" if of_that > 0.99 else f"{100 * of_that:.0f} % of that"
@@ -141,7 +141,7 @@ def _int8(profile: Profile, layers: Sequence[Layer]) -> str:
 
 
 def _linear(profile: Profile) -> Iterator[str]:
-    """Linear layers hold bytes rather than time, or, in transformers, both."""
+    """Tell what linear layers hold: bytes rather than time, or, in transformers, both."""
     linear = [layer for layer in profile.layers if layer.operation == LINEAR]
     weights = sum(layer.weight_bytes for layer in profile.layers)
     if not linear or not weights:
@@ -177,7 +177,7 @@ def _between(profile: Profile) -> Iterator[str]:
 
 
 def _detector(profile: Profile) -> Iterator[str]:
-    """Is it the backbone or the region part?"""
+    """Tell whether it is the backbone or the region part."""
     seconds = {part.name: part.seconds for part in profile.root.parts}
     total = profile.root.seconds
     if "backbone" not in seconds:
@@ -200,7 +200,7 @@ def _detector(profile: Profile) -> Iterator[str]:
 
 
 def _pipeline(profile: Profile) -> Iterator[str]:
-    """Which part of which stage, and what would be left without the networks."""
+    """Tell which part of which stage it is, and what would be left without the networks."""
     kinds = (DECODE, LOOK, NORMALISE, NETWORK)
     parts = [(stage.name, part) for stage in profile.root.parts for part in stage.walk()]
     parts = [(stage, part) for stage, part in parts if part.kind in kinds]

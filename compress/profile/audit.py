@@ -56,7 +56,7 @@ def audit_of(
     progress: Callable[[str], None],
     photographs: Sequence[Path] = (),
 ) -> Audit:
-    """Facts about libraries and machine, and the gain of each change that runs here.
+    """Return facts about libraries and machine, and the gain of each change that runs here.
 
     Args:
         photographs: for a pipeline.
@@ -66,22 +66,12 @@ def audit_of(
         return call_s(timed, threads, batch, allowed, photographs)
 
     facts = facts_of(machine, threads, base.path)
-    models, able, calls_s = {BASE: base}, [], [once_s(base)]
-    for change in changes:
-        try:
-            calls_s.append(once_s(change.timed))
-        except (UserError, RuntimeError, NotImplementedError) as error:
-            reason = str(error).strip().splitlines()[0]
-            facts.append(Fact(subject=change.says, found=f"does not run here: {reason}"))
-            continue
-        models[change.says] = change.timed
-        able.append(change)
-    rounds = int(min(ROUNDS[1], max(ROUNDS[0], ROUNDS_S / max(calls_s))))
-    # Every call has one before it that is not timed.
-    slow = 2 * rounds * sum(calls_s) > SLOW_S
+    base_s = once_s(base)
+    able, calls_s, unable = _tried(changes, once_s)
+    rounds, slow = _effort([base_s, *calls_s])
     processes = PROCESSES[0] if slow else PROCESSES[1]
+    models = {BASE: base} | {change.says: change.timed for change in able}
     progress(f"Timing {len(models)} variants in {processes} fresh processes")
-    attempts = 1 if slow else None
     timed = time_in_processes(
         models,
         {batch: rounds},
@@ -89,14 +79,36 @@ def audit_of(
         processes,
         allowed,
         photographs=photographs,
-        attempts=attempts,
+        attempts=1 if slow else None,
         program=PROGRAM,
     )
     return Audit(
-        facts=facts,
+        facts=[*facts, *unable],
         gains=gains_of(timed, base_says, able),
         disturbance_cores=timed[BASE][0].disturbance_cores or 0.0,
     )
+
+
+def _tried(
+    changes: Sequence[Change], once_s: Callable[[Timed], float]
+) -> tuple[list[Change], list[float], list[Fact]]:
+    """Return the changes that run here with the seconds of a call, and why the others do not."""
+    able, calls_s, unable = [], [], []
+    for change in changes:
+        try:
+            calls_s.append(once_s(change.timed))
+            able.append(change)
+        except (UserError, RuntimeError, NotImplementedError) as error:
+            reason = str(error).strip().splitlines()[0]
+            unable.append(Fact(subject=change.says, found=f"does not run here: {reason}"))
+    return able, calls_s, unable
+
+
+def _effort(calls_s: Sequence[float]) -> tuple[int, bool]:
+    """Return how many samples to take of each model in a process, and whether that is slow."""
+    rounds = int(min(ROUNDS[1], max(ROUNDS[0], ROUNDS_S / max(calls_s))))
+    # Every call has one before it that is not timed.
+    return rounds, 2 * rounds * sum(calls_s) > SLOW_S
 
 
 def call_s(
@@ -106,7 +118,7 @@ def call_s(
     allowed: Sequence[str],
     photographs: Sequence[Path] = (),
 ) -> float:
-    """Roughly what a call takes, here."""
+    """Return roughly the seconds that a call takes here."""
     loaded = load(timed.path, timed.runtime, timed.threads or threads, allowed, photographs)
     call = loaded(batch, np.random.default_rng(0))
     call(0)
@@ -118,7 +130,7 @@ def call_s(
 def gains_of(
     timed: Mapping[str, Sequence[Latency]], base_says: str, changes: Sequence[Change]
 ) -> list[Gain]:
-    """Each change's gain with its interval, the largest first."""
+    """Return each change's gain with its interval, the largest first."""
     base = timed[BASE][0]
     gains = []
     for change in changes:
@@ -139,7 +151,7 @@ def gains_of(
 
 
 def facts_of(machine: Machine, threads: int, path: Path) -> list[Fact]:
-    """What can be read without timing a model."""
+    """Return what can be read without timing a model."""
     return [
         _torch(machine),
         _installed("onnxruntime", "pip install onnxruntime"),
@@ -203,7 +215,7 @@ def _instructions(machine: Machine, precision: str, flags: Sequence[str]) -> Fac
 
 
 def _denormals(path: Path) -> Fact:
-    """How many weights are below 1e-38, and what computing with such numbers costs here."""
+    """Count the weights below 1e-38, and say what computing with such numbers costs here."""
     largest = np.finfo(np.float32).tiny
     count = total = 0
     for weights in _weights(path):
@@ -216,7 +228,7 @@ def _denormals(path: Path) -> Fact:
 
 
 def _weights(path: Path) -> Iterator[np.ndarray]:
-    """The float32 weights of an ONNX file, a torch checkpoint, an OpenVINO model or a pipeline."""
+    """Yield the float32 weights of a model's file in any format, or of a pipeline."""
     if path.is_dir():
         for stage in PipelineSpec.load(path).stages:
             yield from _weights(path / stage.model)
@@ -237,7 +249,7 @@ def _weights(path: Path) -> Iterator[np.ndarray]:
 
 
 def _multiply_s(value: float) -> float:
-    """Seconds of a product of an array that fits into the nearest cache."""
+    """Return the seconds of a product of an array that fits into the nearest cache."""
     a, b = np.full(4096, value, np.float32), np.ones(4096, np.float32)
     out = np.empty_like(a)
     return min(timeit.repeat(lambda: np.multiply(a, b, out=out), number=50, repeat=20))

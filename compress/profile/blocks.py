@@ -36,7 +36,7 @@ class _Run:
 
 
 def in_blocks(layers: Sequence[Layer]) -> list[Layer]:
-    """The layers, each with its block."""
+    """Return the layers, each with its block."""
     named = _names(layers)
     depth, deepest = 1, max((name.count(".") + 1 for name in named), default=1)
     while depth < deepest and _largest_share(layers, named, depth) > LARGEST:
@@ -57,7 +57,7 @@ def in_blocks(layers: Sequence[Layer]) -> list[Layer]:
 
 
 def _names(layers: Sequence[Layer]) -> list[str]:
-    """Layers without a name, or one without a place in the network, follow the one before."""
+    """Return layers' names; without one, or a place in the network, that of the one before."""
     dotted = any("." in layer.name for layer in layers)
     known = [x.name if x.macs != 0 or "." in x.name or not dotted else "" for x in layers]
     names, last = [], next((name for name in known if name), "network")
@@ -80,7 +80,7 @@ def _largest_share(layers: Sequence[Layer], names: Sequence[str], depth: int) ->
 
 
 def _size(layers: Sequence[Layer]) -> tuple[int, ...]:
-    """Of the maps that the layer with the most work makes; pooling belongs to what it pools."""
+    """Return the size of the maps of the layer with the most work; pooling goes with its input."""
     main = max(layers, key=lambda layer: layer.macs or 0)
     return main.output_shape[2:] if main.macs else ()
 
@@ -98,7 +98,7 @@ def _merged(runs: Sequence[_Run]) -> list[_Run]:
 
 
 def tree(model: str, layers: Sequence[Layer], whole_s: float) -> Part:
-    """The network with its blocks, their parts and layers; what `whole_s` lacks is between them."""
+    """Nest blocks, their parts and layers in the network; what `whole_s` lacks is between them."""
     parts = []
     for block, members in groupby(layers, key=lambda layer: layer.block):
         inside = _parts(list(members), block.split(" to ")[0].count(".") + 1)
@@ -109,7 +109,7 @@ def tree(model: str, layers: Sequence[Layer], whole_s: float) -> Part:
 
 
 def _parts(layers: Sequence[Layer], depth: int) -> list[Part]:
-    """Nested by the parts of their names, from the `depth`th on."""
+    """Nest layers by the parts of their names, from the `depth`th on."""
     parts: list[Part] = []
     for key, members in groupby(layers, key=lambda layer: _prefix(layer.name, depth)):
         group = list(members)

@@ -47,7 +47,7 @@ class Inside:
 
 
 def part_name(stage: str, kind: str) -> str:
-    """How a stage's part is called, as in `Found.seconds`."""
+    """Return how a stage's part is called, as in `Found.seconds`."""
     return f"{stage}: {kind}"
 
 
@@ -69,7 +69,7 @@ class _Clocked:
 
 
 def time_cascade(cascade: Cascade, photographs: Sequence[bytes]) -> Timing:
-    """Times a pipeline with clocks and without, in turns.
+    """Time a pipeline with clocks and without, in turns.
 
     Of each photograph the mean over the fastest quarter of its calls, which others disturbed least.
     """
@@ -120,7 +120,7 @@ def _seconds(cascade: Cascade, photograph: bytes) -> float:
 
 
 def _parts_s(cascade: Cascade, clocks: Sequence[_Clocked], photograph: bytes) -> dict[str, float]:
-    """Seconds by part; "" is the whole call."""
+    """Time a call: seconds by part; "" is the whole call."""
     for clock in clocks:
         clock.seconds = 0.0
     started = time.perf_counter()
@@ -137,7 +137,7 @@ def _parts_s(cascade: Cascade, clocks: Sequence[_Clocked], photograph: bytes) ->
 def inside(
     network: deployed.Network, file: Path, threads: int, seconds: float, folder: Path
 ) -> Inside:
-    """Times a network's layers; those of torch are not told apart.
+    """Time a network's layers; those of torch are not told apart.
 
     Args:
         seconds: what the network takes in the pipeline.
@@ -206,7 +206,7 @@ def _facts(
 
 
 def _work_in_torch(session: Session, batch: int) -> tuple[int | None, int]:
-    """Multiply-accumulates of a call, and bytes of weights."""
+    """Return multiply-accumulates of a call, and bytes of weights."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -220,7 +220,7 @@ def _work_in_torch(session: Session, batch: int) -> tuple[int | None, int]:
 
 
 def tree_of(name: str, timing: Timing, networks: Mapping[str, Part]) -> Part:
-    """Decoding, the stages with their parts, and what is left: points, the picture's memory.
+    """Nest decoding, the stages with their parts, and the rest: points, the picture's memory.
 
     Args:
         networks: by stage, in order.

@@ -22,7 +22,7 @@ ROW = 26  # pixels
 
 
 def flame_chart(profile: Profile) -> Spec:
-    """Time to the right, nesting downwards; the wheel zooms, dragging moves."""
+    """Draw time to the right, nesting downwards; the wheel zooms, dragging moves."""
     leaves = [part for part in _leaves(profile.root) if part.kind not in NO_LAYERS]
     layers = dict(zip(map(id, leaves), profile.layers, strict=False))  # a detector has none
     boxes = list(_boxes(profile.root, 0.0, 0, profile, layers))

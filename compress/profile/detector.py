@@ -38,7 +38,7 @@ class Timing:
 
 @torch.inference_mode()
 def time_detector(model: nn.Module, size: int, batch: int, threads: int) -> Timing:
-    """Times the detector on noise of size x size pixels, with and without hooks, in turns.
+    """Time the detector on noise of size x size pixels, with and without hooks, in turns.
 
     Means over the fastest quarter of the calls, which others disturbed least.
     """
@@ -81,7 +81,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def _modules_s(model: nn.Module, pictures: Tensor) -> dict[Path, float]:
-    """Seconds of each module in one call; () is the whole call."""
+    """Return seconds of each module in one call; () is the whole call."""
     seconds: dict[Path, float] = {}
     started: list[float] = []
 
@@ -97,7 +97,7 @@ def _modules_s(model: nn.Module, pictures: Tensor) -> dict[Path, float]:
 
 
 def _nms_s(model: nn.Module, pictures: Tensor) -> dict[Path, float]:
-    """Seconds of non-maximum suppression in one call, below the modules that call it."""
+    """Return seconds of non-maximum suppression in one call, below the modules that call it."""
     stack: list[Path] = []
     seconds: dict[Path, float] = {}
 
@@ -122,7 +122,7 @@ def _nms_s(model: nn.Module, pictures: Tensor) -> dict[Path, float]:
 def _hooks(
     model: nn.Module, enter: Callable[[Path], object], leave: Callable[[Path], object]
 ) -> Iterator[None]:
-    """Tells of every call of a module down to DEPTH."""
+    """Tell of every call of a module down to DEPTH."""
     stack: list[str] = []
 
     def before(name: str) -> None:
@@ -148,7 +148,7 @@ def _hooks(
 
 
 def _macs(model: nn.Module, pictures: Tensor) -> dict[str, int]:
-    """Multiply-accumulates by module."""
+    """Count multiply-accumulates by module."""
     with FlopCounterMode(display=False) as counter:
         model(pictures)
     root = f"{type(model).__name__}."

@@ -11,7 +11,7 @@ from compress.utils.text_table import TextTable
 
 
 def html(profile: Profile) -> str:
-    """The page; names in it are escaped by the template."""
+    """Return the page; names in it are escaped by the template."""
     machine = profile.machine
     return render(
         "profile.html.j2",
@@ -34,7 +34,7 @@ def html(profile: Profile) -> str:
 
 
 def _noted_once(shown: Sequence[TextTable]) -> list[TextTable]:
-    """Tables one after another share a note: it stands at the first."""
+    """Keep a note that tables one after another share at the first."""
     meanings = [table.meaning for table in shown]
     return [
         replace(table, meaning="" if table.meaning in meanings[:number] else table.meaning)

@@ -18,7 +18,7 @@ _SUFFIX = {"float32": "", "float16": " f16", "bfloat16": " bf16", "binary": " 1 
 
 
 def operation(layer: Layer) -> str:
-    """With the precision where it is another than float32."""
+    """Name the operation, with the precision where it is another than float32."""
     return layer.operation + _SUFFIX.get(layer.precision, f" {layer.precision}")
 
 
@@ -30,7 +30,7 @@ def grouped(
     whole_s: float,
     by_time: bool = False,
 ) -> TextTable:
-    """Layers in groups.
+    """Put layers in groups.
 
     Args:
         title: its first words end with how a group is called.
@@ -63,7 +63,7 @@ def _size_of(layers: Sequence[Layer]) -> list[str]:
 
 
 def slowest(profile: Profile, most: int | None) -> TextTable:
-    """The layers that take the most time; None: all, in the order of execution."""
+    """Return the layers that take the most time; None: all, in the order of execution."""
     layers = profile.layers
     title = "Layers, in the order of execution"
     if most is not None and len(layers) > most:
@@ -85,7 +85,7 @@ def slowest(profile: Profile, most: int | None) -> TextTable:
 def work(
     layers: Sequence[Layer], profile: Profile, seconds: float | None = None, unit: float = 1e9
 ) -> Iterator[str]:
-    """The cells of WORK for some layers together, that took `seconds`; MACs in `unit`."""
+    """Yield the cells of WORK for some layers together, that took `seconds`; MACs in `unit`."""
     seconds = sum(layer.seconds for layer in layers) if seconds is None else seconds
     known = [layer.macs for layer in layers if layer.macs is not None]
     macs = sum(known) if len(known) == len(layers) else None
@@ -98,7 +98,7 @@ def work(
 
 
 def _reach(layers: Sequence[Layer], limits: Limits | None) -> tuple[str, str]:
-    """Of several layers the mean over their time, and what bounds most of it."""
+    """Return the mean of several layers over their time, and what bounds most of it."""
     if limits is None:
         return NONE, NONE
     known = [(x.seconds, found) for x in layers if (found := reach(x, limits)) is not None]

@@ -26,7 +26,7 @@ class Part(Record):
     parts: tuple["Part", ...] = ()  # in the order of execution
 
     def walk(self) -> Iterator["Part"]:
-        """It and everything in it, in the order of execution, the outer first."""
+        """Yield it and everything in it, in the order of execution, the outer first."""
         yield self
         for part in self.parts:
             yield from part.walk()
@@ -126,12 +126,12 @@ class Profile(Record):
 
     @cached_property
     def between_s(self) -> float:
-        """Time between the kernels; of a detector, between its parts."""
+        """Return seconds between the kernels; of a detector, between its parts."""
         return sum(part.seconds for part in self.root.walk() if part.name == BETWEEN)
 
     @property
     def macs(self) -> int:
-        """Of a call, as far as they can be counted."""
+        """Return multiply-accumulates of a call, as far as they can be counted."""
         return sum(counted.macs or 0 for counted in self.networks or self.layers)
 
     @property

@@ -24,7 +24,7 @@ MOST_BYTES = 256_000_000
 
 
 def reach(layer: Layer, limits: Limits) -> Reach | None:
-    """What bounds the layer and the share of that limit; None where its work is not known."""
+    """Tell what bounds the layer and the share of that limit; None where its work is not known."""
     if layer.macs is None or layer.seconds <= 0:
         return None
     memory_s = layer.bytes / limits.bytes_per_s.value
@@ -38,7 +38,7 @@ def reach(layer: Layer, limits: Limits) -> Reach | None:
 
 
 def measure_limits(precisions: Collection[str], threads: int, working_set_bytes: int) -> Limits:
-    """The highest rates of any runtime that is installed here.
+    """Measure the highest rates of any runtime that is installed here.
 
     Args:
         precisions: of compress/profile; those that nothing here computes in are left out.
@@ -53,7 +53,7 @@ def measure_limits(precisions: Collection[str], threads: int, working_set_bytes:
 
 
 def _compute(precision: str, threads: int) -> Rate | None:
-    """Of a large 3 × 3 convolution."""
+    """Measure the rate of a large 3 × 3 convolution."""
     found = []
     if precision in ("float32", "int8"):
         rate = max(
@@ -90,7 +90,7 @@ def _in_openvino(precision: str, threads: int) -> float | None:
 
 
 def _memory(threads: int, working_set_bytes: int) -> Rate:
-    """Copying, and reading alone, of arrays that take so much together."""
+    """Measure copying, and reading alone, of arrays that take so much together."""
     size = min(MOST_BYTES, max(LEAST_BYTES, working_set_bytes))
     found = []
     for name, work in (("copying", _copy), ("reading", _read)):
@@ -113,7 +113,7 @@ def _read(a: np.ndarray, b: np.ndarray) -> None:
 
 
 def _pass_s(work: Work, threads: int, size: int) -> float:
-    """Seconds for going once through arrays of `size` bytes, shared among the threads."""
+    """Return seconds for going once through arrays of `size` bytes, shared among the threads."""
     count = size // (2 * 4 * threads)
     together = Barrier(threads)
 

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compress.measure.deployable import as_deployed
 from compress.measure.layer_profile import Layer, time_layers
@@ -29,6 +30,10 @@ from compress.results.schema import Machine
 from compress.runtimes import package_of, runtime_for
 from compress.utils.errors import UserError
 
+if TYPE_CHECKING:
+    from compress.cascade.cascade import Cascade
+    from compress.profile import cascade as pipeline_times
+
 Say = Callable[[str], None]
 
 
@@ -45,7 +50,7 @@ class Settings:
 
 
 def profile(model: str, settings: Settings, say: Say = lambda text: None) -> Profile:
-    """Where the time of an ONNX file, an OpenVINO model, a builder's network or a pipeline goes.
+    """Find where the time of an ONNX or OpenVINO file, a builder's network or a pipeline goes.
 
     A network of a builder has random weights; a classifier is exported to ONNX and profiled in
     onnxruntime, a detector in torch eager.
@@ -84,7 +89,7 @@ class _Job:
     say: Say
 
     def audit(self, base: Timed, base_says: str, changes: Sequence[Change]) -> Audit | None:
-        """None where the user wants none."""
+        """Audit libraries and variants; return None where the user wants none."""
         if not self.settings.audit:
             return None
         alone = Timed(base.path, base.runtime, threads=1)
@@ -164,7 +169,7 @@ def _layer_by_layer(
 
 
 def _limits(layers: Sequence[Layer], threads: int, more_bytes: int = 0) -> Limits:
-    """Of the precisions that the layers compute in, and of what a call goes through in memory."""
+    """Measure the limits of the layers' precisions, and of memory with what a call goes through."""
     largest = max((layer.activation_bytes for layer in layers), default=0)
     working_set = largest + sum(layer.weight_bytes for layer in layers) + more_bytes
     precisions = {layer.precision for layer in layers if layer.macs} | {"float32", "int8"}
@@ -203,7 +208,7 @@ def _of_detector(job: _Job, network: Built, folder: Path) -> Profile:
 
 def _of_pipeline(job: _Job, folder: Path, temporary: Path) -> Profile:
     from compress.cascade.cascade import Cascade
-    from compress.profile.cascade import inside, part_name, time_cascade, tree_of
+    from compress.profile.cascade import time_cascade, tree_of
 
     settings = job.settings
     cascade = Cascade.load(folder, job.threads, tuple(settings.allowed))
@@ -215,14 +220,7 @@ def _of_pipeline(job: _Job, folder: Path, temporary: Path) -> Profile:
     photographs, (width, height) = read_photographs(folder, settings.photographs)
     job.say("Timing the stages")
     timing = time_cascade(cascade, photographs)
-    found = []
-    for number, network in enumerate(cascade.networks):
-        stage = network.stage
-        job.say(f"Timing the layers of the {stage.name}'s network")
-        file, copies = folder / stage.model, temporary / str(number)
-        copies.mkdir()
-        seconds = timing.parts_s[part_name(stage.name, NETWORK)]
-        found.append(inside(network, file, job.threads, seconds, copies))
+    found = _networks(job, cascade, timing, folder, temporary)
     layers = [layer for x in found for layer in x.layers]
     networks = [x.network for x in found]
     name = folder.resolve().name
@@ -250,3 +248,24 @@ def _of_pipeline(job: _Job, folder: Path, temporary: Path) -> Profile:
         limits=_limits(layers, job.threads, more_bytes=3 * height * width),
         audit=job.audit(Timed(folder, runtime), runtime, elsewhere),
     )
+
+
+def _networks(
+    job: _Job,
+    cascade: "Cascade",
+    timing: "pipeline_times.Timing",
+    folder: Path,
+    temporary: Path,
+) -> "list[pipeline_times.Inside]":
+    """Time the layers of each network of a pipeline."""
+    from compress.profile.cascade import inside, part_name
+
+    found = []
+    for number, network in enumerate(cascade.networks):
+        stage = network.stage
+        job.say(f"Timing the layers of the {stage.name}'s network")
+        file, copies = folder / stage.model, temporary / str(number)
+        copies.mkdir()
+        seconds = timing.parts_s[part_name(stage.name, NETWORK)]
+        found.append(inside(network, file, job.threads, seconds, copies))
+    return found

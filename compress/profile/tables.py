@@ -20,7 +20,7 @@ DEEPEST = 3  # level of a detector's parts that a terminal shows
 
 
 def heading(profile: Profile) -> str:
-    """One line: what was run, where and how fast."""
+    """Say in one line what was run, where and how fast."""
     weights = " (random weights: the speed depends on the shapes)" if profile.random_weights else ""
     threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
     if profile.networks:
@@ -45,7 +45,7 @@ def _size(profile: Profile) -> str:
 
 
 def limits_line(limits: Limits) -> str:
-    """What the machine was measured to reach."""
+    """Say what the machine was measured to reach."""
     rates = [
         f"{count(rate.value)}MAC/s in {precision} ({rate.reached_by})"
         for precision, rate in limits.macs_per_s.items()
@@ -56,8 +56,9 @@ def limits_line(limits: Limits) -> str:
 
 
 def tables(profile: Profile, most_layers: int | None = None) -> list[TextTable]:
-    """Operations, blocks and layers of a network or of each in a pipeline, after its stages; or the
-    parts of a detector; then the audit.
+    """Return operations, blocks and layers of a network, or a detector's parts; then the audit.
+
+    Of a pipeline its stages, then those of each network.
 
     Args:
         most_layers: the slowest so many; None: all, in the order of execution.
@@ -74,7 +75,7 @@ def tables(profile: Profile, most_layers: int | None = None) -> list[TextTable]:
 
 
 def _stages(profile: Profile) -> TextTable:
-    """Work is told of networks alone: decoding and looking multiply nothing."""
+    """Return the stages; work is told of networks alone: decoding and looking multiply nothing."""
     networks = {network.stage: network for network in profile.networks}
 
     def row(part: Part, depth: int, of_network: Sequence[str] = (NONE,) * 5) -> list[str]:
@@ -91,7 +92,7 @@ def _stages(profile: Profile) -> TextTable:
 
 
 def _work_of(network: Network, profile: Profile) -> Sequence[str]:
-    """The cells of WORK behind the times; of torch what is known without its layers."""
+    """Return the cells of WORK behind the times; of torch what is known without its layers."""
     layers = [layer for layer in profile.layers if layer.network == network.stage]
     if layers:
         return list(work(layers, profile, network.seconds))[2:]
@@ -120,7 +121,7 @@ def _networks(networks: Sequence[Network]) -> TextTable:
 
 
 def _inside(profile: Profile, most_layers: int | None) -> list[TextTable]:
-    """What is inside one network, or inside each of a pipeline's that has layers."""
+    """Return what is inside one network, or inside each of a pipeline's that has layers."""
     if not profile.layers:
         return []
     networks = [(x.stage, x.seconds) for x in profile.networks if x.layers]

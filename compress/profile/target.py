@@ -23,7 +23,7 @@ FILES = (".onnx", ".xml")
 
 
 def is_file(model: str) -> bool:
-    """Whether MODEL names a file rather than a builder.
+    """Return whether MODEL names a file rather than a builder.
 
     Raises:
         UserError: neither, or a file of a kind that cannot be profiled.
@@ -46,7 +46,7 @@ def is_file(model: str) -> bool:
 
 
 def read_photographs(pipeline: Path, files: Sequence[Path]) -> tuple[list[bytes], tuple[int, int]]:
-    """The contents of picture files, and width and height of the largest, upright.
+    """Read picture files; return their contents, and width and height of the largest, upright.
 
     Raises:
         UserError: none, or one that is missing or no picture.
@@ -78,7 +78,7 @@ class Built:
 
 
 def built(name: str, size: int | None, allowed: Sequence[str]) -> Built:
-    """Builds a network; never with weights, which might be downloaded.
+    """Build a network; never with weights, which might be downloaded.
 
     A detector is told to bring its pictures to `size`, where it can be told.
 

@@ -18,7 +18,7 @@ WIDTH = 100
 
 
 def show(profile: Profile, console: Console | None = None) -> None:
-    """Prints all tables, the notes and the advice."""
+    """Print all tables, the notes and the advice."""
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
     _say(console, heading(profile), "bold")
     if profile.limits:

@@ -18,7 +18,7 @@ FEWER = 4  # times fewer proposals
 
 
 def candidate_of(network: Built, **more: Any) -> "Candidate":
-    """The network as the exporter takes it; `more` are further settings of its builder."""
+    """Return the network as the exporter takes it; `more` are further settings of its builder."""
     from compress.models.candidate import Candidate
     from compress.models.provenance import Provenance
 
@@ -27,7 +27,7 @@ def candidate_of(network: Built, **more: Any) -> "Candidate":
 
 
 def saved_in(folder: Path, network: Built, **more: Any) -> Path:
-    """A file that a fresh process loads the network from."""
+    """Write a file that a fresh process loads the network from."""
     from compress.models.provenance import FILE
 
     folder.mkdir()
@@ -36,7 +36,7 @@ def saved_in(folder: Path, network: Built, **more: Any) -> Path:
 
 
 def in_torch(here: Machine, saved: Path) -> list[Change]:
-    """Other memory layout, other precision."""
+    """Return another memory layout and another precision."""
     changes = [Change("channels_last in torch", Timed(saved, "torch"))]
     if here.has_bfloat16:
         file = Timed(saved, "torch-bf16")
@@ -45,7 +45,7 @@ def in_torch(here: Machine, saved: Path) -> list[Change]:
 
 
 def other_runtimes(here: Machine, file: Path, runtime: str) -> list[Change]:
-    """OpenVINO, where it is installed and not what the file runs in anyway."""
+    """Return OpenVINO, where it is installed and not what the file runs in anyway."""
     changes = []
     if "openvino" in here.versions:
         if runtime != "openvino":
@@ -57,7 +57,7 @@ def other_runtimes(here: Machine, file: Path, runtime: str) -> list[Change]:
 
 
 def pipeline_elsewhere(here: Machine, pipeline: Path, folder: Path) -> list[Change]:
-    """A pipeline with all networks in another runtime, where its files can run there.
+    """Return a pipeline with all networks in another runtime, where its files can run there.
 
     Args:
         folder: for a pipeline each, which links to the networks.
@@ -90,7 +90,7 @@ def pipeline_elsewhere(here: Machine, pipeline: Path, folder: Path) -> list[Chan
 
 
 def fewer_proposals(network: Built, folder: Path) -> list[Change]:
-    """A detector with region proposals that passes fewer of them on to its heads."""
+    """Return a detector with region proposals that passes fewer of them on to its heads."""
     rpn: Any = getattr(network.model, "rpn", None)
     if rpn is None:
         return []

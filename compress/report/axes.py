@@ -19,12 +19,12 @@ class Axis:
     more_is_better: bool = False
 
     def worse(self, value: float) -> float:
-        """The value as a loss: the lower, the better."""
+        """Return the value as a loss: the lower, the better."""
         return -value if self.more_is_better else value
 
 
 def x_axes(rows: Sequence[Result]) -> list[Axis]:
-    """What deploying costs; all are above 0 and drawn on a logarithmic scale."""
+    """Return what deploying costs; all are above 0 and drawn on a logarithmic scale."""
     small, large = smallest_batch(rows), largest_batch(rows)
     axes = [
         Axis("latency", f"milliseconds a picture, {small}", _latency_ms),
@@ -38,7 +38,7 @@ def x_axes(rows: Sequence[Result]) -> list[Axis]:
 
 
 def y_axes(rows: Sequence[Result]) -> list[Axis]:
-    """How right the answers are."""
+    """Return measures of how right the answers are."""
     word = task_word(rows)
     axes = [
         Axis("top1", f"{word} %", lambda r: _scaled(r.accuracy.top1, 100), more_is_better=True),
@@ -50,7 +50,7 @@ def y_axes(rows: Sequence[Result]) -> list[Axis]:
 
 
 def front(rows: Sequence[Result], x: Axis, y: Axis) -> list[int]:
-    """Indices of the deployed rows that no other beats in `x` and `y`, best in `x` first.
+    """Return indices of the deployed rows that no other beats in `x` and `y`, best in `x` first.
 
     Rows that lack one of the numbers do not compete. For latency and top-1 these are
     `compress.analysis.pareto.front_rows`.
@@ -61,7 +61,7 @@ def front(rows: Sequence[Result], x: Axis, y: Axis) -> list[int]:
 
 
 def _latency_ms(row: Result) -> Interval:
-    """The paired ratio is known better than the time: its interval, turned into a time."""
+    """Return the paired ratio's interval as a time: the ratio is known better than the time."""
     return _by_ratio(1e3 * row.latency_s, ratio(row.speedup), faster_is_less=True)
 
 
@@ -79,7 +79,7 @@ def _by_ratio(value: float, known: Interval | None, faster_is_less: bool) -> Int
 
 
 def _drop_points(row: Result) -> Interval | None:
-    """The teacher's is 0 by definition."""
+    """Return the drop in points; the teacher's is 0 by definition."""
     if row.role == "teacher":
         return _exact(0)
     return _scaled(row.accuracy.top1_drop, 100)

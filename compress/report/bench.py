@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def show_timings(
     timings: Sequence["Timing"], threads: int, processes: int, console: Console | None = None
 ) -> None:
-    """One row a file, runtime and batch; what was disturbed is said below."""
+    """Print a row a file, runtime and batch; what was disturbed is said below."""
     console = console or Console(width=None if sys.stdout.isatty() else 100)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("file", overflow="fold")
@@ -52,7 +52,7 @@ def show_timings(
 
 
 def _short(files: Sequence[str]) -> dict[str, str]:
-    """The end of each path that tells it from the others."""
+    """Return the end of each path that tells it from the others."""
     shown = {}
     for file in files:
         parts = Path(file).parts

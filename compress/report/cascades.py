@@ -9,7 +9,7 @@ from compress.utils.text_table import TextTable
 
 
 def verdict_lines(said: Verdict) -> Iterator[str]:
-    """A verdict for a terminal; what was not judged is left out."""
+    """Yield a verdict for a terminal; what was not judged is left out."""
     if said.top1 is not None:
         top1 = said.top1
         yield (
@@ -35,7 +35,7 @@ def verdict_lines(said: Verdict) -> Iterator[str]:
 
 
 def pipeline_tables(rows: Sequence[Result]) -> list[TextTable]:
-    """Every table of a report of pipelines; none where no row is one."""
+    """Return every table of a report of pipelines; none where no row is one."""
     rows = [row for row in rows if row.pipeline is not None]
     return [_end_to_end(rows), _parts(rows), *_listed(rows)] if rows else []
 

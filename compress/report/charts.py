@@ -20,7 +20,7 @@ LAYER_STATES = {"before": GREY, "in int8": ORANGE, "after": BLUE}
 
 
 def training_chart(rows: Sequence[Result], measure: str) -> Spec | None:
-    """`loss` or `validation_top1` (as %) by epoch; None without epochs.
+    """Draw `loss` or `validation_top1` (as %) by epoch; None without epochs.
 
     One line a training: what was quantized afterwards shares that of its parent. A click on a name
     of the legend shows its line alone.
@@ -62,7 +62,7 @@ def _line(training: Training, measure: str, factor: float) -> Line:
 
 
 def layers_chart(step: StepReport) -> Spec | None:
-    """Each layer's time as it was and as the step made it; None where nothing was timed.
+    """Draw each layer's time as it was and as the step made it; None where nothing was timed.
 
     Paler: tried, and not kept.
     """
@@ -101,14 +101,14 @@ def layers_chart(step: StepReport) -> Spec | None:
 
 
 def svg(chart: Spec) -> str:
-    """The chart as it stands in a document: white ground, fixed width."""
+    """Return the chart as it stands in a document: white ground, fixed width."""
     import vl_convert
 
     return str(vl_convert.vegalite_to_svg(_fixed(chart), vl_version=_version()))
 
 
 def png(chart: Spec) -> bytes:
-    """The same picture in pixels, sharp on dense screens, an eighth of what vl-convert packs."""
+    """Draw it in pixels, sharp on dense screens, in an eighth of what vl-convert packs."""
     import vl_convert
     from PIL import Image
 
@@ -119,7 +119,7 @@ def png(chart: Spec) -> bytes:
 
 
 def javascript() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, so that a page needs no network."""
+    """Return Vega, Vega-Lite and Vega-Embed as one script, so that a page needs no network."""
     import vl_convert
 
     # vl-convert's type hints miss that the snippet is optional.
@@ -128,12 +128,12 @@ def javascript() -> str:
 
 
 def _version() -> str:
-    """The Vega-Lite that altair writes for, as vl-convert names it: v6.4.1 -> 6.4."""
+    """Return the Vega-Lite that altair writes for, as vl-convert names it: v6.4.1 -> 6.4."""
     return alt.SCHEMA_VERSION.removeprefix("v").rsplit(".", 1)[0]
 
 
 def spec(chart: Any, height: int) -> Spec:
-    """A plain dictionary; as wide as what holds it. (altair's own types are loose: Any.)"""
+    """Return a plain dictionary; as wide as what holds it. (altair's own types are loose: Any.)"""
     sized = chart.properties(width="container", height=height).configure_view(stroke=None)
     sized = sized.configure_axis(gridOpacity=0.5, labelFontSize=11, titleFontSize=12)
     made: Spec = sized.configure_legend(orient="bottom", labelFontSize=11).to_dict()

@@ -120,7 +120,7 @@ def content(
     damaged: Iterable[str] = (),
     failed: Sequence[Failure] = (),
 ) -> Content:
-    """Arranges comparable rows, fastest first."""
+    """Arrange comparable rows, fastest first."""
     rows, budget = summary.fastest_first, summary.budget
     commands = defaultdict(list)
     for row in rows:
@@ -155,7 +155,7 @@ def _table(summary: Summary, shown: list[Column]) -> Table:
 
 
 def _details(rows: Sequence[Result]) -> list[Detail]:
-    """One a candidate; its runtimes share lineage, steps and training."""
+    """Return the details, one a candidate; its runtimes share lineage, steps and training."""
     groups: dict[str, list[Result]] = defaultdict(list)
     for row in rows:
         groups[row.candidate].append(row)
@@ -226,7 +226,7 @@ def _single_sentence(single: SinglePictureClasses) -> str:
 
 
 def _slices(group: Sequence[Result]) -> list[str]:
-    """Top-1 by how many pictures a class had to learn from, a sentence a runtime."""
+    """Tell top-1 by how many pictures a class had to learn from, a sentence a runtime."""
     return [
         f"{row.artifact.runtime}: top-1 by the training pictures of the class: "
         f"{'; '.join(map(_slice, row.accuracy.slices))}."
@@ -246,7 +246,7 @@ def _slice(part: Slice) -> str:
 
 
 def _batches(group: Sequence[Result]) -> list[str]:
-    """Throughput by batch size, where more than the tables' two were timed."""
+    """Tell throughput by batch size, where more than the tables' two were timed."""
     return [
         f"{row.artifact.runtime}: pictures per s "
         + listed([f"{units.significant(x.pictures_per_s)} at batch {x.batch}" for x in row.latency])
@@ -257,7 +257,7 @@ def _batches(group: Sequence[Result]) -> list[str]:
 
 
 def _files(group: Sequence[Result]) -> list[str]:
-    """One sentence a file: runtimes may share it."""
+    """Return one sentence a file: runtimes may share it."""
     runtimes: dict[str, list[str]] = defaultdict(list)
     for row in group:
         runtimes[_file(row)].append(row.artifact.runtime)

@@ -9,7 +9,7 @@ from compress.utils.text_table import TextTable
 
 
 def failure_table(failed: Sequence[Failure]) -> TextTable:
-    """A line each; the words are somebody's."""
+    """Return a line each; the words are somebody's."""
     return TextTable(
         title="Failed",
         meaning="These could not be made or measured. The next run tries them again.",
@@ -20,5 +20,5 @@ def failure_table(failed: Sequence[Failure]) -> TextTable:
 
 
 def failure_line(failure: Failure) -> str:
-    """For a terminal, which shows it as it is."""
+    """Say it for a terminal, which shows it as it is."""
     return plain(f"Failed: {failure.candidate} of {failure.recipe}: {failure.reason}")

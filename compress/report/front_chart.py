@@ -54,7 +54,7 @@ X, Y = "axes[x_key]", "axes[y_key]"
 
 
 def pareto_chart(summary: Summary) -> Spec:
-    """Every row with its intervals, the front, the budget; latency against top-1 to begin with.
+    """Draw rows with intervals, the front, the budget; latency against top-1 to begin with.
 
     The tooltip of a point holds both tables' cells of its row. Torch rows are shown, as reference,
     but are not in the front. A row without a number of the chosen pair is not shown.
@@ -127,7 +127,7 @@ def _layers(rows: Sequence[Result], told: Sequence[Column]) -> list[alt.Chart]:
 
 
 def _budget_layers() -> list[alt.Chart]:
-    """The corner that the budget asks for, one for each runtime that the teacher was measured in.
+    """Draw the budget's corner, one for each runtime that the teacher was measured in.
 
     The speedup bounds the latency and nothing else, the drop bounds top-1 and drop; where only one
     of them is shown, the region is a half of the chart, where none, there is no region.
@@ -190,7 +190,7 @@ def _labels(base: alt.Chart, side: str, **place: Any) -> alt.Chart:
 
 
 def _point(i: int, row: Result, axes: Sequence[Axis], told: Sequence[Column]) -> dict[str, Any]:
-    """`row` numbers the rows, fastest first; a field for each end of each axis's interval."""
+    """Return a dot's fields: `row`, from the fastest; both ends of each axis's interval."""
     point: dict[str, Any] = {_field(x.heading): plain(x.cell(row)) for x in told}
     for axis in axes:
         known = axis.value(row)
@@ -209,12 +209,12 @@ def _point(i: int, row: Result, axes: Sequence[Axis], told: Sequence[Column]) ->
 
 
 def _field(heading: str) -> str:
-    """Vega reads dots and brackets in a field as paths; a heading has neither after this."""
+    """Replace dots and brackets, which Vega reads as paths, in a heading that names a field."""
     return "".join(c if c.isalnum() else "_" for c in heading)
 
 
 def _role(row: Result) -> str:
-    """What gives the dot its colour."""
+    """Return what gives the dot its colour."""
     return DROPPED if row.dropped is not None else role(row) or "candidate"
 
 
@@ -225,7 +225,7 @@ def _place(
     y: Axis,
     domains: dict[str, Domain],
 ) -> None:
-    """Names the front and torch: nothing lies up and left of the front, so names go there."""
+    """Name the front and torch: nothing lies up and left of the front, so names go there."""
     pair = f"{x.key} {y.key}"
     best = [points[i] for i in front(rows, x, y)]
     for place, point in enumerate(best):
@@ -245,7 +245,7 @@ def _place(
 
 
 def _titled(made: Spec) -> Spec:
-    """Titles that follow the parameters; altair's schema does not know that Vega-Lite takes them.
+    """Let titles follow the parameters; altair's schema does not know that Vega-Lite takes them.
 
     The arrows point to where it is better.
     """

@@ -48,7 +48,7 @@ def _axes(rows: Sequence[Result]) -> dict[str, list[Axis]]:
 
 
 def _charts(rows: Sequence[Result]) -> dict[str, charts.Spec]:
-    """By the id of the element that holds it: training-…, layers-<candidate>-<step>."""
+    """Return charts by the id of their elements: training-…, layers-<candidate>-<step>."""
     found = {}
     for measure in ("loss", "validation_top1"):
         if chart := charts.training_chart(rows, measure):
@@ -120,7 +120,7 @@ def _row(row: Result) -> dict[str, Any]:
 
 
 def _headline(row: Result) -> list[tuple[str, str]]:
-    """The few numbers that are printed large, and what each is."""
+    """Return the few numbers that are printed large, and what each is."""
     speedup, drop = row.speedup, row.accuracy.top1_drop
     return [
         *([(units.times(speedup.ratio), "faster, same runtime")] if speedup else []),
@@ -137,7 +137,7 @@ def _change(drop: float) -> tuple[str, str]:
 
 
 def _alike(rows: Sequence[Result]) -> list[list[int]]:
-    """For each row those whose accuracy cannot be told apart from its, on the same pictures."""
+    """Return for each row those that are as accurate as far as the same pictures tell."""
     found: list[list[int]] = [[] for _ in rows]
     for (i, a), (k, b) in combinations(enumerate(rows), 2):
         if same_pictures(a, b) and p_value(a.accuracy, b.accuracy) > say.CHANCE:

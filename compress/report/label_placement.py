@@ -16,17 +16,17 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top as shares of
 
 
 def references(rows: Sequence[Result]) -> list[Result]:
-    """The teacher in each runtime that is deployed: what a budget is relative to."""
+    """Return the teacher in each runtime that is deployed: what a budget is relative to."""
     return [row for row in rows if row.competes and row.role == "teacher"]
 
 
 def asked(budget: Budget | None) -> tuple[float | None, float | None]:
-    """The two bounds that a chart draws and sliders move: speedup, and drop as a fraction."""
+    """Return the bounds that a chart draws and sliders move: speedup, and drop as a fraction."""
     return (budget.speedup, budget.max_accuracy_drop) if budget else (None, None)
 
 
 def x_domain(axis: Axis, rows: Sequence[Result], budget: Budget | None) -> Domain:
-    """Every interval and the budget's bound, with room for names beside the best."""
+    """Span every interval and the budget's bound, with room for names beside the best."""
     bounds = _ends(axis, rows)
     speedup, _ = asked(budget)
     if speedup is not None and axis.key == "latency":
@@ -37,7 +37,7 @@ def x_domain(axis: Axis, rows: Sequence[Result], budget: Budget | None) -> Domai
 
 
 def y_domain(axis: Axis, rows: Sequence[Result], budget: Budget | None) -> Domain:
-    """Every interval and the budget's bound, with a little room at both ends."""
+    """Span every interval and the budget's bound, with a little room at both ends."""
     bounds = _ends(axis, rows)
     _, drop = asked(budget)
     if drop is not None and axis.key in ("top1", "drop"):
@@ -54,7 +54,7 @@ def sides(
     across: Domain,
     up: Domain,
 ) -> list[str | None]:
-    """The side of each dot where its name meets neither another name nor another dot.
+    """Return the side of each dot where its name meets neither another name nor another dot.
 
     None: no side has room. `across` is on a logarithmic scale.
 
@@ -87,7 +87,7 @@ def _ends(axis: Axis, rows: Sequence[Result]) -> list[float]:
 
 
 def _box(side: str, across: float, up: float, width: float) -> Box:
-    """What a name covers beside the dot at (across, up)."""
+    """Return what a name covers beside the dot at (across, up)."""
     if side == "below":
         return across - width / 2, up - 1.5 * LINE, across + width / 2, up - 0.5 * LINE
     left = across - width - 0.01 if side == "left" else across + 0.01

@@ -6,7 +6,7 @@ from compress.utils.text_table import TextTable
 
 
 def layer_table(row: Result) -> TextTable:
-    """Every layer of a row's file in the order of execution; the row has some."""
+    """Return every layer of a row's file in the order of execution; the row has some."""
     whole_s = sum(layer.seconds for layer in row.layers)
     return TextTable(
         f"Layer by layer in {row.artifact.runtime}",

@@ -14,7 +14,7 @@ from compress.utils.text_table import TextTable
 
 
 def markdown(report: Content) -> str:
-    """The whole file; it shows `pareto.svg`, which stands beside it."""
+    """Return the whole file; it shows `pareto.svg`, which stands beside it."""
     parts = [
         f"# {escape(report.title)}",
         f"**Asked:** {escape(report.asked)}",

@@ -23,8 +23,7 @@ ALIKE = (
 
 
 def remarks(row: Result, rows: Sequence[Result]) -> list[str]:
-    """Why the row was dropped, its notes, what casts doubt on its times, and what it gained over
-    its control.
+    """Return why a row was dropped, its notes, doubts about its times, and its gain over a control.
 
     Args:
         rows: all that are reported, the control among them.
@@ -48,7 +47,7 @@ def notes(summary: Summary) -> list[tuple[list[Result], str]]:
 
 
 def whose(group: Sequence[Result], rows: Sequence[Result], runtimes: bool = True) -> str:
-    """Whom a remark is about, of all rows; without `runtimes`, only the candidates."""
+    """Return whom a remark is about, of all rows; without `runtimes`, only the candidates."""
     if 1 < len(group) == len(rows):
         return "all rows"
     return names(group) if runtimes else ", ".join(dict.fromkeys(row.candidate for row in group))
@@ -65,7 +64,7 @@ def _gained(row: Result, gain: Interval, rows: Sequence[Result]) -> str:
 
 
 def _kind_of_control(row: Result, gain: Interval, rows: Sequence[Result]) -> str:
-    """Of several controls, the gain is over the one whose accuracy is that much lower."""
+    """Return which of several controls the gain is over: the one that is that much less right."""
 
     def mismatch(control: Result) -> float:
         return abs(row.accuracy.top1.value - control.accuracy.top1.value - gain.value)

@@ -50,14 +50,14 @@ class SaliencyPart:
 
     @property
     def numeric(self) -> list[bool]:
-        """Which columns hold numbers."""
+        """Return which columns hold numbers."""
         return [
             i >= NUMERIC and heading != "against even" for i, heading in enumerate(self.headings)
         ]
 
 
 def saliency_part(rows: Sequence[Result]) -> SaliencyPart | None:
-    """None where no row was looked into."""
+    """Return the part; None where no row was looked into."""
     known = [(name(row), row.saliency) for row in rows if row.saliency is not None]
     if not known:
         return None
@@ -88,14 +88,14 @@ def _cells(who: str, method: SaliencyMethod, saliency: Saliency) -> list[str]:
 
 
 def verdict(times_even: Interval) -> str:
-    """What the interval settles."""
+    """Say what the interval settles."""
     if times_even.low > 1:
         return "more"
     return "less" if times_even.high < 1 else "not told apart"
 
 
 def _pictures(looks: Looks, saliency: Saliency) -> str:
-    """With how many were looked at, where some maps were empty."""
+    """Say how many were looked at, and of how many where some maps were empty."""
     of = f" of {saliency.pictures}" if looks.pictures < saliency.pictures else ""
     return f"{looks.pictures}{of}"
 

@@ -58,7 +58,7 @@ class StepDetail:
 
     @property
     def summary(self) -> str:
-        """What stands over the decisions."""
+        """Return what stands over the decisions."""
         count = len(self.decisions)
         return f"{self.step}: {count} layer{'' if count == 1 else 's'}"
 

@@ -14,7 +14,7 @@ from compress.report import charts
 
 
 def render(template: str, scripts: Sequence[str], **values: Any) -> str:
-    """The page of a template of compress/report, with its style, its scripts and Vega in it.
+    """Return the page of a template of compress/report, with its style, its scripts and Vega in it.
 
     The template's policy lets the page's own two scripts run and nothing else, and nothing be
     fetched.
@@ -40,12 +40,12 @@ def render(template: str, scripts: Sequence[str], **values: Any) -> str:
 
 
 def as_json(value: Any) -> Markup:
-    """JSON inside a script element: no name in it can close the element."""
+    """Return JSON for the inside of a script element: no name in it can close the element."""
     return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def _breakable(text: str) -> Markup:
-    """A name that may go on in the next line after an underscore; escaped."""
+    """Escape a name, and let it go on in the next line after an underscore."""
     return escape(text).replace("_", Markup("_<wbr>"))
 
 

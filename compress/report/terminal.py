@@ -30,7 +30,7 @@ def results_table(
     width: int = 100,
     failed: Sequence[Failure] = (),
 ) -> RenderableType:
-    """All rows, fastest first, those that failed, the budget and every note below.
+    """Return all rows, fastest first, those that failed, the budget and every note below.
 
     A row takes two lines: the numbers, and below them what limits them.
     """
@@ -85,6 +85,6 @@ def show(
     console: Console | None = None,
     failed: Sequence[Failure] = (),
 ) -> None:
-    """Prints the table; 100 columns wide where there is no terminal, as in a log."""
+    """Print the table; 100 columns wide where there is no terminal, as in a log."""
     console = console or Console(width=None if sys.stdout.isatty() else 100)
     console.print(results_table(summary, console.width, failed))

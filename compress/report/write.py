@@ -27,7 +27,7 @@ def write_report(
     damaged: Iterable[str] = (),
     failed: Sequence[Failure] = (),
 ) -> None:
-    """Writes report.md, report.html, pareto.csv, pareto.svg, pareto.png and results.jsonl.
+    """Write report.md, report.html, pareto.csv, pareto.svg, pareto.png and results.jsonl.
 
     Each file appears whole or not at all. `damaged` are lines that could not be read; they are
     named in the report.

@@ -4,6 +4,7 @@ Training only the last part of a network on these costs minutes where the whole 
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def module_inputs(
     progress: Callable[[int, int], None],
     batch_size: int = 64,
 ) -> np.ndarray:
-    """float16 (1 + views, len(indices), ...): the inputs of module `name`.
+    """Return the inputs of module `name`: float16 (1 + views, len(indices), ...).
 
     View 0 is the picture as it is. Each view is stored in `folder` when finished, so that a killed
     run loses one at most.
@@ -46,46 +47,65 @@ def module_inputs(
     Raises:
         UserError: the network has no such module.
     """
-    modules = dict(teacher.model.named_modules())
+    model, spec = teacher.model, teacher.spec
+    module = _module(model, name)
+    source = pixels(spec.height)
+    layout = place(model, device, torch.zeros(2, 3, spec.height, spec.width))
+    model.eval()
+
+    def inputs(x: Tensor) -> Tensor:
+        with autocast(device, settings.precision):
+            return _reaching(module, model, laid_out(x, layout))
+
+    def view(number: int, chunk: np.ndarray) -> Tensor:
+        if number == 0:
+            return normalise_pixels(to_pixels(source[chunk], device), spec)
+        drawn = views[number - 1, chunk]
+        return apply_views(source[chunk], drawn, spec, device, settings.augmentation.erase)
+
+    stored = []
+    for number in range(len(views) + 1):
+        file = folder / f"features-{number}.npy"
+        if not file.is_file():
+            caught = []
+            for start in range(0, len(indices), batch_size):
+                chunk = indices[start : start + batch_size]
+                caught.append(inputs(view(number, chunk)))
+                done = number * len(indices) + start + len(chunk)
+                progress(done, (len(views) + 1) * len(indices))
+            _save(torch.cat(caught).numpy(), file)
+        stored.append(np.load(file))
+    return np.stack(stored)
+
+
+def _module(model: nn.Module, name: str) -> nn.Module:
+    """Return the module of that name.
+
+    Raises:
+        UserError: the network has none, or it is the network itself.
+    """
+    modules = dict(model.named_modules())
     if name not in modules or not name:
         near = get_close_matches(name, modules, 3, 0.3) or list(modules)[1:4]
         raise UserError(f"teacher.train_only: no module {name!r}. Did you mean {', '.join(near)}?")
+    return modules[name]
+
+
+def _reaching(module: nn.Module, model: nn.Module, x: Tensor) -> Tensor:
+    """Run the network up to the module; return what reaches it, in float16 on the CPU."""
     caught: list[Tensor] = []
 
     def catch(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         caught.append(inputs[0].half().cpu())
         raise _Reached
 
-    source, spec = pixels(teacher.spec.height), teacher.spec
-    model = teacher.model
-    layout = place(model, device, torch.zeros(2, 3, spec.height, spec.width))
-    model.eval()
-    hook = modules[name].register_forward_pre_hook(catch)
-    stored = []
-    for number in range(len(views) + 1):
-        file = folder / f"features-{number}.npy"
-        if not file.is_file():
-            caught.clear()
-            for start in range(0, len(indices), batch_size):
-                chunk = indices[start : start + batch_size]
-                if number == 0:
-                    x = normalise_pixels(to_pixels(source[chunk], device), spec)
-                else:
-                    view = views[number - 1, chunk]
-                    erase = settings.augmentation.erase
-                    x = apply_views(source[chunk], view, spec, device, erase)
-                try:
-                    with autocast(device, settings.precision):
-                        model(laid_out(x, layout))
-                except _Reached:
-                    pass
-                done = number * len(indices) + start + len(chunk)
-                progress(done, (len(views) + 1) * len(indices))
-            array = torch.cat(caught).numpy()
-            with atomic(file) as temporary, temporary.open("wb") as out:
-                header = np.lib.format.header_data_from_array_1_0(array)
-                np.lib.format.write_array_header_1_0(out, header)
-                out.write(array.data.cast("B"))  # ndarray.tofile hides why it failed
-        stored.append(np.load(file))
-    hook.remove()
-    return np.stack(stored)
+    with module.register_forward_pre_hook(catch), suppress(_Reached):
+        model(x)
+    return caught[0]
+
+
+def _save(array: np.ndarray, file: Path) -> None:
+    with atomic(file) as temporary, temporary.open("wb") as out:
+        header = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(out, header)
+        out.write(array.data.cast("B"))  # ndarray.tofile hides why it failed

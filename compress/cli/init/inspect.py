@@ -27,13 +27,13 @@ class Pictures:
 
     @property
     def judged(self) -> int:
-        """Pictures that accuracy will be judged on, roughly where the split is drawn later."""
+        """Return how many pictures to judge by, roughly where the split is drawn later."""
         drawn = round(VALIDATION_FRACTION * self.labelled)
         return drawn if self.validation is None else self.validation
 
     @property
     def training(self) -> int:
-        """Pictures that a student will learn from, the unlabelled ones included."""
+        """Return how many pictures a student will learn from, the unlabelled ones included."""
         return self.labelled - self.judged + self.unlabelled
 
     def describe(self) -> str:
@@ -47,7 +47,7 @@ class Pictures:
 
 
 def look_at_pictures(path: Path) -> Pictures:
-    """Reads the layout, as a run would.
+    """Read the layout, as a run would.
 
     Raises:
         UserError: not there, in no layout that is understood, or fewer than two classes.
@@ -75,7 +75,7 @@ class Teacher:
 
 
 def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
-    """Loads the file and runs it once.
+    """Load the file and run it once.
 
     Raises:
         UserError: nothing that onnxruntime loads, pictures of another size, other classes.
@@ -104,7 +104,7 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
 
 
 def onnx_input(path: Path) -> tuple[int, "InputSpec | None"]:
-    """The size of the pictures that the file takes, and what else it says of them.
+    """Return the size of the pictures that the file takes, and what else it says of them.
 
     Raises:
         UserError: not a model, or of pictures that are not square.
@@ -124,7 +124,7 @@ def onnx_input(path: Path) -> tuple[int, "InputSpec | None"]:
 def look_at_network(
     builder: str, weights: str, spec: "InputSpec", allowed: Sequence[str]
 ) -> Teacher:
-    """Builds the network for the pictures' classes and compares it with the weights.
+    """Build the network for the pictures' classes and compare it with the weights.
 
     Args:
         weights: a file, or `torchvision:…`, of which only the number of classes is looked up.
@@ -157,7 +157,7 @@ def look_at_network(
 
 
 def refuse_unprunable(builder: str, spec: "InputSpec", allowed: Sequence[str]) -> None:
-    """Raises the UserError that pruning would, before anything is trained."""
+    """Raise the UserError that pruning would, before anything is trained."""
     from compress.methods.prune.channel_groups import Prunable
     from compress.models.builders import build
 
@@ -171,7 +171,7 @@ def _load(network: "nn.Module", tensors: "dict[str, Tensor]", weights: str) -> N
 
 
 def _downloadable(builder: str, weights: str, allowed: Sequence[str]) -> "dict[str, Tensor]":
-    """Tensors of the shapes that the weights must have: nothing is downloaded yet."""
+    """Return tensors of the shapes that the weights must have: nothing is downloaded yet."""
     from torchvision.models import get_weight
 
     from compress.models.builders import build
@@ -184,7 +184,7 @@ def _downloadable(builder: str, weights: str, allowed: Sequence[str]) -> "dict[s
 
 
 def _other_classes(network: "nn.Module", tensors: "dict[str, Tensor]") -> str | None:
-    """The layer that is of other classes, where it is the only one that does not fit."""
+    """Return the layer that is of other classes, where it is the only one that does not fit."""
     wanted = network.state_dict()
     if wanted.keys() - {k for k in wanted if k.endswith("num_batches_tracked")} - tensors.keys():
         return None

@@ -8,7 +8,7 @@ from compress.utils.errors import UserError
 
 
 def teacher(text: str, allowed: Sequence[str]) -> str:
-    """An ONNX file that is there, or a builder that exists."""
+    """Return the path of an ONNX file that is there, or the name of a builder that exists."""
     from compress.models.builders import resolve
 
     path = Path(text).expanduser()
@@ -31,7 +31,7 @@ def teacher(text: str, allowed: Sequence[str]) -> str:
 
 
 def weights(text: str) -> str:
-    """A file that is there, or torchvision's name of one."""
+    """Return the path of a file that is there, or torchvision's name of one."""
     if text.startswith("torchvision:"):
         return text
     path = Path(text).expanduser()
@@ -41,14 +41,14 @@ def weights(text: str) -> str:
 
 
 def size(text: str) -> int:
-    """Pixels, as recipes allow them."""
+    """Return pixels, as many as recipes allow."""
     if not text.isdecimal() or not 8 <= int(text) <= 2048:
         raise UserError(f"--image-size: {text!r} is no whole number from 8 to 2048.")
     return int(text)
 
 
 def channels(text: str, flag: str = "--mean") -> tuple[float, float, float]:
-    """Three numbers with commas between."""
+    """Return three numbers, which have commas between them."""
     numbers = [_number(part, flag) for part in text.split(",")]
     if len(numbers) != 3:
         raise UserError(f"{flag}: give three numbers (red,green,blue), not {text!r}.")
@@ -57,7 +57,7 @@ def channels(text: str, flag: str = "--mean") -> tuple[float, float, float]:
 
 
 def deviations(text: str) -> tuple[float, float, float]:
-    """Three numbers above zero."""
+    """Return three numbers above zero."""
     found = channels(text, "--std")
     if min(found) <= 0:
         raise UserError(f"--std: {text!r} must be above zero: pictures are divided by it.")
@@ -65,7 +65,7 @@ def deviations(text: str) -> tuple[float, float, float]:
 
 
 def methods(text: str, possible: Sequence[str]) -> tuple[str, ...]:
-    """Names with commas between, each once."""
+    """Return names, which have commas between them, each once."""
     names = [part.strip() for part in text.split(",") if part.strip()]
     unknown = [name for name in names if name not in possible]
     if unknown or not names:
@@ -76,7 +76,7 @@ def methods(text: str, possible: Sequence[str]) -> tuple[str, ...]:
 
 
 def speedup(text: str) -> float:
-    """At least 1."""
+    """Return a number of at least 1."""
     found = _number(text, "--speedup")
     if found < 1:
         raise UserError(f"--speedup: {text} is below 1; 5 is five times faster.")
@@ -84,7 +84,7 @@ def speedup(text: str) -> float:
 
 
 def drop(text: str) -> float:
-    """A fraction."""
+    """Return a fraction from 0 to 1."""
     found = _number(text, "--max-accuracy-drop")
     if not 0 <= found <= 1:
         raise UserError(

@@ -18,7 +18,7 @@ class Questions:
         self.on_terminal = sys.stdin.isatty()
 
     def require(self, options: Mapping[str, object | None]) -> None:
-        """Without a terminal, what cannot be guessed must be given.
+        """Refuse to go on without a terminal where something is missing that cannot be guessed.
 
         Raises:
             UserError: names every option that is missing.
@@ -37,7 +37,7 @@ class Questions:
         parse: Callable[[str], T],
         default: str | None = None,
     ) -> T:
-        """The option, or else what is typed (asked again until it parses), or else the default.
+        """Return the option, or what is typed (asked until it parses), or else the default.
 
         Raises:
             UserError: an option that does not parse.
@@ -55,7 +55,7 @@ class Questions:
                 typer.echo(f"{error}")
 
     def confirm(self, flag: str, given: bool | None, question: str) -> bool:
-        """The option, or else yes or no.
+        """Return the option, or else ask for yes or no.
 
         Raises:
             UserError: neither; names the option.

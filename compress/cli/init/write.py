@@ -48,7 +48,7 @@ class Schedule:
         return cls(batch, epochs, views)
 
     def lr(self, factor: float = 1.0) -> str:
-        """The learning rate, smaller with smaller batches, as people write it: 2e-3."""
+        """Return the learning rate, smaller with smaller batches, as people write it: 2e-3."""
         rate = factor * LR * math.sqrt(self.batch_size / LARGEST_BATCH)
         return f"{rate:.0e}".replace("e-0", "e-")
 
@@ -75,7 +75,7 @@ class Answers:
 
 
 def write_recipe(answers: Answers, path: Path) -> None:
-    """Writes the recipe; its paths are relative to its own folder."""
+    """Write the recipe; its paths are relative to its own folder."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -109,11 +109,11 @@ def _from(folder: Path, weights: str | None) -> str | None:
 
 
 def _aligned(line: str) -> str:
-    """With its comment in one column with the others, where there is room."""
+    """Align the line's comment with the others, where there is room."""
     code, mark, comment = line.rpartition("  # ")  # what comes first may hold a # in quotes
     return f"{code.rstrip():<{COMMENTS - 1}}  # {comment}" if mark and code.strip() else line
 
 
 def _quoted(text: str) -> str:
-    """A YAML scalar in double quotes, which JSON's strings are."""
+    """Return a YAML scalar in double quotes, which JSON's strings are."""
     return json.dumps(text, ensure_ascii=False)

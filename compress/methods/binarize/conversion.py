@@ -10,13 +10,13 @@ LARGEST_KERNEL = 7
 
 
 def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
-    """All real convolutions but the first, which sees the picture: colours have no signs."""
+    """Return all real convolutions but the first, which sees the picture: colours have no signs."""
     found = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
     return dict(list(found.items())[1:])
 
 
 def obstacle(model: nn.Module, name: str) -> str | None:
-    """Why a convolution cannot become binary, in words that follow its name; None if it can."""
+    """Say why a convolution cannot become binary, in words that follow its name; None if it can."""
     parent, _, _ = name.rpartition(".")
     layer = model.get_submodule(name)
     if not isinstance(layer, nn.Conv2d):
@@ -39,7 +39,7 @@ def obstacle(model: nn.Module, name: str) -> str | None:
 
 
 def binary_faults(model: nn.Module) -> Iterator[str]:
-    """Binary layers that no kernel can run, by name."""
+    """Yield the binary layers that no kernel can run, by name."""
     for name, layer in binary_layers(model).items():
         _, inputs, _, kernel = layer.weight.shape
         if reason := _kernel_fault(inputs, kernel, layer.stride):
@@ -47,7 +47,7 @@ def binary_faults(model: nn.Module) -> Iterator[str]:
 
 
 def _kernel_fault(inputs: int, kernel: int, stride: int) -> str | None:
-    """What OpenVINO 2026.4 computes wrongly or not at all, found by trying."""
+    """Say what OpenVINO 2026.4 computes wrongly or not at all, found by trying."""
     if inputs % CHANNELS:
         return f"has {inputs} input channels, the kernel reads bytes: a multiple of {CHANNELS}"
     if kernel > LARGEST_KERNEL:

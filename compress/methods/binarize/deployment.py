@@ -35,7 +35,7 @@ PROCESSES, ROUNDS = 3, 20
 def deploy(
     candidate: Candidate, pictures: np.ndarray, rest: Rest, folder: Path, context: Context
 ) -> Candidate:
-    """Writes the deployed file into `folder` and says what was proven of it.
+    """Write the deployed file into `folder` and say what was proven of it.
 
     Where the popcount kernel is missing or wrong the file is an exact float one, and dropped.
 
@@ -72,7 +72,7 @@ def _write(
     pictures: np.ndarray,
     context: Context,
 ) -> float:
-    """Writes the file with its real layers in `rest`; returns how far it is from its graph."""
+    """Write the file with its real layers in `rest`; return how far it is from its graph."""
     proto = int8_rest(simulated, pictures) if rest == "int8" else onnx.load(simulated)
     write_ir(proto, file, candidate.spec)
     return difference_to_onnxruntime(proto, file, pictures[:PROVEN_ON], context.threads)
@@ -133,7 +133,7 @@ def _proven(candidate: Candidate, proof: Proof, rest: Rest, difference: float) -
 
 
 def _decisions(candidate: Candidate, threads: int) -> list[Decision]:
-    """What each binary layer takes on this machine, beside int8 and float32."""
+    """Report what each binary layer takes on this machine, beside int8 and float32."""
     shapes = binary_shapes(candidate)
     fastest = limits(threads)["binary"]
     seconds = layer_seconds(list(shapes.values()), threads)

@@ -37,7 +37,7 @@ LARGE = ((256, 28), (256, 14), (512, 28), (512, 14))
 def layer_seconds(
     shapes: Sequence[LayerShape], threads: int, kinds: Sequence[Kind] = KINDS
 ) -> list[dict[Kind, float]]:
-    """Of each shape the median seconds at batch 1, by kind; see `layer_samples`."""
+    """Return for each shape the median seconds at batch 1, by kind; see `layer_samples`."""
     samples = {shape: layer_samples(shape, threads, kinds) for shape in dict.fromkeys(shapes)}
     return [{k: float(np.median(s)) for k, s in samples[shape].items()} for shape in shapes]
 
@@ -45,7 +45,7 @@ def layer_seconds(
 def layer_samples(
     shape: LayerShape, threads: int, kinds: Sequence[Kind] = KINDS
 ) -> dict[Kind, list[float]]:
-    """Seconds of the layer, by kind, the i-th of all kinds from one interleaved round.
+    """Return seconds of the layer, by kind, the i-th of all kinds from one interleaved round.
 
     A call runs several copies of the layer, each with weights of its own as a network's layers
     have, on one map that lies channels last as inside a network: nothing is reordered. That the
@@ -74,7 +74,7 @@ def layer_samples(
 
 @cache
 def limits(threads: int, kinds: tuple[Kind, ...] = KINDS) -> dict[Kind, float]:
-    """Multiply-accumulates a second, by kind: the highest rate of any call on large layers.
+    """Measure multiply-accumulates a second, by kind: the highest rate of any call on large layers.
 
     That is what this runtime reached on this machine just now, not what a data sheet promises; it
     includes what `layer_samples` includes.
@@ -101,7 +101,7 @@ def _check(shape: LayerShape, kinds: Sequence[Kind]) -> None:
 
 
 def _copies(shape: LayerShape) -> int:
-    """As many as make the call itself, some 4 microseconds, small beside what it runs."""
+    """Return as many as make the call itself, some 4 microseconds, small beside what it runs."""
     return min(MOST_COPIES, max(2, WORK // shape.macs))
 
 
@@ -120,7 +120,7 @@ def _request(shape: LayerShape, kind: Kind, copies: int, threads: int) -> ov.Inf
 
 
 def _prove(compiled: ov.CompiledModel, kind: Kind, copies: int) -> None:
-    """Reads from the runtime's own graph that every copy runs as asked."""
+    """Read from the runtime's own graph that every copy runs as asked."""
     name, precisions = RUNS_AS[kind]
     told = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
     found = [
@@ -134,7 +134,7 @@ def _prove(compiled: ov.CompiledModel, kind: Kind, copies: int) -> None:
 
 
 def layer_model(shape: LayerShape, kind: Kind, copies: int) -> ov.Model:
-    """Copies of the layer side by side, with random weights.
+    """Build copies of the layer side by side, with random weights.
 
     Input: float32 (1, height, width, channels). Output: a pixel of each copy.
     """

@@ -50,7 +50,7 @@ class Proof:
 
 
 def pack_bits(weights: np.ndarray) -> np.ndarray:
-    """uint8: one bit a weight, set where it is positive, least significant bit first."""
+    """Pack weights into uint8: a bit each, set where positive, least significant bit first."""
     return np.packbits(weights.reshape(-1) > 0, bitorder="little")
 
 
@@ -62,7 +62,7 @@ def binary_convolution(
     pads_begin: Sequence[int],
     pads_end: Sequence[int],
 ) -> ov.Node:
-    """Convolution of the signs of x - threshold with the signs of `weights`, in popcounts.
+    """Convolve the signs of x - threshold with the signs of `weights`, in popcounts.
 
     Padding adds zeros, a third value beside the signs, as in the network.
 
@@ -84,7 +84,7 @@ def binary_convolution(
 
 
 def with_popcount(model: ov.Model) -> list[str]:
-    """Replaces, in place, every convolution of signs by signs.
+    """Replace, in place, every convolution of signs by signs.
 
     Returns:
         The names of the operations that took their places.
@@ -107,7 +107,7 @@ def with_popcount(model: ov.Model) -> list[str]:
 
 
 def _signs_of(node: ov.Node) -> tuple[ov.Output, np.ndarray, np.ndarray] | None:
-    """Of a convolution of signs by signs: of what, thresholds and weights; else None."""
+    """Return input, thresholds and weights of a convolution of signs by signs; else None."""
     select, filters = (node.input_value(i).get_node() for i in (0, 1))
     weights = _constant(filters)
     if weights is None or not (np.abs(weights) == 1).all() or select.get_type_name() != "Select":
@@ -126,7 +126,7 @@ def _signs_of(node: ov.Node) -> tuple[ov.Output, np.ndarray, np.ndarray] | None:
 
 
 def _is_right(filters: tuple[int, ...], told: dict[str, Any]) -> bool:
-    """Whether the kernel computes what a convolution of such filters and attributes does."""
+    """Return whether the kernel computes what a convolution of such filters and attributes does."""
     if told["auto_pad"] != "explicit" or list(told["dilations"]) != [1, 1] or filters[1] % CHANNELS:
         return False
     # Wider than a stride that is no power of two: an index overflows, outer columns are left out.
@@ -139,7 +139,7 @@ def _constant(node: ov.Node) -> np.ndarray | None:
 
 
 def _own_slopes(model: ov.Model) -> None:
-    """Gives each PReLU a slope of its own: one that two share keeps both out of the kernels."""
+    """Give each PReLU a slope of its own: one that two share keeps both out of the kernels."""
     seen: set[str] = set()
     for node in model.get_ops():
         if node.get_type_name() != "PRelu":
@@ -151,7 +151,7 @@ def _own_slopes(model: ov.Model) -> None:
 
 
 def kernels_of(model: ov.Model, threads: int) -> dict[str, str]:
-    """Of each binary convolution, by name, the kernel that runs it here.
+    """Return for each binary convolution, by name, the kernel that runs it here.
 
     Args:
         model: with a fixed batch.
@@ -180,7 +180,7 @@ def _text(told: Any, key: str) -> str:
 
 
 def prove(candidate: Candidate, path: Path, pictures: np.ndarray, threads: int) -> Proof:
-    """Checks a graph that was made of the network, on this machine.
+    """Check a graph that was made of the network, on this machine.
 
     Every binary convolution must be run by a compiled popcount kernel, must give bit for bit what
     the network's gives for the same real inputs, and the whole must give what the network gives.
@@ -215,7 +215,7 @@ def prove(candidate: Candidate, path: Path, pictures: np.ndarray, threads: int) 
 
 
 def _wrong_layers(network: nn.Module, pictures: np.ndarray, threads: int) -> list[str]:
-    """The binary layers whose kernel does not give what torch gives, to the last bit."""
+    """Return the binary layers whose kernel does not give what torch gives, to the last bit."""
     seen = _inputs_of_layers(network, torch.from_numpy(pictures))
     wrong = []
     for name, layer in binary_layers(network).items():
@@ -226,7 +226,7 @@ def _wrong_layers(network: nn.Module, pictures: np.ndarray, threads: int) -> lis
 
 
 def _inputs_of_layers(network: nn.Module, pictures: Tensor) -> dict[str, Tensor]:
-    """What reaches each binary layer, by name."""
+    """Return what reaches each binary layer, by name."""
     seen: dict[str, Tensor] = {}
     hooks = [
         layer.register_forward_pre_hook(
@@ -242,7 +242,7 @@ def _inputs_of_layers(network: nn.Module, pictures: Tensor) -> dict[str, Tensor]
 
 
 def _sums(layer: BinaryConv2d, x: Tensor) -> np.ndarray:
-    """Sums of products of signs: whole numbers below 2^24, exact in float32 in any order."""
+    """Return sums of products of signs: whole numbers below 2^24, exact in float32 in any order."""
     one = torch.ones(())
     signs = torch.where(x > layer.threshold[:, None, None], one, -one)
     weights = torch.where(layer.weight > 0, one, -one)
@@ -260,7 +260,7 @@ def _popcounts(layer: BinaryConv2d, x: np.ndarray, threads: int) -> np.ndarray:
 
 
 def _difference(expected: np.ndarray, model: ov.Model, pictures: np.ndarray, threads: int) -> float:
-    """Median over the pictures of the largest difference, as a fraction of the deviation.
+    """Return the pictures' median of the largest difference, as a fraction of the deviation.
 
     Not the largest of all: where a value lies within rounding of a threshold its sign may turn,
     and what follows from that is no error.
@@ -273,12 +273,12 @@ def _difference(expected: np.ndarray, model: ov.Model, pictures: np.ndarray, thr
 
 
 def _last_line(error: Exception) -> str:
-    """OpenVINO first says where in its source it failed, and last why."""
+    """Return the last line: OpenVINO first says where in its source it failed, and last why."""
     return next((line for line in reversed(str(error).splitlines()) if line.strip()), repr(error))
 
 
 def int8_rest(simulated: Path, pictures: np.ndarray) -> onnx.ModelProto:
-    """The network with its real layers in int8, right on every CPU, and nothing else changed.
+    """Put the network's real layers in int8, right on every CPU, and change nothing else.
 
     Args:
         simulated: ONNX file with signs as ±1.
@@ -290,7 +290,7 @@ def int8_rest(simulated: Path, pictures: np.ndarray) -> onnx.ModelProto:
 
 
 def write_ir(proto: onnx.ModelProto, path: Path, spec: InputSpec) -> None:
-    """Writes the deployed file of a network whose signs are exported as ±1."""
+    """Write the deployed file of a network whose signs are exported as ±1."""
     model = ov.Core().read_model(proto.SerializeToString())
     with_popcount(model)
     save_ir(model, path, spec)
@@ -299,7 +299,7 @@ def write_ir(proto: onnx.ModelProto, path: Path, spec: InputSpec) -> None:
 def difference_to_onnxruntime(
     proto: onnx.ModelProto, path: Path, pictures: np.ndarray, threads: int
 ) -> float:
-    """How far the deployed file is from the graph it was made of, in another runtime.
+    """Return how far the deployed file is from the graph it was made of, in another runtime.
 
     As a fraction of the outputs' standard deviation; the median over the pictures.
     """
@@ -315,7 +315,7 @@ def difference_to_onnxruntime(
 
 
 def _sign_layers(proto: onnx.ModelProto) -> list[str]:
-    """Names of the convolutions whose weights are signs."""
+    """Return names of the convolutions whose weights are signs."""
     weights = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
     return [
         node.name
@@ -325,7 +325,7 @@ def _sign_layers(proto: onnx.ModelProto) -> list[str]:
 
 
 def binary_shapes(candidate: Candidate) -> dict[str, LayerShape]:
-    """The binary layers' shapes at batch 1, by name."""
+    """Return the binary layers' shapes at batch 1, by name."""
     blank = torch.zeros(1, 3, candidate.spec.height, candidate.spec.width)
     seen = _inputs_of_layers(candidate.model, blank)
     return {

@@ -41,6 +41,6 @@ class Settings(Learning):
         return self
 
     def stages(self) -> list[tuple[bool, TrainSettings]]:
-        """Whether weights are binary, and the schedule, of each stage of training."""
+        """Return whether weights are binary, and the schedule, of each stage of training."""
         first = [] if self.activations_first is None else [(False, self.activations_first)]
         return [*first, (True, self.train)]

@@ -38,15 +38,15 @@ class Binarize(Method[Settings]):
     prepared = set(Settings.model_fields) - {"rest", "pictures", "control"}
 
     def controls(self, settings: Settings) -> dict[str, Settings]:
-        """The same network on the same schedule, learning from the labels."""
+        """Return the same network on the same schedule, learning from the labels."""
         return {NO_TEACHER: settings.without_teacher()} if settings.control else {}
 
     def student(self, settings: Settings) -> Student | None:
-        """Its own network, where one is named."""
+        """Return its own network, where one is named."""
         return settings.own_network
 
     def view_settings(self, settings: Settings) -> ViewSettings | None:
-        """What the teacher says of the views that it learns from."""
+        """Return how the views are drawn that it learns from and the teacher answers."""
         return settings.view_settings()
 
     def check(
@@ -56,7 +56,7 @@ class Binarize(Method[Settings]):
         build: "Callable[[str, dict[str, Any]], nn.Module]",
         image_size: int,
     ) -> None:
-        """Refuses, before anything runs, what no kernel can do.
+        """Refuse, before anything runs, what no kernel can do.
 
         Args:
             before: makes the network that the step starts from; None where it is not known yet.
@@ -78,11 +78,11 @@ class Binarize(Method[Settings]):
             raise UserError("binarize: " + "; ".join(faults) + ".")
 
     def decides_by_times(self, settings: Settings) -> bool:
-        """Whether it is measured what the real layers are faster in."""
+        """Return whether it is measured what the real layers are faster in."""
         return settings.rest is None
 
     def prepare(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
-        """Trains the binary network in its stages."""
+        """Train the binary network in its stages."""
         from dataclasses import replace
 
         from compress.methods.distill.train import distil
@@ -108,7 +108,7 @@ class Binarize(Method[Settings]):
         return candidate.trained(_joined(trainings))
 
     def decide(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
-        """Decides what the real layers are in: float32 or int8, whichever is faster here."""
+        """Decide what the real layers are in: float32 or int8, whichever is faster here."""
         from compress.methods.binarize.deployment import faster_rest
         from compress.methods.decided import Decided
         from compress.results.schema import StepReport
@@ -119,7 +119,7 @@ class Binarize(Method[Settings]):
         return Decided({"rest": rest}, StepReport(step="binarize", notes=notes))
 
     def apply(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
-        """Writes the deployed file and proves it."""
+        """Write the deployed file and prove it."""
         from compress.methods.binarize.deployment import deploy
 
         assert inputs.decided is not None
@@ -155,7 +155,7 @@ def _trained(
 
 
 def _start(inputs: "StepInputs", settings: Settings, how: str, context: "Context") -> "Candidate":
-    """The student, or the network before with its convolutions made binary."""
+    """Return the student, or the network before with its convolutions made binary."""
 
     from compress.methods.distill.train import fresh_student
     from compress.models.binary_layers import binarize_layer
@@ -181,7 +181,7 @@ def _start(inputs: "StepInputs", settings: Settings, how: str, context: "Context
 
 
 def _joined(trainings: "list[Training]") -> "Training":
-    """One record of all stages, epochs counted through."""
+    """Return one record of all stages, epochs counted through."""
     last = trainings[-1]
     epochs = [epoch for training in trainings for epoch in training.epochs]
     return last.model_copy(

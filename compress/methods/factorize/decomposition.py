@@ -33,7 +33,7 @@ from compress.models.factorized_layers import (
 def ranks_by_energy(
     layer: nn.Module, form: Form, energy: float, multiple: int = 1
 ) -> tuple[int, ...]:
-    """The smallest ranks that keep a fraction of the sum of squared singular values.
+    """Return the smallest ranks that keep a fraction of the sum of squared singular values.
 
     For tucker2 of either unfolding's. Ranks are then rounded to the nearest `multiple` (halves up),
     which is at least one multiple and at most the full rank.
@@ -57,7 +57,7 @@ def ranks_by_energy(
 def ranks_by_ratio(
     layer: nn.Module, form: Form, ratio: float, multiple: int = 1
 ) -> tuple[int, ...]:
-    """The largest ranks, at least 1, with at most `ratio` times the layer's weights (no biases).
+    """Return the largest ranks, at least 1, with at most `ratio` of the weights (biases apart).
 
     - svd: r (in + out)
     - tucker2: in r_in + r_in r_out kh kw + r_out out, both ranks the same share of the full ones
@@ -87,7 +87,7 @@ def ranks_by_ratio(
 
 
 def factorize(layer: nn.Module, form: Form, ranks: Sequence[int]) -> nn.Sequential:
-    """The factorized layer of `empty` with weights that approximate the layer's.
+    """Return the factorized layer of `empty` with weights that approximate the layer's.
 
     svd and spatial are the best approximations of their rank (Eckart–Young), the singular values
     split evenly between both factors; tucker2 is improved from the unfoldings' singular vectors by
@@ -132,7 +132,7 @@ def _rounded(ranks: Sequence[int], full: Sequence[int], multiple: int) -> tuple[
 
 
 def _tucker2(weight: Tensor, ranks: Sequence[int]) -> list[Tensor]:
-    """Weights of reduce, core and restore."""
+    """Return weights of reduce, core and restore."""
     import tensorly  # type: ignore[import-untyped]
     from tensorly.decomposition import partial_tucker  # type: ignore[import-untyped]
 

@@ -7,6 +7,8 @@ from compress.methods.factorize.settings import Settings
 from compress.methods.layer_patterns import matching
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
     from compress.measure.layer_times import LayerShape, LayerTimes
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from compress.methods.decided import Decided
     from compress.models.candidate import Candidate
     from compress.models.factorized_layers import Form
+    from compress.results.schema import Decision
 
 RATIOS = (0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625)  # tried for a measured time
 
@@ -26,58 +29,41 @@ class Factorize(Method[Settings]):
     version = 1
 
     def decides_by_times(self, settings: Settings) -> bool:
-        """Whatever chooses the ranks: a layer is only split where that is measured to be faster."""
+        """Return True: whatever chooses the ranks, a layer is split only where that is faster."""
         return True
 
     def decide(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Decided":
-        """Decides which of the named layers are split and at which ranks."""
+        """Decide which of the named layers are split and at which ranks."""
         import torch
 
         from compress.measure.module_shapes import layer_shapes
         from compress.methods.decided import Decided
         from compress.models.candidate import Candidate
-        from compress.results.schema import Decision, StepReport
-        from compress.utils.errors import UserError
+        from compress.results.schema import StepReport
 
         before = Candidate.load(inputs.previous, context.allowed)
         model, spec = before.model, before.spec
         shapes = layer_shapes(model, torch.zeros(1, 3, spec.height, spec.width))
-        named = dict.fromkeys(matching(settings.layers, list(shapes)))
-        chosen = {n: f for n in named if (f := _form(model.get_submodule(n), settings)) is not None}
-        if not chosen:
-            raise UserError(
-                f"factorize: none of the {len(named)} layers named can be split as asked (svd for "
-                "linear layers and 1 x 1 convolutions, tucker2 and spatial for ungrouped larger "
-                "ones)."
-            )
+        named = list(dict.fromkeys(matching(settings.layers, list(shapes))))
+        forms = _forms(model, named, settings)
         times = context.layer_times()
         decisions, split = [], {}
-        for number, (name, form) in enumerate(chosen.items()):
-            layer, shape = model.get_submodule(name), shapes[name]
-            ranks, before_s, after_s = _ranks(layer, form, shape, settings, times)
-            faster = after_s < before_s
-            if faster:
+        for number, (name, form) in enumerate(forms.items()):
+            layer = model.get_submodule(name)
+            ranks, before_s, after_s = _ranks(layer, form, shapes[name], settings, times)
+            decision = _decision(name, form, ranks, before_s, after_s)
+            decisions.append(decision)
+            if decision.kept:
                 split[name] = {"form": form, "ranks": ranks}
-            said = " and ".join(map(str, ranks))
-            decisions.append(
-                Decision(
-                    layer=name,
-                    change=f"{form}, rank {said}",
-                    before_s=before_s,
-                    after_s=after_s,
-                    kept=faster,
-                    reason="" if faster else "not faster: it stays as it was",
-                )
-            )
-            context.progress.advance(number + 1, len(chosen))
+            context.progress.advance(number + 1, len(forms))
         notes = []
         if not split:
             notes.append("factorize: no layer is faster when split, so nothing was changed.")
         report = StepReport(step="factorize", decisions=decisions, notes=notes)
-        return Decided({"split": split, "named": len(chosen)}, report)
+        return Decided({"split": split, "named": len(forms)}, report)
 
     def apply(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
-        """Splits the layers as decided; training is the next step's."""
+        """Split the layers as decided; training is the next step's."""
         from compress.methods.factorize.decomposition import factorize
         from compress.models.candidate import Candidate
         from compress.models.factorized_layers import replace
@@ -97,8 +83,26 @@ class Factorize(Method[Settings]):
         )
 
 
+def _forms(model: "nn.Module", named: "Sequence[str]", settings: Settings) -> "dict[str, Form]":
+    """Return the form of each layer that can be split as the settings want it.
+
+    Raises:
+        UserError: there is none.
+    """
+    from compress.utils.errors import UserError
+
+    found = {n: f for n in named if (f := _form(model.get_submodule(n), settings)) is not None}
+    if not found:
+        raise UserError(
+            f"factorize: none of the {len(named)} layers named can be split as asked (svd for "
+            "linear layers and 1 x 1 convolutions, tucker2 and spatial for ungrouped larger "
+            "ones)."
+        )
+    return found
+
+
 def _form(layer: "nn.Module", settings: Settings) -> "Form | None":
-    """The form that the settings want for a layer, if it admits it."""
+    """Return the form that the settings want for a layer, if it admits it."""
     from torch import nn
 
     from compress.models.factorized_layers import forms
@@ -112,10 +116,26 @@ def _form(layer: "nn.Module", settings: Settings) -> "Form | None":
     return wanted if wanted in admitted else None
 
 
+def _decision(
+    name: str, form: "Form", ranks: tuple[int, ...], before_s: float, after_s: float
+) -> "Decision":
+    from compress.results.schema import Decision
+
+    faster = after_s < before_s
+    return Decision(
+        layer=name,
+        change=f"{form}, rank {' and '.join(map(str, ranks))}",
+        before_s=before_s,
+        after_s=after_s,
+        kept=faster,
+        reason="" if faster else "not faster: it stays as it was",
+    )
+
+
 def _ranks(
     layer: "nn.Module", form: "Form", shape: "LayerShape", settings: Settings, times: "LayerTimes"
 ) -> tuple[tuple[int, ...], float, float]:
-    """Ranks by the rule that was given; seconds of the layer before and after."""
+    """Return ranks by the rule that was given; seconds of the layer before and after."""
     from compress.methods.factorize.decomposition import ranks_by_energy, ranks_by_ratio
 
     before_s = times.seconds((shape,))

@@ -102,7 +102,7 @@ class Prunable:
         return ChannelGroup(root, channels, tuple(outputs), inputs)
 
     def shapes_at(self, widths: Sequence[int]) -> dict[str, LayerShape]:
-        """The shape of every layer when each group has so many channels left."""
+        """Return the shape of every layer when each group has so many channels left."""
         out_removed: dict[str, int] = defaultdict(int)
         in_removed: dict[str, int] = defaultdict(int)
         for group, width in zip(self.groups, widths, strict=True):
@@ -116,7 +116,7 @@ class Prunable:
         }
 
     def _shape(self, name: str, fewer_inputs: int, fewer_outputs: int) -> LayerShape:
-        """Kept, since allocating widths asks for the same shapes again and again."""
+        """Return a layer's shape; kept, since allocating widths asks for the same ones again."""
         key = (name, fewer_inputs, fewer_outputs)
         if key not in self._narrowed:
             shape = self.shapes[name]
@@ -130,7 +130,7 @@ class Prunable:
         return self._narrowed[key]
 
     def narrow(self, kept: Sequence[Collection[int]]) -> nn.Module:
-        """A copy of the network in which each group keeps these of its channels.
+        """Return a copy of the network in which each group keeps these of its channels.
 
         Raises:
             UserError: the network does not run any more, which Torch-Pruning did not foresee.
@@ -167,7 +167,7 @@ def _modules(group: tp.Group) -> Iterator[nn.Module]:
 
 
 def _is_grouped(module: nn.Module) -> bool:
-    """Neither one group nor as many as there are channels."""
+    """Return whether a layer has neither one group nor as many as there are channels."""
     return isinstance(module, nn.Conv2d) and not (
         module.groups == 1 or module.groups == module.in_channels == module.out_channels
     )
@@ -188,7 +188,7 @@ def _cannot(model: nn.Module, error: Exception) -> str:
 
 
 def _own_line(error: Exception) -> str:
-    """The innermost line of the network's own code that the error came through, if any."""
+    """Return the innermost line of the network's own code that the error came through, if any."""
     for frame, number in reversed(list(walk_tb(error.__traceback__))):
         package = frame.f_globals.get("__name__", "").partition(".")[0]
         if package not in ("torch", "torch_pruning", "compress"):
@@ -242,18 +242,20 @@ class _ChannelsStay(TorchFunctionMode):
 
 
 def _by_number(index: object) -> bool:
-    """Whether x[index] picks elements one by one, in any order."""
+    """Return whether x[index] picks elements one by one, in any order."""
     parts = index if isinstance(index, tuple) else (index,)
     return any(isinstance(part, Tensor | np.ndarray | list) for part in parts)
 
 
 def magnitude(prunable: Prunable) -> list[Tensor]:
-    """Squared L2 norm over all weights of a channel, divided by the group's mean."""
+    """Return the squared L2 norm over all weights of a channel, divided by the group's mean."""
     return _of_library(prunable, tp.importance.GroupMagnitudeImportance(p=2, normalizer="mean"))
 
 
 def bn_scale(prunable: Prunable) -> list[Tensor]:
-    """The batch norm's scale (Liu et al. 2017, arXiv:1708.06519), divided by the group's mean.
+    """Return the batch norm's scale, divided by the group's mean.
+
+    Liu et al. 2017, arXiv:1708.06519.
 
     Raises:
         UserError: a group without a batch norm.
@@ -281,7 +283,7 @@ def taylor(
     autocast: Callable[[], AbstractContextManager[object]],
     drawn_loss: Callable[[Any], Tensor],
 ) -> list[Tensor]:
-    """How much the network's answers would change without a channel, to second order.
+    """Estimate how much the answers would change without a channel, to second order.
 
     The squared derivative of the loss by a gate on the channel (Molchanov et al. 2019,
     arXiv:1906.10771), summed over batches. Labels are drawn from the network's own answers, so
@@ -308,7 +310,7 @@ def taylor(
 
 
 def _gate_gradient(graph: tp.DependencyGraph, group: tp.Group) -> Tensor:
-    """Derivative of the loss by a factor on each channel: the sum of weight times gradient.
+    """Return the loss's derivative by a factor on each channel: the sum of weight times gradient.
 
     The gate stands wherever the channel is made: on the scale and shift of its batch norms, or
     where there are none on what the layers put out.

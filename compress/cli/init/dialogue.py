@@ -1,0 +1,150 @@
+"""Asks, in order, what the options of `compress init` leave out, and looks at each answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from compress.cli.init import parse
+from compress.cli.init.inspect import (
+    Pictures,
+    look_at_network,
+    look_at_onnx,
+    look_at_pictures,
+    onnx_input,
+    refuse_unprunable,
+)
+from compress.cli.init.questions import Questions
+from compress.cli.init.write import CHANGING, METHODS, Answers
+from compress.data.input_spec import InputSpec
+from compress.recipe.schema import IMAGENET_MEAN, IMAGENET_STD, Channel
+from compress.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was typed behind the command; None where an option was left out."""
+
+    teacher: str | None
+    weights: str | None
+    data: str | None
+    image_size: str | None
+    mean: str | None
+    std: str | None
+    methods: str | None
+    speedup: str | None
+    max_accuracy_drop: str | None
+    retrain_last: bool | None
+
+
+def answers_of(options: Options, allowed: Sequence[str]) -> Answers:
+    """Return what the options say, and the user where they say nothing.
+
+    Raises:
+        UserError: an option that is wrong, or missing where nobody can be asked.
+    """
+    ask = Questions()
+    is_file = options.teacher is not None and options.teacher.endswith(".onnx")
+    weights = "" if is_file else options.weights
+    ask.require({"--teacher": options.teacher, "--weights": weights, "--data": options.data})
+
+    teacher, stored = _model(ask, options, allowed)
+    folder, pictures = ask.answer(options.data, "The folder of pictures", _look_at_folder)
+    typer.echo(f"Pictures: {pictures.describe()}.")
+    spec = _input_spec(ask, options, Path(teacher) if stored is None else None, pictures.classes)
+    retrain = _layer_to_retrain(ask, options, teacher, stored, spec, allowed)
+    methods = _methods(ask, options, is_file=stored is None)
+    if "prune" in methods:
+        refuse_unprunable(teacher, spec, allowed)
+    speedup = ask.answer(options.speedup, "How many times faster?", parse.speedup, "5")
+    question = "Top-1 that may be lost (0.02 is two points)"
+    drop = ask.answer(options.max_accuracy_drop, question, parse.drop, "0.02")
+    return Answers(
+        teacher=teacher,
+        weights=stored,
+        retrain=retrain,
+        data=folder,
+        pictures=pictures,
+        image_size=spec.height,
+        mean=spec.mean,
+        std=spec.std,
+        methods=methods,
+        speedup=speedup,
+        max_accuracy_drop=drop,
+    )
+
+
+def _model(ask: Questions, options: Options, allowed: Sequence[str]) -> tuple[str, str | None]:
+    """Return the model and its weights; None where the model is an ONNX file."""
+    teacher = ask.answer(
+        options.teacher,
+        "The model: torchvision.models:…, timm:…, your package:function, or a file.onnx",
+        lambda text: parse.teacher(text, allowed),
+    )
+    if not teacher.endswith(".onnx"):
+        return teacher, ask.answer(options.weights, "Its weights file", parse.weights)
+    if options.weights is not None:
+        raise UserError("--weights: an ONNX file holds its own; remove the option.")
+    return teacher, None
+
+
+def _look_at_folder(text: str) -> tuple[Path, Pictures]:
+    path = Path(text).expanduser()
+    return path, look_at_pictures(path)
+
+
+def _input_spec(
+    ask: Questions, options: Options, file: Path | None, classes: tuple[str, ...]
+) -> InputSpec:
+    """Return what the model takes; an ONNX file says some of it itself."""
+    usual_size, noted = (224, None) if file is None else onnx_input(file)
+    size = ask.answer(options.image_size, "Picture size in pixels", parse.size, str(usual_size))
+    usual_mean = _said(noted.mean if noted else IMAGENET_MEAN)
+    usual_std = _said(noted.std if noted else IMAGENET_STD)
+    mean = ask.answer(options.mean, "Mean of its normalisation", parse.channels, usual_mean)
+    std = ask.answer(options.std, "Its standard deviation", parse.deviations, usual_std)
+    return InputSpec(height=size, width=size, mean=mean, std=std, classes=classes)
+
+
+def _said(channels: Channel) -> str:
+    return ",".join(map(str, channels))
+
+
+def _layer_to_retrain(
+    ask: Questions,
+    options: Options,
+    teacher: str,
+    weights: str | None,
+    spec: InputSpec,
+    allowed: Sequence[str],
+) -> str | None:
+    """Return the last layer where the weights are of other classes, and it shall be trained anew.
+
+    Raises:
+        UserError: they are of other classes and it shall not.
+    """
+    if weights is None:
+        found = look_at_onnx(Path(teacher), spec)
+    else:
+        found = look_at_network(teacher, weights, spec, allowed)
+    typer.echo(f"Teacher: {found.found}.")
+    if found.retrain is not None:
+        question = f"Train {found.retrain} anew on these {len(spec.classes)} classes?"
+        if not ask.confirm("--retrain-last", options.retrain_last, question):
+            raise UserError(
+                f"{weights} are weights of other classes than the pictures: give the pictures that "
+                "they were trained on, or --retrain-last."
+            )
+    return found.retrain
+
+
+def _methods(ask: Questions, options: Options, is_file: bool) -> tuple[str, ...]:
+    possible = [name for name in METHODS if not (is_file and name in CHANGING)]
+    described = "; ".join(f"{name}: {METHODS[name]}" for name in possible)
+    return ask.answer(
+        options.methods,
+        f"Methods beside int8 ({described})",
+        lambda text: parse.methods(text, possible),
+        "shufflenet",
+    )

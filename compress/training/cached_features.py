@@ -92,7 +92,11 @@ def _module(model: nn.Module, name: str) -> nn.Module:
 
 
 def _reaching(module: nn.Module, model: nn.Module, x: Tensor) -> Tensor:
-    """Run the network up to the module; return what reaches it, in float16 on the CPU."""
+    """Run the network up to the module; return what reaches it, in float16 on the CPU.
+
+    Raises:
+        UserError: nothing does.
+    """
     caught: list[Tensor] = []
 
     def catch(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -101,6 +105,8 @@ def _reaching(module: nn.Module, model: nn.Module, x: Tensor) -> Tensor:
 
     with module.register_forward_pre_hook(catch), suppress(_Reached):
         model(x)
+    if not caught:
+        raise UserError("teacher.train_only names a module that the network never runs.")
     return caught[0]
 
 

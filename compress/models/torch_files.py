@@ -130,7 +130,7 @@ def _pickle_in_archive(path: Path) -> bytes:
 def _refuse(path: Path, pickled: bytes, error: Exception) -> NoReturn:
     """Names the class that is not admitted, or says what else is wrong."""
     named = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if named is None and pickled[:1] == b"\x80" and pickled[1] > 2:
+    if named is None and pickled[:1] == b"\x80" and pickled[1:2] > b"\x02":
         raise UserError(
             f"{path} is refused: it was saved with pickle_protocol={pickled[1]}, of which weights "
             "cannot be read as mere data. Save it again without pickle_protocol."

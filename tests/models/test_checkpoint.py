@@ -22,13 +22,8 @@ from safetensors.torch import save_file, save_model
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from compress.models.checkpoint import (
-    fitted,
-    load_into,
-    load_tensors,
-    read_checkpoint,
-    save_tensors,
-)
+from compress.models.checkpoint import load_into, load_tensors, read_checkpoint, save_tensors
+from compress.models.weight_names import fitted
 from compress.utils.errors import UserError
 from compress.utils.files import atomic, inside
 
@@ -253,7 +248,7 @@ def test_what_lies_beside_the_network_is_named(tmp_path: Path) -> None:
     torch.save({"state_dict": state}, tmp_path / "x.ckpt")
     got, notes = loaded(tmp_path / "x.ckpt", Net())
     assert_same(got, STATE)
-    assert len(notes) == 1 and "left out: state_dict.criterion (1 tensors)" in notes[0]
+    assert len(notes) == 1 and "left out: state_dict.criterion (1 tensor)" in notes[0]
 
 
 def test_auxiliary_heads_may_be_left_out(tmp_path: Path) -> None:
@@ -297,6 +292,16 @@ def test_another_number_of_classes_is_called_that(tmp_path: Path) -> None:
     assert "fc.weight (7, 8) instead of (4, 8), fc.bias (7,) instead of (4,)" in str(caught.value)
     assert "another number of classes" in str(caught.value)
     assert "teacher.train_only: fc," in str(caught.value)
+
+
+def test_of_another_networks_weights_only_that_is_said(tmp_path: Path) -> None:
+    models = pytest.importorskip("torchvision").models
+    torch.save({"a": models.resnet18().state_dict()}, tmp_path / "x.pt")
+    model = models.googlenet(init_weights=False)
+    tensors, notes = fitted(read_checkpoint(tmp_path / "x.pt")[0], model)
+    assert notes == []
+    with pytest.raises(UserError, match=r"missing .*Check builder, settings and number"):
+        load_into(model, tensors, tmp_path / "x.pt")
 
 
 def test_other_shapes_are_not_called_other_classes(tmp_path: Path) -> None:
@@ -513,7 +518,7 @@ def checkpoints(draw: st.DrawFn) -> Any:
     return saved
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(saved=checkpoints(), new=st.booleans())
 @pytest.mark.filterwarnings("ignore")
 def test_any_checkpoint_is_loaded_or_refused(saved: Any, new: bool, tmp_path: Path) -> None:
@@ -521,7 +526,7 @@ def test_any_checkpoint_is_loaded_or_refused(saved: Any, new: bool, tmp_path: Pa
     _load_or_refuse(tmp_path / "x.pt")
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(["x.pt", "x.safetensors"]),
     start=st.sampled_from([
@@ -536,7 +541,17 @@ def test_any_bytes_are_refused(name: str, start: bytes, rest: bytes, tmp_path: P
         read_checkpoint(tmp_path / name)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=st.sampled_from([b"", b"\x80\x02", b"\x80\x04", b"\x80"]), rest=st.binary())
+@pytest.mark.filterwarnings("ignore")
+def test_any_pickle_in_an_archive_is_refused(start: bytes, rest: bytes, tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "x.pt")
+    _rewrite(tmp_path / "x.pt", lambda _: start + rest)
+    with pytest.raises(UserError):
+        read_checkpoint(tmp_path / "x.pt")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(["new", "old", "safetensors"]),
     place=st.floats(0, 1, exclude_max=True),

@@ -143,7 +143,8 @@ def look_at_network(
         metadata: dict[str, Any] = {}
         notes: list[str] = []
     else:
-        from compress.models.checkpoint import fitted, read_checkpoint
+        from compress.models.checkpoint import read_checkpoint
+        from compress.models.weight_names import fitted
 
         found, metadata = read_checkpoint(Path(weights))
         tensors, notes = fitted(found, network)

@@ -14,7 +14,8 @@ from compress.data.input_spec import InputSpec, normalise
 from compress.methods.context import Context
 from compress.models.builders import identity, load_module
 from compress.models.candidate import Candidate
-from compress.models.checkpoint import fitted, load_into, read_checkpoint
+from compress.models.checkpoint import load_into, read_checkpoint
+from compress.models.weight_names import fitted
 from compress.recipe.schema import TeacherSettings
 from compress.results.schema import Training
 from compress.tasks import task_of

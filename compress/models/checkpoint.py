@@ -1,16 +1,21 @@
 """Weights in and out: safetensors, or torch files read as data only."""
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from compress.models.torch_files import read_torch_file
+from compress.models.weight_names import StateDicts, differences, is_auxiliary
 from compress.utils.errors import UserError
 from compress.utils.files import atomic
+
+_DEEPEST = 6  # dicts within dicts that are looked into
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
@@ -21,61 +26,123 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a safetensors file, or of a torch file that holds tensors only.
+    """The largest state dict in a file, under the names that it has there, and the metadata.
+
+    Raises:
+        UserError: as `read_checkpoint`.
+    """
+    state_dicts, metadata = read_checkpoint(path)
+    return max(state_dicts.values(), key=len), metadata
+
+
+def read_checkpoint(path: Path) -> tuple[StateDicts, dict[str, Any]]:
+    """All state dicts of a safetensors file or a torch file, and the former's metadata.
 
     Metadata values that are JSON are decoded.
 
     Raises:
-        UserError: missing, damaged, or a pickle that would run code.
+        UserError: missing, damaged, no tensors in it, or a pickle that would run code.
     """
     if not path.is_file():
         raise UserError(f"No weights at {path}: check the path (it is relative to the recipe).")
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = {k: _decoded(v) for k, v in (file.metadata() or {}).items()}
-                return {k: file.get_tensor(k) for k in file.keys()}, metadata  # noqa: SIM118
-        except SafetensorError as error:
-            raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
+    if path.suffix == ".onnx":
+        raise UserError(f"{path} is an ONNX file: give it as teacher.onnx, without a builder.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"{path} is refused: it is damaged, or a pickle that could run code. Save the weights "
-            "alone (safetensors.torch.save_file(model.state_dict(), 'model.safetensors'))."
-        ) from error
-    state = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{path} holds no state dict (names to tensors).")
-    return {k.removeprefix("module."): v for k, v in state.items()}, {}
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    if start[8:] == b"{":  # whatever its suffix: names deceive
+        return _read_safetensors(path)
+    saved = read_torch_file(path)
+    state_dicts = dict(_state_dicts(saved, "", set()))
+    if not state_dicts:
+        what = ", ".join(map(str, saved)) if isinstance(saved, Mapping) else type(saved).__name__
+        raise UserError(f"{path} holds no state dict (names to tensors), only: {what[:200]}.")
+    return state_dicts, {}
 
 
-def load_into(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+def load_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Loads all weights, converted to the model's types.
 
     Raises:
         UserError: names or shapes that do not fit, the first few of each.
     """
     wanted = model.state_dict()
-    missing = [k for k in wanted if k not in tensors and not k.endswith("num_batches_tracked")]
-    unknown = [k for k in tensors if k not in wanted]
-    shapes = [
-        f"{k} {tuple(tensors[k].shape)} instead of {tuple(v.shape)}"
-        for k, v in wanted.items()
-        if k in tensors and tensors[k].shape != v.shape
-    ]
+    missing, others, unknown = differences(tensors, wanted)
+    shapes = [f"{k} {tuple(tensors[k].shape)} instead of {tuple(wanted[k].shape)}" for k in others]
     faults = [("missing", missing), ("unknown", unknown), ("of another shape", shapes)]
     if any(names for _, names in faults):
         text = "; ".join(f"{len(n)} {what} ({', '.join(n[:3])})" for what, n in faults if n)
-        raise UserError(
-            f"The weights in {path} do not fit the model: {text}. Check builder, settings and "
-            "number of classes."
+        advice = _advice(missing, others, unknown, tensors, wanted)
+        raise UserError(f"The weights in {path} do not fit the model: {text}. {advice}")
+    try:
+        model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in tensors.items()}, strict=False)
+    except RuntimeError as error:
+        raise UserError(f"The weights in {path} do not fit the model: {error}") from error
+
+
+def _advice(
+    missing: list[str],
+    shapes: list[str],
+    unknown: list[str],
+    tensors: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+) -> str:
+    """What to do about weights that do not fit; names as `differences` gives them."""
+    auxiliary = any(map(is_auxiliary, (*missing, *shapes)))
+    if auxiliary and all(map(is_auxiliary, missing)) and not unknown:
+        return (
+            "Auxiliary heads serve training only: build the network without them (settings: "
+            "{aux_logits: false})."
         )
-    model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in tensors.items()}, strict=False)
+    layers = {k.rpartition(".")[0] for k in shapes}
+    outputs_only = all(tensors[k].shape[1:] == wanted[k].shape[1:] for k in shapes)
+    if missing or unknown or len(layers) != 1 or not outputs_only:
+        return "Check builder, settings and number of classes."
+    return (
+        "They are of another number of classes: give the data that they were trained on, or train "
+        f"the last part anew (teacher.train_only: {layers.pop()}, and teacher.train)."
+    )
+
+
+def _read_safetensors(path: Path) -> tuple[StateDicts, dict[str, Any]]:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = {k: _decoded(v) for k, v in (file.metadata() or {}).items()}
+            return {"": {k: file.get_tensor(k) for k in file.keys()}}, metadata  # noqa: SIM118
+    except Exception as error:  # whatever a broken file leads safetensors to
+        raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def _state_dicts(saved: object, where: str, seen: set[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Dicts that hold tensors, wherever they lie in what was saved."""
+    if id(saved) in seen or where.count(".") > _DEEPEST:
+        return
+    seen.add(id(saved))
+    if isinstance(saved, Mapping):
+        entries = [(k, v) for k, v in saved.items() if isinstance(k, str | int)]
+        if own := {str(k): v.detach() for k, v in entries if _is_plain(v)}:
+            yield where, own
+    else:
+        entries = list(enumerate(saved)) if isinstance(saved, list | tuple) else []
+    for key, entry in entries:
+        if isinstance(entry, Mapping | list | tuple):
+            yield from _state_dicts(entry, f"{where}.{key}".removeprefix("."), seen)
+
+
+def _is_plain(entry: Any) -> bool:
+    """Whether an entry is a tensor of numbers, and not one of rounded or of left-out ones."""
+    return (
+        type(entry) in (Tensor, nn.Parameter)
+        and entry.layout is torch.strided
+        and entry.device.type == "cpu"
+        and not (entry.is_quantized or entry.is_nested)
+    )
 
 
 def _decoded(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text

@@ -155,6 +155,16 @@ def test_nothing_is_overwritten_unasked(make: Init) -> None:
     assert load_recipe(path).name == "mine"
 
 
+def test_of_two_state_dicts_init_says_which_fit(
+    make: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = resnet18(num_classes=len(CLASSES)).state_dict()
+    torch.save({"model": state, "model_ema": dict(state)}, tmp_path / "x.pth")
+    make(weights=str(tmp_path / "x.pth"))
+    said = capsys.readouterr().out
+    assert "122 tensors, 3 classes: they fit; weights are those under 'model_ema', the" in said
+
+
 def test_weights_of_other_classes(make: Init, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     save_file(resnet18(num_classes=10).state_dict(), other)

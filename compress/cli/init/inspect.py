@@ -141,10 +141,13 @@ def look_at_network(
     if weights.startswith("torchvision:"):
         tensors: dict[str, Tensor] = _downloadable(builder, weights, allowed)
         metadata: dict[str, Any] = {}
+        notes: list[str] = []
     else:
-        from compress.models.checkpoint import load_tensors
+        from compress.models.checkpoint import read_checkpoint
+        from compress.models.weight_names import fitted
 
-        tensors, metadata = load_tensors(Path(weights))
+        found, metadata = read_checkpoint(Path(weights))
+        tensors, notes = fitted(found, network)
         if hasattr(load_module(builder, allowed), "prepare_weights"):
             return Teacher(f"{len(tensors)} tensors, which its builder converts; not compared yet")
     last = _other_classes(network, tensors)
@@ -153,7 +156,8 @@ def look_at_network(
         return Teacher(f"{len(tensors)} tensors, for {count} classes: {last} does not fit", last)
     _load(network, tensors, weights)
     check_class_names(metadata.get("classes"), spec.classes)
-    return Teacher(f"{len(tensors)} tensors, {len(spec.classes)} classes: they fit")
+    fits = f"{len(tensors)} tensors, {len(spec.classes)} classes: they fit"
+    return Teacher("; ".join((fits, *notes)))
 
 
 def refuse_unprunable(builder: str, spec: "InputSpec", allowed: Sequence[str]) -> None:

@@ -14,7 +14,8 @@ from compress.data.input_spec import InputSpec, normalise
 from compress.methods.context import Context
 from compress.models.builders import identity, load_module
 from compress.models.candidate import Candidate
-from compress.models.checkpoint import load_into, load_tensors
+from compress.models.checkpoint import load_into, read_checkpoint
+from compress.models.weight_names import fitted
 from compress.recipe.schema import TeacherSettings
 from compress.results.schema import Training
 from compress.tasks import task_of, task_of_data
@@ -160,13 +161,16 @@ def _load_weights(
 ) -> None:
     assert settings.weights is not None and settings.builder is not None
     if settings.weights.startswith("torchvision:"):
-        tensors = _download(settings.weights)
+        found = {"": _download(settings.weights)}
     else:
         # The stage's settings hold the file's hash; where the file lies is not part of them.
         assert context.weights_path is not None
-        tensors, metadata = load_tensors(context.weights_path)
+        found, metadata = read_checkpoint(context.weights_path)
         if settings.train_only is None:  # with it, the last layer is made anew for this data
             task_of(teacher.spec).check_weights(metadata)
+    tensors, notes = fitted(found, teacher.model)
+    for note in notes:
+        context.progress.note(note)
     prepare = getattr(load_module(settings.builder, context.allowed), "prepare_weights", None)
     if prepare is not None:
         train_indices = data.indices("train")[:STATISTICS_PICTURES]

@@ -78,10 +78,11 @@ def _data(recipe: "Loaded") -> str:
     if columns is None:
         check_classes(data)
     labelled = sum(p.is_labelled for p in data.pictures)
-    return (
+    found = (
         f"data: {labelled} labelled pictures {data.task}, "
         f"{len(data.pictures) - labelled} unlabelled (not decoded yet)"
     )
+    return "\n  ".join([found, *data.notes])
 
 
 def _weights(recipe: "Loaded") -> str:

@@ -57,8 +57,8 @@ class Task(ABC, Generic[Answer]):
         """Return the targets of images (n, …) in views of them, float32 (n, fields)."""
 
     @abstractmethod
-    def check_weights(self, metadata: Mapping[str, Any]) -> None:
-        """Refuse weights that say they were trained to predict something else.
+    def check_weights(self, metadata: Mapping[str, Any]) -> InputSpec:
+        """Return the spec in the order of outputs that weights say; refuse those of another task.
 
         Raises:
             UserError: what they predict instead.

@@ -10,6 +10,7 @@ from compress.data.coordinates import to_input, to_picture, upright_size
 from compress.data.dataset import DataSet, Point
 from compress.data.draw import draw_points
 from compress.data.image_cache import drop_unreadable
+from compress.data.input_spec import InputSpec
 from compress.data.keypoints import PointColumns, drop_misplaced
 from compress.data.layouts import read_folder
 from compress.metrics.accuracy import wilson
@@ -50,7 +51,7 @@ class Keypoints(Task[Places]):
 
         return move_points(torch.from_numpy(targets), views, self.spec)
 
-    def check_weights(self, metadata: Mapping[str, Any]) -> None:
+    def check_weights(self, metadata: Mapping[str, Any]) -> InputSpec:
         """Refuse weights of other points, or of classes."""
         spec = metadata.get("spec") or {}
         theirs = tuple(spec.get("points", ()))
@@ -61,6 +62,7 @@ class Keypoints(Task[Places]):
                 f"{', '.join(self.spec.points)}: name the same points in the same order, or "
                 "train the last part anew (teacher.train_only)."
             )
+        return self.spec
 
     def correct(
         self, data: DataSet, indices: np.ndarray, tolerance: KeypointTolerance = USUAL

@@ -51,18 +51,17 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     assert context.weights_path is not None
     data = context.data(inputs["data"])
     described = stage.settings
+    given = read_onnx(context.weights_path)
+    noted = noted_spec(given)
     spec = InputSpec(
         height=described["image_size"],
         width=described["image_size"],
         mean=described["mean"],
         std=described["std"],
         fit=described["fit"],
-        classes=data.classes,
+        classes=check_class_names(noted and list(noted.classes), data.classes),
         points=data.points,
     )
-    given = read_onnx(context.weights_path)
-    noted = noted_spec(given)
-    check_class_names(noted and list(noted.classes), data.classes)
     path = folder / FILE
     with atomic(path) as temporary:
         onnx.save(like_ours(given, spec), temporary)

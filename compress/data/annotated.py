@@ -54,12 +54,17 @@ class Columns:
     labels: tuple[str, ...]  # one, or one of 0 and 1 for each class; none where points are asked
     split: str | None = None
 
-    def label(self, row: dict[str, str]) -> str:
+    def label(self, table: Table, row: dict[str, str]) -> str:
         """A row's class; empty where it has none, or several."""
         if len(self.labels) == 1:
             return unicodedata.normalize("NFC", row[self.labels[0]].strip())
-        ones = [name for name in self.labels if float(row[name].replace(",", ".")) == 1]
+        ones = [name for name in self.labels if table.number(row, name) == 1]
         return unicodedata.normalize("NFC", ones[0]) if len(ones) == 1 else ""
+
+    def are_in(self, table: Table) -> bool:
+        """Whether another table has the same columns."""
+        wanted = {self.image, *self.labels, *([self.split] if self.split else [])}
+        return wanted <= set(table.header)
 
     @property
     def no_label(self) -> str:
@@ -106,17 +111,19 @@ def read_tables(
         UserError: everything that is wrong, in one message.
     """
     reading = _Reading()
-    columns: list[Columns] = []
+    columns: Columns | None = None
     files = [ImageFiles(root, _folders(source.path)) for source in sources]
     for source, own in zip(sources, files, strict=True):
         table = read_csv(source.path)
-        columns.append(choose_columns(table, source.path, image_column, label_column, labels))
-        _read_rows(table, source, columns[-1], own, reading)
+        if columns is None or not columns.are_in(table):
+            columns = choose_columns(table, source.path, image_column, label_column, labels)
+        _read_rows(table, source, columns, own, reading)
+    assert columns is not None
     if reading.faults:
         named = sources[0].path if len(sources) == 1 else root
         raise UserError(listed(f"{named} has {len(reading.faults)} faults:", reading.faults))
-    _hold_out(root, sources[0].path, columns[0], reading)
-    _annotate(sources, columns[0], files, reading)
+    _hold_out(root, sources[0].path, columns, reading)
+    _annotate(sources, columns, files, reading)
     split_by_file(reading.pictures, root, files)
     pictures = (*reading.pictures.values(), *_unlabelled(root, sources, reading))
     return DataSet(root, pictures, notes=tuple(reading.notes))
@@ -199,7 +206,7 @@ def _read_rows(
     for i, row in enumerate(table.rows):
         name = row[columns.image].strip()
         path, fault = files.find(name)
-        label = columns.label(row) if columns.labels else None
+        label = columns.label(table, row) if columns.labels else None
         if path is None:
             pass
         elif label == "":

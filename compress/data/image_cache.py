@@ -51,11 +51,15 @@ def drop_unreadable(data: DataSet, progress: Callable[[int, int], None]) -> Data
             f"{MAX_UNREADABLE:.0%}:\n  {shown}\nRepair or remove them."
         )
     kept = tuple(p for p, f in zip(data.pictures, faults, strict=True) if not f)
-    notes = data.notes
-    if len(plain) > MAX_PLAIN * len(paths):
-        said = f"{len(plain)} of {len(paths)} images are of a single colour each ({plain[0]}, …)"
-        notes += (f"{said}: look at one, and save them with 8 bits a channel",)
+    notes = (*data.notes, *_plain_note(plain, len(paths)))
     return replace(data, pictures=kept, skipped=tuple(skipped), notes=notes)
+
+
+def _plain_note(plain: list[str], count: int) -> list[str]:
+    if len(plain) <= MAX_PLAIN * count:
+        return []
+    said = f"{len(plain)} of {count} images are of a single colour each ({plain[0]}, …)"
+    return [f"{said}: look at one, and save them with 8 bits a channel"]
 
 
 def pixels(data: DataSet, size: int, fit: str, cache: Path) -> np.ndarray:

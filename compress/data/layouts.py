@@ -82,7 +82,10 @@ def check_classes(data: DataSet) -> None:
     """
     if len(data.classes) < 2:
         what = f"only the class {data.classes[0]!r}" if data.classes else "no labelled pictures"
-        raise UserError(f"{data.root} holds {what}: a classifier needs at least two classes.")
+        raise UserError(
+            f"{data.root} holds {what}: a classifier needs at least two classes. Give the folder "
+            "that has a folder for each, or the table that names them."
+        )
 
 
 def _sources(path: Path, classes: bool) -> list[Source]:

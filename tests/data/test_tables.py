@@ -158,6 +158,9 @@ def test_a_column_for_each_class(tmp_path: Path) -> None:
         "imgs/a.png": "cat", "imgs/b.png": "dog", "imgs/c.png": None, "imgs/d.png": None,
     }  # fmt: skip
     assert "labels from 2 columns of 0 and 1, cat, dog" in data.notes[0]
+    write(tmp_path / "val.csv", "image,cat,dog,age", "c.png,0,1,1", "d.png,maybe,1,2")
+    assert labels(read_folder(tmp_path))["imgs/c.png"] == "dog"
+    (tmp_path / "val.csv").unlink()
     write(tmp_path / "train.csv", "image,cat,dog", "a.png,1,1", "b.png,0,0", "c.png,1,0")
     assert "train.csv:2: 'a.png' must have 1 in exactly one of the columns cat, dog" in (
         refused(tmp_path)
@@ -306,15 +309,17 @@ cells = st.text(st.characters(blacklist_categories=["Cs"]), max_size=6) | st.sam
     st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-be"]),
     st.booleans(),
+    st.sampled_from(["val.csv", "test.csv", "split.csv", "boxes.csv"]),
 )
 def test_a_table_is_read_or_refused(
-    rows: list[list[str]], separator: str, quoting: int, encoding: str, usual: bool
+    rows: list[list[str]], separator: str, quoting: int, encoding: str, usual: bool, other: str
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = images(Path(folder), "imgs/a.png", "imgs/b.jpg")
         head = [["image", "label"], ["a.png", "x"]] if usual else []
-        with (root / "train.csv").open("w", encoding=encoding, newline="") as file:
-            csv.writer(file, delimiter=separator, quoting=quoting).writerows([*head, *rows])  # type: ignore[arg-type]
+        for path, lines in ((root / "train.csv", [*head, *rows]), (root / other, rows)):
+            with path.open("w", encoding=encoding, newline="") as file:
+                csv.writer(file, delimiter=separator, quoting=quoting).writerows(lines)  # type: ignore[arg-type]
         try:
             data = read_folder(root)
         except UserError as error:

@@ -63,8 +63,7 @@ class Columns:
 
     def are_in(self, table: Table) -> bool:
         """Whether another table has the same columns."""
-        wanted = {self.image, *self.labels, *([self.split] if self.split else [])}
-        return wanted <= set(table.header)
+        return {self.image, *self.labels} <= set(table.header)
 
     @property
     def no_label(self) -> str:
@@ -117,12 +116,13 @@ def read_tables(
         table = read_csv(source.path)
         if columns is None or not columns.are_in(table):
             columns = choose_columns(table, source.path, image_column, label_column, labels)
+        columns = replace(columns, split=_split_column(table, columns, source.path))
         _read_rows(table, source, columns, own, reading)
     assert columns is not None
     if reading.faults:
         named = sources[0].path if len(sources) == 1 else root
         raise UserError(listed(f"{named} has {len(reading.faults)} faults:", reading.faults))
-    _hold_out(root, sources[0].path, columns, reading)
+    _hold_out(root, sources[0].path, columns, columns.labels or table.header, reading)
     _annotate(sources, columns, files, reading)
     split_by_file(reading.pictures, root, files)
     pictures = (*reading.pictures.values(), *_unlabelled(root, sources, reading))
@@ -132,7 +132,7 @@ def read_tables(
 def choose_columns(
     table: Table, path: Path, image: str | None, label: str | None, labels: bool = True
 ) -> Columns:
-    """Says which columns hold the images, the labels and the splits.
+    """Says which columns hold the images and the labels.
 
     Args:
         image: the column that the user names; likewise `label`.
@@ -149,12 +149,16 @@ def choose_columns(
     if labels:
         taken = (label,) if label is not None else _label_columns(table, others)
         _require(next(iter(taken), None), "label", table, path)
-    split = next(_known([name for name in others if name not in taken], ("split",)), None)
-    if split is not None:
-        named = {row[split].strip().lower() for row in table.rows}
-        if not {"train"} <= named <= {*SPLITS, HELD_OUT} or (path.parent / SPLIT_FILE).is_file():
-            split = None
-    return Columns(image, taken, split)
+    return Columns(image, taken)
+
+
+def _split_column(table: Table, columns: Columns, path: Path) -> str | None:
+    """The column `split`, if it names splits and no split.csv does."""
+    found = next(_known(table.header, ("split",)), None)
+    if found is None or found in columns.labels or (path.parent / SPLIT_FILE).is_file():
+        return None
+    named = {row[found].strip().lower() for row in table.rows}
+    return found if {"train"} <= named <= {*SPLITS, HELD_OUT} else None
 
 
 def _known(header: Sequence[str], names: Sequence[str]) -> Iterator[str]:
@@ -224,8 +228,14 @@ def _read_rows(
         reading.notes.append(_held_out_note(len(reading.held_out), f"{shown} calls {HELD_OUT}"))
 
 
-def _hold_out(root: Path, table: Path, columns: Columns, reading: _Reading) -> None:
-    """Leaves out what a test.csv names; its images without labels may be trained on as such."""
+def _hold_out(
+    root: Path, table: Path, columns: Columns, answers: Sequence[str], reading: _Reading
+) -> None:
+    """Leaves out what a test.csv names; its images without labels may be trained on as such.
+
+    Args:
+        answers: the columns that it has where it is one of labelled images.
+    """
     test = table.with_name(f"{HELD_OUT}.csv")
     if test == table or not test.is_file():
         return
@@ -233,7 +243,6 @@ def _hold_out(root: Path, table: Path, columns: Columns, reading: _Reading) -> N
     image = next(_known(read.header, (re.sub(r"[\W_]", "", columns.image).lower(),)), None)
     if image is None:
         return
-    answers = columns.labels or tuple(read.header)
     if not set(answers) <= set(read.header) or not any(
         row[name].strip() for row in read.rows for name in answers
     ):

@@ -76,12 +76,7 @@ def load_recipe(
     # With other faults there is no Recipe; what can be found in the plain data is reported too.
     faults.refuse_builders(None if recipe is None else builders_of(recipe), allowed)
     if recipe is not None:
-        for at, what in (
-            *_run_nowhere(recipe, grid),
-            *task_faults(recipe),
-            *_code_faults(recipe),
-            *address_faults(_paths_of(recipe)),
-        ):
+        for at, what in _faults_of(recipe, grid):
             faults.add(at, what)
     recipe = _absolute(fit_to_task(faults.faultless(recipe)), file)
     return recipe.begun({name: spliced.begun(key[1]) for name, (key, _) in grid.origins.items()})
@@ -102,6 +97,14 @@ def read_asked(path: Path, assignments: Sequence[str]) -> RecipeFile:
         include(file)
     file.data.setdefault("name", re.sub(r"[^\w.-]+", "_", path.stem).lstrip("._-") or "recipe")
     return file
+
+
+def _faults_of(recipe: Recipe, grid: Grid) -> Iterator[tuple[KeyPath, str]]:
+    """What is wrong with a recipe whose keys and values are right each by itself."""
+    yield from _run_nowhere(recipe, grid)
+    yield from task_faults(recipe)
+    yield from _code_faults(recipe)
+    yield from address_faults(_paths_of(recipe))
 
 
 def _run_nowhere(recipe: Recipe, grid: Grid) -> Iterator[tuple[KeyPath, str]]:

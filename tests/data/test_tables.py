@@ -1,6 +1,7 @@
 """Tables and folders as people have them: read as meant, or refused with what to do about it."""
 
 import csv
+import os
 import tempfile
 import unicodedata
 from collections import Counter
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 
 from compress.data.dataset import DataSet
 from compress.data.keypoints import PointColumns
@@ -17,6 +19,7 @@ from compress.data.layouts import check_classes, read_folder
 from compress.data.split import draw_split
 from compress.data.tables import read_csv
 from compress.utils.errors import UserError
+from compress.utils.progress import Progress
 from compress.workflow.stages.data import fingerprint
 
 
@@ -198,6 +201,19 @@ def test_images_of_a_labelled_test_table_are_held_out(tmp_path: Path) -> None:
     assert "test.csv has no labels" in data.notes[-1]
 
 
+def test_tables_of_points_beside_each_other(tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    write(tmp_path / "train.csv", "image,eye_x,eye_y", "a.png,1,2")
+    write(tmp_path / "val.csv", "image,eye_x,eye_y", "b.png,3,4")
+    write(tmp_path / "test.csv", "image,eye_x,eye_y", "c.png,5,6")
+    eye = PointColumns.of(["eye"])
+    assert splits(read_folder(tmp_path, points=eye)) == {
+        "imgs/a.png": "train", "imgs/b.png": "validation", "imgs/d.png": "unlabelled",
+    }  # fmt: skip
+    write(tmp_path / "test.csv", "image", "c.png")
+    assert splits(read_folder(tmp_path, points=eye))["imgs/c.png"] == "unlabelled"
+
+
 def test_a_column_of_splits(tmp_path: Path) -> None:
     images(tmp_path / "imgs", *FOUR)
     rows = ["a.png,x,train", "b.png,y,Train", "c.png,x,val", "d.png,y,test"]
@@ -205,6 +221,10 @@ def test_a_column_of_splits(tmp_path: Path) -> None:
     assert splits(read_folder(tmp_path)) == {
         "imgs/a.png": "train", "imgs/b.png": "train", "imgs/c.png": "validation",
     }  # fmt: skip
+    other = write(tmp_path / "val.csv", "image,label,split", "d.png,x,late")
+    write(table, "image,label,split", *rows[:3])
+    assert splits(read_folder(tmp_path))["imgs/d.png"] == "validation"
+    other.unlink()
     write(table, "image,label,split", *rows[:2], rows[3])
     assert set(splits(read_folder(tmp_path)).values()) == {None, "unlabelled"}
     write(table, "image,label,split", "a.png,x,fold 1", "b.png,y,fold 2")
@@ -296,6 +316,23 @@ def test_the_order_of_classes_does_not_change_what_is_drawn(tmp_path: Path) -> N
     images(tmp_path / "words", *(f"c{name}" for name in names))
     drawn = [draw_split(read_folder(tmp_path / x), 0.3, 1) for x in ("numbers", "words")]
     assert list(splits(drawn[0]).values()) == list(splits(drawn[1]).values())
+
+
+def test_names_of_files_that_are_no_text(tmp_path: Path) -> None:
+    """As archives from other systems leave them."""
+    name = b"caf\xe9.png"  # Latin-1
+    images(tmp_path, *(f"{label}/{i}.png" for label in "xy" for i in range(4)))
+    os.rename(
+        os.fsencode(tmp_path / "x" / "0.png"), os.path.join(os.fsencode(tmp_path), b"x", name)
+    )
+    fingerprint(tmp_path)
+    drawn = draw_split(read_folder(tmp_path), 0.3, 0)
+    drawn.save(tmp_path / "stored")
+    assert DataSet.load(tmp_path / "stored", tmp_path) == drawn
+    assert b"x/" + name in (tmp_path / "stored" / "split.csv").read_bytes()
+    progress = Progress(Console(quiet=True), tmp_path / "run.log")
+    progress.note(os.fsdecode(name))
+    assert "caf\\udce9.png" in (tmp_path / "run.log").read_text("utf-8")
 
 
 cells = st.text(st.characters(blacklist_categories=["Cs"]), max_size=6) | st.sampled_from(

@@ -11,11 +11,12 @@ from compress.cascade.spec import Look, StageName
 from compress.recipe.beginning import Spliced
 from compress.recipe.errors import Faults
 from compress.recipe.grid import Grid
-from compress.recipe.load import load_recipe, read_asked, with_absolute_path
+from compress.recipe.load import address_faults, load_recipe, read_asked, with_absolute_path
 from compress.recipe.renamed import note_old_names
 from compress.recipe.schema import Asked, Recipe
 from compress.recipe.yaml_file import KeyPath, RecipeFile, read_recipe_file
 from compress.utils.errors import UserError
+from compress.utils.files import local
 
 PATHS = ("paths", "ways")  # keys, now and before, that tell a pipeline's recipe from others
 
@@ -96,13 +97,14 @@ def load_pipeline_recipe(
     recipe = faults.validated()
     faults.refuse_builders(None if recipe is None else _builders_of(recipe), allowed)
     if recipe is not None:
-        for at, what in (*_network_faults(recipe), *_path_faults(recipe)):
+        remote = address_faults(_paths_of(recipe))
+        for at, what in (*_network_faults(recipe), *_path_faults(recipe), *remote):
             faults.add(at, what)
     folder = path.resolve().parent
     recipes: dict[str, Recipe] = {}
     for name, named in _recipes_named(file.data.get("stages")):
         try:
-            recipes[name] = load_recipe(folder / named, allowed=allowed)
+            recipes[name] = load_recipe(folder / local(named), allowed=allowed)
         except UserError as error:
             faults.add(("stages", name, "recipe"), str(error).replace("\n", "\n  "))
     return _absolute(faults.faultless(recipe), file), recipes
@@ -113,6 +115,12 @@ def _recipes_named(stages: Any) -> Iterator[tuple[str, str]]:
     for name, stage in stages.items() if isinstance(stages, dict) else ():
         if isinstance(stage, dict) and isinstance(named := stage.get("recipe"), str):
             yield name, named
+
+
+def _paths_of(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
+    if recipe.data.path is not None:
+        yield ("data", "path"), recipe.data.path
+    yield from ((("also_judge", name), path) for name, path in recipe.also_judge.items())
 
 
 def _builders_of(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:

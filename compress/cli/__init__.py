@@ -1,5 +1,6 @@
 """The command line: one file per command. Nothing here imports torch before it is needed."""
 
+import io
 import sys
 
 import typer
@@ -39,7 +40,10 @@ app.command()(schema)
 
 def main() -> None:
     """Entry point: user errors exit 2 without a traceback (3: nothing fits; 4: it got worse;
-    5: candidates failed)."""
+    5: candidates failed). Where a terminal or pipe is not UTF-8, what it cannot show is a `?`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where a window has no terminal
+            stream.reconfigure(errors="replace")
     try:
         app()
     except UserError as error:

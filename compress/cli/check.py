@@ -78,10 +78,11 @@ def _data(recipe: "Loaded") -> str:
     data = task.read(source, asked)
     labelled = sum(p.is_labelled for p in data.pictures)
     annotated = data.annotated if settings.task is None else f"for {task.name}"
-    return (
+    found = (
         f"data: {labelled} labelled pictures {annotated}, "
         f"{len(data.pictures) - labelled} unlabelled (not decoded yet)"
     )
+    return "\n  ".join([found, *data.notes])
 
 
 def _weights(recipe: "Loaded") -> str:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from compress.utils.errors import UserError
+from compress.data.tables import read_csv as read_csv  # builders of people's own take it from here
 from compress.utils.files import write_text
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Pictures below `root`, in a fixed order, with classes (sorted by name), points or truths."""
+    """Pictures below `root`, in a fixed order, with classes (sorted by name), points or truths.
+
+    Class names that are all whole numbers are sorted as such: 2 comes before 10.
+    """
 
     root: Path
     pictures: tuple[Picture, ...]
@@ -47,6 +51,7 @@ class DataSet:
     points: tuple[str, ...] = ()  # their names; there are no classes then
     task: str = ""  # that it was read for, where that is neither classification nor keypoints
     task_settings: dict[str, Any] = field(default_factory=dict)  # as the recipe gives them
+    notes: tuple[str, ...] = field(default=(), compare=False)  # how it was read; not stored
 
     @property
     def task_name(self) -> str:
@@ -55,7 +60,10 @@ class DataSet:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        return tuple(sorted({p.label for p in self.pictures if p.label is not None}))
+        names = sorted({p.label for p in self.pictures if p.label is not None})
+        if all(re.fullmatch("-?[0-9]{1,18}", name) for name in names):
+            names.sort(key=int)
+        return tuple(names)
 
     @cached_property
     def labels(self) -> "np.ndarray":
@@ -162,24 +170,3 @@ def _picture(
     """From a row of `pictures.json`, where tuples are lists."""
     placed = tuple((x, y) for x, y in points)
     return Picture(path, label, split, annotations, placed, (size[0], size[1]) if size else None)
-
-
-def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Header and rows of a CSV with a header line.
-
-    Raises:
-        UserError: not UTF-8 text, no header, or a row that is longer or shorter than the header.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-            header = list(reader.fieldnames or [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    if not header:
-        raise UserError(f"{path} is empty: it needs a header line and one line a picture.")
-    for number, row in enumerate(rows, 2):
-        if None in row or None in row.values():
-            raise UserError(f"{path}:{number}: expected {len(header)} columns ({','.join(header)})")
-    return header, rows

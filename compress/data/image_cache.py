@@ -14,29 +14,34 @@ from compress.utils.errors import UserError
 from compress.utils.files import atomic
 
 MAX_UNREADABLE = 0.01  # fraction of a data set that may be skipped
-VERSION = 1
+MAX_PLAIN = 0.1  # fraction of a data set that may be of one colour each before it is said
+VERSION = 2
 CHUNK = 256  # pictures that may wait in memory to be written
 
 
 def drop_unreadable(data: DataSet, progress: Callable[[int, int], None]) -> DataSet:
     """Decodes everything once and leaves out what cannot be read, with a list.
 
+    Where many pictures are of a single colour each, a note says so: they were not meant to be.
+
     Raises:
         UserError: more than 1 % cannot be read.
     """
 
-    def fault(path: Path) -> str | None:
+    def look(path: Path) -> tuple[str | None, bool]:
         try:
-            load_picture(path, 32, 32, "stretch")
+            picture = load_picture(path, 32, 32, "stretch")
         except OSError as error:
-            return str(error) or type(error).__name__
-        return None
+            return str(error) or type(error).__name__, False
+        return None, bool((picture == picture[0, 0]).all())
 
     paths = [data.root / p.path for p in data.pictures]
     faults: list[str | None] = []
+    plain: list[str] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for result in pool.map(fault, paths):
-            faults.append(result)
+        for picture, (fault, is_plain) in zip(data.pictures, pool.map(look, paths), strict=True):
+            faults.append(fault)
+            plain += [picture.path] if is_plain else []
             progress(len(faults), len(paths))
     skipped = [f"{p.path}: {f}" for p, f in zip(data.pictures, faults, strict=True) if f]
     if len(skipped) > MAX_UNREADABLE * len(paths):
@@ -46,7 +51,15 @@ def drop_unreadable(data: DataSet, progress: Callable[[int, int], None]) -> Data
             f"{MAX_UNREADABLE:.0%}:\n  {shown}\nRepair or remove them."
         )
     kept = tuple(p for p, f in zip(data.pictures, faults, strict=True) if not f)
-    return replace(data, pictures=kept, skipped=tuple(skipped))
+    notes = (*data.notes, *_plain_note(plain, len(paths)))
+    return replace(data, pictures=kept, skipped=tuple(skipped), notes=notes)
+
+
+def _plain_note(plain: list[str], count: int) -> list[str]:
+    if len(plain) <= MAX_PLAIN * count:
+        return []
+    said = f"{len(plain)} of {count} images are of a single colour each ({plain[0]}, …)"
+    return [f"{said}: look at one, and save them with 8 bits a channel"]
 
 
 def pixels(data: DataSet, size: int, fit: str, cache: Path) -> np.ndarray:

@@ -131,19 +131,52 @@ def load_picture(path: Path, height: int, width: int, fit: str) -> "np.ndarray":
 
 
 def upright_rgb(file: "Image") -> "Image":
-    """An opened picture of any mode as RGB, 8 bits a channel, its EXIF orientation applied."""
-    import numpy as np
-    from PIL import Image, ImageOps
+    """An opened picture of any mode as RGB, 8 bits a channel, its EXIF orientation applied.
+
+    One of deeper integers or of floats is scaled by its range, as `eight_bits` says.
+
+    Raises:
+        ValueError: numbers that have no range of their own.
+    """
+    from PIL import ImageOps
 
     # Copies of a photograph take longer than its decoding: most are upright RGB, and stay as read.
     ImageOps.exif_transpose(file, in_place=True)
     if file.mode == "RGB":
         file.load()
         return file
-    if not file.mode.startswith("I"):
+    if file.mode[0] not in "IF":
         return file.convert("RGB")
-    high = np.asarray(file).astype(np.int64) >> 8  # 16 bits; Pillow would clip most to white
-    return Image.fromarray(high.clip(0, 255).astype(np.uint8)).convert("RGB")
+    return eight_bits(file).convert("RGB")
+
+
+def eight_bits(picture: "Image") -> "Image":
+    """A grey picture of 16 or 32 bits as one of 8 bits, scaled by the range of its numbers.
+
+    The range is 0 to 1 where floats end there (at most at 1.1: scaling a picture overshoots a
+    little). Otherwise it is that of the smallest number of bits, in steps of four from 8, that
+    holds the largest value: 12 bits in a file of 16 are seen as such. Integers lose their lowest
+    bits, floats are rounded.
+
+    Raises:
+        ValueError: values that are negative, or not finite.
+    """
+    import numpy as np
+    from PIL import Image
+
+    values = np.asarray(picture)
+    high = float(values.max())
+    if not (np.isfinite(values).all() and values.min() >= -0.1 * min(high, 1)):
+        raise ValueError(
+            f"its pixels are numbers from {values.min():g} to {high:g}: scale them to 0 to 1, or "
+            "to integers from 0"
+        )
+    bits = max(8, -(-int(high).bit_length() // 4) * 4)
+    if picture.mode[0] == "I":
+        return Image.fromarray((values.astype(np.int64) >> (bits - 8)).astype(np.uint8))
+    full = 1 if high <= 1.1 else 2**bits - 1
+    scaled = 255 * (values / np.float32(full)).clip(0, 1)
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))
 
 
 def normalise(pictures: "np.ndarray", spec: InputSpec) -> "np.ndarray":

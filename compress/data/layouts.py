@@ -1,30 +1,45 @@
-"""Finds out how a folder of pictures is laid out and reads it. Three layouts:
+"""Finds out how a folder of images is laid out and reads it. Two layouts:
 
 - class folders: `root/<class>/*.jpg`, or `root/train/<class>/…` with `root/validation/<class>/…`
-  (`val` is fine too); a folder named `unlabelled` holds pictures without label
-- a table: `root/train.csv` (or the CSV that is given) with a column of paths and one of labels,
-  pictures beside it or in `imgs/` or `images/`; pictures there that the table does not name are
-  unlabelled; `split.csv` (Image,split) beside it is honoured; further CSVs with the same picture
-  column annotate the pictures with their numeric columns. This is the layout of many competitions.
-  Where points are to be predicted they are numeric columns, and the table needs no labels
+  (`val` and `valid` are fine too); a folder named `unlabelled` holds images without label
+- tables (`annotated.py`): `root/train.csv`, or, where there are no class folders, `labels.csv`,
+  `metadata.csv`, the only CSV there is, or one in `train/` and in `validation/` each. This is the
+  layout of many competitions. Where points are to be predicted they are numeric columns, and the
+  table needs no labels
 """
 
-import os
+import sys
+import unicodedata
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-from compress.data.dataset import DataSet, Picture, Split, read_csv
+from compress.data.annotated import (
+    HELD_OUT,
+    MAX_FAULTS,
+    SPLIT_FILE,
+    SPLITS,
+    Source,
+    left_out,
+    read_tables,
+    split_by_file,
+)
+from compress.data.dataset import DataSet, Picture, Split
+from compress.data.image_files import (
+    SUFFIXES,
+    ImageFiles,
+    files_below,
+    images_below,
+    is_data,
+    is_image,
+    kinds,
+)
 from compress.data.keypoints import PointColumns, take_points
 from compress.utils.errors import UserError
-from compress.utils.files import below, inside
+from compress.utils.files import local
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
-PICTURE_COLUMNS = ("image", "path", "file", "filename", "picture", "img")
-LABEL_COLUMNS = ("label", "class", "target", "category", "id")
 UNLABELLED_FOLDERS = ("unlabelled", "unlabeled")
-SPLITS: dict[str, Split] = {"train": "train", "validation": "validation", "val": "validation"}
-MAX_FAULTS = 10  # shown; the rest is counted
+SPLIT_WORDS = {*SPLITS, HELD_OUT, "training", "testing", "dev", "eval", "evaluation", "holdout"}
+USUAL_TABLES = ("train.csv", "labels.csv", "metadata.csv")
 
 
 def read_folder(
@@ -41,22 +56,22 @@ def read_folder(
     Raises:
         UserError: no such folder, or everything that is wrong with it, in one message.
     """
+    path = local(path)
     if not path.exists():
         raise UserError(f"No data at {path}: give a folder of pictures or a CSV file with --data.")
-    if path.is_file():
-        table = path
-    elif (path / "train.csv").is_file():
-        table = path / "train.csv"
-    else:
-        if points is not None:
+    root = path.parent if path.is_file() else path
+    sources = _sources(path, classes=points is None)
+    if points is not None:
+        if not sources:
             raise UserError(
                 f"{path} has no train.csv with annotations: give the CSV file itself, with a "
                 f"picture column and {', '.join(points.columns)}."
             )
-        return _read_class_folders(path)
-    if points is not None:
-        return take_points(_read_table(table, picture_column, None, labels=False), points)
-    return _read_table(table, picture_column, label_column)
+        data = read_tables(root, sources, picture_column, None, labels=False)
+        return take_points(data, points)
+    if sources:
+        return read_tables(root, sources, picture_column, label_column)
+    return _read_class_folders(root)
 
 
 def check_classes(data: DataSet) -> None:
@@ -67,192 +82,169 @@ def check_classes(data: DataSet) -> None:
     """
     if len(data.classes) < 2:
         what = f"only the class {data.classes[0]!r}" if data.classes else "no labelled pictures"
-        raise UserError(f"{data.root} holds {what}: a classifier needs at least two classes.")
+        raise UserError(
+            f"{data.root} holds {what}: a classifier needs at least two classes. Give the folder "
+            "that has a folder for each, or the table that names them."
+        )
 
 
-def _is_data(path: Path) -> bool:
-    """Not what notebooks, editors and archivers leave behind."""
-    return not path.name.startswith((".", "__MACOSX"))
+def _sources(path: Path, classes: bool) -> list[Source]:
+    """The tables that say what the images are; none where folders do.
 
-
-def _pictures_below(folder: Path, root: Path) -> Iterator[Path]:
-    """Gives a folder's pictures; `data.fingerprint` sees through the same links."""
-    above = frozenset(p.resolve() for p in folder.parents if p.is_relative_to(root))
-    return (path for path in below(folder, _is_data, above) if path.suffix.lower() in SUFFIXES)
-
-
-def _split_folders(root: Path) -> dict[Path, Split | None]:
-    """`train` and `validation` folders of class folders, or the root itself.
+    Args:
+        classes: whether folders may.
 
     Raises:
-        UserError: one without the other, which would make the classes "train" and "test".
+        UserError: two tables for the validation split.
     """
-    found: dict[Path, Split | None] = {
-        root / k: v for k, v in SPLITS.items() if any((root / k).glob("*/"))
-    }
-    if not found:
-        return {root: None}
-    if set(found.values()) != {"train", "validation"}:
+    if path.is_file():
+        return _with_validation(path) if path.name == "train.csv" else [Source(path)]
+    if (path / "train.csv").is_file():
+        return _with_validation(path / "train.csv")
+    if classes and _has_class_folders(path):
+        return []
+    if (table := _usual_table(path)) is not None:
+        return [Source(table)]
+    tables = {f: _usual_table(f) for f in _folders(path) if f.name.lower() in SPLITS}
+    found = [Source(x, SPLITS[f.name.lower()]) for f, x in tables.items() if x is not None]
+    if len({source.split for source in found}) > 1:
+        return found
+    return [source._replace(split=None) for source in found]
+
+
+def _with_validation(table: Path) -> list[Source]:
+    """train.csv, and the table of validation images beside it, if there is one."""
+    others = [p for k in SPLITS if (p := table.with_name(f"{k}.csv")).is_file() and p != table]
+    if len(others) > 1:
+        names = " and ".join(p.name for p in others)
+        raise UserError(
+            f"{table.parent} has {names}, which both name a validation split: keep one."
+        )
+    if not others:
+        return [Source(table)]
+    return [Source(table, "train"), Source(others[0], "validation")]
+
+
+def _usual_table(folder: Path) -> Path | None:
+    tables = {p.name.lower(): p for p in sorted(folder.glob("*.csv")) if p.name != SPLIT_FILE}
+    named = next((tables[name] for name in USUAL_TABLES if name in tables), None)
+    return next(iter(tables.values())) if named is None and len(tables) == 1 else named
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir() and is_data(p))
+
+
+def _has_class_folders(root: Path) -> bool:
+    """Whether two folders hold images, or those that are named like splits hold such folders."""
+    found = 0
+    for folder in _folders(root):
+        name = folder.name.lower()
+        if name in SPLITS and any(any(images_below(f, root)) for f in _folders(folder)):
+            return True
+        if name not in (*SPLIT_WORDS, *UNLABELLED_FOLDERS):
+            found += any(images_below(folder, root))
+    return found > 1
+
+
+def _split_folders(root: Path) -> dict[Path, Split]:
+    """`train` and `validation` folders of class folders; none where the root holds those itself.
+
+    Raises:
+        UserError: one without the other, or images right inside, which would make classes "train"
+            and "test" of them.
+    """
+    named = {f: SPLITS[f.name.lower()] for f in _folders(root) if f.name.lower() in SPLITS}
+    found = {folder: split for folder, split in named.items() if _folders(folder)}
+    if found and set(found.values()) != {"train", "validation"}:
         raise UserError(
             f"{root} has {', '.join(p.name + '/' for p in found)} with class folders, but not both "
             "train/ and validation/: rename the folders, or give the one with all class folders."
         )
-    unlabelled = {root: None} if any((root / u).is_dir() for u in UNLABELLED_FOLDERS) else {}
-    return found | unlabelled
+    classes = [f for f in _folders(root) if not _is_unlabelled(f)]
+    if classes and not found and all(f.name.lower() in SPLIT_WORDS for f in classes):
+        raise UserError(
+            f"{root} has {', '.join(p.name + '/' for p in classes)} without class folders in them: "
+            "these are splits, not classes. Put the pictures of each class into a folder of its "
+            "own (train/<class>/*.jpg), or add a train.csv with a picture and a label column."
+        )
+    return found
+
+
+def _class_folders(root: Path) -> list[tuple[Path, Split | None]]:
+    """Folders of images with their splits: of one class each, or unlabelled."""
+    splits = _split_folders(root)
+    if not splits:
+        return [(folder, None) for folder in _folders(root)]
+    found: list[tuple[Path, Split | None]]
+    found = [(folder, split) for top, split in splits.items() for folder in _folders(top)]
+    return found + [(folder, None) for folder in _folders(root) if _is_unlabelled(folder)]
+
+
+def _is_unlabelled(folder: Path) -> bool:
+    return folder.name.lower() in UNLABELLED_FOLDERS
 
 
 def _read_class_folders(root: Path) -> DataSet:
-    splits = _split_folders(root)
     pictures: list[Picture] = []
     empty: list[str] = []
-    for folder, split in splits.items():
-        for class_folder in sorted(p for p in folder.iterdir() if p.is_dir() and _is_data(p)):
-            if class_folder in splits:
-                continue
-            found = [p.relative_to(root).as_posix() for p in _pictures_below(class_folder, root)]
-            if not found:
-                empty.append(str(class_folder.relative_to(root)))
-            unlabelled = class_folder.name.lower() in UNLABELLED_FOLDERS
-            label = None if unlabelled else class_folder.name
-            pictures += [Picture(p, label, "unlabelled" if unlabelled else split) for p in found]
+    others: list[Path] = []  # files that are no images
+    for folder, split in _class_folders(root):
+        files = list(files_below(folder, root))
+        found = [p.relative_to(root).as_posix() for p in files if is_image(p)]
+        rest = [p for p in files if not is_image(p)]
+        if not found:
+            holds = f" (it holds {kinds(rest)})" if rest else ""
+            empty.append(f"{folder.relative_to(root)}{holds}")
+        if _is_unlabelled(folder):
+            pictures += [Picture(p, None, "unlabelled") for p in found]
+        else:
+            label = _class_name(folder)
+            pictures += [Picture(p, label, split) for p in found]
+        others += rest
     if not pictures:
         raise UserError(
             f"{root} is in no layout that is understood: expected a folder of pictures for each "
-            f"class ({root.name}/<class>/*.jpg), or a train.csv with a picture and a label column."
+            f"class ({root.name}/<class>/*.jpg), or a train.csv with a picture and a label column. "
+            f"It holds {kinds(files_below(root, root)) or 'nothing'}; pictures are read from "
+            f"{', '.join(sorted(SUFFIXES))}."
         )
     named = {p.path: p for p in pictures if p.label is not None}
-    _split(named, root / "split.csv")
+    split_by_file(named, root, [ImageFiles(root, [root])])
     pictures = [named.get(p.path, p) for p in pictures]
     if empty:
         raise UserError(
             f"{root} has class folders without pictures: {', '.join(empty[:MAX_FAULTS])}. "
             "Remove them or add pictures."
         )
-    return DataSet(root, tuple(pictures))
+    return DataSet(root, tuple(pictures), notes=(*left_out(others, root), *_beside(root)))
 
 
-def _column(header: list[str], wanted: str | None, known: tuple[str, ...], table: Path) -> str:
-    kind = "picture" if known is PICTURE_COLUMNS else "label"
-    if wanted is not None:
-        if wanted in header:
-            return wanted
-        raise UserError(f"{table} has no column {wanted!r}; it has {', '.join(header)}.")
-    for name in header:
-        if name.lower() in known:
-            return name
-    raise UserError(
-        f"{table}: which column holds the {kind}s? It has {', '.join(header)}; "
-        f"set data.{kind}_column in the recipe."
-    )
+def _class_name(folder: Path) -> str:
+    """A folder's name, its accents as one character each.
 
-
-def _read_table(
-    table: Path, picture_column: str | None, label_column: str | None, labels: bool = True
-) -> DataSet:
-    """Without labels, the numbers of the table itself are annotations too."""
-    root = table.parent
-    header, rows = read_csv(table)
-    picture_column = _column(header, picture_column, PICTURE_COLUMNS, table)
-    if labels:
-        others = [name for name in header if name != picture_column]
-        if label_column is None and len(others) == 1:
-            label_column = others[0]
-        label_column = _column(header, label_column, LABEL_COLUMNS, table)
-
-    folders = [root / f for f in ("imgs", "images") if (root / f).is_dir()] or [root]
-    faults: list[str] = []
-    pictures: dict[str, Picture] = {}
-    seen: set[Path] = set()
-    for number, row in enumerate(rows, 2):
-        name = row[picture_column].strip()
-        label = row[label_column].strip() if label_column is not None else None
-        where = f"{table.name}:{number}: {name!r}"
-        path = _find(name, folders, root)
-        if path is None:
-            faults.append(f"{where} lies outside {root}, which is refused")
-        elif not path.is_file():
-            faults.append(f"{where} does not exist in {' or '.join(map(str, folders))}")
-        elif label == "":
-            faults.append(
-                f"{where} has an empty label (leave unlabelled pictures out of the table)"
-            )
-        elif path in seen:
-            faults.append(f"{where} is there twice")
-        else:
-            seen.add(path)
-            relative = path.relative_to(os.path.normpath(root)).as_posix()
-            pictures[name] = Picture(relative, label)
-    if faults:
-        raise UserError(_listed(f"{table} has {len(faults)} faults:", faults))
-
-    tables = [path for path in sorted(root.glob("*.csv")) if path.name != "split.csv"]
-    _annotate(pictures, [path for path in tables if path != table or not labels], picture_column)
-    _split(pictures, root / "split.csv")
-    labelled = {p.path for p in pictures.values()}
-    if folders != [root]:
-        found = (
-            p.relative_to(root).as_posix()
-            for folder in folders
-            for p in _pictures_below(folder, root)
-        )
-        unlabelled = [Picture(p, None, "unlabelled") for p in found if p not in labelled]
-    else:
-        unlabelled = []
-    return DataSet(root, (*pictures.values(), *unlabelled))
-
-
-def _find(name: str, folders: list[Path], root: Path) -> Path | None:
-    """The picture's path below the root, None when the name leads out of it."""
-    places = [
-        p
-        for f in (*folders, root)
-        if (p := inside(root, str(f.relative_to(root) / name))) is not None
-    ]
-    return next((p for p in places if p.is_file()), places[0] if places else None)
-
-
-def _annotate(pictures: dict[str, Picture], tables: list[Path], picture_column: str) -> None:
-    for path in tables:
-        header, rows = read_csv(path)
-        if picture_column not in header:
-            continue
-        for row in rows:
-            name = row[picture_column].strip()
-            if name in pictures:
-                numbers = {k: v for k in header if (v := _number(row[k])) is not None}
-                merged = pictures[name].annotations | numbers
-                pictures[name] = replace(pictures[name], annotations=merged)
-
-
-def _number(text: str) -> float | None:
+    Raises:
+        UserError: it is not text in the encoding of file names.
+    """
+    name = unicodedata.normalize("NFC", folder.name)
     try:
-        return float(text)
-    except ValueError:
-        return None
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"The folder {folder} has a name that is not text in {sys.getfilesystemencoding()}: "
+            "rename it, or set LC_ALL=C.UTF-8."
+        ) from error
+    return name
 
 
-def _split(pictures: dict[str, Picture], path: Path) -> None:
-    if not path.is_file():
-        return
-    header, rows = read_csv(path)
-    if "split" not in header:
-        raise UserError(f"{path} needs the columns Image,split; it has {', '.join(header)}.")
-    name_column = _column(header, None, PICTURE_COLUMNS, path)
-    faults = []
-    by_path = {p.path: name for name, p in pictures.items()}
-    for number, row in enumerate(rows, 2):
-        name, split = row[name_column].strip(), row["split"].strip().lower()
-        name = by_path.get(name, name)
-        if split not in SPLITS:
-            faults.append(f"{path.name}:{number}: {split!r} is neither train nor validation")
-        elif name in pictures:
-            pictures[name] = replace(pictures[name], split=SPLITS[split])
-    faults += [f"{p.path} is not in {path.name}" for p in pictures.values() if p.split is None]
-    if faults:
-        raise UserError(_listed(f"{path} has {len(faults)} faults:", faults))
-
-
-def _listed(title: str, faults: list[str]) -> str:
-    more = len(faults) - MAX_FAULTS
-    shown = [f"  {fault}" for fault in faults[:MAX_FAULTS]]
-    return "\n".join([title, *shown] + ([f"  … and {more} more"] if more > 0 else []))
+def _beside(root: Path) -> Iterator[str]:
+    """Gives notes on what lies beside class folders and is not read."""
+    splits = _split_folders(root)
+    loose = [p for top in (root, *splits) for p in top.iterdir() if is_data(p) and is_image(p)]
+    if loose:
+        yield f"left out, as they lie in no class folder: {len(loose)} images ({loose[0].name}, …)"
+    tables = [p.name for p in sorted(root.glob("*.csv")) if p.name != SPLIT_FILE]
+    if tables:
+        yield f"not read, as the class folders say what the images are: {', '.join(tables)}"
+    if splits and (held_out := [f.name for f in _folders(root) if f.name.lower() == HELD_OUT]):
+        yield f"{held_out[0]}/ is held out: neither trained on nor judged by"

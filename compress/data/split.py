@@ -30,7 +30,8 @@ def draw_split(
         return _checked(data, to_train_on)
     rng = generator(seed, "split")
     pictures = list(data.pictures)
-    by_class = [data.labels == label for label in range(len(data.classes))]
+    # In the order of names as text, also where classes are numbers: what is drawn is stored.
+    by_class = [data.labels == data.classes.index(name) for name in sorted(data.classes)]
     for group in by_class or [np.array([p.is_labelled for p in pictures])]:
         members = np.flatnonzero(group)
         expected = len(members) * validation_fraction

@@ -1,7 +1,7 @@
 """A recipe's file to a recipe: read, checked as a whole, its paths made absolute."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from compress.recipe.sections import include
 from compress.recipe.task import fit_to_task, task_faults
 from compress.recipe.yaml_file import KeyPath, RecipeFile, read_recipe_file, set_value
 from compress.results.schema import Deployed
+from compress.utils.errors import UserError
+from compress.utils.files import local
 
 
 def runtimes_of(recipe: Recipe, chain: Sequence[Any]) -> list[Deployed]:
@@ -64,7 +66,7 @@ def load_recipe(
         if "path" not in section:  # a builder that makes pictures of nothing
             section.pop("builder", None)
             section.pop("settings", None)
-        file.data["data"] = section | {"path": str(data.resolve())}
+        file.data["data"] = section | {"path": str(local(data).resolve())}
 
     note_old_names(file, Recipe)
     spliced = splice(file.data)
@@ -74,7 +76,7 @@ def load_recipe(
     # With other faults there is no Recipe; what can be found in the plain data is reported too.
     faults.refuse_builders(None if recipe is None else builders_of(recipe), allowed)
     if recipe is not None:
-        for at, what in (*_run_nowhere(recipe, grid), *task_faults(recipe), *_code_faults(recipe)):
+        for at, what in _faults_of(recipe, grid):
             faults.add(at, what)
     recipe = _absolute(fit_to_task(faults.faultless(recipe)), file)
     return recipe.begun({name: spliced.begun(key[1]) for name, (key, _) in grid.origins.items()})
@@ -95,6 +97,14 @@ def read_asked(path: Path, assignments: Sequence[str]) -> RecipeFile:
         include(file)
     file.data.setdefault("name", re.sub(r"[^\w.-]+", "_", path.stem).lstrip("._-") or "recipe")
     return file
+
+
+def _faults_of(recipe: Recipe, grid: Grid) -> Iterator[tuple[KeyPath, str]]:
+    """What is wrong with a recipe whose keys and values are right each by itself."""
+    yield from _run_nowhere(recipe, grid)
+    yield from task_faults(recipe)
+    yield from _code_faults(recipe)
+    yield from address_faults(_paths_of(recipe))
 
 
 def _run_nowhere(recipe: Recipe, grid: Grid) -> Iterator[tuple[KeyPath, str]]:
@@ -127,6 +137,26 @@ def _code_faults(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
             )
 
 
+def _paths_of(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
+    """Every path that the recipe names, with its key path."""
+    teacher = recipe.teacher
+    if recipe.data.path is not None:
+        yield ("data", "path"), recipe.data.path
+    if teacher.weights is not None and not teacher.weights.startswith("torchvision:"):
+        yield ("teacher", "weights"), teacher.weights
+    if teacher.onnx is not None:
+        yield ("teacher", "onnx"), teacher.onnx
+
+
+def address_faults(paths: Iterable[tuple[KeyPath, str]]) -> Iterator[tuple[KeyPath, str]]:
+    """Paths, by key path, that are addresses of something elsewhere."""
+    for at, path in paths:
+        try:
+            local(path)
+        except UserError as error:
+            yield at, str(error)
+
+
 def with_absolute_path(data: DataSettings, file: RecipeFile) -> DataSettings:
     """The data's path resolved against the folder of the file that names it."""
     if data.path is None:
@@ -136,11 +166,11 @@ def with_absolute_path(data: DataSettings, file: RecipeFile) -> DataSettings:
 
 def _absolute(recipe: Recipe, file: RecipeFile) -> Recipe:
     """Resolves paths against the folder of the file that names them."""
-    teacher = recipe.teacher
-    update: dict[str, Any] = {}
-    if teacher.weights is not None and not teacher.weights.startswith("torchvision:"):
-        update["weights"] = file.resolved(("teacher", "weights"), teacher.weights)
-    if teacher.onnx is not None:
-        update["onnx"] = file.resolved(("teacher", "onnx"), teacher.onnx)
-    data = with_absolute_path(recipe.data, file)
-    return recipe.model_copy(update={"data": data, "teacher": teacher.model_copy(update=update)})
+    paths = {at: file.resolved(at, path) for at, path in _paths_of(recipe)}
+
+    def of(section: str) -> dict[str, str]:
+        return {str(at[-1]): path for at, path in paths.items() if at[0] == section}
+
+    data = recipe.data.model_copy(update=of("data"))
+    teacher = recipe.teacher.model_copy(update=of("teacher"))
+    return recipe.model_copy(update={"data": data, "teacher": teacher})

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from compress.utils.errors import UserError
+from compress.utils.files import local
 
 KeyPath = tuple[str | int, ...]
 SET = 0  # the "line" of what came from --set
@@ -75,8 +76,12 @@ class RecipeFile:
             self.faults = [fault for fault in self.faults if fault.key != section]
 
     def resolved(self, at: KeyPath, path: str) -> str:
-        """Return a path absolute that is relative to the file that names it at a key path."""
-        return str((self.place(at)[0].resolve().parent / path).resolve())
+        """Return a path absolute that is relative to the file that names it at a key path.
+
+        Raises:
+            UserError: as `local`.
+        """
+        return str((self.place(at)[0].resolve().parent / local(path)).resolve())
 
 
 def read_recipe_file(path: Path, example: str = "name: …, data: …") -> RecipeFile:

@@ -163,8 +163,8 @@ class Task(ABC, Generic[Answer]):
 
         return torch.from_numpy(targets)
 
-    def check_weights(self, metadata: Mapping[str, Any]) -> None:
-        """Refuse weights that say they were trained to predict something else.
+    def check_weights(self, metadata: Mapping[str, Any]) -> InputSpec:
+        """Return the spec in the order of outputs that weights say; refuse those of another task.
 
         Raises:
             UserError: what they predict instead.
@@ -173,6 +173,7 @@ class Task(ABC, Generic[Answer]):
         ours, theirs = self.spec.predicted, spec.get("predicted")
         if spec and (theirs is None or ours is None or theirs["task"] != ours.task):
             raise UserError(f"The teacher's weights were not trained for {self.name}.")
+        return self.spec
 
     # When an answer is right
 

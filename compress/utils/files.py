@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -58,9 +59,20 @@ def out_of_space(error: BaseException) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text atomically."""
+    """Writes UTF-8 text atomically; names of files that are no text keep their bytes."""
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def local(path: str | Path) -> Path:
+    """A path as somebody wrote it, `~` and environment variables ($NAME) in it replaced.
+
+    Raises:
+        UserError: it is an address (https://…, s3://…).
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):  # Path makes one slash of two
+        raise UserError(f"{path} is an address: download what is there first, and give its path.")
+    return Path(os.path.expanduser(os.path.expandvars(path)))
 
 
 def inside(folder: Path, name: str) -> Path | None:

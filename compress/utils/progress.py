@@ -40,7 +40,8 @@ class Progress:
         self._log: TextIO | None = None
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
-            self._log = log.open("a", encoding="utf-8", buffering=1)
+            # Names of files need not be text.
+            self._log = log.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
 
     @contextmanager
     def tree(self, titles: dict[str, str]) -> Iterator[None]:

@@ -315,6 +315,7 @@ def test_faults_are_told_as_those_of_other_recipes(tmp_path):
         ("data.box=[x, y, width, height]", "data.box: is for the recipe of one network; a pipeli"),
         ("data.fit=stretch", "data.fit: is for the recipe of one network; each stage's own recipe"),
         ("measure.throughput_batch=8", "measure.throughput_batch: is for the recipe of one netw"),
+        ("also_judge.a=https://x.org/y", "also_judge.a: https://x.org/y is an address: download"),
         ("measure.iou=0.5", "measure.iou: is for the recipe of one network; the stages' own"),
         ("paths=[[find, turn, name], [turn_at_once, nam]]", "paths.1.1: paths names 'nam', which"),
     ],

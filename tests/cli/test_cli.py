@@ -1,13 +1,15 @@
 """Exit codes, sentences without tracebacks, and a start that never imports torch."""
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+from PIL import Image
 
 from compress.recipe.yaml_file import read_recipe_file
 from tests.conftest import tiny_recipe
@@ -15,13 +17,16 @@ from tests.conftest import tiny_recipe
 Write = Callable[..., Path]
 
 
-def compress(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+def compress(
+    *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "compress", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
         cwd=cwd,
+        env=os.environ | (env or {}),
     )
 
 
@@ -98,3 +103,32 @@ def test_schema_is_json_schema() -> None:
         assert "'sed' was unexpected" in fault.message
     data = read_recipe_file(recipes / "everything.yaml").data
     assert list(said.iter_errors(data | {"teacher": "resnet18"}))  # no file of settings
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+def test_what_a_terminal_cannot_show_is_replaced(
+    encoding: str, write_recipe: Write, tmp_path: Path
+) -> None:
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "train.csv").write_text("image,label,★x\na.png,ł,1\nb.png,★,2\n", "utf-8")
+    recipe = tiny_recipe(tmp_path)
+    recipe["data"]["label_column"] = "★x"
+    done = compress("check", write_recipe(recipe), env={"PYTHONIOENCODING": encoding})
+    assert done.returncode == 0, done.stderr
+    # Where a terminal says it is ASCII, click takes that for a mistake and writes UTF-8.
+    shown = "★x" if encoding == "ascii" else "?x"
+    assert f"labels from '{shown}'" in done.stdout
+
+
+def test_names_that_are_no_text_where_it_runs(write_recipe: Write, tmp_path: Path) -> None:
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0"}
+    for name in ("tern", "gull"):
+        (tmp_path / "birds" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "birds" / name / "é.png")
+    path = write_recipe(tiny_recipe(tmp_path / "birds"))
+    done = compress("check", path, env=environment)
+    assert done.returncode == 0 and "2 labelled pictures of 2 classes" in done.stdout, done.stderr
+    (tmp_path / "birds" / "tern").rename(tmp_path / "birds" / "Möwe")
+    done = compress("check", path, env=environment)
+    assert done.returncode == 2 and "rename it, or set LC_ALL=C.UTF-8" in done.stderr

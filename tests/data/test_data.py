@@ -227,3 +227,51 @@ def test_sixteen_bits_are_not_clipped_to_white(tmp_path):
     Image.fromarray(ramp).save(tmp_path / "deep.png")
     read = load_picture(tmp_path / "deep.png", 64, 64, "crop")
     assert read[0, :, 0].tolist() == (ramp[0] >> 8).tolist()
+
+
+GREYS = np.tile(np.arange(0, 256, 4), (64, 1))  # 8 bits, from black to almost white
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("unit.tif", (GREYS / 255).astype(np.float32)),
+        ("overshot.tif", ((GREYS * 1.04 - 3) / 255).astype(np.float32)),
+        ("float255.tif", GREYS.astype(np.float32)),
+        ("float12.tif", (GREYS * 4095 / 255).astype(np.float32)),
+        ("int8.tif", GREYS.astype(np.int32)),
+        ("int20.tif", (GREYS << 12).astype(np.int32)),
+        ("twelve.png", (GREYS << 4).astype(np.uint16)),
+        ("sixteen.tif", (GREYS << 8).astype(np.uint16)),
+    ],
+)
+def test_deep_pictures_are_scaled_by_their_range(
+    name: str, values: np.ndarray, tmp_path: Path
+) -> None:
+    Image.fromarray(values).save(tmp_path / name)
+    read = load_picture(tmp_path / name, 64, 64, "crop")
+    expected = (GREYS * 1.04 - 3).clip(0, 255).round() if name == "overshot.tif" else GREYS
+    np.testing.assert_array_equal(read, np.repeat(expected[:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (GREYS.astype(np.int32) - 100),
+        (GREYS / 255).astype(np.float32) * 2 - 1,
+        np.full((64, 64), np.nan, np.float32),
+    ],
+)
+def test_deep_pictures_without_a_range_are_refused(values: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(OSError, match=r"its pixels are numbers from .* scale them to 0 to 1"):
+        load_picture(tmp_path / "a.tif", 64, 64, "crop")
+
+
+def test_many_pictures_of_one_colour_are_said(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "shapes", each=8)
+    assert drop_unreadable(read_folder(root), quiet).notes == ()
+    for i in range(4):
+        Image.new("RGB", (20, 20), "black").save(root / "dot" / f"0{i}.png")
+    (note,) = drop_unreadable(read_folder(root), quiet).notes
+    assert note.startswith("4 of 30 images are of a single colour each (dot/00.png, …)")

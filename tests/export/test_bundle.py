@@ -80,7 +80,7 @@ def row(model: Path, runtime: str = "onnxruntime", **more: Any) -> Result:
 
 @pytest.fixture(scope="module")
 def odd_pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Gray, turned, 16 bits, palette, transparent, tall, wide, large, CMYK."""
+    """Gray, turned, 12 to 32 bits, floats, palette, transparent, tall, wide, large, CMYK."""
     folder = tmp_path_factory.mktemp("odd")
     rng = np.random.default_rng(0)
     colour = draw("cross", rng, 48)
@@ -96,6 +96,10 @@ def odd_pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         ("black and white.png", colour.convert("1"), {}),
         ("turned.jpg", Image.fromarray(noise[:60, :200]), {"exif": turned}),
         ("deep.png", Image.fromarray(deep), {}),
+        ("twelve.png", Image.fromarray(deep[::-1] >> 4), {}),
+        ("integers.tif", Image.fromarray(deep[:, ::-1].astype(np.int32) << 4), {}),
+        ("floats.tif", Image.fromarray((deep.T / 60_000).astype(np.float32)), {}),
+        ("large floats.tif", Image.fromarray((deep.T[::-1] / 30).astype(np.float32)), {}),
         ("palette.png", colour.convert("P"), {}),
         ("transparent.png", clear, {}),
         ("tall.png", colour.resize((20, 200)), {}),

@@ -288,3 +288,31 @@ def test_recipes_of_the_project_are_right() -> None:
 
 def test_schema_knows_the_steps() -> None:
     assert "distill" in Recipe.model_json_schema()["$defs"]["Step"]["properties"]
+
+
+def test_home_and_environment_variables_in_paths(
+    write_recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("STORE", str(tmp_path / "store"))
+    recipe = tiny_recipe(tmp_path)
+    recipe["data"]["path"] = "~/shapes"
+    recipe["teacher"]["weights"] = "${STORE}/net.safetensors"
+    loaded = load_recipe(write_recipe(recipe))
+    assert loaded.data.path == str(tmp_path / "home" / "shapes")
+    assert loaded.teacher.weights == str(tmp_path / "store" / "net.safetensors")
+    recipe["teacher"] = {"onnx": "$STORE/net.onnx"}
+    loaded = load_recipe(write_recipe(recipe), Path("~/others"))
+    assert loaded.teacher.onnx == str(tmp_path / "store" / "net.onnx")
+    assert loaded.data.path == str(tmp_path / "home" / "others")
+
+
+def test_addresses_are_no_paths(write_recipe: Write, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    recipe["data"]["path"] = "s3://bucket/shapes"
+    recipe["teacher"]["weights"] = "https://example.org/net.safetensors"
+    text = fault(write_recipe(recipe))
+    assert "2 faults" in text
+    assert "data.path: s3://bucket/shapes is an address: download what is there first" in text
+    assert "teacher.weights: https://example.org/net.safetensors is an address" in text
+    assert "is an address" in fault(write_recipe(recipe), data=Path("https://example.org/a.zip"))

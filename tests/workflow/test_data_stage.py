@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from compress.data.layouts import SUFFIXES, read_folder
+from compress.data.image_files import SUFFIXES
+from compress.data.layouts import read_folder
 from compress.measure.machine import machine
 from compress.methods.context import BUILT
 from compress.recipe.load import load_recipe

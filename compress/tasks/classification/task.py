@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compress.data.dataset import DataSet
+from compress.data.input_spec import InputSpec
 from compress.data.layouts import check_classes, read_folder
 from compress.metrics.accuracy import score
 from compress.metrics.keypoints import USUAL, KeypointTolerance
@@ -63,15 +64,17 @@ class Classification(Task[Names]):
         index: dict[str | None, int] = {name: i for i, name in enumerate(self.spec.classes)}
         return np.array([index.get(picture.label, -1) for picture in data.pictures])
 
-    def check_weights(self, metadata: Mapping[str, Any]) -> None:
-        """Refuse weights of other classes, or of points."""
+    def check_weights(self, metadata: Mapping[str, Any]) -> InputSpec:
+        """Return the spec with the weights' order of classes; refuse others, or points."""
         spec = metadata.get("spec") or {}
         if points := spec.get("points"):
             raise UserError(
                 f"The teacher's weights predict the points {', '.join(points)}, the data has "
                 "classes: train the last part anew (teacher.train_only)."
             )
-        check_class_names(metadata.get("classes") or spec.get("classes"), self.spec.classes)
+        known = metadata.get("classes") or spec.get("classes")
+        classes = check_class_names(known, self.spec.classes)
+        return self.spec.model_copy(update={"classes": classes})
 
     def judge(
         self, data: DataSet, indices: np.ndarray, tolerance: KeypointTolerance = USUAL

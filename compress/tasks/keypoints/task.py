@@ -9,7 +9,7 @@ import numpy as np
 from compress.data.coordinates import to_input, to_picture, upright_size
 from compress.data.dataset import DataSet, Point
 from compress.data.draw import draw_points
-from compress.data.input_spec import BOX
+from compress.data.input_spec import BOX, InputSpec
 from compress.data.keypoints import PointColumns, drop_misplaced
 from compress.data.layouts import read_folder
 from compress.metrics.accuracy import wilson
@@ -81,7 +81,7 @@ class Keypoints(Task[Places]):
 
         return move_points(torch.from_numpy(targets), views, self.spec)
 
-    def check_weights(self, metadata: Mapping[str, Any]) -> None:
+    def check_weights(self, metadata: Mapping[str, Any]) -> InputSpec:
         """Refuse weights of other points, or of classes."""
         spec = metadata.get("spec") or {}
         theirs = tuple(spec.get("points", ()))
@@ -92,6 +92,7 @@ class Keypoints(Task[Places]):
                 f"{', '.join(self.spec.points)}: name the same points in the same order, or "
                 "train the last part anew (teacher.train_only)."
             )
+        return self.spec
 
     def judge(
         self, data: DataSet, indices: np.ndarray, tolerance: KeypointTolerance = USUAL

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.image_cache import drop_unreadable
+from compress.data.image_files import SUFFIXES
 from compress.data.keypoints import PointColumns
-from compress.data.layouts import SUFFIXES
 from compress.data.split import draw_split
 from compress.methods.context import BUILT, Context
 from compress.models.builders import identity, resolve
@@ -63,10 +63,10 @@ def fingerprint(path: Path) -> str:
     folder = path.parent if path.is_file() else path
     if not path.exists():
         raise UserError(f"No data at {path}: give a folder of pictures or a CSV file with --data.")
-    digest = hashlib.sha256(path.name.encode() if path.is_file() else b"")
+    digest = hashlib.sha256(os.fsencode(path.name) if path.is_file() else b"")
     for file in below(folder, lambda entry: os.access(entry, os.R_OK)):
-        if file.suffix.lower() in SUFFIXES | {".csv"} and file.is_file():
-            digest.update(str(file.relative_to(folder)).encode() + b"\0")
+        if (file == path or file.suffix.lower() in SUFFIXES | {".csv"}) and file.is_file():
+            digest.update(os.fsencode(file.relative_to(folder)) + b"\0")
             digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 
@@ -93,6 +93,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         data = replace(data, task=task.name, task_settings=asked.model_dump())
     fraction, trained = settings["validation_fraction"], settings.get("to_train_on", True)
     data = draw_split(data, fraction, settings["seed"], to_train_on=trained)
+    for note in data.notes:
+        context.progress.note(note)
     for skipped in data.skipped:
         context.progress.note(f"skipped unreadable picture {skipped}")
     context.progress.note(data.describe())

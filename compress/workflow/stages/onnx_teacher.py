@@ -10,7 +10,6 @@ from compress.export.onnx import TOLERANCE
 from compress.methods.context import Context
 from compress.models import onnx_network
 from compress.models.candidate import Candidate
-from compress.models.class_names import check_class_names
 from compress.models.onnx_network import OnnxNetwork
 from compress.models.onnx_teacher import (
     fingerprint,
@@ -23,7 +22,7 @@ from compress.models.provenance import Provenance
 from compress.recipe.schema import TeacherSettings
 from compress.runtimes.onnxruntime import OnnxSession
 from compress.runtimes.outputs import by_name, joined
-from compress.tasks import task_of_data
+from compress.tasks import task_of, task_of_data
 from compress.training.loop import finish
 from compress.utils.errors import UserError
 from compress.utils.files import atomic
@@ -53,6 +52,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     assert context.weights_path is not None
     data = context.data(inputs["data"])
     described = stage.settings
+    given = read_onnx(context.weights_path)
+    noted = noted_spec(given)
     spec = InputSpec(
         height=described["image_size"],
         width=described["image_size"],
@@ -61,9 +62,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         fit=described["fit"],
         **task_of_data(data).predicts(data),
     )
-    given = read_onnx(context.weights_path)
-    noted = noted_spec(given)
-    check_class_names(noted and list(noted.classes), data.classes)
+    if noted is not None:
+        spec = task_of(spec).check_weights({"spec": noted.model_dump(mode="json")})
     path = folder / FILE
     with atomic(path) as temporary:
         onnx.save(like_ours(given, spec), temporary)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         settings.builder, settings.settings, spec, (name,), context.seed, context.allowed
     )
     if settings.weights is not None:
-        _load_weights(teacher, settings, data, pixels, context)
+        teacher = _with_weights(teacher, settings, data, pixels, context)
+        spec = teacher.spec
     if settings.train is not None:
         labelled = data.indices("train")
         if settings.train_only is not None:
@@ -156,9 +158,10 @@ def _last_part(
     return teacher.model.get_submodule(settings.train_only), feed
 
 
-def _load_weights(
+def _with_weights(
     teacher: Candidate, settings: TeacherSettings, data: DataSet, pixels: Pixels, context: Context
-) -> None:
+) -> Candidate:
+    """The teacher with its weights, and with its classes in the order that they name."""
     assert settings.weights is not None and settings.builder is not None
     if settings.weights.startswith("torchvision:"):
         found = {"": _download(settings.weights)}
@@ -167,7 +170,7 @@ def _load_weights(
         assert context.weights_path is not None
         found, metadata = read_checkpoint(context.weights_path)
         if settings.train_only is None:  # with it, the last layer is made anew for this data
-            task_of(teacher.spec).check_weights(metadata)
+            teacher = replace(teacher, spec=task_of(teacher.spec).check_weights(metadata))
     tensors, notes = fitted(found, teacher.model)
     for note in notes:
         context.progress.note(note)
@@ -182,6 +185,7 @@ def _load_weights(
         tensors = {k: v for k, v in tensors.items() if not k.startswith(own)}
         tensors |= {k: v for k, v in fresh.items() if k.startswith(own)}
     load_into(teacher.model, tensors, context.weights_path or Path(settings.weights))
+    return teacher
 
 
 def _download(name: str) -> dict[str, Tensor]:

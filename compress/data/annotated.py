@@ -1,0 +1,346 @@
+"""Tables that name images, with their labels or with numbers, and what lies beside them.
+
+`root/train.csv` (or the table that is given) has a column of paths and one of labels, or a column
+of 0 and 1 for each class; known names of columns are taken in the order of IMAGE_COLUMNS and
+LABEL_COLUMNS. Images lie beside it or in `imgs/` or `images/`; those there that no table names are
+unlabelled. `validation.csv` (or `val.csv`, `valid.csv`) beside `train.csv` is the validation split,
+what a `test.csv` with labels names is held out. A `split.csv` (Image,split), or a column `split`,
+is honoured. Further tables with the same column of images annotate them with their numbers.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from compress.data.dataset import DataSet, Picture, Split
+from compress.data.image_files import ImageFiles, files_below, is_image, kinds
+from compress.data.tables import Table, read_csv
+from compress.utils.errors import UserError
+
+# By preference; compared without capitals, spaces and underscores.
+IMAGE_COLUMNS = (
+    *("image", "path", "file", "filename", "picture", "img", "imagepath", "imgpath", "filepath"),
+    *("imagename", "imgname", "imagefile", "imageid", "name", "id"),
+)
+LABEL_COLUMNS = ("label", "class", "target", "category", "labelname", "classname")
+LAST_LABEL_COLUMNS = ("id",)  # of individuals; often of images or patients
+SPLITS: dict[str, Split] = {
+    "train": "train",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+}
+HELD_OUT = "test"  # a split that nothing is trained on or judged by
+IMAGE_FOLDERS = ("imgs", "images")
+SPLIT_FILE = "split.csv"
+MAX_FAULTS = 10  # shown; the rest is counted
+
+
+class Source(NamedTuple):
+    """A table, and the split of its images where the table's name or folder says so."""
+
+    path: Path
+    split: Split | None = None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table are taken for what."""
+
+    image: str
+    labels: tuple[str, ...]  # one, or one of 0 and 1 for each class; none where points are asked
+    split: str | None = None
+
+    def label(self, table: Table, row: dict[str, str]) -> str:
+        """A row's class; empty where it has none, or several."""
+        if len(self.labels) == 1:
+            return unicodedata.normalize("NFC", row[self.labels[0]].strip())
+        ones = [name for name in self.labels if table.number(row, name) == 1]
+        return unicodedata.normalize("NFC", ones[0]) if len(ones) == 1 else ""
+
+    def are_in(self, table: Table) -> bool:
+        """Whether another table has the same columns."""
+        return {self.image, *self.labels} <= set(table.header)
+
+    @property
+    def no_label(self) -> str:
+        """What is wrong with a row whose label is empty."""
+        if len(self.labels) == 1:
+            return "has an empty label (leave unlabelled pictures out of the table)"
+        return f"must have 1 in exactly one of the columns {_some(self.labels)}, and 0 in the rest"
+
+    def describe(self) -> str:
+        """In words, for a note."""
+        said = [f"images from the column {self.image!r}"]
+        if len(self.labels) == 1:
+            said.append(f"labels from {self.labels[0]!r}")
+        elif self.labels:
+            said.append(f"labels from {len(self.labels)} columns of 0 and 1, {_some(self.labels)}")
+        if self.split is not None:
+            said.append(f"splits from {self.split!r}")
+        return ", ".join(said)
+
+
+@dataclass
+class _Reading:
+    """What has been read so far."""
+
+    pictures: dict[str, Picture] = field(default_factory=dict)  # by path
+    held_out: set[str] = field(default_factory=set)  # paths
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_tables(
+    root: Path,
+    sources: Sequence[Source],
+    image_column: str | None,
+    label_column: str | None,
+    labels: bool = True,
+) -> DataSet:
+    """Reads tables, which lie in `root` or a folder of it, and the images that they name.
+
+    Args:
+        labels: whether there must be some; without, the tables' own numbers are annotations too.
+
+    Raises:
+        UserError: everything that is wrong, in one message.
+    """
+    reading = _Reading()
+    columns: Columns | None = None
+    files = [ImageFiles(root, _folders(source.path)) for source in sources]
+    for source, own in zip(sources, files, strict=True):
+        table = read_csv(source.path)
+        if columns is None or not columns.are_in(table):
+            columns = choose_columns(table, source.path, image_column, label_column, labels)
+        columns = replace(columns, split=_split_column(table, columns, source.path))
+        _read_rows(table, source, columns, own, reading)
+    assert columns is not None
+    if reading.faults:
+        named = sources[0].path if len(sources) == 1 else root
+        raise UserError(listed(f"{named} has {len(reading.faults)} faults:", reading.faults))
+    _hold_out(root, sources[0].path, columns, columns.labels or table.header, reading)
+    _annotate(sources, columns, files, reading)
+    split_by_file(reading.pictures, root, files)
+    pictures = (*reading.pictures.values(), *_unlabelled(root, sources, reading))
+    return DataSet(root, pictures, notes=tuple(reading.notes))
+
+
+def choose_columns(
+    table: Table, path: Path, image: str | None, label: str | None, labels: bool = True
+) -> Columns:
+    """Says which columns hold the images and the labels.
+
+    Args:
+        image: the column that the user names; likewise `label`.
+
+    Raises:
+        UserError: none that is known, or not the one that was named.
+    """
+    if image is None:
+        image = next(_known(table.header, IMAGE_COLUMNS), None)
+    _require(image, "picture", table, path)
+    assert image is not None
+    others = [name for name in table.header if name and name != image]
+    taken: tuple[str, ...] = ()
+    if labels:
+        taken = (label,) if label is not None else _label_columns(table, others)
+        _require(next(iter(taken), None), "label", table, path)
+    return Columns(image, taken)
+
+
+def _split_column(table: Table, columns: Columns, path: Path) -> str | None:
+    """The column `split`, if it names splits and no split.csv does."""
+    found = next(_known(table.header, ("split",)), None)
+    if found is None or found in columns.labels or (path.parent / SPLIT_FILE).is_file():
+        return None
+    named = {row[found].strip().lower() for row in table.rows}
+    return found if {"train"} <= named <= {*SPLITS, HELD_OUT} else None
+
+
+def _known(header: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    """Gives the columns of known names, in the order of these."""
+    plain = [re.sub(r"[\W_]", "", name).lower() for name in header]
+    return (header[plain.index(name)] for name in names if name in plain)
+
+
+def _label_columns(table: Table, others: list[str]) -> tuple[str, ...]:
+    if len(others) == 1:
+        return (others[0],)
+    if found := next(_known(others, LABEL_COLUMNS), None):
+        return (found,)
+    flags = tuple(n for n in others if all(table.number(row, n) in (0, 1) for row in table.rows))
+    if table.rows and len(flags) > 1:
+        return flags
+    return tuple(_known(others, LAST_LABEL_COLUMNS))
+
+
+def _require(column: str | None, kind: str, table: Table, path: Path) -> None:
+    shown = ", ".join(table.header)
+    if column is None:
+        hint = " If that is an image already, add a header line, such as path,label."
+        raise UserError(
+            f"{path}: which column holds the {kind}s? It has {shown}; set data.{kind}_column in "
+            f"the recipe.{hint if is_image(Path(table.header[0])) else ''}"
+        )
+    if column not in table.header:
+        raise UserError(f"{path} has no column {column!r}; it has {shown}.")
+
+
+def _folders(table: Path) -> list[Path]:
+    """Where the images of a table may lie, besides beside it."""
+    own = [table.stem, f"{table.stem}_images"]
+    if table.stem.lower() not in (*SPLITS, HELD_OUT):
+        own += ["train", "train_images"]
+    found = [table.parent / name for name in (*IMAGE_FOLDERS, *own)]
+    return [folder for folder in found if folder.is_dir()] or [table.parent]
+
+
+def _read_rows(
+    table: Table, source: Source, columns: Columns, files: ImageFiles, reading: _Reading
+) -> None:
+    """Adds a table's images; what is wrong with its lines is added to the faults."""
+    shown = source.path.relative_to(files.root).as_posix()
+    reading.notes.append(f"{shown}: {columns.describe()}")
+    splits = [row[columns.split].strip().lower() for row in table.rows] if columns.split else []
+    drawn_later = bool(splits) and not any(SPLITS.get(s) == "validation" for s in splits)
+    for i, row in enumerate(table.rows):
+        name = row[columns.image].strip()
+        path, fault = files.find(name)
+        label = columns.label(table, row) if columns.labels else None
+        if path is None:
+            pass
+        elif label == "":
+            fault = columns.no_label
+        elif path in reading.pictures or path in reading.held_out:
+            fault = "is there twice"
+        elif splits and splits[i] == HELD_OUT:
+            reading.held_out.add(path)
+        else:
+            split = SPLITS[splits[i]] if splits and not drawn_later else source.split
+            reading.pictures[path] = Picture(path, label, split)
+        if fault:
+            reading.faults.append(f"{shown}:{table.lines[i]}: {name!r} {fault}")
+    if reading.held_out:
+        reading.notes.append(_held_out_note(len(reading.held_out), f"{shown} calls {HELD_OUT}"))
+
+
+def _hold_out(
+    root: Path, table: Path, columns: Columns, answers: Sequence[str], reading: _Reading
+) -> None:
+    """Leaves out what a test.csv names; its images without labels may be trained on as such.
+
+    Args:
+        answers: the columns that it has where it is one of labelled images.
+    """
+    test = table.with_name(f"{HELD_OUT}.csv")
+    if test == table or not test.is_file():
+        return
+    read = read_csv(test)
+    image = next(_known(read.header, (re.sub(r"[\W_]", "", columns.image).lower(),)), None)
+    if image is None:
+        return
+    if not set(answers) <= set(read.header) or not any(
+        row[name].strip() for row in read.rows for name in answers
+    ):
+        reading.notes.append(f"{test.name} has no labels: its images may be used as unlabelled")
+        return
+    files = ImageFiles(root, _folders(test))
+    named = {path for row in read.rows if (path := files.find(row[image].strip())[0]) is not None}
+    named -= reading.pictures.keys()
+    reading.held_out |= named
+    reading.notes.append(_held_out_note(len(named), f"{test.name} names"))
+
+
+def _held_out_note(count: int, named: str) -> str:
+    return f"{count} images that {named} are held out: neither trained on nor judged by"
+
+
+def _annotate(
+    sources: Sequence[Source], columns: Columns, files: Sequence[ImageFiles], reading: _Reading
+) -> None:
+    """Adds the numbers of all tables that have the column of images."""
+    own = {source.path for source in sources}
+    beside = {p for path in own for p in path.parent.glob("*.csv") if p.name != SPLIT_FILE}
+    for path in sorted(beside - own if columns.labels else beside | own):
+        table = read_csv(path)
+        if columns.image not in table.header:
+            continue
+        for row in table.rows:
+            name = row[columns.image].strip()
+            found = _of(reading.pictures, name, files)
+            if found is not None:
+                numbers = {k: v for k in table.header if (v := table.number(row, k)) is not None}
+                merged = found.annotations | numbers
+                reading.pictures[found.path] = replace(found, annotations=merged)
+
+
+def _of(pictures: dict[str, Picture], name: str, files: Sequence[ImageFiles]) -> Picture | None:
+    """The one of the pictures that a name means."""
+    paths = (path for each in files if (path := each.find(name)[0]) is not None)
+    return next((pictures[path] for path in paths if path in pictures), None)
+
+
+def _unlabelled(root: Path, sources: Sequence[Source], reading: _Reading) -> Iterator[Picture]:
+    """Gives the images in folders of images that no table names; says what is no image."""
+    parents = dict.fromkeys(source.path.parent for source in sources)
+    for folder in [p / name for p in parents for name in IMAGE_FOLDERS if (p / name).is_dir()]:
+        files = list(files_below(folder, root))
+        for file in filter(is_image, files):
+            path = file.relative_to(root).as_posix()
+            if path not in reading.pictures and path not in reading.held_out:
+                yield Picture(path, None, "unlabelled")
+        reading.notes += left_out([file for file in files if not is_image(file)], folder)
+
+
+def left_out(others: Sequence[Path], folder: Path) -> list[str]:
+    """A note on the files below a folder of images that are none, if there are such."""
+    if not others:
+        return []
+    return [f"left out, as these suffixes are not read: {kinds(others)} in {folder.name}/"]
+
+
+def split_by_file(pictures: dict[str, Picture], root: Path, files: Sequence[ImageFiles]) -> None:
+    """Gives images, which are by path, the splits that split.csv names, if there is one.
+
+    Args:
+        files: that know which images its names mean.
+
+    Raises:
+        UserError: images that it leaves out, or splits that are none.
+    """
+    path = root / SPLIT_FILE
+    if not path.is_file():
+        return
+    table = read_csv(path)
+    if "split" not in table.header:
+        shown = ", ".join(table.header)
+        raise UserError(f"{path} needs the columns Image,split; it has {shown}.")
+    name_column = next(_known(table.header, IMAGE_COLUMNS), None)
+    _require(name_column, "picture", table, path)
+    assert name_column is not None
+    faults = []
+    for line, row in zip(table.lines, table.rows, strict=True):
+        split = row["split"].strip().lower()
+        if split not in SPLITS:
+            faults.append(f"{path.name}:{line}: {split!r} is neither train nor validation")
+        elif (found := _of(pictures, row[name_column].strip(), files)) is not None:
+            pictures[found.path] = replace(found, split=SPLITS[split])
+    faults += [f"{p.path} is not in {path.name}" for p in pictures.values() if p.split is None]
+    if faults:
+        raise UserError(listed(f"{path} has {len(faults)} faults:", faults))
+
+
+def listed(title: str, faults: Iterable[str]) -> str:
+    """A line for each of the first faults below the title."""
+    all_of_them = list(faults)
+    more = len(all_of_them) - MAX_FAULTS
+    shown = [f"  {fault}" for fault in all_of_them[:MAX_FAULTS]]
+    return "\n".join([title, *shown] + ([f"  … and {more} more"] if more > 0 else []))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -1,0 +1,377 @@
+"""Tables and folders as people have them: read as meant, or refused with what to do about it."""
+
+import csv
+import os
+import tempfile
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from rich.console import Console
+
+from compress.data.dataset import DataSet
+from compress.data.keypoints import PointColumns
+from compress.data.layouts import check_classes, read_folder
+from compress.data.split import draw_split
+from compress.data.tables import read_csv
+from compress.utils.errors import UserError
+from compress.utils.progress import Progress
+from compress.workflow.stages.data import fingerprint
+
+
+def images(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), "navy").save(folder / name)
+    return folder
+
+
+def write(path: Path, *lines: str, encoding: str = "utf-8") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding)
+    return path
+
+
+def labels(data: DataSet) -> dict[str, str | None]:
+    return {picture.path: picture.label for picture in data.pictures}
+
+
+def splits(data: DataSet) -> dict[str, str | None]:
+    return {picture.path: picture.split for picture in data.pictures}
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        check_classes(read_folder(path))
+    return str(caught.value)
+
+
+FOUR = ("a.png", "b.png", "c.png", "d.png")
+
+
+def test_known_columns_are_taken_by_preference_and_said(tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    write(tmp_path / "train.csv", "id,image,label", "p1,a.png,cat", "p1,b.png,dog", "p2,c.png,cat")
+    data = read_folder(tmp_path)
+    assert data.classes == ("cat", "dog")
+    assert data.notes == ("train.csv: images from the column 'image', labels from 'label'",)
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("Image,Id,x", "a.png,{},3"),  # whales: the individual is what is asked for
+        ("id,label", "a.png,{}"),
+        ("image_id,dx", "a,{}"),
+        ("file_name,age,Category", "a.png,7,{}"),
+        ("name,id", "a.png,{}"),
+        (",path,Class Name", "0,a.png,{}"),
+    ],
+)
+def test_headers_as_people_have_them(header: str, row: str, tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    other = row.replace("a.png", "b.png").replace("a,{}", "b,{}")
+    write(tmp_path / "train.csv", header, row.format("cat"), other.format("dog"))
+    found = labels(read_folder(tmp_path))
+    assert (found["imgs/a.png"], found["imgs/b.png"]) == ("cat", "dog")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_separators_and_blank_lines(separator: str, encoding: str, tmp_path: Path) -> None:
+    images(tmp_path, *FOUR)
+    rows = [["path", "label"], ["a.png", "Café, noir; extra"], [], ["b.png", "tea"], ["", ""]]
+    with (tmp_path / "train.csv").open("w", encoding=encoding, newline="") as file:
+        csv.writer(file, delimiter=separator).writerows(rows)
+    assert labels(read_folder(tmp_path)) == {"a.png": "Café, noir; extra", "b.png": "tea"}
+
+
+def test_lines_are_counted_as_an_editor_does(tmp_path: Path) -> None:
+    images(tmp_path, *FOUR)
+    write(tmp_path / "train.csv", "image,label", "", 'a.png,"two', 'lines"', "", "no.png,x")
+    assert "train.csv:6: 'no.png' does not exist" in refused(tmp_path)
+
+
+def test_a_comma_parts_decimals_where_semicolons_part_columns(tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    write(tmp_path / "train.csv", "image;eye_x;eye_y", "a.png;1,5;2,25", "b.png;3;4")
+    data = read_folder(tmp_path, points=PointColumns.of(["eye"]))
+    assert data.pictures[0].points == ((1.5, 2.25),) and data.pictures[1].points == ((3, 4),)
+
+
+def test_lists_without_a_header_as_caffe_has_them(tmp_path: Path) -> None:
+    images(tmp_path, "cat/1 a.png", "cat/2.png", "dog/1.png")
+    table = write(tmp_path / "list.txt", "cat/1 a.png 0", "cat/2.png 0", "dog/1.png 1")
+    expected = {"cat/1 a.png": "0", "cat/2.png": "0", "dog/1.png": "1"}
+    assert labels(read_folder(table)) == expected
+    write(table, "cat/1 a.png,0", "cat/2.png,0", "dog/1.png,1")
+    assert labels(read_folder(table)) == expected
+    write(table, "cat/2.png,0,7", "dog/1.png,1,8")
+    assert "add a header line" in refused(table)
+
+
+def test_the_contents_of_any_table_are_part_of_the_key(tmp_path: Path) -> None:
+    images(tmp_path, "1.png", "2.png")
+    table = write(tmp_path / "list.txt", "1.png 0", "2.png 1")
+    before = fingerprint(table)
+    write(table, "1.png 1", "2.png 0")
+    assert fingerprint(table) != before
+
+
+def test_names_as_people_write_them(tmp_path: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "é.png") for form in ("NFC", "NFD"))
+    images(tmp_path / "imgs", "img_001.jpg", "sub/b.png", "IMG_2.PNG", apart)
+    rows = ["img_001,x", "sub\\b.png,x", "img_2.png,y", f"{composed},y"]
+    write(tmp_path / "train.csv", "Image,label", *rows)
+    assert labels(read_folder(tmp_path)) == {
+        "imgs/img_001.jpg": "x",
+        "imgs/sub/b.png": "x",
+        "imgs/IMG_2.PNG": "y",
+        f"imgs/{apart}": "y",
+    }
+
+
+def test_a_name_of_two_images_is_refused(tmp_path: Path) -> None:
+    images(tmp_path / "imgs", "a.png", "a.jpg", "b.png")
+    write(tmp_path / "train.csv", "Image,label", "a,x", "..\\..\\b,y")
+    text = refused(tmp_path)
+    assert "'a' may be any of imgs/a.jpg, imgs/a.png: write the whole name" in text
+    assert "'..\\\\..\\\\b' does not exist" in text
+
+
+def test_labels_of_one_name_in_two_spellings_are_one_class(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, "Möwe") for form in ("NFC", "NFD")]
+    images(tmp_path / "imgs", *FOUR)
+    write(tmp_path / "train.csv", "Image,label", *map(",".join, zip(FOUR, names, strict=False)))
+    assert read_folder(tmp_path).classes == (names[0],)
+    for split, name in zip(("train", "valid"), names, strict=True):
+        images(tmp_path / "folders" / split, f"{name}/a.png", "gull/b.png")
+    assert read_folder(tmp_path / "folders").classes == (names[0], "gull")
+
+
+def test_a_column_for_each_class(tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    write(tmp_path / "train.csv", "image,cat,dog,age", "a.png,1.0,0.0,3", "b.png,0.0,1.0,5")
+    data = read_folder(tmp_path)
+    assert labels(data) == {
+        "imgs/a.png": "cat", "imgs/b.png": "dog", "imgs/c.png": None, "imgs/d.png": None,
+    }  # fmt: skip
+    assert "labels from 2 columns of 0 and 1, cat, dog" in data.notes[0]
+    write(tmp_path / "val.csv", "image,cat,dog,age", "c.png,0,1,1", "d.png,maybe,1,2")
+    assert labels(read_folder(tmp_path))["imgs/c.png"] == "dog"
+    (tmp_path / "val.csv").unlink()
+    write(tmp_path / "train.csv", "image,cat,dog", "a.png,1,1", "b.png,0,0", "c.png,1,0")
+    assert "train.csv:2: 'a.png' must have 1 in exactly one of the columns cat, dog" in (
+        refused(tmp_path)
+    )
+
+
+@pytest.mark.parametrize("name", ["validation", "val", "valid"])
+def test_a_table_of_validation_images(name: str, tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    write(tmp_path / "train.csv", "image,label", "a.png,x", "b.png,y")
+    write(tmp_path / f"{name}.csv", "image,label", "c.png,x")
+    assert splits(read_folder(tmp_path)) == {
+        "imgs/a.png": "train",
+        "imgs/b.png": "train",
+        "imgs/c.png": "validation",
+        "imgs/d.png": "unlabelled",
+    }
+    write(tmp_path / f"{name}.csv", "image,label", "a.png,x")
+    assert f"{name}.csv:2: 'a.png' is there twice" in refused(tmp_path)
+
+
+def test_images_of_a_labelled_test_table_are_held_out(tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    write(tmp_path / "train.csv", "image,label", "a.png,x", "b.png,y")
+    write(tmp_path / "test.csv", "image,label", "c.png,x")
+    data = read_folder(tmp_path)
+    assert splits(data) == {"imgs/a.png": None, "imgs/b.png": None, "imgs/d.png": "unlabelled"}
+    held_out = "1 images that test.csv names are held out: neither trained on nor judged by"
+    assert held_out in data.notes
+    judged = read_folder(tmp_path / "test.csv")
+    assert labels(judged)["imgs/c.png"] == "x"
+    write(tmp_path / "test.csv", "image", "c.png")
+    data = read_folder(tmp_path)
+    assert splits(data)["imgs/c.png"] == "unlabelled"
+    assert "test.csv has no labels" in data.notes[-1]
+
+
+def test_tables_of_points_beside_each_other(tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    write(tmp_path / "train.csv", "image,eye_x,eye_y", "a.png,1,2")
+    write(tmp_path / "val.csv", "image,eye_x,eye_y", "b.png,3,4")
+    write(tmp_path / "test.csv", "image,eye_x,eye_y", "c.png,5,6")
+    eye = PointColumns.of(["eye"])
+    assert splits(read_folder(tmp_path, points=eye)) == {
+        "imgs/a.png": "train", "imgs/b.png": "validation", "imgs/d.png": "unlabelled",
+    }  # fmt: skip
+    write(tmp_path / "test.csv", "image", "c.png")
+    assert splits(read_folder(tmp_path, points=eye))["imgs/c.png"] == "unlabelled"
+
+
+def test_a_column_of_splits(tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    rows = ["a.png,x,train", "b.png,y,Train", "c.png,x,val", "d.png,y,test"]
+    table = write(tmp_path / "train.csv", "image,label,split", *rows)
+    assert splits(read_folder(tmp_path)) == {
+        "imgs/a.png": "train", "imgs/b.png": "train", "imgs/c.png": "validation",
+    }  # fmt: skip
+    other = write(tmp_path / "val.csv", "image,label,split", "d.png,x,late")
+    write(table, "image,label,split", *rows[:3])
+    assert splits(read_folder(tmp_path))["imgs/d.png"] == "validation"
+    other.unlink()
+    write(table, "image,label,split", *rows[:2], rows[3])
+    assert set(splits(read_folder(tmp_path)).values()) == {None, "unlabelled"}
+    write(table, "image,label,split", "a.png,x,fold 1", "b.png,y,fold 2")
+    assert splits(read_folder(tmp_path))["imgs/a.png"] is None
+
+
+def test_tables_of_other_names(tmp_path: Path) -> None:
+    images(tmp_path / "dogs" / "train", "001.jpg", "002.jpg")
+    images(tmp_path / "dogs" / "test", "003.jpg")
+    table = write(tmp_path / "dogs" / "labels.csv", "id,breed", "001,pug", "002,husky")
+    expected = {"train/001.jpg": "pug", "train/002.jpg": "husky"}
+    assert labels(read_folder(tmp_path / "dogs")) == expected
+    table.rename(table.with_name("dogs.csv"))
+    assert labels(read_folder(tmp_path / "dogs")) == expected
+
+
+def test_tables_as_image_folders_of_hugging_face_have_them(tmp_path: Path) -> None:
+    images(tmp_path / "flat", "1.png", "2.png")
+    write(tmp_path / "flat" / "metadata.csv", "file_name,label", "1.png,0", "2.png,1")
+    assert labels(read_folder(tmp_path / "flat")) == {"1.png": "0", "2.png": "1"}
+    for split in ("train", "validation"):
+        images(tmp_path / "split" / split, "1.png", "2.png")
+        write(tmp_path / "split" / split / "metadata.csv", "file_name,label", "1.png,0", "2.png,1")
+    assert splits(read_folder(tmp_path / "split")) == {
+        "train/1.png": "train",
+        "train/2.png": "train",
+        "validation/1.png": "validation",
+        "validation/2.png": "validation",
+    }
+
+
+def test_class_folders_are_read_though_a_table_lies_beside(tmp_path: Path) -> None:
+    images(tmp_path, "cat/1.png", "dog/1.png")
+    write(tmp_path / "notes.csv", "image,label", "cat/1.png,x", "dog/1.png,y")
+    data = read_folder(tmp_path)
+    assert data.classes == ("cat", "dog") and "notes.csv" in data.notes[0]
+
+
+def test_splits_without_class_folders_are_no_classes(tmp_path: Path) -> None:
+    images(tmp_path, "train/1.png", "validation/2.png", "Test/3.png")
+    text = refused(tmp_path)
+    assert "are splits, not classes" in text and "train/<class>/*.jpg" in text
+
+
+def test_test_folders_beside_a_split_are_held_out(tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        images(tmp_path / split, "cat/1.png", "dog/1.png")
+    images(tmp_path / "unlabelled", "1.png")
+    data = read_folder(tmp_path)
+    assert data.classes == ("cat", "dog")
+    assert Counter(splits(data).values()) == {"train": 2, "validation": 2, "unlabelled": 1}
+    assert data.notes == ("test/ is held out: neither trained on nor judged by",)
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    images(tmp_path, "cat/1.png", "dog/1.png", "loose.png")
+    for name in ("cat/2.heic", "cat/3.HEIC", "dog/2.gif", "dog/3"):
+        (tmp_path / name).write_bytes(b"x")
+    data = read_folder(tmp_path)
+    assert data.notes == (
+        f"left out, as these suffixes are not read: 2 .heic, 1 .gif, 1 without suffix in "
+        f"{tmp_path.name}/",
+        "left out, as they lie in no class folder: 1 images (loose.png, …)",
+    )
+    (tmp_path / "dog" / "1.png").unlink()
+    assert "dog (it holds 1 .gif, 1 without suffix)" in refused(tmp_path)
+
+    table = images(tmp_path / "table" / "imgs", "a.png", "b.png").parent
+    (table / "imgs" / "c.npy").write_bytes(b"x")
+    write(table / "train.csv", "image,label", "a.png,x", "b.png,y")
+    assert "1 .npy in imgs/" in read_folder(table).notes[-1]
+
+
+def test_classes_that_are_numbers_are_in_the_order_of_numbers(tmp_path: Path) -> None:
+    numbers = tuple(str(number) for number in range(12))
+    images(tmp_path, *(f"{number}/a.png" for number in numbers))
+    assert read_folder(tmp_path).classes == numbers
+    table = write(tmp_path / "t.csv", "image,label", *(f"{n}/a.png,{n}" for n in numbers[::-1]))
+    data = read_folder(table)
+    assert data.classes == numbers
+    assert data.labels.tolist() == list(range(11, -1, -1))
+    (tmp_path / "11").rename(tmp_path / "eleven")
+    assert read_folder(tmp_path).classes[:3] == ("0", "1", "10")
+
+
+def test_the_order_of_classes_does_not_change_what_is_drawn(tmp_path: Path) -> None:
+    names = [f"{number}/{i}.png" for number in range(11) for i in range(5)]
+    images(tmp_path / "numbers", *names)
+    images(tmp_path / "words", *(f"c{name}" for name in names))
+    drawn = [draw_split(read_folder(tmp_path / x), 0.3, 1) for x in ("numbers", "words")]
+    assert list(splits(drawn[0]).values()) == list(splits(drawn[1]).values())
+
+
+def test_names_of_files_that_are_no_text(tmp_path: Path) -> None:
+    """As archives from other systems leave them."""
+    name = b"caf\xe9.png"  # Latin-1
+    images(tmp_path, *(f"{label}/{i}.png" for label in "xy" for i in range(4)))
+    os.rename(
+        os.fsencode(tmp_path / "x" / "0.png"), os.path.join(os.fsencode(tmp_path), b"x", name)
+    )
+    fingerprint(tmp_path)
+    drawn = draw_split(read_folder(tmp_path), 0.3, 0)
+    drawn.save(tmp_path / "stored")
+    assert DataSet.load(tmp_path / "stored", tmp_path) == drawn
+    assert b"x/" + name in (tmp_path / "stored" / "split.csv").read_bytes()
+    progress = Progress(Console(quiet=True), tmp_path / "run.log")
+    progress.note(os.fsdecode(name))
+    assert "caf\\udce9.png" in (tmp_path / "run.log").read_text("utf-8")
+
+
+cells = st.text(st.characters(blacklist_categories=["Cs"]), max_size=6) | st.sampled_from(
+    ["a.png", "b", "label", "image", "id", "split", "train", "1", "0", '"', "\x00", "../x", "\n"]
+)
+
+
+@given(
+    st.lists(st.lists(cells, max_size=4), max_size=6),
+    st.sampled_from([",", ";", "\t", " ", "|"]),
+    st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-be"]),
+    st.booleans(),
+    st.sampled_from(["val.csv", "test.csv", "split.csv", "boxes.csv"]),
+)
+def test_a_table_is_read_or_refused(
+    rows: list[list[str]], separator: str, quoting: int, encoding: str, usual: bool, other: str
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = images(Path(folder), "imgs/a.png", "imgs/b.jpg")
+        head = [["image", "label"], ["a.png", "x"]] if usual else []
+        for path, lines in ((root / "train.csv", [*head, *rows]), (root / other, rows)):
+            with path.open("w", encoding=encoding, newline="") as file:
+                csv.writer(file, delimiter=separator, quoting=quoting).writerows(lines)  # type: ignore[arg-type]
+        try:
+            data = read_folder(root)
+        except UserError as error:
+            assert str(error)
+        else:
+            assert {p.path for p in data.pictures} <= {"imgs/a.png", "imgs/b.jpg"}
+
+
+@given(st.binary(max_size=200))
+def test_whatever_the_bytes_a_table_is_read_or_refused(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.csv"
+        path.write_bytes(content)
+        try:
+            table = read_csv(path)
+        except UserError:
+            return
+        assert all(list(row) == list(dict.fromkeys(table.header)) for row in table.rows)

@@ -30,11 +30,11 @@ lint: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 # Does a folder of `compress choose --export` run where nothing but its requirements is installed?
-# make try-export FOLDER=ready PICTURES=picture.jpg
+# make try-export FOLDER=ready IMAGES=image.jpg
 try-export:
 	venv=$$(mktemp -d) && trap 'rm -rf "$$venv"' EXIT && $(PYTHON) -m venv "$$venv" && \
 	"$$venv/bin/python" -m pip install --quiet -r "$(FOLDER)/requirements.txt" && \
-	"$$venv/bin/python" "$(FOLDER)/predict.py" $(PICTURES)
+	"$$venv/bin/python" "$(FOLDER)/predict.py" $(IMAGES)
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

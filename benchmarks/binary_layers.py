@@ -157,7 +157,7 @@ def layers_of(runs: Sequence[Run], threads: int) -> list[Layer]:
 
 
 def network_files(name: str, folder: Path) -> dict[str, Path]:
-    """The network in every form, by row; weights and calibration pictures are random."""
+    """The network in every form, by row; weights and calibration images are random."""
     spec = InputSpec(
         height=SIZE,
         width=SIZE,
@@ -166,7 +166,7 @@ def network_files(name: str, folder: Path) -> dict[str, Path]:
         classes=tuple(f"class{number}" for number in range(1000)),
     )
     rng = np.random.default_rng(0)
-    pictures = rng.standard_normal((CALIBRATION, 3, SIZE, SIZE)).astype(np.float32)
+    images = rng.standard_normal((CALIBRATION, 3, SIZE, SIZE)).astype(np.float32)
 
     def exported(binary: bool) -> Path:
         path = folder / f"{name}-{'signs' if binary else 'float32'}.onnx"
@@ -176,27 +176,27 @@ def network_files(name: str, folder: Path) -> dict[str, Path]:
 
     real, signs = exported(binary=False), exported(binary=True)
     files = {FLOAT32: real}
-    model, ranges = onnx.load(real), ranges_of(real, pictures, "mse")
+    model, ranges = onnx.load(real), ranges_of(real, images, "mse")
     for row, layers_only in (("int8, compress", False), ("int8, compress, layers only", True)):
         files[row] = folder / f"{name}-{row}.onnx"
         int8 = quantize_model(model, ranges, layers_only=layers_only)
         onnx.save(int8, files[row])
     if installed("nncf"):
         files["int8, NNCF"] = folder / f"{name}-nncf.xml"
-        save_ir(with_nncf(real, pictures), files["int8, NNCF"], spec)
+        save_ir(with_nncf(real, images), files["int8, NNCF"], spec)
     files["binary, rest float32"] = folder / f"{name}-binary-float32.xml"
     write_ir(onnx.load(signs), files["binary, rest float32"], spec)
     files[BINARY_INT8] = folder / f"{name}-binary-int8.xml"
-    write_ir(int8_rest(signs, pictures), files[BINARY_INT8], spec)
+    write_ir(int8_rest(signs, images), files[BINARY_INT8], spec)
     return files
 
 
-def with_nncf(path: Path, pictures: np.ndarray) -> ov.Model:
+def with_nncf(path: Path, images: np.ndarray) -> ov.Model:
     """As NNCF's documentation does it for OpenVINO."""
     import nncf
 
     model = ov.Core().read_model(path)
-    return nncf.quantize(model, nncf.Dataset([picture[None] for picture in pictures]))
+    return nncf.quantize(model, nncf.Dataset([image[None] for image in images]))
 
 
 def time_network(name: str, threads: int, processes: int, rounds: int) -> Network:

@@ -3,7 +3,7 @@
     compress run recipes/cached_or_online.yaml
     python benchmarks/distillation.py runs/cached_or_online
 
-Reads the run's results: seconds per 1,000 pictures of each student's training (the median of its
+Reads the run's results: seconds per 1,000 images of each student's training (the median of its
 epochs), and the paired difference in top-1 of the exported files. Timings are of one machine,
 students trained one after another; train nothing else meanwhile.
 """
@@ -19,14 +19,14 @@ from compress.results.schema import Result
 
 def seconds_per_1000(row: Result) -> float:
     assert row.training is not None
-    return 1000 / median(epoch.pictures_per_s for epoch in row.training.epochs)
+    return 1000 / median(epoch.images_per_s for epoch in row.training.epochs)
 
 
 def main(folder: Path) -> None:
     rows = {row.candidate: row for row in read(folder).rows if row.artifact.runtime != "torch"}
     plain, cached, online = (rows[k] for k in ("cached (no teacher)", "cached", "online"))
     base = seconds_per_1000(plain)
-    print("| student | training, s per 1,000 pictures | against plain training | top-1 |")
+    print("| student | training, s per 1,000 images | against plain training | top-1 |")
     print("| --- | --- | --- | --- |")
     for row in (plain, cached, online):
         seconds = seconds_per_1000(row)
@@ -36,7 +36,7 @@ def main(folder: Path) -> None:
     print(
         f"\nOnline minus cached: {100 * drop.value:+.1f} points of top-1 "
         f"(95 %: {100 * drop.low:+.1f} to {100 * drop.high:+.1f}, paired, "
-        f"{cached.accuracy.pictures} pictures)."
+        f"{cached.accuracy.images} images)."
     )
 
 

@@ -42,9 +42,9 @@ class Clocked(OnnxSession):
         )
         self.began_s: list[float] = []
 
-    def run(self, pictures: np.ndarray) -> np.ndarray:
+    def run(self, images: np.ndarray) -> np.ndarray:
         self.began_s.append(time.perf_counter())
-        return super().run(pictures)
+        return super().run(images)
 
     def timed_by_onnxruntime_s(self) -> list[float]:
         """Seconds of the timed calls: those that are followed by a rest, and the last."""
@@ -64,8 +64,8 @@ def against_onnxruntime(files: list[Path], threads: int) -> list[str]:
     for file in files:
         with tempfile.TemporaryDirectory() as folder:
             session = Clocked(file, threads, folder)
-            pictures = rng.standard_normal((1, 3, *session.picture_size)).astype(np.float32)
-            call = partial(_call, session, pictures)
+            images = rng.standard_normal((1, 3, *session.image_size)).astype(np.float32)
+            call = partial(_call, session, images)
             ours = time_interleaved({"model": call}, ROUNDS)["model"]
             own = session.timed_by_onnxruntime_s()
         assert len(own) == ROUNDS
@@ -76,8 +76,8 @@ def against_onnxruntime(files: list[Path], threads: int) -> list[str]:
     return lines
 
 
-def _call(session: OnnxSession, pictures: np.ndarray, number: int) -> None:
-    session.run(pictures)
+def _call(session: OnnxSession, images: np.ndarray, number: int) -> None:
+    session.run(images)
 
 
 def twice(files: list[Path], threads: int) -> list[str]:

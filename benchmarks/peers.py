@@ -1,9 +1,9 @@
-"""Peers, side by side: the same teacher, pictures and machine, one interleaved run.
+"""Peers, side by side: the same teacher, images and machine, one interleaved run.
 
     python benchmarks/peers.py [--out .] [--recipe recipes/everything.yaml] [--only NAME…]
 
 Runs the recipe (what is done is re-used), lets each peer make a file of the recipe's teacher and
-training pictures the way its own documentation does, scores all files with the same code and times
+training images the way its own documentation does, scores all files with the same code and times
 them together. Writes benchmarks/peers.md and peers.json below --out. Peers' files lie in
 runs/peers/ and are re-used, so that a killed benchmark goes on.
 """
@@ -24,11 +24,11 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from rich.console import Console
 
-from compress.data.dataset import DataSet
+from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec, preprocess
 from compress.export.artifact import Artifact
 from compress.export.onnx import INPUT, OPSET, OUTPUT, export_onnx
-from compress.measure.inference import run_on_pictures
+from compress.measure.inference import run_on_images
 from compress.measure.latency import speedup
 from compress.measure.machine import machine, usable_threads
 from compress.measure.processes import Timed, time_in_processes
@@ -71,30 +71,30 @@ class Job:
     def file(self) -> Path:
         return self.inputs.folder / FILE
 
-    def pictures(self, count: int) -> Any:
-        """float32 (count, 3, height, width), training pictures; 128: those of `quantize`."""
+    def images(self, count: int) -> Any:
+        """float32 (count, 3, height, width), training images; 128: those of `quantize`."""
         training = self.inputs.data.indices("train")
         order = generator(self.context.seed, "calibration").permutation(training)
         return preprocess(self.inputs.data.paths(order[:count]), self.inputs.teacher.spec)
 
 
 class Reader(CalibrationDataReader):
-    def __init__(self, pictures: Any) -> None:
-        self.feeds = iter([{INPUT: picture[None]} for picture in pictures])
+    def __init__(self, images: Any) -> None:
+        self.feeds = iter([{INPUT: image[None]} for image in images])
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self.feeds, None)
 
 
 def with_onnxruntime(job: Job) -> None:
-    quantize_static(job.inputs.teacher_file, job.file, Reader(job.pictures(128)))
+    quantize_static(job.inputs.teacher_file, job.file, Reader(job.images(128)))
 
 
 def with_nncf(job: Job) -> None:
     import nncf
 
-    pictures = nncf.Dataset([{INPUT: picture[None]} for picture in job.pictures(300)])
-    onnx.save(nncf.quantize(onnx.load(job.inputs.teacher_file), pictures), job.file)
+    images = nncf.Dataset([{INPUT: image[None]} for image in job.images(300)])
+    onnx.save(nncf.quantize(onnx.load(job.inputs.teacher_file), images), job.file)
 
 
 def with_torch_pruning(job: Job) -> None:
@@ -129,13 +129,13 @@ def with_neural_compressor(job: Job) -> None:
     from neural_compressor.torch.quantization import convert, get_default_static_config, prepare
     from onnxscript.optimizer import fold_constants
 
-    pictures = torch.from_numpy(job.pictures(128))
-    example, shapes = (pictures[:2],), ({0: torch.export.Dim("batch", min=1, max=65536)},)
+    images = torch.from_numpy(job.images(128))
+    example, shapes = (images[:2],), ({0: torch.export.Dim("batch", min=1, max=65536)},)
     model = export(job.inputs.teacher.model, example_inputs=example, dynamic_shapes=shapes)
     model = prepare(model, get_default_static_config())
     with torch.no_grad():
-        for picture in pictures.split(1):
-            model(picture)
+        for image in images.split(1):
+            model(image)
     program = torch.onnx.export(
         convert(model),
         example,
@@ -165,9 +165,9 @@ class Peer:
 
 PEERS = {
     "onnxruntime": Peer(
-        "onnxruntime", "onnxruntime", "`quantize_static`, defaults, 128 pictures", with_onnxruntime
+        "onnxruntime", "onnxruntime", "`quantize_static`, defaults, 128 images", with_onnxruntime
     ),
-    "nncf": Peer("NNCF", "nncf", "`nncf.quantize`, defaults, 300 pictures", with_nncf),
+    "nncf": Peer("NNCF", "nncf", "`nncf.quantize`, defaults, 300 images", with_nncf),
     "torch_pruning": Peer(
         "Torch-Pruning",
         "torch-pruning",
@@ -177,7 +177,7 @@ PEERS = {
     "neural_compressor": Peer(
         "Intel Neural Compressor",
         "neural-compressor-pt",
-        "static int8 in PyTorch, defaults, 128 pictures, exported to ONNX",
+        "static int8 in PyTorch, defaults, 128 images, exported to ONNX",
         with_neural_compressor,
     ),
 }
@@ -290,7 +290,7 @@ def peer_row(name: str, plan: Plan, store: Store, context: Context) -> Row:
 
     def work(_: Path) -> None:
         peer.make(job)
-        open_session(job.file, RUNTIME, context.threads).run(job.pictures(1))  # it can be run
+        open_session(job.file, RUNTIME, context.threads).run(job.images(1))  # it can be run
 
     if not peers.is_done(stage):
         context.progress.note(f"{peer.title}: {peer.how}")
@@ -306,7 +306,7 @@ def peer_row(name: str, plan: Plan, store: Store, context: Context) -> Row:
 
 
 def measure(
-    rows: Sequence[Row], data: DataSet, recipe: Recipe, threads: int, progress: Progress
+    rows: Sequence[Row], data: Dataset, recipe: Recipe, threads: int, progress: Progress
 ) -> list[Row]:
     """Times the files together, and scores each. The first row is the teacher's."""
     timed = time_in_processes(
@@ -322,7 +322,7 @@ def measure(
     for row in rows:
         if row.file:
             session = open_session(row.file, RUNTIME, threads)
-            scored[row.name] = score(run_on_pictures(session, paths, row.spec), labels)
+            scored[row.name] = score(run_on_images(session, paths, row.spec), labels)
     teacher = rows[0].name
 
     def measured(row: Row) -> Measured:
@@ -394,9 +394,9 @@ def write(rows: Sequence[Row], folder: Path, recipe: str) -> str:
 
 {here.cpu}, {threads} threads, Python {here.python}, {", ".join(map(" ".join, versions.items()))}.
 
-`{command}`: the teacher of the recipe {recipe}, {first.accuracy.pictures} validation pictures,
+`{command}`: the teacher of the recipe {recipe}, {first.accuracy.images} validation images,
 all files in onnxruntime. Drop: points of top-1 that the teacher has more, paired. Latency: one
-picture, {len(samples)} fresh processes with {len(samples[0])} interleaved rounds each. Minutes:
+image, {len(samples)} fresh processes with {len(samples[0])} interleaved rounds each. Minutes:
 from the trained teacher to the file, as measured when it was made. Intervals: 95 %.
 
 | | made by | top-1 | drop | latency, ms | times faster | bytes | minutes |

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from compress.data.dataset import DataSet
+from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec, preprocess
 from compress.export.int8 import quantize_file
 from compress.measure.machine import machine, usable_threads
@@ -33,8 +33,8 @@ from compress.workflow.run import RUNS, STAGES, with_precisions
 CHUNK = 8
 
 
-def answers(file: Path, data: DataSet, spec: InputSpec, threads: int) -> np.ndarray:
-    """Logits of the validation pictures, float32 (n, classes), computed as the graph is written."""
+def answers(file: Path, data: Dataset, spec: InputSpec, threads: int) -> np.ndarray:
+    """Logits of the validation images, float32 (n, classes), computed as the graph is written."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = threads
@@ -46,7 +46,7 @@ def answers(file: Path, data: DataSet, spec: InputSpec, threads: int) -> np.ndar
     return np.concatenate([np.asarray(x) for x in found])
 
 
-def rows(name: str, step: Stage, store: Store, data: DataSet, threads: int) -> list[str]:
+def rows(name: str, step: Stage, store: Store, data: Dataset, threads: int) -> list[str]:
     """A row of the table each for float, 7 and 8 bits."""
     from compress.models.candidate import Candidate
 
@@ -74,7 +74,7 @@ def rows(name: str, step: Stage, store: Store, data: DataSet, threads: int) -> l
     seven, eight = right["7 bits (portable)"], right["8 bits"]
     p = mcnemar(*("".join("01"[int(x)] for x in one) for one in (seven, eight)))
     lines.append(
-        f"\nOf {len(labels)} pictures {int((seven & ~eight).sum())} are right with 7 bits only and "
+        f"\nOf {len(labels)} images {int((seven & ~eight).sum())} are right with 7 bits only and "
         f"{int((eight & ~seven).sum())} with 8 bits only (McNemar's exact p {p:.2f})."
     )
     return lines
@@ -89,7 +89,7 @@ def main() -> None:
     recipe = with_precisions(load_recipe(given.recipe), here, given.out, ())
     plan = make_plan(recipe, here, recipe.measure.threads or threads)
     store = Store(given.out / RUNS / STAGES)
-    data = DataSet.load(store.folder(plan.data), Path(recipe.data.path or "."))
+    data = Dataset.load(store.folder(plan.data), Path(recipe.data.path or "."))
     print("| network | weights | top-1 | against float | squared error, of the variance |")
     print("| --- | --- | --- | --- | --- |")
     steps = {e.candidate: e.model for e in plan.entries if e.model.settings.get("step")}

@@ -1,4 +1,4 @@
-"""Start-up of the command line, and whether loading and augmenting pictures keeps up.
+"""Start-up of the command line, and whether loading and augmenting images keeps up.
 
     python benchmarks/speed.py [DATA]
 
@@ -15,14 +15,14 @@ from statistics import median
 import numpy as np
 import torch
 
-from compress.data.dataset import DataSet
+from compress.data.dataset import Dataset
 from compress.data.image_cache import pixels
 from compress.data.input_spec import InputSpec
 from compress.data.layouts import read_folder
 from compress.data.split import draw_split
 from compress.measure.machine import machine, usable_threads
 from compress.models.builders import build
-from compress.training.batches import PictureFeed
+from compress.training.batches import ImageFeed
 from compress.training.loop import make_optimizer
 from compress.training.settings import TrainSettings
 from teachers.synthetic_whales import heads
@@ -43,25 +43,25 @@ def start_up_s(*arguments: str) -> float:
     return median(samples)
 
 
-def feed_of(data: DataSet, size: int, cache: Path) -> PictureFeed:
+def feed_of(data: Dataset, size: int, cache: Path) -> ImageFeed:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     spec = InputSpec(height=size, width=size, mean=mean, std=std, classes=data.classes)
     pool = data.indices("train")
     pool = np.resize(pool, max(len(pool), 64 * (STEPS + 1)))
-    return PictureFeed(
+    return ImageFeed(
         data=data,
         pixels=lambda s: pixels(data, s, "crop", cache),
         spec=spec,
         settings=TrainSettings(epochs=1),
         pool=pool,
-        pictures_per_epoch=len(pool),
+        images_per_epoch=len(pool),
         seed=0,
         device=torch.device("cpu"),
     )
 
 
-def loading_rate(feed: PictureFeed) -> float:
-    """Pictures per second of reading and augmenting alone."""
+def loading_rate(feed: ImageFeed) -> float:
+    """Images per second of reading and augmenting alone."""
     batches = feed.batches(0)
     next(batches)
     started = time.perf_counter()
@@ -69,8 +69,8 @@ def loading_rate(feed: PictureFeed) -> float:
     return count / (time.perf_counter() - started)
 
 
-def training_rate(feed: PictureFeed, student: str) -> float:
-    """Pictures per second of forward, backward and optimizer alone, on one batch repeated."""
+def training_rate(feed: ImageFeed, student: str) -> float:
+    """Images per second of forward, backward and optimizer alone, on one batch repeated."""
     model = build(student, {}, len(feed.data.classes), ()).train()
     model.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, feed.settings)
@@ -102,11 +102,9 @@ def main() -> None:
         else:
             root = Path(folder) / "heads"
             root.mkdir()
-            heads(root, pictures=600, unlabelled=0, size=192)
+            heads(root, images=600, unlabelled=0, size=192)
         data = draw_split(read_folder(root), 0.2, 0)
-        print(
-            "\n| pictures/s | size | loading + augmentation | student's training | times faster |"
-        )
+        print("\n| images/s | size | loading + augmentation | student's training | times faster |")
         print("| --- | --- | --- | --- | --- |")
         for size in (64, 128, 192):
             feed = feed_of(data, size, Path(folder))

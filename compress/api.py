@@ -2,7 +2,7 @@
 
 from compress.api import choose, run
 
-results = run("recipes/distill_shufflenet.yaml", data="my_pictures")
+results = run("recipes/distill_shufflenet.yaml", data="my_images")
 choice = choose(results, speedup=5, max_accuracy_drop=0.02)
 print(choice.picked.artifact.path, choice.why)
 """

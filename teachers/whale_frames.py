@@ -2,7 +2,7 @@
 
 `frames` makes synthetic ones; `head_crops` and `aligned_heads` cut from any, and the functions that
 begin with `synthetic` do both. All keep the split of the frames they were cut from, so that no
-network is trained on a whale's picture that another one is judged on.
+network is trained on a whale's image that another one is judged on.
 
 A network is trained on what it will be shown: the aligner on crops around the head's box, the
 classifier on heads turned to the pose of a passport photograph. Both are cut by the same functions
@@ -20,8 +20,9 @@ from PIL import Image
 
 from compress.cascade.cascade import decode
 from compress.cascade.views import Point, View, around, brought_to, cut
-from compress.data.dataset import DataSet, Picture, read_csv
+from compress.data.dataset import Dataset, Sample
 from compress.data.layouts import read_folder
+from compress.data.tables import read_csv
 from teachers import synthetic_whales
 from teachers.synthetic_whales import BLOWHEAD_AT, BONNET_AT
 
@@ -38,12 +39,12 @@ QUALITY = 95  # of JPEG
 
 def frames(folder: Path, **settings: Any) -> None:
     """Synthetic frames as `teachers.synthetic_whales.frames` makes them, with a split.csv: every
-    fourth picture of a whale is for validation, a whale's first two are for training.
+    fourth image of a whale is for validation, a whale's first two are for training.
     """
     synthetic_whales.frames(folder, **settings)
     seen: Counter[str] = Counter()
     rows: list[list[str | None]] = []
-    for row in read_csv(folder / "train.csv")[1]:
+    for row in read_csv(folder / "train.csv").rows:
         validation = seen[row["whaleID"]] % 4 == 2
         rows.append([row["Image"], "validation" if validation else "train"])
         seen[row["whaleID"]] += 1
@@ -73,14 +74,14 @@ def head_crops(folder: Path, *, source: Path, margin: float = 0.25, size: int = 
     Args:
         source: frames with train.csv, head_boxes.csv and train_with_points.csv.
         margin: added on each side, as a share of the box's longer side; the localizer's errors
-            and the augmentation's shifts must leave the head in the picture.
+            and the augmentation's shifts must leave the head in the image.
     """
     data = read_folder(source)
     rows: list[list[str | None]] = []
-    for name, picture in _annotated(data):
-        view = around(_box(picture), margin, 1.0)
-        _write(folder / "imgs" / name, data.root / picture.path, view, size)
-        points = [view.to_view(_point(picture, point)) for point in POINTS]
+    for name, image in _annotated(data):
+        view = around(_box(image), margin, 1.0)
+        _write(folder / "imgs" / name, data.root / image.path, view, size)
+        points = [view.to_view(_point(image, point)) for point in POINTS]
         rows.append([name, *(f"{size * x:.2f}" for point in points for x in point)])
     header = ["Image", *(f"{point}_{axis}" for point in POINTS for axis in "xy")]
     _write_table(folder / "points.csv", header, rows)
@@ -97,10 +98,10 @@ def aligned_heads(folder: Path, *, source: Path, size: int = 224) -> None:
     data = read_folder(source)
     box = [f"{size * x:.2f}" for x in aligned_box()]
     boxes: list[list[str | None]] = []
-    for name, picture in _annotated(data):
-        found = [_point(picture, point) for point in POINTS]
+    for name, image in _annotated(data):
+        found = [_point(image, point) for point in POINTS]
         view = brought_to(found, [CANONICAL[point] for point in POINTS], 1.0)
-        _write(folder / "imgs" / name, data.root / picture.path, view, size)
+        _write(folder / "imgs" / name, data.root / image.path, view, size)
         boxes.append([name, *box])
     _write_table(folder / "head_boxes.csv", ["Image", "x", "y", "width", "height"], boxes)
     _write_labels(folder, data)
@@ -118,21 +119,21 @@ def aligned_box() -> tuple[float, float, float, float]:
     )
 
 
-def _annotated(data: DataSet) -> Iterator[tuple[str, Picture]]:
-    """Name of the file to write, and the picture, of each that has label, box and points."""
+def _annotated(data: Dataset) -> Iterator[tuple[str, Sample]]:
+    """Name of the file to write, and the image, of each that has label, box and points."""
     needed = {"x", "y", "width", "height", *(f"{n}_{axis}" for n in POINTS for axis in "xy")}
-    for picture in data.pictures:
-        if picture.label is not None and needed <= picture.annotations.keys():
-            yield Path(picture.path).with_suffix(".jpg").name, picture
+    for image in data.images:
+        if image.label is not None and needed <= image.annotations.keys():
+            yield Path(image.path).with_suffix(".jpg").name, image
 
 
-def _box(picture: Picture) -> list[Point]:
-    a: Mapping[str, float] = picture.annotations
+def _box(image: Sample) -> list[Point]:
+    a: Mapping[str, float] = image.annotations
     return [(a["x"], a["y"]), (a["x"] + a["width"], a["y"] + a["height"])]
 
 
-def _point(picture: Picture, name: str) -> Point:
-    return picture.annotations[f"{name}_x"], picture.annotations[f"{name}_y"]
+def _point(image: Sample, name: str) -> Point:
+    return image.annotations[f"{name}_x"], image.annotations[f"{name}_y"]
 
 
 def _write(path: Path, photograph: Path, view: View, size: int) -> None:
@@ -141,10 +142,10 @@ def _write(path: Path, photograph: Path, view: View, size: int) -> None:
     Image.fromarray(shown).save(path, quality=QUALITY)
 
 
-def _write_labels(folder: Path, data: DataSet) -> None:
+def _write_labels(folder: Path, data: Dataset) -> None:
     chosen = list(_annotated(data))
     _write_table(folder / "train.csv", ["Image", "whaleID"], [[n, p.label] for n, p in chosen])
-    if all(picture.split is not None for _, picture in chosen):
+    if all(image.split is not None for _, image in chosen):
         _write_table(folder / "split.csv", ["Image", "split"], [[n, p.split] for n, p in chosen])
 
 

@@ -22,7 +22,7 @@ def centres(path: Path, size: int, points: dict[str, tuple[float, float, float]]
     place = (np.arange(size, dtype=np.float32) + 0.5) / size
     grid = np.stack([np.tile(place, size), np.repeat(place, size)], 1)  # (size², 2): x, y
     nodes = [
-        helper.make_node("Conv", ["pictures", "colours"], ["sum"]),
+        helper.make_node("Conv", ["images", "colours"], ["sum"]),
         helper.make_node("Relu", ["sum"], ["mass"]),
         helper.make_node("Reshape", ["mass", "flat"], ["rows"]),
         helper.make_node("ReduceSum", ["rows", "last"], ["total"]),
@@ -63,7 +63,7 @@ def brighter_half(path: Path, size: int, classes: tuple[str, str]) -> None:
     left[1, :, : size // 2] = 1
     weights = np.stack([left.ravel(), left[:, :, ::-1].ravel()], 1) * (40 / size**2)
     nodes = [
-        helper.make_node("Flatten", ["pictures"], ["flat"]),
+        helper.make_node("Flatten", ["images"], ["flat"]),
         helper.make_node("MatMul", ["flat", "weights"], ["outputs"]),
     ]
     _save(path, nodes, {"weights": weights.astype(np.float32)}, size, spec)
@@ -73,7 +73,7 @@ def _save(path: Path, nodes, constants, size: int, spec: InputSpec) -> None:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 3, size, size])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, size, size])],
         [helper.make_tensor_value_info("outputs", TensorProto.FLOAT, ["n", None])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )

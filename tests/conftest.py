@@ -1,4 +1,4 @@
-"""Tiny real things that the tests share: pictures, recipes, one finished run."""
+"""Tiny real things that the tests share: images, recipes, one finished run."""
 
 import os
 
@@ -28,16 +28,16 @@ CLASSES = ("bar", "cross", "dot")
 
 def draw(kind: str, rng: np.random.Generator, size: int = 32) -> Image.Image:
     """A bright shape on noise: easy to learn, different every time."""
-    picture = rng.integers(0, 90, (size, size, 3), dtype=np.uint8)
+    image = rng.integers(0, 90, (size, size, 3), dtype=np.uint8)
     y, x = rng.integers(size // 3, 2 * size // 3, 2)
     half = size // 6
     if kind in ("bar", "cross"):
-        picture[y - 2 : y + 2, x - half : x + half] = 230
+        image[y - 2 : y + 2, x - half : x + half] = 230
     if kind == "cross":
-        picture[y - half : y + half, x - 2 : x + 2] = 230
+        image[y - half : y + half, x - 2 : x + 2] = 230
     if kind == "dot":
-        picture[y - 3 : y + 3, x - 3 : x + 3] = 230
-    return Image.fromarray(picture)
+        image[y - 3 : y + 3, x - 3 : x + 3] = 230
+    return Image.fromarray(image)
 
 
 def class_folders(root: Path, each: int = 12, unlabelled: int = 6) -> Path:
@@ -61,11 +61,11 @@ def dot_frames(root: Path, count: int = 40, unlabelled: int = 4) -> Path:
     (root / "imgs").mkdir(parents=True)
     points, boxes = ["Image,red_x,red_y,green_x,green_y"], ["Image,x,y,width,height"]
     for i in range(count + unlabelled):
-        picture = rng.integers(0, 60, (32, 48, 3), dtype=np.uint8)
+        image = rng.integers(0, 60, (32, 48, 3), dtype=np.uint8)
         red, green = rng.integers((6, 6), (20, 26), 2), rng.integers((28, 6), (42, 26), 2)
         for (x, y), channel in ((red, 0), (green, 1)):
-            picture[y - 3 : y + 3, x - 3 : x + 3, channel] = 240
-        Image.fromarray(picture).save(root / "imgs" / f"{i:02d}.png")
+            image[y - 3 : y + 3, x - 3 : x + 3, channel] = 240
+        Image.fromarray(image).save(root / "imgs" / f"{i:02d}.png")
         if i < count:
             (left, top), (right, bottom) = np.minimum(red, green) - 3, np.maximum(red, green) + 3
             points.append(f"{i:02d}.png,{red[0]},{red[1]},{green[0]},{green[1]}")
@@ -80,7 +80,7 @@ POINTS = {"red": ["red_x", "red_y"], "green": ["green_x", "green_y"]}
 
 @pytest.fixture(scope="session")
 def dots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 pictures with two annotated dots, 4 without annotations."""
+    """40 images with two annotated dots, 4 without annotations."""
     return dot_frames(tmp_path_factory.mktemp("data") / "dots")
 
 
@@ -99,7 +99,7 @@ def as_disturbed_as_tests_are() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of class folders, 36 labelled and 6 unlabelled pictures."""
+    """A folder of class folders, 36 labelled and 6 unlabelled images."""
     return class_folders(tmp_path_factory.mktemp("data") / "shapes")
 
 

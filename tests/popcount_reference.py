@@ -35,16 +35,16 @@ def convolve(
         strides, pads_begin, pads_end: vertical, horizontal.
     """
     sizes, kernel = activations.shape[2:], weights.shape[2:]
-    pictures, filters = pack_words(activations), pack_words(weights)
+    images, filters = pack_words(activations), pack_words(weights)
     outputs = [
         (sizes[i] + pads_begin[i] + pads_end[i] - kernel[i]) // strides[i] + 1 for i in (0, 1)
     ]
-    sums = np.zeros((len(pictures), len(filters), *outputs), np.int64)
+    sums = np.zeros((len(images), len(filters), *outputs), np.int64)
     for tap in np.ndindex(*kernel):
-        # Where this tap of the filters meets the pictures: elsewhere it lies on padding.
+        # Where this tap of the filters meets the images: elsewhere it lies on padding.
         y, x = (np.arange(outputs[i]) * strides[i] + tap[i] - pads_begin[i] for i in (0, 1))
         rows, columns = ((at >= 0) & (at < size) for at, size in zip((y, x), sizes, strict=True))
-        seen = pictures[:, None, y[rows]][:, :, :, x[columns]]
+        seen = images[:, None, y[rows]][:, :, :, x[columns]]
         differ = np.bitwise_count(seen ^ filters[None, :, *tap, None, None]).sum(-1, dtype=np.int64)
         sums[:, :, *np.ix_(rows, columns)] += activations.shape[1] - 2 * differ
     return sums

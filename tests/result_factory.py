@@ -9,7 +9,7 @@ from compress.results.schema import (
     Machine,
     Result,
     Role,
-    SinglePictureClasses,
+    SingleImageClasses,
     Speedup,
     StepReport,
     Training,
@@ -54,13 +54,13 @@ def result(
     measured_at: str = "2026-01-01T00:00:00Z",
     sha256: str | None = None,
     threads: int = 1,
-    pictures: int = 400,
+    images: int = 400,
     notes: list[str] | None = None,
     lineage: list[str] | None = None,
     training: Training | None = None,
     control_of: str | None = None,
     control: str | None = None,
-    single: SinglePictureClasses | None = None,
+    single: SingleImageClasses | None = None,
     on: Machine | None = None,
     against: str = "teacher",
     correct: str | None = None,
@@ -78,7 +78,7 @@ def result(
         interval = Interval(value=x, low=0.96 * x, high=1.05 * x)
         return Speedup(against=against, runtime=reference, threads=threads, batch=1, ratio=interval)
 
-    right = round(top1 * pictures)
+    right = round(top1 * images)
     return Result(
         recipe=recipe,
         run=run,
@@ -104,13 +104,13 @@ def result(
             }
         ),
         accuracy=Accuracy(
-            pictures=pictures,
+            images=images,
             top1=around(top1, top1_half),
             top5=min(1.0, top1 + 0.1),
             log_loss=0.7,
             macro_recall=top1,
-            single_picture_classes=single,
-            correct=correct or "1" * right + "0" * (pictures - right),
+            single_image_classes=single,
+            correct=correct or "1" * right + "0" * (images - right),
             top1_drop=None if teacher or drop is None else around(drop, drop_half),
         ),
         latency=[
@@ -119,7 +119,7 @@ def result(
                 threads=threads,
                 median_s=latency_s * batch**0.9,
                 p95_s=1.1 * latency_s * batch**0.9,
-                pictures_per_s=batch**0.1 / latency_s,
+                images_per_s=batch**0.1 / latency_s,
                 samples_s=[[latency_s * batch**0.9] * 3] * processes,
             )
             for batch in (1, 32)

@@ -22,7 +22,7 @@ LESS = {
         for setting in (
             f"{STUDENT}.train.epochs=1", f"{STUDENT}.views=1", "measure.processes=1",
             "measure.rounds=5", "measure.throughput_batch=2", "measure.throughput_rounds=1",
-            "candidates.int8.0.quantize.pictures=16", "candidates.int8.0.quantize.judged=16",
+            "candidates.int8.0.quantize.images=16", "candidates.int8.0.quantize.judged=16",
             "candidates.int8.0.quantize.max_drop_vs_float=1",
         )
     ],

@@ -23,7 +23,7 @@ class Constraint:
         field: of `Budget`.
         value: the row's number, None where it was not measured.
         drawn: its name in the joint draws of `uncertainty`; None: it is known exactly.
-        share: whether it is a share of the pictures, in [0, 1], of which a difference is told;
+        share: whether it is a share of the images, in [0, 1], of which a difference is told;
             of other numbers, which are above 0, the ratio is.
         decimals: the option's unit is 10 ** -decimals of the field's.
         asked, missed: templates; `typed` and `measured` fill in numbers with their units.
@@ -136,13 +136,13 @@ CONSTRAINTS = (
         at_least=False,
         value=lambda row: row.latency_s,
         drawn="latency_s",
-        asked="at most {} a picture",
-        missed="{} a picture where {} are allowed",
+        asked="at most {} an image",
+        missed="{} an image where {} are allowed",
         too="too slow",
         typed=lambda x: f"{1e3 * x:g} ms",
         measured=lambda x: f"{units.ms(x)} ms",
         unknown="not timed",
-        example="milliseconds a picture, e.g. 2.5",
+        example="milliseconds an image, e.g. 2.5",
         decimals=3,
     ),
     Constraint(
@@ -196,7 +196,7 @@ class Budget:
     Args:
         speedup: at least so many times faster than the teacher in the same runtime.
         max_accuracy_drop: top-1 that may be lost against the teacher, a fraction.
-        latency_s: at most so many seconds for one picture, at the smallest batch measured.
+        latency_s: at most so many seconds for one image, at the smallest batch measured.
         min_accuracy: top-1, a fraction.
         max_bytes: of the deployed file.
         max_memory_bytes: peak of a fresh process that loads the file and runs it.

@@ -39,6 +39,6 @@ def legend(rows: Sequence[Result]) -> list[tuple[str, str]]:
     used |= {row.artifact.runtime for row in rows}
     rules = {row.accuracy.points.rule for row in rows if row.accuracy.points}
     return [
-        *((RIGHT, f"pictures in which {rule}.") for rule in sorted(rules)),
+        *((RIGHT, f"images in which {rule}.") for rule in sorted(rules)),
         *((word, meaning) for word, meaning in MEANINGS.items() if word in used),
     ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from compress.analysis.controls import role
-from compress.metrics.significance import same_pictures
+from compress.metrics.significance import same_images
 from compress.results.schema import FROM_SCRATCH, NO_TEACHER, Result
 from compress.utils import units
 from compress.utils.interval import Interval
@@ -56,7 +56,7 @@ def why(row: Result, probability: float | None) -> str:
     top1, word = row.accuracy.top1, row.accuracy.word
     facts = (
         f"{units.percent(top1.value)} % {word} ({_confidence(top1)} {units.percent(top1.low)} to "
-        f"{units.percent(top1.high)}), {units.ms(row.latency_s)} ms a picture, "
+        f"{units.percent(top1.high)}), {units.ms(row.latency_s)} ms an image, "
         f"{units.megabytes(row.artifact.size_bytes)} MB"
     )
     best = "It is the most accurate row that meets the budget."
@@ -76,7 +76,7 @@ def why(row: Result, probability: float | None) -> str:
         f"{units.significant(speedup.ratio.high)}; same runtime, {threads}, batch "
         f"{speedup.batch}) and {_change(drop.value, word)} ({_confidence(drop)} of the drop "
         f"{units.points(drop.low)} to {units.points(drop.high)}, paired on "
-        f"{row.accuracy.pictures} pictures): {facts}. {best}"
+        f"{row.accuracy.images} images): {facts}. {best}"
     )
 
 
@@ -87,7 +87,7 @@ def why_in_short(row: Result, probability: float | None) -> str:
     threads = f"{timed.threads} thread{'s' if timed.threads != 1 else ''}"
     return (
         f"{'The teacher itself is' if row.role == 'teacher' else 'It is'} the most accurate row "
-        f"that meets the budget{sure} ({row.accuracy.pictures} pictures, {threads}, batch "
+        f"that meets the budget{sure} ({row.accuracy.images} images, {threads}, batch "
         f"{timed.batch})."
     )
 
@@ -97,12 +97,12 @@ def lost(best: Result, other: Result) -> str:
     behind = best.accuracy.top1.value - other.accuracy.top1.value
     if behind > 0:
         return (
-            f"{name(other)} meets the budget too, at {units.ms(other.latency_s)} ms a picture, but "
+            f"{name(other)} meets the budget too, at {units.ms(other.latency_s)} ms an image, but "
             f"has {_points(behind)} less {best.accuracy.word}."
         )
     return (
         f"{name(other)} has the same {best.accuracy.word} and takes "
-        f"{units.ms(other.latency_s)} ms a picture, the pick {units.ms(best.latency_s)} ms."
+        f"{units.ms(other.latency_s)} ms an image, the pick {units.ms(best.latency_s)} ms."
     )
 
 
@@ -120,7 +120,7 @@ def _beside(best: Result, other: Result) -> str:
     times = f"{units.significant(max(faster, 1 / faster))} times"
     more = other.accuracy.top1.value - best.accuracy.top1.value
     return (
-        f"{name(other)}, takes {units.ms(other.latency_s)} ms a picture, {times} "
+        f"{name(other)}, takes {units.ms(other.latency_s)} ms an image, {times} "
         f"{'faster' if faster > 1 else 'slower'} than the pick, and has "
         f"{_points(abs(more))} {'more' if more > 0 else 'less'} {best.accuracy.word}"
     )
@@ -130,7 +130,7 @@ def uncertain(chances: Sequence[tuple[Constraint, float]]) -> list[str]:
     """The bounds that the pick may not meet, with the probability that it does."""
     return [
         f"Not certain: {constraint.quantity} meets its bound with {units.probability(chance)} "
-        f"probability. More {'validation pictures' if constraint.share else 'processes'} narrow it."
+        f"probability. More {'validation images' if constraint.share else 'processes'} narrow it."
         for constraint, chance in chances
         if chance < SURE
     ]
@@ -163,21 +163,21 @@ def _of_a_control(row: Result) -> list[str]:
 
 
 def _not_told_apart(row: Result, others: list[Result]) -> list[str]:
-    """Compared picture by picture where both were judged on the same, else by their intervals."""
-    paired = [(x, p) for x in others if same_pictures(row, x) and (p := _p_value(row, x)) > CHANCE]
-    apart = [x for x in others if not same_pictures(row, x) and _overlap(row, x)]
+    """Compared image by image where both were judged on the same, else by their intervals."""
+    paired = [(x, p) for x in others if same_images(row, x) and (p := _p_value(row, x)) > CHANCE]
+    apart = [x for x in others if not same_images(row, x) and _overlap(row, x)]
     found = []
     if paired:
         names = ", ".join(f"{name(x)} (p = {p:.2g})" for x, p in paired)
         found.append(
-            f"By these pictures the pick cannot be told apart in accuracy from {names}: compared "
-            "picture by picture (McNemar's exact test), the difference may be chance."
+            f"By these images the pick cannot be told apart in accuracy from {names}: compared "
+            "image by image (McNemar's exact test), the difference may be chance."
             f"{_quicker(row, [x for x, _ in paired])}"
         )
     if apart:
         found.append(
             "The pick cannot be told apart in accuracy from "
-            f"{', '.join(map(name, apart))}, judged on other pictures: the intervals of the drop "
+            f"{', '.join(map(name, apart))}, judged on other images: the intervals of the drop "
             f"overlap.{_quicker(row, apart)}"
         )
     return found
@@ -195,7 +195,7 @@ def _p_value(a: Result, b: Result) -> float:
 
 
 def _may_be_as_accurate(a: Result, b: Result) -> bool:
-    return _p_value(a, b) > CHANCE if same_pictures(a, b) else _overlap(a, b)
+    return _p_value(a, b) > CHANCE if same_images(a, b) else _overlap(a, b)
 
 
 def _overlap(a: Result, b: Result) -> bool:

@@ -8,9 +8,9 @@ import numpy as np
 from scipy import stats
 
 from compress.analysis.pareto import deployed
-from compress.metrics.significance import holm, same_pictures
+from compress.metrics.significance import holm, same_images
 from compress.results.schema import Latency, Result, RowKey
-from compress.tasks.differences import lost, lost_elsewhere
+from compress.tasks.differences import lost, lost_on_others
 from compress.utils.interval import Interval
 
 LEVEL = 0.05  # of the corrected p-values: the chance of one false verdict or more in a comparison
@@ -101,11 +101,11 @@ def _pair(before: Result, after: Result) -> Pair:
 
 
 def _accuracy(before: Result, after: Result) -> Change:
-    """Return what became of the accuracy; on the same pictures paired."""
+    """Return what became of the accuracy; on the same images paired."""
     old, new = before.accuracy, after.accuracy
-    paired = same_pictures(before, after)
-    loss, p = (lost if paired else lost_elsewhere)(old, new)
-    how = "paired on the same pictures" if paired else "on other pictures, so not paired"
+    paired = same_images(before, after)
+    loss, p = (lost if paired else lost_on_others)(old, new)
+    how = "paired on the same images" if paired else "on other images, so not paired"
     gained = Interval(value=-loss.value, low=-loss.high, high=-loss.low)
     return Change(old.top1.value, new.top1.value, gained, how, p)
 

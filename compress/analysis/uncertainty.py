@@ -1,7 +1,7 @@
 """What the measurements leave open: joint draws of latency, speedup, top-1 and drop.
 
 A draw is one way that the truth may be, for all rows at once: what hit them alike when they were
-measured, a slow process or a hard picture, makes no two of them look more different than they are.
+measured, a slow process or a hard image, makes no two of them look more different than they are.
 """
 
 from collections import defaultdict
@@ -40,7 +40,7 @@ class Draws:
 def draw(rows: Sequence[Result], count: int = 2000, seed: int = 0) -> Draws:
     """Draws the latency and accuracy of all rows `count` times.
 
-    Rows that were timed together share the processes, rows judged on the same pictures share
+    Rows that were timed together share the processes, rows judged on the same images share
     these. A speedup's draws have the interval that compress/measure/latency.py gives it; a drop's
     have the mean and the variance of the one in compress/metrics/accuracy.py. Where the teacher
     was measured apart from a row, or is not here (a report of several recipes keeps one), the
@@ -94,8 +94,8 @@ def _timing(row: Result) -> Hashable:
 
 
 def _judging(row: Result) -> Hashable:
-    """Equal for rows that were judged on the same pictures."""
-    return (row.data, row.accuracy.pictures)
+    """Equal for rows that were judged on the same images."""
+    return (row.data, row.accuracy.images)
 
 
 def _groups(keys: Iterable[Hashable]) -> list[list[int]]:
@@ -150,31 +150,31 @@ def _medians(processes: list[np.ndarray], count: int, rng: np.random.Generator) 
 
 
 def _judged(rows: Sequence[Accuracy], count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return draws (count, rows) of what rows are judged by, of the same pictures."""
+    """Return draws (count, rows) of what rows are judged by, of the same images."""
     if all(row.correct for row in rows):
         correct = np.array([list(row.correct) for row in rows]) == "1"
         return _right_answers(correct, count, rng)
     statistics = [statistic_of(row) for row in rows]
-    return draw_statistics(statistics, rows[0].pictures, count, rng)
+    return draw_statistics(statistics, rows[0].images, count, rng)
 
 
 def _right_answers(correct: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count, rows) draws of top-1: pictures with replacement, the same for all rows.
+    """(count, rows) draws of top-1: images with replacement, the same for all rows.
 
-    Among the pictures are two that were never seen, on which each row tosses a coin. For any two
-    rows this puts half a picture into each cell of their 2 x 2 table, as Agresti & Min (2005) do:
+    Among the images are two that were never seen, on which each row tosses a coin. For any two
+    rows this puts half an image into each cell of their 2 x 2 table, as Agresti & Min (2005) do:
     two rows that never disagreed may still differ, which a plain bootstrap would rule out.
 
     Args:
-        correct: bool (rows, pictures).
+        correct: bool (rows, images).
     """
-    rows, pictures = correct.shape
-    patterns, seen = np.unique(correct, axis=1, return_counts=True)  # pictures alike to all rows
-    chances = np.append(seen, 2) / (pictures + 2)
-    drawn = rng.multinomial(pictures + 2, chances, size=count)
+    rows, images = correct.shape
+    patterns, seen = np.unique(correct, axis=1, return_counts=True)  # images alike to all rows
+    chances = np.append(seen, 2) / (images + 2)
+    drawn = rng.multinomial(images + 2, chances, size=count)
     right = drawn[:, :-1] @ patterns.T.astype(float)
     coins = rng.binomial(drawn[:, -1:], 0.5, size=(count, rows))
-    return np.asarray((right + coins) / (pictures + 2))
+    return np.asarray((right + coins) / (images + 2))
 
 
 def _normal(low: float, high: float, count: int, rng: np.random.Generator) -> np.ndarray:

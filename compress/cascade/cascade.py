@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from compress.cascade.spec import Look, PipelineSpec, PipelineStage
+from compress.cascade.spec import CascadeSpec, CascadeStage, Look
 from compress.cascade.views import Point, View, around, brought_to, cut, whole
 from compress.data.input_spec import InputSpec, normalise, upright_rgb
 from compress.export.artifact import spec_of
@@ -55,7 +55,7 @@ class Network:
     """A stage's loaded model."""
 
     def __init__(
-        self, stage: PipelineStage, path: Path, threads: int, allowed: tuple[str, ...] = ()
+        self, stage: CascadeStage, path: Path, threads: int, allowed: tuple[str, ...] = ()
     ) -> None:
         self.stage = stage
         runtime = stage.runtime or runtime_for(path)
@@ -65,9 +65,9 @@ class Network:
         else:
             self.spec = InputSpec.model_validate_json(self.session.spec)
 
-    def outputs(self, pictures: np.ndarray) -> np.ndarray:
-        """Return the first output for uint8 pictures (n, height, width, 3), float32 (n, …)."""
-        prepared = normalise(pictures, self.spec)
+    def outputs(self, images: np.ndarray) -> np.ndarray:
+        """Return the first output for uint8 images (n, height, width, 3), float32 (n, …)."""
+        prepared = normalise(images, self.spec)
         if self.session.batch_size in (None, len(prepared)):
             return self._first(prepared)
         size = self.session.batch_size or 1
@@ -112,7 +112,7 @@ class Cascade:
         Raises:
             UserError: anything wrong with `pipeline.json` or with a model.
         """
-        spec = PipelineSpec.load(folder)
+        spec = CascadeSpec.load(folder)
         networks = [Network(x, folder / x.model, threads, allowed) for x in spec.stages]
         return cls(networks, spec.min_probability)
 
@@ -127,26 +127,26 @@ class Cascade:
         return next((tuple(n.stage.warp) for n in self.networks if n.stage.warp), ())
 
     def find(self, photograph: bytes) -> Found:
-        """From the bytes of a picture file to points and probabilities.
+        """From the bytes of an image file to points and probabilities.
 
         Raises:
-            UserError: not a picture.
+            UserError: not an image.
         """
         clock = Clock()
         with clock.part("decode"):
-            picture = decode(photograph)
+            image = decode(photograph)
         points: dict[str, Point] = {}
         views: dict[str, View] = {}
         probabilities = np.empty(0)
         for network in self.networks:
             stage, spec = network.stage, network.spec
             with clock.part(f"{stage.name}: look"):
-                views[stage.name] = view = _view(stage, spec, picture.size, points)
+                views[stage.name] = view = _view(stage, spec, image.size, points)
                 turns = [
                     view.turned(2 * math.pi * i / stage.turns, spec.width / spec.height)
                     for i in range(stage.turns)
                 ]
-                shown = np.stack([cut(picture, turn, spec.width, spec.height) for turn in turns])
+                shown = np.stack([cut(image, turn, spec.width, spec.height) for turn in turns])
             with clock.part(f"{stage.name}{NETWORK}"):
                 outputs = network.outputs(shown)
             if spec.points:
@@ -155,7 +155,7 @@ class Cascade:
                 logits = outputs.mean(0).astype(np.float64)
                 exponents = np.exp(logits - logits.max())
                 probabilities = exponents / exponents.sum()
-        return Found(picture.size, points, probabilities, views, clock.seconds)
+        return Found(image.size, points, probabilities, views, clock.seconds)
 
     def name(self, found: Found) -> str | None:
         """The most probable class; None where it is less probable than the pipeline asks for."""
@@ -167,10 +167,10 @@ class Cascade:
 
 
 def decode(photograph: bytes) -> Image.Image:
-    """An upright RGB picture from the bytes of a file.
+    """An upright RGB image from the bytes of a file.
 
     Raises:
-        UserError: not a picture, truncated, or empty.
+        UserError: not an image, truncated, or empty.
     """
     try:
         with warnings.catch_warnings():

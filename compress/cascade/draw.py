@@ -10,7 +10,7 @@ INK, PAPER = (20, 20, 20), (255, 255, 255)
 
 
 def drawn(photograph: Image.Image, found: Found, cascade: Cascade, caption: str) -> Image.Image:
-    """A new picture: on the left the photograph with what was found, on the right each crop."""
+    """A new image: on the left the photograph with what was found, on the right each crop."""
     left = marked(photograph, found.points)
     crops = _crops(photograph, found, cascade, side=max(96, left.height // 2))
     letters = max(12, left.height // 30)

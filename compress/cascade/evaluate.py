@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 
 from compress.cascade.cascade import Cascade, Found
-from compress.data.dataset import DataSet, Picture
+from compress.data.dataset import Dataset, Sample
 from compress.data.input_spec import BOX
 from compress.metrics.accuracy import wilson
 from compress.metrics.keypoints import angle_errors, distances, iou
@@ -24,16 +24,16 @@ from compress.utils.files import write_text
 
 def judge(
     cascade: Cascade,
-    data: DataSet,
+    data: Dataset,
     indices: Sequence[int],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[JudgedPhotograph]:
-    """Runs the cascade on pictures of a data set, one after the other.
+    """Runs the cascade on images of a dataset, one after the other.
 
     Raises:
-        UserError: labels none of which the cascade can give, or a file that is no picture.
+        UserError: labels none of which the cascade can give, or a file that is no image.
     """
-    labels = {data.pictures[i].label for i in indices} - {None}
+    labels = {data.images[i].label for i in indices} - {None}
     if cascade.classes and labels and not labels & set(cascade.classes):
         raise UserError(
             f"None of the {len(labels)} labels of {data.root} is among the {len(cascade.classes)} "
@@ -41,36 +41,36 @@ def judge(
         )
     judged = []
     for number, index in enumerate(indices, 1):
-        picture = data.pictures[index]
+        image = data.images[index]
         try:
-            found = cascade.find((data.root / picture.path).read_bytes())
+            found = cascade.find((data.root / image.path).read_bytes())
         except UserError as error:
-            raise UserError(f"{data.root / picture.path}: {error}") from error
-        judged.append(judged_picture(cascade, picture, found))
+            raise UserError(f"{data.root / image.path}: {error}") from error
+        judged.append(judged_image(cascade, image, found))
         progress(number, len(indices))
     return judged
 
 
-def judged_picture(cascade: Cascade, picture: Picture, found: Found) -> JudgedPhotograph:
-    """Compares what was found with a picture's annotations."""
+def judged_image(cascade: Cascade, image: Sample, found: Found) -> JudgedPhotograph:
+    """Compares what was found with an image's annotations."""
     overlap = inside = distance = angle = None
-    if (box := _true_box(picture)) is not None and set(BOX) <= found.points.keys():
+    if (box := _true_box(image)) is not None and set(BOX) <= found.points.keys():
         corners = _found(found, BOX)
         overlap = float(iou(corners, box)[0])
         middle = corners.mean(1)
         inside = bool(((box[:, 0] <= middle) & (middle <= box[:, 1])).all())
-    if (pair := _true_pair(picture, cascade.warped)) is not None:
+    if (pair := _true_pair(image, cascade.warped)) is not None:
         points = _found(found, cascade.warped)
         distance = float(distances(points, pair, np.array([found.size])).mean())
         angle = float(angle_errors(points, pair)[0])
     probabilities = found.probabilities
     rank = None
-    if len(probabilities) and picture.label in cascade.classes:
-        own = probabilities[cascade.classes.index(picture.label)]
+    if len(probabilities) and image.label in cascade.classes:
+        own = probabilities[cascade.classes.index(image.label)]
         rank = 1 + int((probabilities > own).sum())
     return JudgedPhotograph(
-        picture=picture.path,
-        label=picture.label,
+        image=image.path,
+        label=image.label,
         named=cascade.name(found),
         probability=float(probabilities.max()) if len(probabilities) else None,
         rank=rank,
@@ -97,7 +97,7 @@ def verdict(judged: Sequence[JudgedPhotograph], names_things: bool) -> Verdict:
         return right / len(labelled) if labelled else None
 
     return Verdict(
-        pictures=len(judged),
+        images=len(judged),
         top1=wilson(sum(x.rank == 1 for x in labelled), len(labelled)) if labelled else None,
         top5=share(sum(x.rank is not None and x.rank <= 5 for x in labelled)),
         named=share(sum(x.named is not None for x in labelled)),
@@ -124,22 +124,22 @@ def write_csv(judged: Sequence[JudgedPhotograph], path: Path) -> None:
 
 
 def _found(found: Found, names: Sequence[str]) -> np.ndarray:
-    """(1, points, 2), as all of these arrays: compress/measure judges many pictures at once."""
+    """(1, points, 2), as all of these arrays: compress/measure judges many images at once."""
     return np.array([[found.points[name] for name in names]])
 
 
-def _true_pair(picture: Picture, names: Sequence[str]) -> np.ndarray | None:
+def _true_pair(image: Sample, names: Sequence[str]) -> np.ndarray | None:
     """Two points; None where they are not annotated, or lie at one place: no direction, no size."""
     columns = [f"{name}_{axis}" for name in names for axis in "xy"]
-    if len(names) != 2 or not set(columns) <= picture.annotations.keys():
+    if len(names) != 2 or not set(columns) <= image.annotations.keys():
         return None
-    pair = np.array([picture.annotations[column] for column in columns]).reshape(1, 2, 2)
+    pair = np.array([image.annotations[column] for column in columns]).reshape(1, 2, 2)
     return pair if (pair[:, 0] != pair[:, 1]).any() else None
 
 
-def _true_box(picture: Picture) -> np.ndarray | None:
+def _true_box(image: Sample) -> np.ndarray | None:
     """Upper left and lower right corner."""
-    a = picture.annotations
+    a = image.annotations
     if not {"x", "y", "width", "height"} <= a.keys():
         return None
     return np.array([[[a["x"], a["y"]], [a["x"] + a["width"], a["y"] + a["height"]]]])

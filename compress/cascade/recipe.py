@@ -13,7 +13,7 @@ from compress.recipe.errors import Faults
 from compress.recipe.grid import Grid
 from compress.recipe.load import address_faults, load_recipe, read_asked, with_absolute_path
 from compress.recipe.renamed import note_old_names
-from compress.recipe.schema import Asked, Recipe
+from compress.recipe.schema import BaseRecipe, Recipe
 from compress.recipe.yaml_file import KeyPath, RecipeFile, read_recipe_file
 from compress.utils.errors import UserError
 from compress.utils.files import local
@@ -27,7 +27,7 @@ class StageSettings(Look):
     recipe: str  # relative to this one; its teacher and candidates are what the stage may have
 
 
-class PipelineRecipe(Asked):
+class PipelineRecipe(BaseRecipe):
     """A cascade of networks, each from a recipe of its own, on photographs that are annotated.
 
     `paths` are sequences of stages; the first is the teacher's, which all are compared with. Every
@@ -77,7 +77,7 @@ def load_any(
     if data is not None:
         raise UserError(
             "--data is for the recipe of one network: a pipeline's recipe and those of its stages "
-            "each say where their own pictures are."
+            "each say where their own images are."
         )
     return AnyRecipe(*load_pipeline_recipe(path, assignments, allowed))
 

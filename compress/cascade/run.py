@@ -39,9 +39,9 @@ from compress.results.file import RESULTS_FILE
 from compress.results.schema import (
     Accuracy,
     ArtifactFacts,
+    CascadeFacts,
     Failure,
     Machine,
-    PipelineFacts,
     Result,
     RowKey,
     Runtime,
@@ -102,15 +102,17 @@ def run_any(
     progress_of: Callable[[str], Progress],
     command: str,
     allowed: Sequence[str] = (),
-    elsewhere: bool = False,
+    reuse_other_machine: bool = False,
     report: Report = lambda *_: None,
 ) -> tuple[list[Result], list[Failure]]:
     """Run a recipe of either kind; as `run_recipe` and `run_pipeline`."""
     if isinstance(loaded.asked, Recipe):
         progress = progress_of(loaded.asked.name)
-        return run_recipe(loaded.asked, out, progress, command, allowed, elsewhere, report)
+        return run_recipe(
+            loaded.asked, out, progress, command, allowed, reuse_other_machine, report
+        )
     return run_pipeline(
-        loaded.asked, loaded.stages, out, progress_of, command, allowed, elsewhere, report
+        loaded.asked, loaded.stages, out, progress_of, command, allowed, reuse_other_machine, report
     )
 
 
@@ -121,7 +123,7 @@ def run_pipeline(
     progress_of: Callable[[str], Progress],
     command: str,
     allowed: Sequence[str] = (),
-    elsewhere: bool = False,
+    reuse_other_machine: bool = False,
     report: Report = lambda *_: None,
 ) -> tuple[list[Result], list[Failure]]:
     """Do everything a pipeline's recipe asks for that was not done before.
@@ -138,12 +140,14 @@ def run_pipeline(
         UserError: as `run_recipe`.
     """
     failed = {
-        stage: run_recipe(each, out, progress_of(each.name), command, allowed, elsewhere, report)[1]
+        stage: run_recipe(
+            each, out, progress_of(each.name), command, allowed, reuse_other_machine, report
+        )[1]
         for stage, each in recipes.items()
     }
     progress = progress_of(recipe.name)
     with alone(out, progress):
-        store = Store(out / RUNS / STAGES, elsewhere)
+        store = Store(out / RUNS / STAGES, reuse_other_machine)
         shared = _shared(recipe, recipes, out, store, progress, command, tuple(allowed), failed)
         results = _results(shared)
         append_new(out / RUNS / recipe.name / RESULTS_FILE, results, progress)
@@ -177,7 +181,7 @@ def _shared(
 ) -> _Shared:
     here = machine()
     threads = recipe.measure.threads or usable_threads()
-    # Of further photographs, as of all pictures, contents count and not their place.
+    # Of further photographs, as of all images, contents count and not their place.
     paths = {name: Path(path) for name, path in recipe.also_judge.items()}
     return _Shared(
         recipe,
@@ -387,12 +391,12 @@ def _accuracy(run: _Shared, member: Member, said: Verdict) -> Accuracy:
         raise UserError(f"{run.recipe.name}: the last stage of every path must name things.")
     judged = cascade.load(run.store.folder(member.judged))
     correct = "".join("1" if x.rank == 1 else "0" for x in judged)
-    return Accuracy(pictures=said.pictures, top1=said.top1, top5=said.top5, correct=correct)
+    return Accuracy(images=said.images, top1=said.top1, top5=said.top5, correct=correct)
 
 
-def _pipeline_facts(run: _Shared, member: Member, said: Verdict, slower: float) -> PipelineFacts:
+def _pipeline_facts(run: _Shared, member: Member, said: Verdict, slower: float) -> CascadeFacts:
     found = member.predicted
-    return PipelineFacts(
+    return CascadeFacts(
         networks=member.networks,
         predicted_s=None if found is None else found.predicted_s * slower,
         predicted_top1=None if found is None else found.predicted_top1,
@@ -426,5 +430,5 @@ def _facts(run: _Shared, member: Member) -> ArtifactFacts:
 
 def _photograph_size(run: _Shared) -> tuple[int, int]:
     data = run.context.data(run.store.folder(run.data))
-    with Image.open(data.paths(data.indices("validation")[:1])[0]) as picture:
-        return picture.size
+    with Image.open(data.paths(data.indices("validation")[:1])[0]) as image:
+        return image.size

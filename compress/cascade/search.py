@@ -12,7 +12,7 @@ class Option:
     """One network that a stage could have, as its own recipe judged it."""
 
     candidate: str
-    right: float  # share of pictures that it gets right alone, given what it should be shown
+    right: float  # share of images that it gets right alone, given what it should be shown
 
 
 @dataclass(frozen=True)

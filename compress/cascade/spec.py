@@ -51,7 +51,7 @@ class Look(RecipeModel):
         return tuple(self.crop.around if self.crop else self.warp or ())
 
 
-class PipelineStage(Look):
+class CascadeStage(Look):
     """One network. The last one names what is there, those before find points."""
 
     name: StageName
@@ -67,15 +67,15 @@ class PipelineStage(Look):
         return data
 
 
-class PipelineSpec(RecipeModel):
+class CascadeSpec(RecipeModel):
     """The stages in order, and how sure the last must be to give a name."""
 
     version: Literal[1] = 1
-    stages: Annotated[tuple[PipelineStage, ...], Field(min_length=1, strict=False)]
+    stages: Annotated[tuple[CascadeStage, ...], Field(min_length=1, strict=False)]
     min_probability: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
-    def _named_once(self) -> "PipelineSpec":
+    def _named_once(self) -> "CascadeSpec":
         names = [stage.name for stage in self.stages]
         if twice := [name for i, name in enumerate(names) if name in names[:i]]:
             raise ValueError(f"two stages are called {twice[0]}")
@@ -85,7 +85,7 @@ class PipelineSpec(RecipeModel):
         write_text(folder / FILE, self.model_dump_json(indent=1, exclude_defaults=True))
 
     @classmethod
-    def load(cls, folder: Path) -> "PipelineSpec":
+    def load(cls, folder: Path) -> "CascadeSpec":
         """Reads and checks `pipeline.json`; its models are there, below the folder.
 
         Raises:

@@ -26,6 +26,6 @@ def plan(name: str, fingerprint: str, cascade: Stage) -> Stage:
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
     assert context.data_path is not None
     data = read_folder(context.data_path)
-    labelled = [i for i, picture in enumerate(data.pictures) if picture.label is not None]
+    labelled = [i for i, image in enumerate(data.images) if image.label is not None]
     cascade = Cascade.load(inputs["of"] / PIPELINE, context.threads, context.allowed)
     save(judge(cascade, data, labelled, context.progress.advance), folder)

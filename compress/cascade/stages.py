@@ -8,7 +8,7 @@ from pathlib import Path
 
 from compress.cascade.cascade import Cascade
 from compress.cascade.evaluate import judge
-from compress.cascade.spec import Look, PipelineSpec, PipelineStage
+from compress.cascade.spec import CascadeSpec, CascadeStage, Look
 from compress.export.artifact import Artifact, files_of
 from compress.methods.context import Context
 from compress.results.schema import JudgedPhotograph, Machine, Runtime
@@ -67,9 +67,9 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         place.mkdir(parents=True, exist_ok=True)
         for file in files_of(source):
             shutil.copyfile(file, place / file.name)
-        stages.append(PipelineStage(**described, model=f"{name}/{source.name}"))
+        stages.append(CascadeStage(**described, model=f"{name}/{source.name}"))
     minimum = stage.settings["min_probability"]
-    PipelineSpec(stages=tuple(stages), min_probability=minimum).save(folder / PIPELINE)
+    CascadeSpec(stages=tuple(stages), min_probability=minimum).save(folder / PIPELINE)
     cascade = Cascade.load(folder / PIPELINE, context.threads, context.allowed)
     data = context.data(inputs["data"])
     judged = judge(cascade, data, data.indices("validation").tolist(), context.progress.advance)

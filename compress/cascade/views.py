@@ -1,6 +1,6 @@
 """Where a network looks: views, which are affine maps from its input into the photograph.
 
-Coordinates are continuous: a picture's first pixel covers [0, 1) x [0, 1), x to the right, y down.
+Coordinates are continuous: an image's first pixel covers [0, 1) x [0, 1), x to the right, y down.
 A point inside a network's input is given in fractions of the input's sides, as the networks give
 them; a point in the photograph in its pixels.
 """
@@ -109,7 +109,7 @@ def cut(photograph: Image.Image, view: View, width: int, height: int) -> np.ndar
     """Return what a view shows, uint8 (height, width, 3).
 
     Outside of the photograph is its mean colour. An upright view inside the photograph is scaled
-    as `data.input_spec` scales pictures. Any other is looked up bilinearly; where it shrinks the
+    as `data.input_spec` scales images. Any other is looked up bilinearly; where it shrinks the
     photograph, that is first reduced by whole factors, so that no detail is skipped over.
     """
     if (box := _upright_box(view, photograph.size)) is not None:

@@ -25,7 +25,7 @@ def bench(
         ),
     ] = None,
     batch: Annotated[
-        list[int] | None, typer.Option(min=1, help="Pictures a call; repeatable.")
+        list[int] | None, typer.Option(min=1, help="Images a call; repeatable.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Without it, all cores.")] = None,
     processes: Annotated[int, typer.Option(min=2, help="Fresh processes, each times all.")] = 5,

@@ -13,7 +13,7 @@ Speedup = Annotated[
 MaxAccuracyDrop = Annotated[
     float | None, typer.Option(help="Accuracy that may be lost, as a fraction: 0.01 is one point.")
 ]
-LatencyMs = Annotated[float | None, typer.Option(help="At most so many milliseconds a picture.")]
+LatencyMs = Annotated[float | None, typer.Option(help="At most so many milliseconds an image.")]
 MinAccuracy = Annotated[
     float | None, typer.Option(help="At least this accuracy, as a fraction: 0.8 is 80 %.")
 ]

@@ -74,13 +74,13 @@ def _data(recipe: "Loaded") -> str:
         return f"data: made by {settings.builder}" + (f" of {settings.path}" * bool(settings.path))
     assert settings.path is not None
     task, asked = settings.asked
-    source = Source(Path(settings.path), settings.picture_column, settings.label_column)
+    source = Source(Path(settings.path), settings.image_column, settings.label_column)
     data = task.read(source, asked)
-    labelled = sum(p.is_labelled for p in data.pictures)
+    labelled = sum(p.is_labelled for p in data.images)
     annotated = data.annotated if settings.task is None else f"for {task.name}"
     found = (
-        f"data: {labelled} labelled pictures {annotated}, "
-        f"{len(data.pictures) - labelled} unlabelled (not decoded yet)"
+        f"data: {labelled} labelled images {annotated}, "
+        f"{len(data.images) - labelled} unlabelled (not decoded yet)"
     )
     return "\n  ".join([found, *data.notes])
 

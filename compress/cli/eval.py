@@ -1,4 +1,4 @@
-"""`compress eval`: the accuracy of any deployed file on labelled pictures."""
+"""`compress eval`: the accuracy of any deployed file on labelled images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +23,7 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Threads; without it, a
 
 def evaluate(
     artifact: Model,
-    data: Annotated[Path, typer.Option(help="Labelled pictures, in any layout `run` takes.")],
+    data: Annotated[Path, typer.Option(help="Labelled images, in any layout `run` takes.")],
     split: Annotated[
         str | None,
         typer.Option(help="validation, train or all; without it, all where data has no split."),
@@ -42,17 +42,17 @@ def evaluate(
         typer.Option(help="Points are right within this share of the largest distance between."),
     ] = 0.1,
     iou: Annotated[float, typer.Option(help="A box is right from this overlap (IoU).")] = 0.5,
-    per_picture: Annotated[
+    per_image: Annotated[
         Path | None, typer.Option(help="Of a pipeline: a CSV file to write, a line a photograph.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
     """Accuracy of a deployed file or pipeline, computed in its runtime."""
     if artifact.is_dir():
-        _pipeline(artifact, data, split, threads, per_picture, as_json)
+        _pipeline(artifact, data, split, threads, per_image, as_json)
         return
-    if per_picture is not None:
-        raise UserError("--per-picture is for the folder of a pipeline, and this is one model.")
+    if per_image is not None:
+        raise UserError("--per-image is for the folder of a pipeline, and this is one model.")
     from compress.measure.evaluate import evaluate_file
     from compress.metrics.keypoints import KeypointTolerance
     from compress.utils.units import percent
@@ -71,7 +71,7 @@ def evaluate(
     top1 = accuracy.top1
     shown = "all: the model may have been trained on some" if split is None else evaluation.split
     shown = shown if evaluation.split == "all" else f"{evaluation.split} split"
-    typer.echo(f"{accuracy.pictures} pictures of {data} ({shown})")
+    typer.echo(f"{accuracy.images} images of {data} ({shown})")
     sure = f"(95 %: {percent(top1.low)} to {percent(top1.high)})"
     said = [f"{accuracy.word} {percent(top1.value)} {sure}", _beside(accuracy)]
     typer.echo(", ".join(filter(None, said)))
@@ -82,7 +82,7 @@ def _pipeline(
     data_path: Path,
     split: str | None,
     threads: int | None,
-    per_picture: Path | None,
+    per_image: Path | None,
     as_json: bool,
 ) -> None:
     """Judges a pipeline on annotated photographs."""
@@ -98,12 +98,12 @@ def _pipeline(
     used, indices = chosen(data, split)
     judged = judge(cascade, data, indices.tolist())
     said = verdict(judged, names_things=bool(cascade.classes))
-    if per_picture is not None:
-        write_csv(judged, per_picture)
+    if per_image is not None:
+        write_csv(judged, per_image)
     if as_json:
         typer.echo(said.model_dump_json(indent=2))
         return
-    typer.echo(f"{said.pictures} photographs of {data_path} ({used})")
+    typer.echo(f"{said.images} photographs of {data_path} ({used})")
     for line in verdict_lines(said):
         typer.echo(line)
 

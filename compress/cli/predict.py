@@ -1,4 +1,4 @@
-"""`compress predict`: what is on these pictures, or where?"""
+"""`compress predict`: what is on these images, or where?"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +14,8 @@ def predict(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="An ONNX file or an OpenVINO model (.xml), then pictures; with --pipeline, "
-            "pictures only."
+            help="An ONNX file or an OpenVINO model (.xml), then images; with --pipeline, "
+            "images only."
         ),
     ],
     pipeline: Annotated[
@@ -26,23 +26,23 @@ def predict(
     draw: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the pictures with the points in them; of a pipeline, also with what "
+            help="Folder for the images with the points in them; of a pipeline, also with what "
             "its networks looked at."
         ),
     ] = None,
 ) -> None:
-    """The five most probable names of each picture, the pixels where its points are, or both."""
+    """The five most probable names of each image, the pixels where its points are, or both."""
     if pipeline is not None:
-        pictures = files
-        found = _through(pipeline, pictures, threads, draw)
+        images = files
+        found = _through(pipeline, images, threads, draw)
     else:
-        artifact, *pictures = files
-        if not pictures:
-            raise UserError("No picture was given: compress predict MODEL PICTURE…")
-        found = _answered(artifact, pictures, threads, spec, draw)
+        artifact, *images = files
+        if not images:
+            raise UserError("No image was given: compress predict MODEL IMAGE…")
+        found = _answered(artifact, images, threads, spec, draw)
     failed = 0
-    for picture, lines in zip(pictures, found, strict=True):
-        typer.echo(f"{picture}")
+    for image, lines in zip(images, found, strict=True):
+        typer.echo(f"{image}")
         if isinstance(lines, UserError):
             typer.echo(f"  {lines}", err=True)
             failed += 1
@@ -50,13 +50,13 @@ def predict(
         for line in lines:
             typer.echo(f"  {line}")
     if failed:
-        raise UserError(f"{failed} of {len(pictures)} pictures could not be read.")
+        raise UserError(f"{failed} of {len(images)} images could not be read.")
 
 
 def _through(
-    folder: Path, pictures: list[Path], threads: int | None, draw: Path | None
+    folder: Path, images: list[Path], threads: int | None, draw: Path | None
 ) -> Iterator[list[str] | UserError]:
-    """What a pipeline says of each picture."""
+    """What a pipeline says of each image."""
     from compress.cascade.cascade import Cascade, decode
     from compress.cascade.draw import drawn
     from compress.data.draw import save_jpeg
@@ -64,9 +64,9 @@ def _through(
     from compress.utils.units import ms, percent
 
     cascade = Cascade.load(folder, threads or usable_threads())
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(images):
         try:
-            content = picture.read_bytes()
+            content = image.read_bytes()
             found = cascade.find(content)
         except (UserError, OSError) as error:
             yield UserError(str(error))
@@ -78,31 +78,31 @@ def _through(
         lines += [f"{name}: {x:.1f}, {y:.1f}" for name, (x, y) in found.points.items()]
         lines.append(f"{ms(found.total_s)} ms")
         if draw is not None:
-            # Numbered, since pictures of several folders may share a name.
-            out = draw / f"{number:04d}-{picture.stem}.jpg"
+            # Numbered, since images of several folders may share a name.
+            out = draw / f"{number:04d}-{image.stem}.jpg"
             save_jpeg(drawn(decode(content), found, cascade, caption), out)
             lines.append(f"drawn: {out}")
         yield lines
 
 
 def _answered(
-    artifact: Path, pictures: list[Path], threads: int | None, spec: Path | None, draw: Path | None
+    artifact: Path, images: list[Path], threads: int | None, spec: Path | None, draw: Path | None
 ) -> Iterator[list[str] | UserError]:
-    """What a model says of each picture."""
+    """What a model says of each image."""
     from compress.export.artifact import spec_of
     from compress.measure.evaluate import predict_files
     from compress.tasks import task_of
 
     task = task_of(spec_of(artifact, spec))
-    found = predict_files(artifact, pictures, threads, spec)
-    for number, (picture, answer) in enumerate(zip(pictures, found, strict=True)):
+    found = predict_files(artifact, images, threads, spec)
+    for number, (image, answer) in enumerate(zip(images, found, strict=True)):
         if isinstance(answer, UserError):
             yield answer
             continue
         lines = task.lines(answer)
         if draw is not None:
-            # Numbered, since pictures of several folders may share a name.
-            drawn = draw / f"{number:04d}-{picture.stem}.jpg"
-            task.draw(picture, answer, drawn)
+            # Numbered, since images of several folders may share a name.
+            drawn = draw / f"{number:04d}-{image.stem}.jpg"
+            task.draw(image, answer, drawn)
             lines.append(f"drawn: {drawn}")
         yield lines

@@ -18,7 +18,7 @@ def profile(
             "or the folder of a pipeline (with a pipeline.json)."
         ),
     ],
-    pictures: Annotated[
+    images: Annotated[
         list[Path] | None,
         typer.Argument(help="Photographs to time a pipeline on.", show_default=False),
     ] = None,
@@ -27,7 +27,7 @@ def profile(
         int | None,
         typer.Option(min=1, help="Pixels of a side, for builders and models that leave it free."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures a call.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images a call.")] = 1,
     no_audit: Annotated[
         bool, typer.Option("--no-audit", help="Leave out libraries and other runtimes.")
     ] = False,
@@ -46,7 +46,7 @@ def profile(
     from compress.profile.run import Settings
     from compress.profile.run import profile as profile_model
 
-    settings = Settings(threads, pictures or (), size, batch, not no_audit, allow_builders or ())
+    settings = Settings(threads, images or (), size, batch, not no_audit, allow_builders or ())
     found = profile_model(model, settings, lambda text: typer.echo(f"{text} ...", err=True))
     if html:
         from compress.profile.html import html as page

@@ -34,7 +34,7 @@ def report(
     runtime: Runtime = None,
     confidence: Confidence = None,
 ) -> None:
-    """Write report.md, report.html, pareto.csv and the picture of the front for several runs.
+    """Write report.md, report.html, pareto.csv and the image of the front for several runs.
 
     With one bound or more, as `choose` takes them, it names the model that meets all of them.
     Results of different machines are refused: they cannot be compared.

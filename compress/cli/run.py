@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from compress.cascade.recipe import AnyRecipe
-    from compress.recipe.schema import Asked
+    from compress.recipe.schema import BaseRecipe
     from compress.results.schema import Failure, Result
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/distill_shufflenet.yaml.")]
 Data = Annotated[
-    Path | None, typer.Option(help="Your pictures: class folders, or a folder with a train.csv.")
+    Path | None, typer.Option(help="Your images: class folders, or a folder with a train.csv.")
 ]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", help="key.path=value, over the recipe; repeatable.")
@@ -84,7 +84,7 @@ def run(
 
 
 def _stages(
-    loaded: "AnyRecipe", out: Path, allowed: Sequence[str], elsewhere: bool
+    loaded: "AnyRecipe", out: Path, allowed: Sequence[str], reuse_other_machine: bool
 ) -> Iterator[str]:
     """Yield a line for each stage of a run that says whether it is done already."""
     from compress.measure.machine import machine, usable_threads
@@ -92,7 +92,7 @@ def _stages(
     from compress.workflow.plan import make_plan
     from compress.workflow.run import RUNS, STAGES, with_precisions
 
-    store = Store(out / RUNS / STAGES, elsewhere)
+    store = Store(out / RUNS / STAGES, reuse_other_machine)
     for asked in loaded.of_networks:
         each = with_precisions(asked, machine(), out, tuple(allowed))
         plan = make_plan(each, machine(), each.measure.threads or usable_threads(), allowed)
@@ -106,7 +106,7 @@ def _stages(
 
 
 def _show(
-    asked: "Asked",
+    asked: "BaseRecipe",
     results: "Sequence[Result]",
     failed: "Sequence[Failure]",
     out: Path,

@@ -1,1 +1,1 @@
-"""Pictures with labels, splits and annotations, from whatever layout a user has."""
+"""Images with labels, splits and annotations, from whatever layout a user has."""

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from compress.data.dataset import DataSet, Picture, Split
+from compress.data.dataset import Dataset, Sample, Split
 from compress.data.image_files import ImageFiles, files_below, is_image, kinds
 from compress.data.tables import Table, read_csv
 from compress.utils.errors import UserError
 
 # By preference; compared without capitals, spaces and underscores.
 IMAGE_COLUMNS = (
-    *("image", "path", "file", "filename", "picture", "img", "imagepath", "imgpath", "filepath"),
+    *("image", "path", "file", "filename", "image", "img", "imagepath", "imgpath", "filepath"),
     *("imagename", "imgname", "imagefile", "imageid", "name", "id"),
 )
 LABEL_COLUMNS = ("label", "class", "target", "category", "labelname", "classname")
@@ -69,7 +69,7 @@ class Columns:
     def no_label(self) -> str:
         """What is wrong with a row whose label is empty."""
         if len(self.labels) == 1:
-            return "has an empty label (leave unlabelled pictures out of the table)"
+            return "has an empty label (leave unlabelled images out of the table)"
         return f"must have 1 in exactly one of the columns {_some(self.labels)}, and 0 in the rest"
 
     def describe(self) -> str:
@@ -88,7 +88,7 @@ class Columns:
 class _Reading:
     """What has been read so far."""
 
-    pictures: dict[str, Picture] = field(default_factory=dict)  # by path
+    images: dict[str, Sample] = field(default_factory=dict)  # by path
     held_out: set[str] = field(default_factory=set)  # paths
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -100,7 +100,7 @@ def read_tables(
     image_column: str | None,
     label_column: str | None,
     labels: bool = True,
-) -> DataSet:
+) -> Dataset:
     """Reads tables, which lie in `root` or a folder of it, and the images that they name.
 
     Args:
@@ -124,9 +124,9 @@ def read_tables(
         raise UserError(listed(f"{named} has {len(reading.faults)} faults:", reading.faults))
     _hold_out(root, sources[0].path, columns, columns.labels or table.header, reading)
     _annotate(sources, columns, files, reading)
-    split_by_file(reading.pictures, root, files)
-    pictures = (*reading.pictures.values(), *_unlabelled(root, sources, reading))
-    return DataSet(root, pictures, notes=tuple(reading.notes))
+    split_by_file(reading.images, root, files)
+    images = (*reading.images.values(), *_unlabelled(root, sources, reading))
+    return Dataset(root, images, notes=tuple(reading.notes))
 
 
 def choose_columns(
@@ -142,7 +142,7 @@ def choose_columns(
     """
     if image is None:
         image = next(_known(table.header, IMAGE_COLUMNS), None)
-    _require(image, "picture", table, path)
+    _require(image, "image", table, path)
     assert image is not None
     others = [name for name in table.header if name and name != image]
     taken: tuple[str, ...] = ()
@@ -215,13 +215,13 @@ def _read_rows(
             pass
         elif label == "":
             fault = columns.no_label
-        elif path in reading.pictures or path in reading.held_out:
+        elif path in reading.images or path in reading.held_out:
             fault = "is there twice"
         elif splits and splits[i] == HELD_OUT:
             reading.held_out.add(path)
         else:
             split = SPLITS[splits[i]] if splits and not drawn_later else source.split
-            reading.pictures[path] = Picture(path, label, split)
+            reading.images[path] = Sample(path, label, split)
         if fault:
             reading.faults.append(f"{shown}:{table.lines[i]}: {name!r} {fault}")
     if reading.held_out:
@@ -250,7 +250,7 @@ def _hold_out(
         return
     files = ImageFiles(root, _folders(test))
     named = {path for row in read.rows if (path := files.find(row[image].strip())[0]) is not None}
-    named -= reading.pictures.keys()
+    named -= reading.images.keys()
     reading.held_out |= named
     reading.notes.append(_held_out_note(len(named), f"{test.name} names"))
 
@@ -271,28 +271,28 @@ def _annotate(
             continue
         for row in table.rows:
             name = row[columns.image].strip()
-            found = _of(reading.pictures, name, files)
+            found = _of(reading.images, name, files)
             if found is not None:
                 numbers = {k: v for k in table.header if (v := table.number(row, k)) is not None}
                 merged = found.annotations | numbers
-                reading.pictures[found.path] = replace(found, annotations=merged)
+                reading.images[found.path] = replace(found, annotations=merged)
 
 
-def _of(pictures: dict[str, Picture], name: str, files: Sequence[ImageFiles]) -> Picture | None:
-    """The one of the pictures that a name means."""
+def _of(images: dict[str, Sample], name: str, files: Sequence[ImageFiles]) -> Sample | None:
+    """The one of the images that a name means."""
     paths = (path for each in files if (path := each.find(name)[0]) is not None)
-    return next((pictures[path] for path in paths if path in pictures), None)
+    return next((images[path] for path in paths if path in images), None)
 
 
-def _unlabelled(root: Path, sources: Sequence[Source], reading: _Reading) -> Iterator[Picture]:
+def _unlabelled(root: Path, sources: Sequence[Source], reading: _Reading) -> Iterator[Sample]:
     """Gives the images in folders of images that no table names; says what is no image."""
     parents = dict.fromkeys(source.path.parent for source in sources)
     for folder in [p / name for p in parents for name in IMAGE_FOLDERS if (p / name).is_dir()]:
         files = list(files_below(folder, root))
         for file in filter(is_image, files):
             path = file.relative_to(root).as_posix()
-            if path not in reading.pictures and path not in reading.held_out:
-                yield Picture(path, None, "unlabelled")
+            if path not in reading.images and path not in reading.held_out:
+                yield Sample(path, None, "unlabelled")
         reading.notes += left_out([file for file in files if not is_image(file)], folder)
 
 
@@ -303,7 +303,7 @@ def left_out(others: Sequence[Path], folder: Path) -> list[str]:
     return [f"left out, as these suffixes are not read: {kinds(others)} in {folder.name}/"]
 
 
-def split_by_file(pictures: dict[str, Picture], root: Path, files: Sequence[ImageFiles]) -> None:
+def split_by_file(images: dict[str, Sample], root: Path, files: Sequence[ImageFiles]) -> None:
     """Gives images, which are by path, the splits that split.csv names, if there is one.
 
     Args:
@@ -320,16 +320,16 @@ def split_by_file(pictures: dict[str, Picture], root: Path, files: Sequence[Imag
         shown = ", ".join(table.header)
         raise UserError(f"{path} needs the columns Image,split; it has {shown}.")
     name_column = next(_known(table.header, IMAGE_COLUMNS), None)
-    _require(name_column, "picture", table, path)
+    _require(name_column, "image", table, path)
     assert name_column is not None
     faults = []
     for line, row in zip(table.lines, table.rows, strict=True):
         split = row["split"].strip().lower()
         if split not in SPLITS:
             faults.append(f"{path.name}:{line}: {split!r} is neither train nor validation")
-        elif (found := _of(pictures, row[name_column].strip(), files)) is not None:
-            pictures[found.path] = replace(found, split=SPLITS[split])
-    faults += [f"{p.path} is not in {path.name}" for p in pictures.values() if p.split is None]
+        elif (found := _of(images, row[name_column].strip(), files)) is not None:
+            images[found.path] = replace(found, split=SPLITS[split])
+    faults += [f"{p.path} is not in {path.name}" for p in images.values() if p.split is None]
     if faults:
         raise UserError(listed(f"{path} has {len(faults)} faults:", faults))
 

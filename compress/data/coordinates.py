@@ -1,8 +1,8 @@
-"""Where the pixels of a picture come to lie in a network's input, and back.
+"""Where the pixels of an image come to lie in a network's input, and back.
 
-In a picture x and y are pixels of the upright picture (its EXIF orientation applied), from its left
+In an image x and y are pixels of the upright image (its EXIF orientation applied), from its left
 and upper edge: the first pixel reaches from 0 to 1. In an input they are fractions of its width and
-height; a point that was cut off lies outside [0, 1]. As `load_picture` does it, to within half an
+height; a point that was cut off lies outside [0, 1]. As `load_image` does it, to within half an
 input pixel: a JPEG may be decoded at a part of its size, which rounds its width and height up.
 """
 
@@ -14,21 +14,21 @@ from compress.data.input_spec import InputSpec
 
 
 def to_input(points: np.ndarray, sizes: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """Pixels (n, points, 2) of pictures with `sizes` (n, 2: width, height) as input fractions."""
+    """Pixels (n, points, 2) of images with `sizes` (n, 2: width, height) as input fractions."""
     corner, extent = kept(sizes, spec)
     return (points - corner) / extent
 
 
-def to_picture(fractions: np.ndarray, sizes: np.ndarray, spec: InputSpec) -> np.ndarray:
+def to_image(fractions: np.ndarray, sizes: np.ndarray, spec: InputSpec) -> np.ndarray:
     """The inverse of `to_input`."""
     corner, extent = kept(sizes, spec)
     return corner + fractions * extent
 
 
 def kept(sizes: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Return what of each picture fills the input: upper left corner and extent, pixels (n, 1, 2).
+    """Return what of each image fills the input: upper left corner and extent, pixels (n, 1, 2).
 
-    A letterbox shows more than the picture: the corner is then outside.
+    A letterbox shows more than the image: the corner is then outside.
     """
     sizes = np.asarray(sizes, dtype=np.float64)
     extent, aspect = sizes, spec.width / spec.height
@@ -40,10 +40,10 @@ def kept(sizes: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, np.ndarray]:
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels of a picture file as it is seen, read without decoding it.
+    """Width and height in pixels of an image file as it is seen, read without decoding it.
 
     Raises:
-        OSError: no picture.
+        OSError: no image.
     """
     from PIL import Image
 

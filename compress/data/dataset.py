@@ -1,4 +1,4 @@
-"""A data set: pictures on disk with label, split and annotations, and where they are stored."""
+"""A dataset: images on disk with label, split and annotations, and where they are stored."""
 
 import csv
 import io
@@ -11,21 +11,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from compress.data.tables import read_csv as read_csv  # builders of people's own take it from here
 from compress.utils.files import write_text
 
 if TYPE_CHECKING:
     import numpy as np
 
 Split = Literal["train", "validation", "unlabelled"]
-Point = tuple[float, float]  # x, y in pixels of the upright picture
+Point = tuple[float, float]  # x, y in pixels of the upright image
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture; `annotations` are numbers by name, e.g. a box's x, y, width, height (pixels)."""
+class Sample:
+    """One image; `annotations` are numbers by name, e.g. a box's x, y, width, height (pixels)."""
 
-    path: str  # relative to the data set's root
+    path: str  # relative to the dataset's root
     label: str | None = None
     split: Split | None = None
     annotations: dict[str, float] = field(default_factory=dict)
@@ -39,14 +38,14 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """Pictures below `root`, in a fixed order, with classes (sorted by name), points or truths.
+class Dataset:
+    """Images below `root`, in a fixed order, with classes (sorted by name), points or truths.
 
     Class names that are all whole numbers are sorted as such: 2 comes before 10.
     """
 
     root: Path
-    pictures: tuple[Picture, ...]
+    images: tuple[Sample, ...]
     skipped: tuple[str, ...] = ()  # unreadable files, with the reason
     points: tuple[str, ...] = ()  # their names; there are no classes then
     task: str = ""  # that it was read for, where that is neither classification nor keypoints
@@ -60,7 +59,7 @@ class DataSet:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        names = sorted({p.label for p in self.pictures if p.label is not None})
+        names = sorted({p.label for p in self.images if p.label is not None})
         if all(re.fullmatch("-?[0-9]{1,18}", name) for name in names):
             names.sort(key=int)
         return tuple(names)
@@ -71,7 +70,7 @@ class DataSet:
         import numpy as np
 
         index = {name: i for i, name in enumerate(self.classes)}
-        return np.array([-1 if p.label is None else index[p.label] for p in self.pictures])
+        return np.array([-1 if p.label is None else index[p.label] for p in self.images])
 
     @cached_property
     def coordinates(self) -> "np.ndarray":
@@ -79,44 +78,44 @@ class DataSet:
         import numpy as np
 
         unknown = [(np.nan, np.nan)] * len(self.points)
-        return np.array([p.points or unknown for p in self.pictures], dtype=np.float64)
+        return np.array([p.points or unknown for p in self.images], dtype=np.float64)
 
     @cached_property
     def sizes(self) -> "np.ndarray":
-        """Width and height of the pictures that have points, float64 (n, 2); else nan."""
+        """Width and height of the images that have points, float64 (n, 2); else nan."""
         import numpy as np
 
-        return np.array([p.size or (np.nan, np.nan) for p in self.pictures], dtype=np.float64)
+        return np.array([p.size or (np.nan, np.nan) for p in self.images], dtype=np.float64)
 
     def indices(self, *splits: Split) -> "np.ndarray":
-        """Positions of the pictures in any of the splits, int64, in order."""
+        """Positions of the images in any of the splits, int64, in order."""
         import numpy as np
 
-        return np.flatnonzero([p.split in splits for p in self.pictures])
+        return np.flatnonzero([p.split in splits for p in self.images])
 
     def paths(self, indices: "np.ndarray") -> list[Path]:
-        return [self.root / self.pictures[i].path for i in indices]
+        return [self.root / self.images[i].path for i in indices]
 
     @cached_property
-    def single_picture_indices(self) -> "np.ndarray":
-        """The pictures of classes that have exactly one labelled picture."""
+    def single_image_indices(self) -> "np.ndarray":
+        """The images of classes that have exactly one labelled image."""
         import numpy as np
 
-        counts = Counter(p.label for p in self.pictures if p.label is not None)
-        return np.flatnonzero([p.label is not None and counts[p.label] == 1 for p in self.pictures])
+        counts = Counter(p.label for p in self.images if p.label is not None)
+        return np.flatnonzero([p.label is not None and counts[p.label] == 1 for p in self.images])
 
     @property
     def annotated(self) -> str:
-        """What is known of its pictures: `of 3 classes`, `with left_eye and right_eye`."""
+        """What is known of its images: `of 3 classes`, `with left_eye and right_eye`."""
         if self.task:
             return f"for {self.task}"
         points = " and ".join(self.points)
         return f"with {points}" if points else f"of {len(self.classes)} classes"
 
     def describe(self) -> str:
-        counts = Counter(p.split for p in self.pictures)
+        counts = Counter(p.split for p in self.images)
         text = (
-            f"{counts['train']} training and {counts['validation']} validation pictures "
+            f"{counts['train']} training and {counts['validation']} validation images "
             f"{self.annotated}, {counts['unlabelled']} unlabelled"
         )
         return text + (f", {len(self.skipped)} unreadable skipped" if self.skipped else "")
@@ -124,34 +123,34 @@ class DataSet:
     def save(self, folder: Path) -> None:
         """Writes `pictures.json`, and `split.csv` for people (Image,split).
 
-        The root is not written: the same pictures elsewhere are the same data set.
+        The root is not written: the same images elsewhere are the same dataset.
         """
         rows: list[list[object]]
-        rows = [[p.path, p.label, p.split, p.annotations] for p in self.pictures]
+        rows = [[p.path, p.label, p.split, p.annotations] for p in self.images]
         record: dict[str, object] = {"skipped": self.skipped, "pictures": rows}
         if self.points:
-            rows = [[*row, p.points, p.size] for row, p in zip(rows, self.pictures, strict=True)]
+            rows = [[*row, p.points, p.size] for row, p in zip(rows, self.images, strict=True)]
             record |= {"pictures": rows, "points": self.points}
         if self.task:
-            truths = [picture.truth for picture in self.pictures]
+            truths = [image.truth for image in self.images]
             record |= {"task": self.task, "settings": self.task_settings, "truths": truths}
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(["Image", "split"])
-        writer.writerows([p.path, p.split] for p in self.pictures if p.is_labelled)
+        writer.writerows([p.path, p.split] for p in self.images if p.is_labelled)
         write_text(folder / "split.csv", table.getvalue())
         write_text(folder / "pictures.json", json.dumps(record))
 
     @classmethod
-    def load(cls, folder: Path, root: Path) -> "DataSet":
+    def load(cls, folder: Path, root: Path) -> "Dataset":
         record = json.loads((folder / "pictures.json").read_text("utf-8"))
-        pictures = [_picture(*row) for row in record["pictures"]]
+        images = [_sample(*row) for row in record["pictures"]]
         if "truths" in record:
-            pairs = zip(pictures, record["truths"], strict=True)
-            pictures = [replace(picture, truth=truth) for picture, truth in pairs]
+            pairs = zip(images, record["truths"], strict=True)
+            images = [replace(image, truth=truth) for image, truth in pairs]
         return cls(
             root,
-            tuple(pictures),
+            tuple(images),
             tuple(record["skipped"]),
             tuple(record.get("points", ())),
             record.get("task", ""),
@@ -159,14 +158,14 @@ class DataSet:
         )
 
 
-def _picture(
+def _sample(
     path: str,
     label: str | None,
     split: Split | None,
     annotations: dict[str, float],
     points: Sequence[Sequence[float]] = (),
     size: Sequence[int] | None = None,
-) -> Picture:
+) -> Sample:
     """From a row of `pictures.json`, where tuples are lists."""
     placed = tuple((x, y) for x, y in points)
-    return Picture(path, label, split, annotations, placed, (size[0], size[1]) if size else None)
+    return Sample(path, label, split, annotations, placed, (size[0], size[1]) if size else None)

@@ -1,4 +1,4 @@
-"""A picture with points or a box drawn in, to be looked at."""
+"""An image with points or a box drawn in, to be looked at."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,15 +13,15 @@ SIDE = 1600  # pixels that the longer side of the drawing has at most
 COLOURS = ("#D55E00", "#56B4E9", "#009E73", "#E69F00", "#CC79A7")  # Okabe and Ito's
 
 
-def marked(picture: Image.Image, points: Mapping[str, Point]) -> Image.Image:
+def marked(image: Image.Image, points: Mapping[str, Point]) -> Image.Image:
     """A copy, no larger than SIDE, with the box, and a ring and a name at each other point.
 
     Args:
-        points: x, y in pixels of the picture by name.
+        points: x, y in pixels of the image by name.
     """
-    factor = min(1.0, SIDE / max(picture.size))
-    size = (max(1, round(factor * picture.width)), max(1, round(factor * picture.height)))
-    image = picture.resize(size) if factor < 1 else picture.copy()
+    factor = min(1.0, SIDE / max(image.size))
+    size = (max(1, round(factor * image.width)), max(1, round(factor * image.height)))
+    image = image.resize(size) if factor < 1 else image.copy()
     canvas = ImageDraw.Draw(image)
     radius = max(3.0, max(image.size) / 150)
     line = max(1, round(radius / 3))
@@ -38,11 +38,11 @@ def marked(picture: Image.Image, points: Mapping[str, Point]) -> Image.Image:
     return image
 
 
-def draw_points(picture: Path, points: Mapping[str, Point], out: Path) -> None:
-    """Writes a JPEG of the upright picture with its points marked."""
-    with Image.open(picture) as file:
-        image = marked(upright_rgb(file), points)
-    save_jpeg(image, out)
+def draw_points(image: Path, points: Mapping[str, Point], out: Path) -> None:
+    """Writes a JPEG of the upright image with its points marked."""
+    with Image.open(image) as file:
+        drawn = marked(upright_rgb(file), points)
+    save_jpeg(drawn, out)
 
 
 def save_jpeg(image: Image.Image, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Decodes every picture once: uint8 arrays on disk, memory-mapped, one per input size."""
+"""Decodes every image once: uint8 arrays on disk, memory-mapped, one per input size."""
 
 import os
 from collections.abc import Callable
@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.data.dataset import DataSet
-from compress.data.input_spec import load_picture
+from compress.data.dataset import Dataset
+from compress.data.input_spec import load_image
 from compress.utils.errors import UserError
 from compress.utils.files import atomic
 
-MAX_UNREADABLE = 0.01  # fraction of a data set that may be skipped
-MAX_PLAIN = 0.1  # fraction of a data set that may be of one colour each before it is said
+MAX_UNREADABLE = 0.01  # fraction of a dataset that may be skipped
+MAX_PLAIN = 0.1  # fraction of a dataset that may be of one colour each before it is said
 VERSION = 2
-CHUNK = 256  # pictures that may wait in memory to be written
+CHUNK = 256  # images that may wait in memory to be written
 
 
-def drop_unreadable(data: DataSet, progress: Callable[[int, int], None]) -> DataSet:
+def drop_unreadable(data: Dataset, progress: Callable[[int, int], None]) -> Dataset:
     """Decodes everything once and leaves out what cannot be read, with a list.
 
-    Where many pictures are of a single colour each, a note says so: they were not meant to be.
+    Where many images are of a single colour each, a note says so: they were not meant to be.
 
     Raises:
         UserError: more than 1 % cannot be read.
@@ -30,29 +30,29 @@ def drop_unreadable(data: DataSet, progress: Callable[[int, int], None]) -> Data
 
     def look(path: Path) -> tuple[str | None, bool]:
         try:
-            picture = load_picture(path, 32, 32, "stretch")
+            image = load_image(path, 32, 32, "stretch")
         except OSError as error:
             return str(error) or type(error).__name__, False
-        return None, bool((picture == picture[0, 0]).all())
+        return None, bool((image == image[0, 0]).all())
 
-    paths = [data.root / p.path for p in data.pictures]
+    paths = [data.root / p.path for p in data.images]
     faults: list[str | None] = []
     plain: list[str] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for picture, (fault, is_plain) in zip(data.pictures, pool.map(look, paths), strict=True):
+        for image, (fault, is_plain) in zip(data.images, pool.map(look, paths), strict=True):
             faults.append(fault)
-            plain += [picture.path] if is_plain else []
+            plain += [image.path] if is_plain else []
             progress(len(faults), len(paths))
-    skipped = [f"{p.path}: {f}" for p, f in zip(data.pictures, faults, strict=True) if f]
+    skipped = [f"{p.path}: {f}" for p, f in zip(data.images, faults, strict=True) if f]
     if len(skipped) > MAX_UNREADABLE * len(paths):
         shown = "\n  ".join(skipped[:10])
         raise UserError(
-            f"{len(skipped)} of {len(paths)} pictures in {data.root} cannot be read, more than "
+            f"{len(skipped)} of {len(paths)} images in {data.root} cannot be read, more than "
             f"{MAX_UNREADABLE:.0%}:\n  {shown}\nRepair or remove them."
         )
-    kept = tuple(p for p, f in zip(data.pictures, faults, strict=True) if not f)
+    kept = tuple(p for p, f in zip(data.images, faults, strict=True) if not f)
     notes = (*data.notes, *_plain_note(plain, len(paths)))
-    return replace(data, pictures=kept, skipped=tuple(skipped), notes=notes)
+    return replace(data, images=kept, skipped=tuple(skipped), notes=notes)
 
 
 def _plain_note(plain: list[str], count: int) -> list[str]:
@@ -62,16 +62,16 @@ def _plain_note(plain: list[str], count: int) -> list[str]:
     return [f"{said}: look at one, and save them with 8 bits a channel"]
 
 
-def pixels(data: DataSet, size: int, fit: str, cache: Path) -> np.ndarray:
-    """All pictures as uint8 (n, size, size, 3), memory-mapped from `cache`, decoded if need be.
+def pixels(data: Dataset, size: int, fit: str, cache: Path) -> np.ndarray:
+    """All images as uint8 (n, size, size, 3), memory-mapped from `cache`, decoded if need be.
 
-    A picture is brought to the size exactly as in deployment (`load_picture`), so that a view
+    An image is brought to the size exactly as in deployment (`load_image`), so that a view
     without augmentation is what the deployed model will see.
     """
     file = cache / f"pixels-v{VERSION}-{size}-{fit}.npy"
     if not file.is_file():
-        shape = (len(data.pictures), size, size, 3)
-        paths = [data.root / p.path for p in data.pictures]
+        shape = (len(data.images), size, size, 3)
+        paths = [data.root / p.path for p in data.images]
         # Plain writes: on a full disk a memory map would end the process without a word.
         with (
             atomic(file) as temporary,
@@ -82,6 +82,6 @@ def pixels(data: DataSet, size: int, fit: str, cache: Path) -> np.ndarray:
             np.lib.format.write_array_header_1_0(out, header)
             for start in range(0, len(paths), CHUNK):
                 chunk = paths[start : start + CHUNK]
-                for picture in pool.map(lambda p: load_picture(p, size, size, fit), chunk):
-                    out.write(picture.tobytes())
+                for image in pool.map(lambda p: load_image(p, size, size, fit), chunk):
+                    out.write(image.tobytes())
     return np.asanyarray(np.load(file, mmap_mode="r"))

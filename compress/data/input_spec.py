@@ -1,6 +1,6 @@
-"""What a model expects of a picture, and the one function that makes it so.
+"""What a model expects of an image, and the one function that makes it so.
 
-Training, evaluation, export and `predict` all go through `load_picture`, so that what is measured
+Training, evaluation, export and `predict` all go through `load_image`, so that what is measured
 is what is deployed. The spec travels in the metadata of every exported file.
 """
 
@@ -102,11 +102,11 @@ class InputSpec(BaseModel):
         return self.model_copy(update={"height": size, "width": size})
 
 
-def load_picture(path: Path, height: int, width: int, fit: str) -> "np.ndarray":
-    """A picture file as uint8 (height, width, 3) RGB, its EXIF orientation applied.
+def load_image(path: Path, height: int, width: int, fit: str) -> "np.ndarray":
+    """An image file as uint8 (height, width, 3) RGB, its EXIF orientation applied.
 
     Raises:
-        OSError: not a picture, truncated, or empty.
+        OSError: not an image, truncated, or empty.
     """
     import numpy as np
     from PIL import Image, ImageOps
@@ -117,21 +117,21 @@ def load_picture(path: Path, height: int, width: int, fit: str) -> "np.ndarray":
         with Image.open(path) as file:
             # JPEG can be decoded at 1/2, 1/4, 1/8 of its size: 20-megapixel photographs in no time.
             file.draft("RGB", (2 * width, 2 * height))
-            picture = upright_rgb(file)
+            image = upright_rgb(file)
     except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise OSError(str(error)) from error
-    if picture.size != (width, height):
+    if image.size != (width, height):
         if fit == "crop":
-            picture = ImageOps.fit(picture, (width, height), Image.Resampling.BILINEAR)
+            image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
         elif fit == "letterbox":
-            picture = ImageOps.pad(picture, (width, height), Image.Resampling.BILINEAR, GREY)
+            image = ImageOps.pad(image, (width, height), Image.Resampling.BILINEAR, GREY)
         else:
-            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(picture, dtype=np.uint8)
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image, dtype=np.uint8)
 
 
 def upright_rgb(file: "Image") -> "Image":
-    """An opened picture of any mode as RGB, 8 bits a channel, its EXIF orientation applied.
+    """An opened image of any mode as RGB, 8 bits a channel, its EXIF orientation applied.
 
     One of deeper integers or of floats is scaled by its range, as `eight_bits` says.
 
@@ -150,10 +150,10 @@ def upright_rgb(file: "Image") -> "Image":
     return eight_bits(file).convert("RGB")
 
 
-def eight_bits(picture: "Image") -> "Image":
-    """A grey picture of 16 or 32 bits as one of 8 bits, scaled by the range of its numbers.
+def eight_bits(image: "Image") -> "Image":
+    """A grey image of 16 or 32 bits as one of 8 bits, scaled by the range of its numbers.
 
-    The range is 0 to 1 where floats end there (at most at 1.1: scaling a picture overshoots a
+    The range is 0 to 1 where floats end there (at most at 1.1: scaling an image overshoots a
     little). Otherwise it is that of the smallest number of bits, in steps of four from 8, that
     holds the largest value: 12 bits in a file of 16 are seen as such. Integers lose their lowest
     bits, floats are rounded.
@@ -164,7 +164,7 @@ def eight_bits(picture: "Image") -> "Image":
     import numpy as np
     from PIL import Image
 
-    values = np.asarray(picture)
+    values = np.asarray(image)
     high = float(values.max())
     if not (np.isfinite(values).all() and values.min() >= -0.1 * min(high, 1)):
         raise ValueError(
@@ -172,19 +172,19 @@ def eight_bits(picture: "Image") -> "Image":
             "to integers from 0"
         )
     bits = max(8, -(-int(high).bit_length() // 4) * 4)
-    if picture.mode[0] == "I":
+    if image.mode[0] == "I":
         return Image.fromarray((values.astype(np.int64) >> (bits - 8)).astype(np.uint8))
     full = 1 if high <= 1.1 else 2**bits - 1
     scaled = 255 * (values / np.float32(full)).clip(0, 1)
     return Image.fromarray(np.rint(scaled).astype(np.uint8))
 
 
-def normalise(pictures: "np.ndarray", spec: InputSpec) -> "np.ndarray":
+def normalise(images: "np.ndarray", spec: InputSpec) -> "np.ndarray":
     """uint8 (n, height, width, 3) to the float32 (n, 3, height, width) that the network takes."""
     import numpy as np
 
     # By planes: NumPy takes four times as long to repeat three numbers along the last axis.
-    scaled = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32)
+    scaled = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32)
     scaled /= 255
     scaled -= np.asarray(spec.mean, dtype=np.float32)[:, None, None]
     scaled /= np.asarray(spec.std, dtype=np.float32)[:, None, None]
@@ -192,17 +192,17 @@ def normalise(pictures: "np.ndarray", spec: InputSpec) -> "np.ndarray":
 
 
 def preprocess(paths: list[Path], spec: InputSpec) -> "np.ndarray":
-    """Picture files to one float32 (n, 3, height, width) array, as deployed.
+    """Image files to one float32 (n, 3, height, width) array, as deployed.
 
     Raises:
-        UserError: a file that cannot be read as a picture.
+        UserError: a file that cannot be read as an image.
     """
     import numpy as np
 
-    pictures = []
+    images = []
     for path in paths:
         try:
-            pictures.append(load_picture(path, spec.height, spec.width, spec.fit))
+            images.append(load_image(path, spec.height, spec.width, spec.fit))
         except OSError as error:
-            raise UserError(f"{path} cannot be read as a picture: {error}") from error
-    return normalise(np.stack(pictures), spec)
+            raise UserError(f"{path} cannot be read as an image: {error}") from error
+    return normalise(np.stack(images), spec)

@@ -7,13 +7,13 @@ from difflib import get_close_matches
 import numpy as np
 
 from compress.data.coordinates import upright_size
-from compress.data.dataset import DataSet, Picture, Point
+from compress.data.dataset import Dataset, Point, Sample
 from compress.data.input_spec import BOX
 from compress.utils.errors import UserError
 
 BOX_COLUMNS = ("x", "y", "width", "height")
-MAX_MISPLACED = 0.01  # fraction of the annotated pictures whose annotation may be impossible
-MARGIN = 1.0  # pixels by which an annotation may leave its picture: tools round
+MAX_MISPLACED = 0.01  # fraction of the annotated images whose annotation may be impossible
+MARGIN = 1.0  # pixels by which an annotation may leave its image: tools round
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class PointColumns:
     """The columns of x and y of each point in turn; of a box, which comes first, those of x, y,
     width and height.
 
-    They are in pixels of the upright picture: annotation tools show pictures as people see them.
+    They are in pixels of the upright image: annotation tools show images as people see them.
     """
 
     names: tuple[str, ...]
@@ -47,7 +47,7 @@ class PointColumns:
         return cls(tuple(names), tuple(columns) or usual)
 
     def points(self, annotations: Mapping[str, float]) -> tuple[Point, ...]:
-        """Of one picture; empty where a column of it is."""
+        """Of one image; empty where a column of it is."""
         values = [annotations.get(column, np.nan) for column in self.columns]
         if not np.isfinite(values).all():
             return ()
@@ -57,13 +57,13 @@ class PointColumns:
         return tuple(zip(values[::2], values[1::2], strict=True))
 
 
-def take_points(data: DataSet, columns: PointColumns) -> DataSet:
-    """The data set with points instead of labels; pictures without all of them are unlabelled.
+def take_points(data: Dataset, columns: PointColumns) -> Dataset:
+    """The dataset with points instead of labels; images without all of them are unlabelled.
 
     Raises:
-        UserError: columns that no table has, or no picture with points.
+        UserError: columns that no table has, or no image with points.
     """
-    known = sorted({name for picture in data.pictures for name in picture.annotations})
+    known = sorted({name for image in data.images for name in image.annotations})
     missing = [column for column in columns.columns if column not in known]
     if missing:
         near = [x for column in missing for x in get_close_matches(column, known, 1)]
@@ -73,55 +73,55 @@ def take_points(data: DataSet, columns: PointColumns) -> DataSet:
             f"{', '.join(known) or 'none'}.{hint}"
         )
 
-    def taken(picture: Picture) -> Picture:
-        points = columns.points(picture.annotations)
-        split = picture.split if points else "unlabelled"
-        return replace(picture, label=None, points=points, split=split)
+    def taken(image: Sample) -> Sample:
+        points = columns.points(image.annotations)
+        split = image.split if points else "unlabelled"
+        return replace(image, label=None, points=points, split=split)
 
-    pictures = tuple(map(taken, data.pictures))
-    if not any(picture.points for picture in pictures):
+    images = tuple(map(taken, data.images))
+    if not any(image.points for image in images):
         raise UserError(
-            f"{data.root}: no picture has numbers in all of {', '.join(columns.columns)}."
+            f"{data.root}: no image has numbers in all of {', '.join(columns.columns)}."
         )
-    return replace(data, pictures=pictures, points=columns.names)
+    return replace(data, images=images, points=columns.names)
 
 
-def drop_misplaced(data: DataSet, note: Callable[[str], None]) -> DataSet:
-    """Notes every picture's size; annotations that cannot be are named, their pictures unlabelled.
+def drop_misplaced(data: Dataset, note: Callable[[str], None]) -> Dataset:
+    """Notes every image's size; annotations that cannot be are named, their images unlabelled.
 
-    A point may leave its picture by MARGIN. Points of one picture must differ, and a box have an
+    A point may leave its image by MARGIN. Points of one image must differ, and a box have an
     area: distances are judged relative to them.
 
     Raises:
-        UserError: more than 1 % cannot be: they are in pixels of other pictures, probably.
+        UserError: more than 1 % cannot be: they are in pixels of other images, probably.
     """
-    pictures, faults = [], []
-    for picture in data.pictures:
-        if picture.points:
-            picture = replace(picture, size=upright_size(data.root / picture.path))
-            if fault := _fault(picture, data.points[:2] == BOX):
-                faults.append(f"{picture.path}: {fault}")
-                picture = replace(picture, points=(), split="unlabelled")
-        pictures.append(picture)
-    annotated = sum(bool(picture.points) for picture in data.pictures)
+    images, faults = [], []
+    for image in data.images:
+        if image.points:
+            image = replace(image, size=upright_size(data.root / image.path))
+            if fault := _fault(image, data.points[:2] == BOX):
+                faults.append(f"{image.path}: {fault}")
+                image = replace(image, points=(), split="unlabelled")
+        images.append(image)
+    annotated = sum(bool(image.points) for image in data.images)
     if len(faults) > MAX_MISPLACED * annotated:
         shown = "\n  ".join(faults[:10])
         raise UserError(
             f"{len(faults)} of {annotated} annotations in {data.root} cannot be, more than "
-            f"{MAX_MISPLACED:.0%}:\n  {shown}\nGive pixels of these very pictures, upright, or "
+            f"{MAX_MISPLACED:.0%}:\n  {shown}\nGive pixels of these very images, upright, or "
             "remove the lines."
         )
     for fault in faults:
         note(f"annotation not used: {fault}")
-    return replace(data, pictures=tuple(pictures))
+    return replace(data, images=tuple(images))
 
 
-def _fault(picture: Picture, box: bool) -> str | None:
-    assert picture.size is not None
-    points = np.array(picture.points)
-    if (points < -MARGIN).any() or (points > np.array(picture.size) + MARGIN).any():
-        at = ", ".join(f"({x:g}, {y:g})" for x, y in picture.points)
-        return f"{at} is outside the picture of {picture.size[0]} x {picture.size[1]}"
+def _fault(image: Sample, box: bool) -> str | None:
+    assert image.size is not None
+    points = np.array(image.points)
+    if (points < -MARGIN).any() or (points > np.array(image.size) + MARGIN).any():
+        at = ", ".join(f"({x:g}, {y:g})" for x, y in image.points)
+        return f"{at} is outside the image of {image.size[0]} x {image.size[1]}"
     if box and (points[1] <= points[0]).any():
         return "the box has no area"
     rest = points[2:] if box else points

@@ -23,7 +23,7 @@ from compress.data.annotated import (
     read_tables,
     split_by_file,
 )
-from compress.data.dataset import DataSet, Picture, Split
+from compress.data.dataset import Dataset, Sample, Split
 from compress.data.image_files import (
     SUFFIXES,
     ImageFiles,
@@ -44,11 +44,11 @@ USUAL_TABLES = ("train.csv", "labels.csv", "metadata.csv")
 
 def read_folder(
     path: Path,
-    picture_column: str | None = None,
+    image_column: str | None = None,
     label_column: str | None = None,
     points: PointColumns | None = None,
-) -> DataSet:
-    """Reads the data set at `path` (a folder, or a CSV file); splits may still be missing.
+) -> Dataset:
+    """Reads the dataset at `path` (a folder, or a CSV file); splits may still be missing.
 
     Args:
         points: what is to be predicted instead of classes; labels are not needed then.
@@ -58,30 +58,30 @@ def read_folder(
     """
     path = local(path)
     if not path.exists():
-        raise UserError(f"No data at {path}: give a folder of pictures or a CSV file with --data.")
+        raise UserError(f"No data at {path}: give a folder of images or a CSV file with --data.")
     root = path.parent if path.is_file() else path
     sources = _sources(path, classes=points is None)
     if points is not None:
         if not sources:
             raise UserError(
                 f"{path} has no train.csv with annotations: give the CSV file itself, with a "
-                f"picture column and {', '.join(points.columns)}."
+                f"image column and {', '.join(points.columns)}."
             )
-        data = read_tables(root, sources, picture_column, None, labels=False)
+        data = read_tables(root, sources, image_column, None, labels=False)
         return take_points(data, points)
     if sources:
-        return read_tables(root, sources, picture_column, label_column)
+        return read_tables(root, sources, image_column, label_column)
     return _read_class_folders(root)
 
 
-def check_classes(data: DataSet) -> None:
+def check_classes(data: Dataset) -> None:
     """A classifier needs at least two classes.
 
     Raises:
         UserError: fewer.
     """
     if len(data.classes) < 2:
-        what = f"only the class {data.classes[0]!r}" if data.classes else "no labelled pictures"
+        what = f"only the class {data.classes[0]!r}" if data.classes else "no labelled images"
         raise UserError(
             f"{data.root} holds {what}: a classifier needs at least two classes. Give the folder "
             "that has a folder for each, or the table that names them."
@@ -165,8 +165,8 @@ def _split_folders(root: Path) -> dict[Path, Split]:
     if classes and not found and all(f.name.lower() in SPLIT_WORDS for f in classes):
         raise UserError(
             f"{root} has {', '.join(p.name + '/' for p in classes)} without class folders in them: "
-            "these are splits, not classes. Put the pictures of each class into a folder of its "
-            "own (train/<class>/*.jpg), or add a train.csv with a picture and a label column."
+            "these are splits, not classes. Put the images of each class into a folder of its "
+            "own (train/<class>/*.jpg), or add a train.csv with an image and a label column."
         )
     return found
 
@@ -185,8 +185,8 @@ def _is_unlabelled(folder: Path) -> bool:
     return folder.name.lower() in UNLABELLED_FOLDERS
 
 
-def _read_class_folders(root: Path) -> DataSet:
-    pictures: list[Picture] = []
+def _read_class_folders(root: Path) -> Dataset:
+    images: list[Sample] = []
     empty: list[str] = []
     others: list[Path] = []  # files that are no images
     for folder, split in _class_folders(root):
@@ -197,27 +197,27 @@ def _read_class_folders(root: Path) -> DataSet:
             holds = f" (it holds {kinds(rest)})" if rest else ""
             empty.append(f"{folder.relative_to(root)}{holds}")
         if _is_unlabelled(folder):
-            pictures += [Picture(p, None, "unlabelled") for p in found]
+            images += [Sample(p, None, "unlabelled") for p in found]
         else:
             label = _class_name(folder)
-            pictures += [Picture(p, label, split) for p in found]
+            images += [Sample(p, label, split) for p in found]
         others += rest
-    if not pictures:
+    if not images:
         raise UserError(
-            f"{root} is in no layout that is understood: expected a folder of pictures for each "
-            f"class ({root.name}/<class>/*.jpg), or a train.csv with a picture and a label column. "
-            f"It holds {kinds(files_below(root, root)) or 'nothing'}; pictures are read from "
+            f"{root} is in no layout that is understood: expected a folder of images for each "
+            f"class ({root.name}/<class>/*.jpg), or a train.csv with an image and a label column. "
+            f"It holds {kinds(files_below(root, root)) or 'nothing'}; images are read from "
             f"{', '.join(sorted(SUFFIXES))}."
         )
-    named = {p.path: p for p in pictures if p.label is not None}
+    named = {p.path: p for p in images if p.label is not None}
     split_by_file(named, root, [ImageFiles(root, [root])])
-    pictures = [named.get(p.path, p) for p in pictures]
+    images = [named.get(p.path, p) for p in images]
     if empty:
         raise UserError(
-            f"{root} has class folders without pictures: {', '.join(empty[:MAX_FAULTS])}. "
-            "Remove them or add pictures."
+            f"{root} has class folders without images: {', '.join(empty[:MAX_FAULTS])}. "
+            "Remove them or add images."
         )
-    return DataSet(root, tuple(pictures), notes=(*left_out(others, root), *_beside(root)))
+    return Dataset(root, tuple(images), notes=(*left_out(others, root), *_beside(root)))
 
 
 def _class_name(folder: Path) -> str:

@@ -53,7 +53,7 @@ def read_csv(path: Path) -> Table:
             "the folder of images."
         ) from error
     if not records:
-        raise UserError(f"{path} is empty: it needs a header line and one line a picture.")
+        raise UserError(f"{path} is empty: it needs a header line and one line an image.")
     header = [cell.strip() for cell in records[0][1]]
     if len(header) == 2 and Path(header[0]).suffix.lower() in SUFFIXES:
         header = WITHOUT_HEADER

@@ -27,7 +27,7 @@ class Artifact(BaseModel):
     sha256: str
     size_bytes: int
     parameters: int
-    macs: int | None  # multiply-accumulates of one picture; None: could not be counted
+    macs: int | None  # multiply-accumulates of one image; None: could not be counted
     uncounted_operations: list[str]
     spec: InputSpec
 
@@ -75,7 +75,7 @@ def size_of(path: Path) -> int:
 
 
 def spec_of(path: Path, spec_file: Path | None = None) -> InputSpec:
-    """What a deployed file expects of a picture: from its metadata, or from a JSON file.
+    """What a deployed file expects of an image: from its metadata, or from a JSON file.
 
     Raises:
         UserError: not a model, no spec in either place, or one that does not fit the file.
@@ -88,7 +88,7 @@ def spec_of(path: Path, spec_file: Path | None = None) -> InputSpec:
         text, source = spec_file.read_text("utf-8", errors="replace"), str(spec_file)
     if text is None:
         raise UserError(
-            f"{path} does not say how pictures are prepared for it (metadata {METADATA_KEY!r}). "
+            f"{path} does not say how images are prepared for it (metadata {METADATA_KEY!r}). "
             'Give a JSON file with --spec: {"height": 224, "width": 224, "mean": [0.485, 0.456, '
             '0.406], "std": [0.229, 0.224, 0.225], "classes": ["cat", "dog"]}.'
         )
@@ -101,9 +101,9 @@ def spec_of(path: Path, spec_file: Path | None = None) -> InputSpec:
     if sum(map(bool, (spec.classes, spec.points, spec.predicted))) != 1:
         what = "both classes and points" if spec.points else "neither classes nor points"
         raise UserError(f"{source} names {what}: give what the model predicts, one of the two.")
-    if (spec.height, spec.width) != session.picture_size:
+    if (spec.height, spec.width) != session.image_size:
         raise UserError(
-            f"{path} takes pictures of {session.picture_size} (height, width), but {source} says "
+            f"{path} takes images of {session.image_size} (height, width), but {source} says "
             f"{(spec.height, spec.width)}."
         )
     return spec

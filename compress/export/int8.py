@@ -43,7 +43,7 @@ INTEGER = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulIntege
 LOWEST = "lowest_float"
 # Operations that onnxruntime moves a QuantizeLinear across, towards the layer before.
 PASSED = ("Relu", "Clip", "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
-CHUNK = 4  # pictures whose activations are in memory at once
+CHUNK = 4  # images whose activations are in memory at once
 BINS = 2048
 
 
@@ -54,12 +54,12 @@ def layers_of(path: Path) -> dict[str, str]:
 
 def ranges_of(
     path: Path,
-    pictures: np.ndarray,
+    images: np.ndarray,
     method: Method,
     percentile: float = 99.99,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Ranges:
-    """Ranges of all activations on `pictures`, float32 (n, 3, height, width).
+    """Ranges of all activations on `images`, float32 (n, 3, height, width).
 
     minmax: all that was seen · percentile: without the outermost values · entropy: the least
     information lost (Migacz 2017) · mse: the least squared error between a value and its int8.
@@ -78,9 +78,9 @@ def ranges_of(
         calibrater.augment_graph()
         calibrater.create_inference_session()
         entry = calibrater.infer_session.get_inputs()[0].name
-        for start in range(0, len(pictures), CHUNK):
-            calibrater.collect_data(_Reader(entry, pictures[start : start + CHUNK]))
-            progress(min(start + CHUNK, len(pictures)), len(pictures))
+        for start in range(0, len(images), CHUNK):
+            calibrater.collect_data(_Reader(entry, images[start : start + CHUNK]))
+            progress(min(start + CHUNK, len(images)), len(images))
         if method == "mse":
             assert isinstance(calibrater, HistogramCalibrater)
             histograms = calibrater.collector.get_histogram_dict()
@@ -96,8 +96,8 @@ def ranges_of(
 
 
 class _Reader(CalibrationDataReader):
-    def __init__(self, entry: str, pictures: np.ndarray) -> None:
-        self._feeds: Iterator[dict[str, np.ndarray]] = iter({entry: p[None]} for p in pictures)
+    def __init__(self, entry: str, images: np.ndarray) -> None:
+        self._feeds: Iterator[dict[str, np.ndarray]] = iter({entry: p[None]} for p in images)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._feeds, None)
@@ -271,11 +271,11 @@ def _reached(
     return found
 
 
-def correct_biases(path: Path, out: Path, pictures: np.ndarray, largest: int) -> None:
+def correct_biases(path: Path, out: Path, images: np.ndarray, largest: int) -> None:
     """Shifts each layer's bias by what rounding its weights adds on average.
 
     Bias correction (Nagel et al. 2019, arXiv:1906.04721): b - (W_q - W) E[x], with the layer's
-    mean input measured on `pictures`. For convolutions; padding is left out of account.
+    mean input measured on `images`. For convolutions; padding is left out of account.
 
     Args:
         largest: that a rounded weight can be; see `largest_weight`.
@@ -289,7 +289,7 @@ def correct_biases(path: Path, out: Path, pictures: np.ndarray, largest: int) ->
         and n.input[1] in weights
         and (len(n.input) == 2 or n.input[2] in weights)
     ]
-    means = _channel_means(model, sorted({n.input[0] for n in nodes}), pictures)
+    means = _channel_means(model, sorted({n.input[0] for n in nodes}), images)
     for node in nodes:
         weight = numpy_helper.to_array(weights[node.input[1]])
         scale = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True) / largest
@@ -313,26 +313,26 @@ def correct_biases(path: Path, out: Path, pictures: np.ndarray, largest: int) ->
 
 
 def _channel_means(
-    model: onnx.ModelProto, tensors: Sequence[str], pictures: np.ndarray
+    model: onnx.ModelProto, tensors: Sequence[str], images: np.ndarray
 ) -> dict[str, np.ndarray]:
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     entry = probe.graph.input[0].name
     wanted = [t for t in tensors if t != entry]
     if not wanted:
-        return {entry: pictures.mean(axis=(0, 2, 3))} if tensors else {}
+        return {entry: images.mean(axis=(0, 2, 3))} if tensors else {}
     del probe.graph.output[:]
     probe.graph.output.extend(onnx.helper.make_empty_tensor_value_info(t) for t in wanted)
     session = onnxruntime.InferenceSession(
         probe.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     sums: dict[str, np.ndarray] = {}
-    for start in range(0, len(pictures), CHUNK):
-        chunk = pictures[start : start + CHUNK]
+    for start in range(0, len(images), CHUNK):
+        chunk = images[start : start + CHUNK]
         found = dict(zip(wanted, session.run(None, {entry: chunk}), strict=True)) | {entry: chunk}
         for name in tensors:
             total = np.asarray(found[name]).mean(axis=(2, 3)).sum(axis=0)
-            sums[name] = sums.get(name, 0) + total / len(pictures)
+            sums[name] = sums.get(name, 0) + total / len(images)
     return sums
 
 

@@ -27,8 +27,8 @@ def _facts(row: Result, spec: InputSpec) -> Iterator[tuple[str, str]]:
     accuracy, file, machine = row.accuracy, row.artifact, row.machine
     yield (
         accuracy.word,
-        f"{_interval(accuracy.top1, units.percent, ' %')}, on {accuracy.pictures} validation "
-        f"pictures (data {row.data})",
+        f"{_interval(accuracy.top1, units.percent, ' %')}, on {accuracy.images} validation "
+        f"images (data {row.data})",
     )
     if accuracy.points is not None:
         yield "right means", accuracy.points.rule
@@ -42,7 +42,7 @@ def _facts(row: Result, spec: InputSpec) -> Iterator[tuple[str, str]]:
         yield "log loss", f"{units.significant(accuracy.log_loss)} nats"
     if accuracy.top1_drop is not None:
         drop = _interval(accuracy.top1_drop, units.points, " points")
-        yield f"{accuracy.word} lost against the teacher", f"{drop}, on the same pictures"
+        yield f"{accuracy.word} lost against the teacher", f"{drop}, on the same images"
     if row.speedup is not None and row.role != "teacher":
         ratio = _interval(row.speedup.ratio, units.significant, " times")
         yield "faster than the teacher", f"{ratio}, both in {row.speedup.runtime}"
@@ -70,12 +70,12 @@ def _limits(row: Result, spec: InputSpec) -> Iterator[str]:
         "it may rank models otherwise."
     )
     yield (
-        f"It always answers {task_of(spec).always}, also for a picture that shows nothing of the "
-        "kind. Its accuracy holds for pictures like those it was judged on."
+        f"It always answers {task_of(spec).always}, also for an image that shows nothing of the "
+        "kind. Its accuracy holds for images like those it was judged on."
     )
-    if row.training and row.training.unlabelled_pictures:
+    if row.training and row.training.unlabelled_images:
         yield (
-            f"It also learned from {row.training.unlabelled_pictures} unlabelled pictures. If it "
+            f"It also learned from {row.training.unlabelled_images} unlabelled images. If it "
             "is judged or used on these, that is transductive: expect less on others."
         )
     if row.role == "control":

@@ -1,4 +1,4 @@
-"""Candidate -> ONNX file, proven to compute what the network computes on real pictures."""
+"""Candidate -> ONNX file, proven to compute what the network computes on real images."""
 
 import logging
 import shutil
@@ -24,7 +24,7 @@ from compress.utils.files import atomic
 
 OPSET = 18
 TOLERANCE = 1e-3  # largest difference, as a fraction of the standard deviation of the outputs
-INPUT = "pictures"
+INPUT = "images"
 
 
 def export_onnx(candidate: Candidate, path: Path) -> None:
@@ -87,11 +87,11 @@ def _output_names(model: nn.Module, example: Tensor, spec: InputSpec) -> list[st
     return [*own, *(f"unused_{i}" for i in range(len(own), count))]
 
 
-def check_export(candidate: Candidate, path: Path, pictures: np.ndarray) -> float:
+def check_export(candidate: Candidate, path: Path, images: np.ndarray) -> float:
     """Compares all outputs of the file in onnxruntime with those of the network in torch.
 
     Args:
-        pictures: float32 (n, 3, height, width), real ones, normalised.
+        images: float32 (n, 3, height, width), real ones, normalised.
 
     Returns:
         The largest difference of an output, as a fraction of the outputs' standard deviation.
@@ -101,17 +101,17 @@ def check_export(candidate: Candidate, path: Path, pictures: np.ndarray) -> floa
     """
     names = tuple(candidate.spec.outputs)
     with torch.inference_mode():
-        given = by_name(candidate.model.eval()(torch.from_numpy(pictures)), names)
+        given = by_name(candidate.model.eval()(torch.from_numpy(images)), names)
     expected = {name: given[name].float().numpy() for name in names}
     if not all(np.isfinite(output).all() for output in expected.values()):
         raise UserError(
-            f"{candidate.name} answers real pictures with numbers that are not finite: its "
+            f"{candidate.name} answers real images with numbers that are not finite: its "
             "training diverged. Lower lr, or use precision: float32."
         )
-    got = by_name(OnnxSession(path, threads=1).run(pictures), names)
+    got = by_name(OnnxSession(path, threads=1).run(images), names)
     difference = max(_difference(output, got[name]) for name, output in expected.items())
     if difference > TOLERANCE:
-        layer = first_difference(candidate.model, path, pictures)
+        layer = first_difference(candidate.model, path, images)
         where = f"It starts at layer {layer!r}." if layer else "No single layer could be named."
         raise UserError(
             f"The exported file {path} does not compute what the network does: outputs differ by "
@@ -126,7 +126,7 @@ def _difference(expected: np.ndarray, got: np.ndarray) -> float:
     return float(np.abs(expected - got).max() / (expected.std() + 1e-12))
 
 
-def first_difference(model: nn.Module, path: Path, pictures: np.ndarray) -> str | None:
+def first_difference(model: nn.Module, path: Path, images: np.ndarray) -> str | None:
     """The first layer, in the file's order, whose output is not the network's.
 
     The exporter notes in each node which module it came from; the last node of a module computes
@@ -147,7 +147,7 @@ def first_difference(model: nn.Module, path: Path, pictures: np.ndarray) -> str 
         for name, module in leaves.items()
     ]
     with torch.inference_mode():
-        model.eval()(torch.from_numpy(pictures))
+        model.eval()(torch.from_numpy(images))
     for hook in hooks:
         hook.remove()
 
@@ -159,7 +159,7 @@ def first_difference(model: nn.Module, path: Path, pictures: np.ndarray) -> str 
     try:
         onnx.save(proto, probe)
         session = OnnxSession(probe, threads=1)
-        got = session.session.run(None, {session.input: pictures})
+        got = session.session.run(None, {session.input: images})
     except (UserError, RuntimeError, ValueError):
         return None
     finally:

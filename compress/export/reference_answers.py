@@ -1,7 +1,7 @@
 """What a deployed file answered where it was judged, kept in the file, so that another machine can
 tell that it answers otherwise (int8 on a CPU without VNNI, another version of the runtime).
 
-The eight inputs are made from a fixed seed, never from anybody's pictures. templates/predict.py.j2
+The eight inputs are made from a fixed seed, never from anybody's images. templates/predict.py.j2
 makes the same ones and compares in the same way.
 """
 
@@ -85,11 +85,11 @@ def reference_inputs(spec: InputSpec) -> np.ndarray:
     shape = (COUNT, spec.height, spec.width, 3)
     noise = np.random.RandomState(0).randint(0, 256, shape, dtype=np.uint8)
     made = []
-    for i, picture in enumerate(noise.astype(np.int64)):
+    for i, image in enumerate(noise.astype(np.int64)):
         for axis in (0, 1):
-            picture = sum(np.roll(picture, k, axis) for k in range(4 * i + 3))
-        low, high = picture.min(), picture.max()
-        made.append(((picture - low) * 255 // max(high - low, 1)).astype(np.uint8))
+            image = sum(np.roll(image, k, axis) for k in range(4 * i + 3))
+        low, high = image.min(), image.max()
+        made.append(((image - low) * 255 // max(high - low, 1)).astype(np.uint8))
     return normalise(np.stack(made), spec)
 
 

@@ -15,7 +15,7 @@ from compress.runtimes import runtime_for
 from compress.utils.errors import UserError
 from compress.utils.interval import Interval
 
-LARGE_BATCH_ROUNDS = 5  # a process's samples at batches above 1, each of which holds many pictures
+LARGE_BATCH_ROUNDS = 5  # a process's samples at batches above 1, each of which holds many images
 
 
 @dataclass(frozen=True)

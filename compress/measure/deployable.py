@@ -12,7 +12,7 @@ def as_deployed(path: Path, size: int | None, batch: int, folder: Path) -> Path:
     """The file itself; a copy in `folder` where it leaves open what a profile needs to know.
 
     Raises:
-        UserError: missing, damaged, of another size or batch than asked, no picture model.
+        UserError: missing, damaged, of another size or batch than asked, no image model.
     """
     if not path.is_file():
         raise UserError(f"No model at {path}.")
@@ -76,15 +76,15 @@ def _checked(
     """Height and width, from the file or, where it leaves them free, as asked."""
     its_batch, channels, height, width = known
     if channels not in (None, 3):
-        raise UserError(f"{path} takes {channels} channels; a picture has 3.")
+        raise UserError(f"{path} takes {channels} channels; an image has 3.")
     if its_batch not in (None, batch):
-        raise UserError(f"{path} takes {its_batch} pictures a call: give --batch {its_batch}.")
+        raise UserError(f"{path} takes {its_batch} images a call: give --batch {its_batch}.")
     if height is None or width is None:
         if size is None:
             raise UserError(f"{path} leaves height and width free: give --size, e.g. --size 224.")
         return height or size, width or size
     if size is not None and (height, width) != (size, size):
         raise UserError(
-            f"{path} takes pictures of {height} × {width}: --size is for models that leave it free."
+            f"{path} takes images of {height} × {width}: --size is for models that leave it free."
         )
     return height, width

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from compress.data.dataset import DataSet
+from compress.data.dataset import Dataset
 from compress.data.image_cache import drop_unreadable
 from compress.data.input_spec import preprocess
 from compress.export.artifact import spec_of
 from compress.export.reference_answers import difference_here
-from compress.measure.inference import run_on_pictures
+from compress.measure.inference import run_on_images
 from compress.measure.machine import machine, usable_threads
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.models.sessions import infer, open_session
@@ -25,7 +25,7 @@ from compress.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `compress eval` answers: the accuracy, on which pictures, and what was left out."""
+    """What `compress eval` answers: the accuracy, on which images, and what was left out."""
 
     accuracy: Accuracy
     split: str  # "validation", "train", or "all" (also where the data has no split)
@@ -42,7 +42,7 @@ def evaluate_file(
     columns: Sequence[str] = (),
     tolerance: KeypointTolerance = USUAL,
 ) -> Evaluation:
-    """Accuracy on labelled pictures; classes are matched by name, points by their columns.
+    """Accuracy on labelled images; classes are matched by name, points by their columns.
 
     Args:
         split: "validation", "train" or "all"; None is validation where the data has a split of its
@@ -52,7 +52,7 @@ def evaluate_file(
         tolerance: how near points must be to be right.
 
     Raises:
-        UserError: pictures of classes that the model does not know, none of the split, or
+        UserError: images of classes that the model does not know, none of the split, or
             anything wrong with the file or the data.
     """
     spec = spec_of(model, spec_file)
@@ -65,25 +65,25 @@ def evaluate_file(
     used, indices = chosen(data, split)
 
     def ask(asked: np.ndarray) -> Outputs:
-        return run_on_pictures(session, data.paths(asked), spec)
+        return run_on_images(session, data.paths(asked), spec)
 
     scored = task.score(ask, data, indices, tolerance, in_run=False)
     return Evaluation(scored, used, (*data.skipped, *notes), differs)
 
 
-def chosen(data: DataSet, split: str | None) -> tuple[str, np.ndarray]:
-    """Which part of labelled data to judge on, and the positions of its pictures.
+def chosen(data: Dataset, split: str | None) -> tuple[str, np.ndarray]:
+    """Which part of labelled data to judge on, and the positions of its images.
 
     Args:
         split: as `evaluate_file` takes it.
 
     Raises:
-        UserError: no such part, or no pictures in it.
+        UserError: no such part, or no images in it.
     """
-    labelled = np.flatnonzero([p.is_labelled for p in data.pictures])
+    labelled = np.flatnonzero([p.is_labelled for p in data.images])
     if not len(labelled):
-        raise UserError(f"{data.root} has no labelled pictures.")
-    has_split = all(data.pictures[i].split is not None for i in labelled)
+        raise UserError(f"{data.root} has no labelled images.")
+    has_split = all(data.images[i].split is not None for i in labelled)
     used = split or ("validation" if has_split else "all")
     if used == "all":
         return used, labelled
@@ -93,29 +93,29 @@ def chosen(data: DataSet, split: str | None) -> tuple[str, np.ndarray]:
         raise UserError(f"{data.root} has no split: use --split all, or add a split.csv.")
     found = data.indices("validation" if used == "validation" else "train")
     if not len(found):
-        raise UserError(f"{data.root} has no pictures in its {used} split: use --split all.")
+        raise UserError(f"{data.root} has no images in its {used} split: use --split all.")
     return used, found
 
 
 def predict_files(
     model: Path,
-    pictures: list[Path],
+    images: list[Path],
     threads: int | None = None,
     spec_file: Path | None = None,
 ) -> Iterator[Any]:
-    """For each picture what the model answers, as its task tells it.
+    """For each image what the model answers, as its task tells it.
 
     A classifier: the most probable classes with their softmax probabilities. A model of points: x
-    and y of each by name, in pixels of the upright picture. A picture that cannot be read gives
+    and y of each by name, in pixels of the upright image. An image that cannot be read gives
     its error (a UserError), and the next one follows.
     """
     spec = spec_of(model, spec_file)
     task = task_of(spec)
     session = open_session(model, runtime_for(model), threads or usable_threads())
-    for picture in pictures:
+    for image in images:
         try:
-            prepared = preprocess([picture], spec)
+            prepared = preprocess([image], spec)
         except UserError as error:
             yield error
             continue
-        yield next(task.answers(infer(session, prepared, spec), [picture]))
+        yield next(task.answers(infer(session, prepared, spec), [image]))

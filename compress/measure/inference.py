@@ -1,4 +1,4 @@
-"""What an artifact answers to picture files, prepared exactly as in deployment."""
+"""What an artifact answers to image files, prepared exactly as in deployment."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from compress.runtimes import Session
 from compress.runtimes.outputs import joined
 
 
-def run_on_pictures(
+def run_on_images(
     session: Session, paths: list[Path], spec: InputSpec, batch_size: int = 16
 ) -> dict[str, np.ndarray]:
-    """Return the outputs for picture files, float32 (n, …), prepared exactly as in deployment.
+    """Return the outputs for image files, float32 (n, …), prepared exactly as in deployment.
 
     Raises:
-        UserError: a file that is no picture, or a model whose outputs are not the spec's.
+        UserError: a file that is no image, or a model whose outputs are not the spec's.
     """
     size = session.batch_size or batch_size
     chunks = [paths[start : start + size] for start in range(0, len(paths), size)]

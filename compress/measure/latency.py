@@ -71,7 +71,7 @@ def summarise(samples_s: list[list[float]], batch: int, threads: int) -> Latency
         p95_s=float(np.quantile(together, 0.95)),
         percentiles=percentiles(together.tolist()),
         warnings=about_samples(samples_s, batch),
-        pictures_per_s=batch / median,
+        images_per_s=batch / median,
         samples_s=samples_s,
     )
 

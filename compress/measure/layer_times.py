@@ -61,7 +61,7 @@ class LayerShape:
 
     @cached_property
     def macs(self) -> int:
-        """Multiply-accumulates of one picture."""
+        """Multiply-accumulates of one image."""
         if self.is_linear:
             return self.in_channels * self.out_channels
         per_output = self.in_channels // self.groups * math.prod(self.kernel)
@@ -151,13 +151,13 @@ def measure_chain(chain: Chain, threads: int, int8: bool = False) -> float:
         )
         entry = session.get_inputs()[0]
         rng = np.random.default_rng(0)
-        picture = rng.standard_normal(entry.shape).astype(np.float32)
+        image = rng.standard_normal(entry.shape).astype(np.float32)
         runs = 0
         ends = 0.0
         while runs < WARM_UP + SAMPLES or time.perf_counter() < ends:
             if runs == WARM_UP:
                 ends = time.perf_counter() + LEAST_S
-            session.run(None, {entry.name: picture})
+            session.run(None, {entry.name: image})
             runs += 1
         profile = json.loads(Path(session.end_profiling()).read_text("utf-8"))
     return _kernel_seconds(profile, runs)

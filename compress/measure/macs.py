@@ -1,4 +1,4 @@
-"""Multiply-accumulates of an ONNX graph for one picture, counted from its shapes."""
+"""Multiply-accumulates of an ONNX graph for one image, counted from its shapes."""
 
 import math
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def count_macs(path: Path) -> tuple[int | None, list[str]]:
 
 
 def macs_by_node(proto: onnx.ModelProto, batch: int) -> Iterator[tuple[onnx.NodeProto, int | None]]:
-    """Each node with its multiply-accumulates for `batch` pictures; None: not countable."""
+    """Each node with its multiply-accumulates for `batch` images; None: not countable."""
     shapes = _shapes(proto, batch)
     for node in proto.graph.node:
         yield node, _macs(node, shapes)

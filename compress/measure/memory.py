@@ -21,7 +21,7 @@ class FirstRun(NamedTuple):
 
 
 def first_run(path: Path, runtime: str, threads: int, allowed: tuple[str, ...] = ()) -> FirstRun:
-    """Loads a file and runs it on one picture, in fresh processes one after the other.
+    """Loads a file and runs it on one image, in fresh processes one after the other.
 
     The file is in the system's cache: it was just hashed and judged.
 
@@ -60,11 +60,11 @@ def _main(path: Path, runtime: str, threads: int, allowed: tuple[str, ...]) -> N
     load = loader_of(runtime)
     started = time.perf_counter()
     session = load(path, threads, allowed, True)
-    picture = np.zeros((1, 3, *session.picture_size), dtype=np.float32)
-    session.run(picture)
+    image = np.zeros((1, 3, *session.image_size), dtype=np.float32)
+    session.run(image)
     cold_start_s = time.perf_counter() - started
     peak_memory_bytes = _peak_bytes()
-    energy_j = energy_per_call_j(lambda: session.run(picture))
+    energy_j = energy_per_call_j(lambda: session.run(image))
     print(json.dumps(FirstRun(peak_memory_bytes, cold_start_s, energy_j)))
 
 

@@ -67,7 +67,7 @@ def time_in_processes(
 
     Args:
         rounds: by batch size, how many samples each process takes of each model.
-        photographs: picture files for pipelines, which are timed from a file's bytes to the
+        photographs: image files for pipelines, which are timed from a file's bytes to the
             answer; round i takes the i-th for all of them.
         attempts: of a process that others disturb; without it, ATTEMPTS.
         program: the module that a fresh process runs, which knows how to load the models.
@@ -212,9 +212,9 @@ def load(
     session = open_session(path, runtime, threads, tuple(allowed))
 
     def make_call(batch: int, rng: "np.random.Generator") -> Callable[[int], object]:
-        size = (batch, 3, *session.picture_size)
-        pictures = rng.standard_normal(size).astype(np.float32)
-        return lambda number: session.run(pictures)
+        size = (batch, 3, *session.image_size)
+        images = rng.standard_normal(size).astype(np.float32)
+        return lambda number: session.run(images)
 
     return make_call
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.data.dataset import DataSet
+from compress.data.dataset import Dataset
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.utils.progress import Progress
 
@@ -31,7 +31,7 @@ class Context:
     threads: int
     allowed: tuple[str, ...]
     progress: Progress
-    data_path: Path | None  # where the pictures lie; None where a builder makes them
+    data_path: Path | None  # where the images lie; None where a builder makes them
     weights_path: Path | None  # of the teacher
     tables: Path  # what layers cost on this machine, kept for all recipes
     machine: "Machine"
@@ -44,14 +44,14 @@ class Context:
         owner = [self.machine.comparable(), self.machine.cpu_flags]
         return LayerTimes(self.tables, owner, self.threads)
 
-    def data(self, folder: Path) -> DataSet:
-        """The data set of a data stage's folder."""
+    def data(self, folder: Path) -> Dataset:
+        """The dataset of a data stage's folder."""
         built = folder / BUILT
         path = built if built.is_dir() or self.data_path is None else self.data_path
-        return DataSet.load(folder, path.parent if path.is_file() else path)
+        return Dataset.load(folder, path.parent if path.is_file() else path)
 
-    def pixels(self, data: DataSet, folder: Path) -> "Callable[[int], np.ndarray]":
-        """Decoded pictures by size, cached in the data stage's folder."""
+    def pixels(self, data: Dataset, folder: Path) -> "Callable[[int], np.ndarray]":
+        """Decoded images by size, cached in the data stage's folder."""
         from compress.data.image_cache import pixels
 
         return lambda size: pixels(data, size, self.fit, folder)
@@ -61,8 +61,8 @@ class Context:
 class StepInputs:
     """What a step works on; `folder` is its own to write to."""
 
-    data: DataSet
-    pixels: Callable[[int], "np.ndarray"]  # picture size -> uint8 (n, size, size, 3)
+    data: Dataset
+    pixels: Callable[[int], "np.ndarray"]  # image size -> uint8 (n, size, size, 3)
     previous: Path  # the candidate the step starts from
     teacher_folder: Path
     teacher_outputs: Path | None

@@ -1,4 +1,4 @@
-"""How far predicted points and boxes are from the true ones, in pixels of the picture."""
+"""How far predicted points and boxes are from the true ones, in pixels of the image."""
 
 from typing import NamedTuple
 
@@ -51,14 +51,14 @@ def distances(found: np.ndarray, true: np.ndarray, sizes: np.ndarray) -> np.ndar
 
     Args:
         found, true: x, y in pixels, (n, points, 2).
-        sizes: width and height of the pictures, (n, 2).
+        sizes: width and height of the images, (n, 2).
     """
     return np.linalg.norm(found - true, axis=2) / scale(true, sizes)[:, None]
 
 
 def scale(true: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """What distances are measured by, in pixels (n,): the largest between two true points (a head's
-    length, a box's diagonal), with a single point the picture's diagonal."""
+    length, a box's diagonal), with a single point the image's diagonal."""
     if true.shape[1] == 1:
         return np.linalg.norm(sizes, axis=1)
     between = np.linalg.norm(true[:, :, None] - true[:, None, :], axis=3)

@@ -8,14 +8,14 @@ from compress.results.schema import Result
 def mcnemar(a: str, b: str) -> float:
     """The two-sided p-value of McNemar's exact test that two models are right equally often.
 
-    Only pictures on which one is right and the other wrong tell them apart. If neither is better,
+    Only images on which one is right and the other wrong tell them apart. If neither is better,
     each of these is the toss of a fair coin.
 
     Args:
-        a, b: one '1' (right) or '0' per picture, of the same pictures in the same order.
+        a, b: one '1' (right) or '0' per image, of the same images in the same order.
 
     Raises:
-        ValueError: not the same number of pictures.
+        ValueError: not the same number of images.
     """
     pairs = list(zip(a, b, strict=True))
     only_a, only_b = pairs.count(("1", "0")), pairs.count(("0", "1"))
@@ -27,9 +27,9 @@ def mcnemar(a: str, b: str) -> float:
     return min(1.0, 2 * tail / 2**tosses)  # integers of any size: exact up to this division
 
 
-def same_pictures(a: Result, b: Result) -> bool:
-    """Whether two rows were judged on the same pictures, in the same order."""
-    return a.data == b.data and a.accuracy.pictures == b.accuracy.pictures
+def same_images(a: Result, b: Result) -> bool:
+    """Whether two rows were judged on the same images, in the same order."""
+    return a.data == b.data and a.accuracy.images == b.accuracy.images
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

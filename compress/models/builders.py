@@ -76,7 +76,7 @@ def load_module(name: str, allowed: Sequence[str] = ()) -> ModuleType:
     """Imports the module of a builder's name."""
     module_name, _ = split_name(name, allowed)
     if any(_below(module_name, [a]) for a in allowed) and str(Path.cwd()) not in sys.path:
-        # The user's own package lies where they stand; last, or a folder of pictures called z3
+        # The user's own package lies where they stand; last, or a folder of images called z3
         # would hide the package of that name from everybody else.
         sys.path.append(str(Path.cwd()))
     try:
@@ -110,7 +110,7 @@ def _version(package: str) -> str:
 
 
 def build(name: str, settings: dict[str, Any], outputs: int, allowed: Sequence[str]) -> "nn.Module":
-    """Calls a builder; `outputs` are the numbers that the network gives for a picture.
+    """Calls a builder; `outputs` are the numbers that the network gives for an image.
 
     Raises:
         UserError: settings that the builder does not take.

@@ -1,4 +1,4 @@
-"""A model in memory, what it expects of a picture, and how it came to be."""
+"""A model in memory, what it expects of an image, and how it came to be."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -136,10 +136,10 @@ class Candidate:
 
 
 def check_forward(model: nn.Module, spec: InputSpec, builder: str) -> None:
-    """Runs two empty pictures in training mode: better now than after hours of a teacher's.
+    """Runs two empty images in training mode: better now than after hours of a teacher's.
 
     Raises:
-        UserError: the network does not take such pictures, or gives no such outputs.
+        UserError: the network does not take such images, or gives no such outputs.
     """
     trial = copy.deepcopy(model).train()  # a copy: batch norms take notice of what they see
     with torch.no_grad():
@@ -147,7 +147,7 @@ def check_forward(model: nn.Module, spec: InputSpec, builder: str) -> None:
             outputs = trial(torch.zeros(2, 3, spec.height, spec.width))
         except Exception as error:
             raise UserError(
-                f"{builder} does not take pictures of {spec.height} x {spec.width}: {error}"
+                f"{builder} does not take images of {spec.height} x {spec.width}: {error}"
             ) from error
     try:
         given = by_name(outputs, tuple(spec.outputs))
@@ -158,6 +158,6 @@ def check_forward(model: nn.Module, spec: InputSpec, builder: str) -> None:
         if got != (2, *shape):
             shown = type(given[name]).__name__ if got is None else tuple(got)
             raise UserError(
-                f"{builder} gives {shown} for two pictures; expected {(2, *shape)}: it is to "
+                f"{builder} gives {shown} for two images; expected {(2, *shape)}: it is to "
                 f"predict {spec.named}."
             )

@@ -1,4 +1,4 @@
-"""Decides how a network's pictures and weights lie in memory: the one place that does."""
+"""Decides how a network's images and weights lie in memory: the one place that does."""
 
 import copy
 

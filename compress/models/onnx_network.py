@@ -12,7 +12,7 @@ BUILDER = "onnx"  # of a candidate whose network is the file that it deploys
 
 
 class OnnxNetwork(nn.Module):
-    """float32 pictures (n, 3, height, width) to the file's outputs, float32; has no weights."""
+    """float32 images (n, 3, height, width) to the file's outputs, float32; has no weights."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -23,8 +23,8 @@ class OnnxNetwork(nn.Module):
         """Loaded when it is first asked: some only want the file."""
         return OnnxSession(self.path, torch.get_num_threads())
 
-    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the outputs by the file's names."""
-        asked = pictures.detach().float().cpu().contiguous().numpy()
+        asked = images.detach().float().cpu().contiguous().numpy()
         given = self.session.run(asked)
-        return {name: torch.from_numpy(x).to(pictures.device) for name, x in given.items()}
+        return {name: torch.from_numpy(x).to(images.device) for name, x in given.items()}

@@ -2,7 +2,7 @@
 
 Exporters write batch norms unfolded, a batch of exactly one, probabilities instead of logits, or
 weights in a second file. What is written here computes the same (the teacher's stage proves it on
-real pictures) with batch norms folded, any number of pictures, logits, and the input spec inside.
+real images) with batch norms folded, any number of images, logits, and the input spec inside.
 """
 
 import hashlib
@@ -98,7 +98,7 @@ def _softmax(graph: onnx.GraphProto) -> onnx.NodeProto | None:
 
 
 def _free_batch(graph: onnx.GraphProto) -> None:
-    """Lets the file take any number of pictures, also where a flattening names the one it had."""
+    """Lets the file take any number of images, also where a flattening names the one it had."""
     del graph.value_info[:]  # shapes with the old batch in them
     batch = graph.input[0].type.tensor_type.shape.dim[0]
     fixed = batch.dim_value

@@ -49,26 +49,26 @@ def open_session(
     return loader_of(runtime)(path, threads, allowed, alone)
 
 
-def infer(session: Session, pictures: np.ndarray, spec: InputSpec) -> dict[str, np.ndarray]:
+def infer(session: Session, images: np.ndarray, spec: InputSpec) -> dict[str, np.ndarray]:
     """Return the outputs by the spec's names for them, float32 (n, …).
 
-    A file with a fixed batch gets its pictures repeated up to that number.
+    A file with a fixed batch gets its images repeated up to that number.
 
     Args:
-        pictures: float32 (n, 3, height, width), prepared.
+        images: float32 (n, 3, height, width), prepared.
 
     Raises:
         UserError: other outputs than the spec says.
     """
-    count = len(pictures)
+    count = len(images)
     if session.batch_size:
-        pictures = np.resize(pictures, (session.batch_size, *pictures.shape[1:]))
-    given = by_name(session.run(pictures), tuple(spec.outputs))
+        images = np.resize(images, (session.batch_size, *images.shape[1:]))
+    given = by_name(session.run(images), tuple(spec.outputs))
     for name, shape in spec.outputs.items():
         given[name] = given[name][:count]
         if given[name].shape != (count, *shape):
             raise UserError(
-                f"The model gives an output of shape {given[name].shape} for {count} pictures, but "
+                f"The model gives an output of shape {given[name].shape} for {count} images, but "
                 f"its input spec names {spec.named}."
             )
     return given

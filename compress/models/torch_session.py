@@ -12,7 +12,7 @@ from compress.runtimes.outputs import by_name
 
 
 def is_detector(model: nn.Module) -> bool:
-    """Whether it is one of torchvision's detectors: pictures in, boxes out."""
+    """Whether it is one of torchvision's detectors: images in, boxes out."""
     # By name: importing torchvision takes memory and time that are measured.
     return type(getattr(model, "transform", None)).__name__ == "GeneralizedRCNNTransform"
 
@@ -28,18 +28,18 @@ class TorchSession:
     ) -> None:
         """
         Args:
-            runtime: "torch-contiguous" leaves weights and pictures as they are built, channels
+            runtime: "torch-contiguous" leaves weights and images as they are built, channels
                 first; "torch-bf16" computes convolutions and matrix products in bfloat16.
         """
         candidate = Candidate.load(path.parent, allowed)
-        self.picture_size = (candidate.spec.height, candidate.spec.width)
+        self.image_size = (candidate.spec.height, candidate.spec.width)
         self.spec: str | None = candidate.spec.model_dump_json()
         self.outputs = tuple(candidate.spec.outputs)
         self.model = candidate.model
         contiguous = runtime == "torch-contiguous"
         self.format = torch.contiguous_format
         if not contiguous:
-            example = torch.zeros(1, 3, *self.picture_size)
+            example = torch.zeros(1, 3, *self.image_size)
             self.format = place(self.model, torch.device("cpu"), example)
             self.model.eval()
         self.bfloat16 = runtime == "torch-bf16"
@@ -51,17 +51,17 @@ class TorchSession:
         self.threads = threads
 
     @torch.inference_mode()
-    def run(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the outputs by name, float32 (n, …)."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            x = torch.from_numpy(pictures).contiguous(memory_format=self.format)
+            x = torch.from_numpy(images).contiguous(memory_format=self.format)
             if self.detector:  # it normalises itself what is in [0, 1]
                 x = (x * self.std + self.mean).clamp(0, 1)
             with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
                 outputs = self.model(x)
-            # A detector answers a list, one dictionary a picture: the first one's boxes stand in.
+            # A detector answers a list, one dictionary an image: the first one's boxes stand in.
             if self.detector:
                 return {"boxes": np.asarray(outputs[0]["boxes"].float().numpy())}
             found = by_name(outputs, self.outputs)

@@ -123,7 +123,7 @@ def _what_to_try(layers: Sequence[Layer], profile: Profile) -> str:
             "layers (distil)."
         )
     if memory:
-        return says + "fewer bytes make them faster. Try int8, fewer channels, smaller pictures."
+        return says + "fewer bytes make them faster. Try int8, fewer channels, smaller images."
     faster = _int8(profile, layers)
     if share < NEAR:
         return says + f"part of it is to be had from another runtime. Then prune or distil{faster}."
@@ -172,7 +172,7 @@ def _between(profile: Profile) -> Iterator[str]:
     if share > LITTLE:
         yield (
             f"{percent(share)} % of the time lies between the layers: the network is small for "
-            "this runtime. Fewer layers, or several pictures a call, help more than narrower ones."
+            "this runtime. Fewer layers, or several images a call, help more than narrower ones."
         )
 
 
@@ -189,7 +189,7 @@ def _detector(profile: Profile) -> Iterator[str]:
         yield (
             f"It is the backbone: {percent(backbone / total)} % of the time, the region part "
             f"{percent(regions / total)} % (non-maximum suppression {percent(nms / total)} %). "
-            "Try a smaller or distilled backbone, or smaller pictures, before touching the heads."
+            "Try a smaller or distilled backbone, or smaller images, before touching the heads."
         )
     else:
         yield (

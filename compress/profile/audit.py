@@ -18,7 +18,7 @@ import onnx
 from onnx import numpy_helper
 from safetensors.numpy import load_file
 
-from compress.cascade.spec import PipelineSpec
+from compress.cascade.spec import CascadeSpec
 from compress.cascade.timing import PROGRAM, load
 from compress.measure.latency import speedup
 from compress.measure.machine import usable_threads
@@ -230,7 +230,7 @@ def _denormals(path: Path) -> Fact:
 def _weights(path: Path) -> Iterator[np.ndarray]:
     """Yield the float32 weights of a model's file in any format, or of a pipeline."""
     if path.is_dir():
-        for stage in PipelineSpec.load(path).stages:
+        for stage in CascadeSpec.load(path).stages:
             yield from _weights(path / stage.model)
     elif path.suffix == ".onnx":
         for tensor in onnx.load(path).graph.initializer:

@@ -56,14 +56,14 @@ class _Clocked:
 
     def __init__(self, session: Session) -> None:
         self.session, self.seconds = session, 0.0
-        self.picture_size = session.picture_size
+        self.image_size = session.image_size
         self.batch_size, self.spec = session.batch_size, session.spec
         self.reference, self.outputs = session.reference, session.outputs
 
-    def run(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return what the session gives."""
         started = time.perf_counter()
-        outputs = self.session.run(pictures)
+        outputs = self.session.run(images)
         self.seconds += time.perf_counter() - started
         return outputs
 
@@ -189,7 +189,7 @@ def _facts(
     alone_s: float | None = None,
 ) -> Network:
     stage = network.stage
-    height, width = network.session.picture_size
+    height, width = network.session.image_size
     return Network(
         stage=stage.name,
         model=stage.model,
@@ -214,13 +214,13 @@ def _work_in_torch(session: Session, batch: int) -> tuple[int | None, int]:
 
     assert isinstance(session, TorchSession)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        session.run(np.zeros((batch, 3, *session.picture_size), np.float32))
+        session.run(np.zeros((batch, 3, *session.image_size), np.float32))
     weights = sum(p.numel() * p.element_size() for p in session.model.parameters())
     return counter.get_total_flops() // 2 or None, weights
 
 
 def tree_of(name: str, timing: Timing, networks: Mapping[str, Part]) -> Part:
-    """Nest decoding, the stages with their parts, and the rest: points, the picture's memory.
+    """Nest decoding, the stages with their parts, and the rest: points, the image's memory.
 
     Args:
         networks: by stage, in order.

@@ -43,28 +43,28 @@ def time_detector(model: nn.Module, size: int, batch: int, threads: int) -> Timi
     Means over the fastest quarter of the calls, which others disturbed least.
     """
     rng = np.random.default_rng(0)
-    pictures = torch.from_numpy(rng.random((batch, 3, size, size), dtype=np.float32))
+    images = torch.from_numpy(rng.random((batch, 3, size, size), dtype=np.float32))
     model.eval()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        model(pictures)
+        model(images)
         whole: list[float] = []
         calls: list[dict[Path, float]] = []
         started, others = time.perf_counter(), others_cpu_s()
         while len(calls) < CALLS or time.perf_counter() < started + LEAST_S:
-            whole.append(_seconds(lambda: model(pictures)))
-            calls.append(_modules_s(model, pictures))
+            whole.append(_seconds(lambda: model(images)))
+            calls.append(_modules_s(model, images))
         others = (others_cpu_s() - others) / (time.perf_counter() - started)
         fastest = sorted(calls, key=lambda call: call[()])[: _quarter(calls)]
         seconds = {
             path: float(np.mean([call.get(path, 0.0) for call in fastest]))
             for path in dict.fromkeys(path for call in fastest for path in call)
         }
-        watched = [_nms_s(model, pictures) for _ in range(WATCHED)]
+        watched = [_nms_s(model, images) for _ in range(WATCHED)]
         seconds |= {path: min(call[path] for call in watched) for path in watched[0]}
         kinds = {name: type(module).__name__ for name, module in model.named_modules()}
-        root = _part((), seconds, _macs(model, pictures), kinds)
+        root = _part((), seconds, _macs(model, images), kinds)
         return Timing(float(np.mean(sorted(whole)[: _quarter(whole)])), root, max(0.0, others))
     finally:
         torch.set_num_threads(before)
@@ -80,7 +80,7 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _modules_s(model: nn.Module, pictures: Tensor) -> dict[Path, float]:
+def _modules_s(model: nn.Module, images: Tensor) -> dict[Path, float]:
     """Return seconds of each module in one call; () is the whole call."""
     seconds: dict[Path, float] = {}
     started: list[float] = []
@@ -92,11 +92,11 @@ def _modules_s(model: nn.Module, pictures: Tensor) -> dict[Path, float]:
         seconds[path] = seconds.get(path, 0.0) + time.perf_counter() - started.pop()
 
     with _hooks(model, enter, leave):
-        total = _seconds(lambda: model(pictures))
+        total = _seconds(lambda: model(images))
     return {(): total, **seconds}
 
 
-def _nms_s(model: nn.Module, pictures: Tensor) -> dict[Path, float]:
+def _nms_s(model: nn.Module, images: Tensor) -> dict[Path, float]:
     """Return seconds of non-maximum suppression in one call, below the modules that call it."""
     stack: list[Path] = []
     seconds: dict[Path, float] = {}
@@ -114,7 +114,7 @@ def _nms_s(model: nn.Module, pictures: Tensor) -> dict[Path, float]:
             return kept
 
     with _hooks(model, stack.append, lambda _: stack.pop()), Watch():  # type: ignore[no-untyped-call]
-        model(pictures)
+        model(images)
     return seconds
 
 
@@ -147,10 +147,10 @@ def _hooks(
             handle.remove()
 
 
-def _macs(model: nn.Module, pictures: Tensor) -> dict[str, int]:
+def _macs(model: nn.Module, images: Tensor) -> dict[str, int]:
     """Count multiply-accumulates by module."""
     with FlopCounterMode(display=False) as counter:
-        model(pictures)
+        model(images)
     root = f"{type(model).__name__}."
     return {
         name.removeprefix(root): sum(counts.values()) // 2

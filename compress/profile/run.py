@@ -19,10 +19,10 @@ from compress.profile.roofline import measure_limits
 from compress.profile.target import Built, built, is_file, read_photographs
 from compress.profile.variants import (
     candidate_of,
+    cascade_variants,
     fewer_proposals,
     in_torch,
     other_runtimes,
-    pipeline_elsewhere,
     saved_in,
 )
 from compress.profile.warnings import notes
@@ -65,7 +65,7 @@ def profile(model: str, settings: Settings, say: Say = lambda text: None) -> Pro
     if settings.photographs and not pipeline:
         raise UserError(
             f"{model} is one model, and how long that takes does not depend on what is on the "
-            "picture: leave the pictures out. They are for the folder of a pipeline."
+            "image: leave the images out. They are for the folder of a pipeline."
         )
     with tempfile.TemporaryDirectory() as name:
         job = _Job(model, settings, settings.threads or usable_threads(), machine(), say)
@@ -146,7 +146,7 @@ def _layer_by_layer(
     layers, timing = time_layers(file, runtime, job.threads, batch)
     layers = in_blocks(layers)
     job.say("Measuring the machine's limits")
-    height, width = open_session(file, runtime, job.threads).picture_size
+    height, width = open_session(file, runtime, job.threads).image_size
     return Profile(
         model=name,
         runtime=runtime,
@@ -227,7 +227,7 @@ def _of_pipeline(job: _Job, folder: Path, temporary: Path) -> Profile:
     runtimes = list(dict.fromkeys(x.runtime for x in networks))
     runtime = " and ".join(runtimes)
     job.say("Measuring the machine's limits")
-    elsewhere = pipeline_elsewhere(job.machine, folder, temporary)
+    elsewhere = cascade_variants(job.machine, folder, temporary)
     return Profile(
         model=name,
         runtime=runtime,

@@ -46,15 +46,15 @@ def is_file(model: str) -> bool:
 
 
 def read_photographs(pipeline: Path, files: Sequence[Path]) -> tuple[list[bytes], tuple[int, int]]:
-    """Read picture files; return their contents, and width and height of the largest, upright.
+    """Read image files; return their contents, and width and height of the largest, upright.
 
     Raises:
-        UserError: none, or one that is missing or no picture.
+        UserError: none, or one that is missing or no image.
     """
     if not files:
         raise UserError(
-            f"{pipeline} is a pipeline, which is timed from a picture file to the answer: give "
-            f"photographs, compress profile {pipeline} PICTURE…"
+            f"{pipeline} is a pipeline, which is timed from an image file to the answer: give "
+            f"photographs, compress profile {pipeline} IMAGE…"
         )
     contents, sizes = [], []
     for file in files:
@@ -80,7 +80,7 @@ class Built:
 def built(name: str, size: int | None, allowed: Sequence[str]) -> Built:
     """Build a network; never with weights, which might be downloaded.
 
-    A detector is told to bring its pictures to `size`, where it can be told.
+    A detector is told to bring its images to `size`, where it can be told.
 
     Raises:
         UserError: no such builder, or one that does not build a network with these settings.

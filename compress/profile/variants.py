@@ -56,15 +56,15 @@ def other_runtimes(here: Machine, file: Path, runtime: str) -> list[Change]:
     return changes
 
 
-def pipeline_elsewhere(here: Machine, pipeline: Path, folder: Path) -> list[Change]:
+def cascade_variants(here: Machine, pipeline: Path, folder: Path) -> list[Change]:
     """Return a pipeline with all networks in another runtime, where its files can run there.
 
     Args:
         folder: for a pipeline each, which links to the networks.
     """
-    from compress.cascade.spec import PipelineSpec
+    from compress.cascade.spec import CascadeSpec
 
-    spec = PipelineSpec.load(pipeline)
+    spec = CascadeSpec.load(pipeline)
     kinds = {Path(stage.model).suffix for stage in spec.stages}
     if not kinds <= set(FILES):  # torch's weights run in torch alone
         return []

@@ -63,7 +63,7 @@ def load_recipe(
     if data is not None:
         section = file.data.get("data")
         section = dict(section) if isinstance(section, dict) else {}
-        if "path" not in section:  # a builder that makes pictures of nothing
+        if "path" not in section:  # a builder that makes images of nothing
             section.pop("builder", None)
             section.pop("settings", None)
         file.data["data"] = section | {"path": str(local(data).resolve())}

@@ -59,7 +59,7 @@ def task_model() -> type[RecipeModel]:
 
 
 class DataSettings(RecipeModel):
-    """Where the pictures are, and what is to be predicted of them.
+    """Where the images are, and what is to be predicted of them.
 
     They lie at a `path`, or a `builder` makes them, of what lies at the path where there is one (a
     crop of each, say). Predicted are classes, unless `points`, a `box` or both name the columns, in
@@ -69,7 +69,7 @@ class DataSettings(RecipeModel):
     path: str | None = None  # a folder or a CSV file; relative to the file that says so
     builder: str | None = None  # package.module:function(folder, **settings), source=path if given
     settings: dict[str, Any] = {}  # of the builder
-    picture_column: str | None = None
+    image_column: str | None = None
     label_column: str | None = None
     points: Annotated[dict[PointName, XY], Field(min_length=1)] | None = None  # name: [x, y]
     box: Annotated[list[str], Field(min_length=4, max_length=4)] | None = None  # x y width height
@@ -77,10 +77,13 @@ class DataSettings(RecipeModel):
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2  # where no split is given
     fit: Fit | None = None  # how other aspect ratios are brought to the input; none: the task's way
 
+    old_names = {"picture_column": "image_column"}
+    key_names = {"image_column": "picture_column"}
+
     @model_validator(mode="after")
     def _one_source(self) -> "DataSettings":
         if self.path is None and self.builder is None:
-            raise ValueError("give a path (or --data), or a builder that makes the pictures")
+            raise ValueError("give a path (or --data), or a builder that makes the images")
         if self.points is not None and set(self.points) & set(BOX):
             raise ValueError(f"{' and '.join(BOX)} are a box: give box: [x, y, width, height]")
         if self.point_columns is not None and self.label_column is not None:
@@ -128,7 +131,7 @@ class TeacherSettings(RecipeModel):
     mean: Annotated[list[float], Field(min_length=3, max_length=3)] = list(IMAGENET_MEAN)
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)] = list(IMAGENET_STD)
     train_only: str | None = None  # this last part anew (e.g. classifier), the rest as in weights
-    views: Annotated[int, Field(ge=1, le=100)] = 4  # of each picture that it is trained on
+    views: Annotated[int, Field(ge=1, le=100)] = 4  # of each image that it is trained on
     train: TrainSettings | None = None  # none: the weights are taken as they are
 
     old_names = {"only": "train_only"}
@@ -201,7 +204,7 @@ class BudgetSettings(RecipeModel):
 
     speedup: Positive
     max_accuracy_drop: Fraction  # of top-1 (or of right points), as a fraction: 0.02 is two points
-    latency_ms: Positive | None = None  # of one picture
+    latency_ms: Positive | None = None  # of one image
     min_accuracy: Fraction | None = None
     max_bytes: Size | None = None  # of the file: 5000000, or 5MB
     max_memory: Size | None = None  # of a process that loads the file and runs it
@@ -274,7 +277,7 @@ def _chain(value: list[Any]) -> list[Any]:
 CandidateName = Annotated[str, AfterValidator(_candidate_name)]
 
 
-class Asked(RecipeModel):
+class BaseRecipe(RecipeModel):
     """What every recipe says: of which data, how it is measured, and the budget to choose by."""
 
     version: Literal[1] = 1
@@ -287,7 +290,7 @@ class Asked(RecipeModel):
     budget: BudgetSettings | None = None
 
 
-class Recipe(Asked):
+class Recipe(BaseRecipe):
     """One question a user has: a teacher, data, candidates, and the budget to choose by."""
 
     teacher: TeacherSettings

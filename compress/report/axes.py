@@ -27,10 +27,10 @@ def x_axes(rows: Sequence[Result]) -> list[Axis]:
     """Return what deploying costs; all are above 0 and drawn on a logarithmic scale."""
     small, large = smallest_batch(rows), largest_batch(rows)
     axes = [
-        Axis("latency", f"milliseconds a picture, {small}", _latency_ms),
-        Axis("throughput", f"pictures a second, {large}", _throughput, more_is_better=True),
+        Axis("latency", f"milliseconds an image, {small}", _latency_ms),
+        Axis("throughput", f"images a second, {large}", _throughput, more_is_better=True),
         Axis("size", "MB of the model file", lambda r: _exact(r.artifact.size_bytes, 1e-6)),
-        Axis("macs", "multiply-accumulates a picture", lambda r: _exact(r.artifact.macs or None)),
+        Axis("macs", "multiply-accumulates an image", lambda r: _exact(r.artifact.macs or None)),
         Axis("memory", "MB of memory at its peak", lambda r: _exact(r.peak_memory_bytes, 1e-6)),
         Axis("cold_start", "ms to load and answer once", lambda r: _exact(r.cold_start_s, 1e3)),
     ]

@@ -25,7 +25,7 @@ def show_timings(
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("file", overflow="fold")
     table.add_column("runtime")
-    for heading in ("batch", "ms", "p95 ms", "pictures per s", "times faster (95 %)"):
+    for heading in ("batch", "ms", "p95 ms", "images per s", "times faster (95 %)"):
         table.add_column(heading, justify="right")
     names = _short([timing.file for timing in timings])
     for timing in timings:
@@ -36,7 +36,7 @@ def show_timings(
             str(latency.batch),
             units.ms(latency.median_s),
             units.ms(latency.p95_s),
-            units.significant(latency.pictures_per_s),
+            units.significant(latency.images_per_s),
             units.times_interval(timing.speedup),
         )
     console.print(table)

@@ -114,7 +114,7 @@ def _listed(rows: Sequence[Result]) -> Iterator[TextTable]:
 
 def _line(x: JudgedPhotograph) -> list[str]:
     return [
-        x.picture,
+        x.image,
         x.label or units.NONE,
         x.named or units.NONE,
         {None: units.NONE, True: "yes", False: "no"}[x.centre_inside],

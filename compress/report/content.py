@@ -20,7 +20,7 @@ from compress.results.schema import (
     Failure,
     Machine,
     Result,
-    SinglePictureClasses,
+    SingleImageClasses,
     Slice,
     Training,
 )
@@ -58,7 +58,7 @@ DEFINITIONS = (
     (
         "drop",
         "right answers of the teacher minus those of the candidate in percentage points, paired on "
-        "the same pictures; positive is a loss.",
+        "the same images; positive is a loss.",
     ),
     (
         "front",
@@ -67,7 +67,7 @@ DEFINITIONS = (
     ),
     (
         "probability of the front",
-        "how often a row is on the front when the processes and the pictures are drawn again, the "
+        "how often a row is on the front when the processes and the images are drawn again, the "
         "same ones for all rows.",
     ),
 )
@@ -188,14 +188,14 @@ def _training(group: Sequence[Result]) -> list[str]:
     if training is None:
         return []
     said = [
-        f"{training.description}: {units.whole(training.labelled_pictures)} labelled and "
-        f"{units.whole(training.unlabelled_pictures)} unlabelled pictures, "
+        f"{training.description}: {units.whole(training.labelled_images)} labelled and "
+        f"{units.whole(training.unlabelled_images)} unlabelled images, "
         f"{_epochs(training)}{units.duration(training.seconds)}"
         f"{f', in {training.precision}' if training.precision else ''}."
     ]
-    if training.unlabelled_pictures:
+    if training.unlabelled_images:
         said.append(
-            "Distilled on unlabelled pictures; if these are the pictures it will be judged on, "
+            "Distilled on unlabelled images; if these are the images it will be judged on, "
             "that is transductive."
         )
     return said
@@ -207,28 +207,28 @@ def _epochs(training: Training) -> str:
 
 def _single(group: Sequence[Result]) -> list[str]:
     return [
-        f"{row.artifact.runtime}: {_single_sentence(row.accuracy.single_picture_classes)}"
+        f"{row.artifact.runtime}: {_single_sentence(row.accuracy.single_image_classes)}"
         for row in group
-        if row.accuracy.single_picture_classes
+        if row.accuracy.single_image_classes
     ]
 
 
-def _single_sentence(single: SinglePictureClasses) -> str:
+def _single_sentence(single: SingleImageClasses) -> str:
     trained = (
         f"{single.in_training} of these were trained on, so this is memory and no test"
         if single.in_training
         else "none was trained on"
     )
     return (
-        f"top-1 {units.percent(single.top1)} % on the {single.pictures} pictures of classes with "
-        f"a single picture; {trained}."
+        f"top-1 {units.percent(single.top1)} % on the {single.images} images of classes with "
+        f"a single image; {trained}."
     )
 
 
 def _slices(group: Sequence[Result]) -> list[str]:
-    """Tell top-1 by how many pictures a class had to learn from, a sentence a runtime."""
+    """Tell top-1 by how many images a class had to learn from, a sentence a runtime."""
     return [
-        f"{row.artifact.runtime}: top-1 by the training pictures of the class: "
+        f"{row.artifact.runtime}: top-1 by the training images of the class: "
         f"{'; '.join(map(_slice, row.accuracy.slices))}."
         for row in group
         if row.accuracy.slices
@@ -240,7 +240,7 @@ def _slice(part: Slice) -> str:
     each = f"{part.fewest}" if part.fewest == part.most else numbers
     return (
         f"{part.name} ({each}) {units.percent(part.top1.value)} % ({units.percent(part.top1.low)} "
-        f"to {units.percent(part.top1.high)}) of {units.whole(part.pictures)} pictures of "
+        f"to {units.percent(part.top1.high)}) of {units.whole(part.images)} images of "
         f"{units.whole(part.classes)} classes"
     )
 
@@ -248,8 +248,8 @@ def _slice(part: Slice) -> str:
 def _batches(group: Sequence[Result]) -> list[str]:
     """Tell throughput by batch size, where more than the tables' two were timed."""
     return [
-        f"{row.artifact.runtime}: pictures per s "
-        + listed([f"{units.significant(x.pictures_per_s)} at batch {x.batch}" for x in row.latency])
+        f"{row.artifact.runtime}: images per s "
+        + listed([f"{units.significant(x.images_per_s)} at batch {x.batch}" for x in row.latency])
         + "."
         for row in group
         if len(row.latency) > 2
@@ -288,7 +288,7 @@ def _machine(rows: Sequence[Result]) -> list[tuple[str, str]]:
             ("CPUs used", ", ".join(map(str, cpus)) or "not known"),
             ("batches", ", ".join(map(str, batches))),
             ("processes", ", ".join(map(str, processes))),
-            ("validation pictures", units.whole(row.accuracy.pictures)),
+            ("validation images", units.whole(row.accuracy.images)),
             ("recipe and run", f"{row.recipe} {row.run}"),
         ]
         for key, value in described:

@@ -1,7 +1,7 @@
 """The front as one Vega-Lite chart that is steered by its parameters.
 
 The page sets `x_key` and `y_key` (see compress/report/axes.py), the budget's bounds `speedup` and
-`drop`, `fitting` (the numbers of the rows that meet it) and `picked`; a picture has what the
+`drop`, `fitting` (the numbers of the rows that meet it) and `picked`; an image has what the
 parameters begin with. Better is always up and to the left.
 """
 

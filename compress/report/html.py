@@ -8,7 +8,7 @@ from typing import Any
 from compress.analysis import explain as say
 from compress.analysis.budget import Budget
 from compress.analysis.summary import Summary
-from compress.metrics.significance import same_pictures
+from compress.metrics.significance import same_images
 from compress.report import charts
 from compress.report.axes import Axis, x_axes, y_axes
 from compress.report.choice_table import HEADINGS, numbers
@@ -126,7 +126,7 @@ def _headline(row: Result) -> list[tuple[str, str]]:
         *([(units.times(speedup.ratio), "faster, same runtime")] if speedup else []),
         (f"{units.percent(row.accuracy.top1.value)} %", row.accuracy.word),
         *([_change(drop.value)] if drop else []),
-        (f"{units.ms(row.latency_s)} ms", "a picture"),
+        (f"{units.ms(row.latency_s)} ms", "an image"),
         (f"{units.megabytes(row.artifact.size_bytes)} MB", "model file"),
     ]
 
@@ -137,10 +137,10 @@ def _change(drop: float) -> tuple[str, str]:
 
 
 def _alike(rows: Sequence[Result]) -> list[list[int]]:
-    """Return for each row those that are as accurate as far as the same pictures tell."""
+    """Return for each row those that are as accurate as far as the same images tell."""
     found: list[list[int]] = [[] for _ in rows]
     for (i, a), (k, b) in combinations(enumerate(rows), 2):
-        if same_pictures(a, b) and p_value(a.accuracy, b.accuracy) > say.CHANCE:
+        if same_images(a, b) and p_value(a.accuracy, b.accuracy) > say.CHANCE:
             found[i].append(k)
             found[k].append(i)
     return found

@@ -17,11 +17,11 @@ def markdown(report: Content) -> str:
     """Return the whole file; it shows `pareto.svg`, which stands beside it."""
     parts = [
         f"# {escape(report.title)}",
-        f"**Asked:** {escape(report.asked)}",
+        f"**BaseRecipe:** {escape(report.asked)}",
         *_choice(report),
         "## Front",
         "![accuracy against latency of every row, with the Pareto front](pareto.svg)",
-        f"{MARK} marks the front; bars are intervals. The same picture with every number on its "
+        f"{MARK} marks the front; bars are intervals. The same image with every number on its "
         "points is in [report.html](report.html), the numbers are in [pareto.csv](pareto.csv).",
         "## Measurements",
         _table(report.table),

@@ -15,14 +15,14 @@ METHODS: dict[SaliencyMethod, str] = {
 }
 HEADINGS = (
     *("row", "method", "% inside the box", "% of an even map", "times an even map"),
-    *("against even", "pictures"),
+    *("against even", "images"),
 )
 NUMERIC = 2  # the headings from here are of numbers, but for "against even"
 MEANING = (
     "A map says what an answer rests on: how much each place of the input speaks for the class "
     "that the file names. Listed is the share of it that lies in the annotated box, against the "
     "box's share of the area, which is what an even map would have there; the rest lies elsewhere. "
-    "Intervals: bootstrap over the pictures. More than even is not yet a reason: whatever stands "
+    "Intervals: bootstrap over the images. More than even is not yet a reason: whatever stands "
     "out from its surroundings draws some of any network's map. Occlusion is of the deployed file "
     "in its runtime, the other methods are of the network in torch. Occlusion blurs by the width "
     "of its patch, an eighth of the input's shorter side, and Grad-CAM by a cell of its feature "
@@ -32,10 +32,10 @@ MEANING = (
 
 @dataclass(frozen=True)
 class Shown:
-    """A method's small pictures of one row: JPEGs in base64."""
+    """A method's small images of one row: JPEGs in base64."""
 
     heading: str
-    pictures: list[str]
+    images: list[str]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _cells(who: str, method: SaliencyMethod, saliency: Saliency) -> list[str]:
         units.percent(saliency.area_share),
         units.times_interval(looks.times_even),
         verdict(looks.times_even),
-        _pictures(looks, saliency),
+        _images(looks, saliency),
     ]
 
 
@@ -94,14 +94,14 @@ def verdict(times_even: Interval) -> str:
     return "less" if times_even.high < 1 else "not told apart"
 
 
-def _pictures(looks: Looks, saliency: Saliency) -> str:
+def _images(looks: Looks, saliency: Saliency) -> str:
     """Say how many were looked at, and of how many where some maps were empty."""
-    of = f" of {saliency.pictures}" if looks.pictures < saliency.pictures else ""
-    return f"{looks.pictures}{of}"
+    of = f" of {saliency.images}" if looks.images < saliency.images else ""
+    return f"{looks.images}{of}"
 
 
 def _gallery(saliency: Saliency) -> list[Shown]:
-    headings: dict[str, str] = {"picture": "picture"} | {k: v for k, v in METHODS.items()}
+    headings: dict[str, str] = {"picture": "image"} | {k: v for k, v in METHODS.items()}
     return [
         Shown(headings[key], saliency.gallery[key]) for key in headings if key in saliency.gallery
     ]

@@ -72,7 +72,7 @@ def columns(rows: Sequence[Result]) -> list[Column]:
         Column(
             "drop, points",
             lambda r: units.points_interval(r.accuracy.top1_drop),
-            f"{word} of the teacher minus this, paired on the same pictures, with its interval",
+            f"{word} of the teacher minus this, paired on the same images, with its interval",
         ),
         Column(
             f"ms, {small}",
@@ -80,7 +80,7 @@ def columns(rows: Sequence[Result]) -> list[Column]:
             "of one call: the median of the processes' medians",
         ),
         Column(
-            f"pictures per s, {large}",
+            f"images per s, {large}",
             lambda r: units.significant(r.throughput),
             "throughput of one process",
         ),
@@ -95,7 +95,7 @@ def columns(rows: Sequence[Result]) -> list[Column]:
             "against the teacher in torch eager: what a user of the teacher gains in all",
         ),
         Column("MB", lambda r: units.megabytes(r.artifact.size_bytes), "the deployed file"),
-        Column("MACs", lambda r: units.count(r.artifact.macs), "multiply-accumulates a picture"),
+        Column("MACs", lambda r: units.count(r.artifact.macs), "multiply-accumulates an image"),
     ]
 
 
@@ -176,7 +176,7 @@ def _of_classes() -> list[Column]:
         Column(
             "agreement %",
             lambda r: units.percent(r.accuracy.agreement),
-            "pictures to which the teacher in the same runtime gives the same answer",
+            "images to which the teacher in the same runtime gives the same answer",
         ),
         Column(
             "calibration error %",
@@ -257,14 +257,14 @@ def _plain(row: Result, in_front: bool, chance: float | None) -> dict[str, objec
         **(row.accuracy.points.model_dump() if row.accuracy.points else {}),
         **{metric.name: metric.value for metric in row.accuracy.further},
         "calibration_error": row.accuracy.calibration_error,
-        "pictures": row.accuracy.pictures,
+        "images": row.accuracy.images,
         "threads": small.threads,
         "batch": small.batch,
         "latency_s": small.median_s,
         "latency_p95_s": small.p95_s,
         "latency_p99_bound_s": bound_s(row, 99),
         "largest_batch": large.batch,
-        "pictures_per_s": large.pictures_per_s,
+        "images_per_s": large.images_per_s,
         **_ends("speedup", ratio(row.speedup)),
         "speedup_as_served": served and served.value,
         "size_bytes": row.artifact.size_bytes,

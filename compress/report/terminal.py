@@ -20,7 +20,7 @@ from compress.utils.units import NONE
 
 LEGEND = (
     f"{MARK} on the Pareto front: no other deployed row is both faster and more accurate.\n"
-    "drop: right answers of the teacher minus its own, paired on the same pictures; interval.\n"
+    "drop: right answers of the teacher minus its own, paired on the same images; interval.\n"
     "speedup: against the teacher in the same runtime, and in torch eager (as served)."
 )
 

@@ -1,11 +1,11 @@
-"""Writes a report folder: Markdown, HTML, CSV, pictures and the rows themselves."""
+"""Writes a report folder: Markdown, HTML, CSV, images and the rows themselves."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from compress.analysis.budget import Budget
 from compress.analysis.summary import Summary, summarise
-from compress.recipe.schema import Asked
+from compress.recipe.schema import BaseRecipe
 from compress.report import charts
 from compress.report.content import content
 from compress.report.front_chart import pareto_chart
@@ -43,7 +43,7 @@ def write_report(
     write_text(folder / RESULTS_FILE, as_lines(summary.rows, failed))
 
 
-def budget_of(recipe: Asked) -> Budget | None:
+def budget_of(recipe: BaseRecipe) -> Budget | None:
     """Return what a recipe asks for."""
     return None if recipe.budget is None else Budget.typed(**recipe.budget.model_dump())
 
@@ -51,7 +51,7 @@ def budget_of(recipe: Asked) -> Budget | None:
 def reports_in(out: Path) -> Report:
     """Return what writes the report of a finished recipe to `reports/<recipe>/`."""
 
-    def write(recipe: Asked, results: Sequence[Result], failed: Sequence[Failure]) -> None:
+    def write(recipe: BaseRecipe, results: Sequence[Result], failed: Sequence[Failure]) -> None:
         title = recipe.description or recipe.name
         folder = out / REPORTS / recipe.name
         write_report(summarise(results, budget_of(recipe)), folder, title, failed=failed)

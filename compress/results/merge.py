@@ -63,7 +63,7 @@ def merge(rows: Iterable[Result]) -> list[Result]:
     A teacher that several recipes share (same file, same runtime) is one row.
 
     Raises:
-        UserError: machine, threads or validation pictures differ.
+        UserError: machine, threads or validation images differ.
     """
     newest: dict[tuple[str, ...], Result] = {}
     for row in sorted(rows, key=lambda x: x.measured_at):
@@ -92,7 +92,7 @@ def _refuse_incomparable(rows: list[Result]) -> None:
         conditions["machine"][f"{cpu}, {cores} cores, {versions}"].add(row.recipe)
         threads = row.at_smallest_batch.threads
         conditions["threads"][f"{threads} at batch 1"].add(row.recipe)
-        conditions["validation set"][f"{row.accuracy.pictures} pictures of data {row.data}"].add(
+        conditions["validation set"][f"{row.accuracy.images} images of data {row.data}"].add(
             row.recipe
         )
     for what, found in conditions.items():

@@ -101,37 +101,37 @@ class ArtifactFacts(Record):
     runtime: Runtime
     size_bytes: int  # of both files where there are two
     parameters: int
-    macs: int | None  # multiply-accumulates of one picture
+    macs: int | None  # multiply-accumulates of one image
     uncounted_operations: list[str] = []
     input_height: int
     input_width: int
 
 
-class SinglePictureClasses(Record):
-    """Classes with exactly one labelled picture; `in_training` of them were trained on."""
+class SingleImageClasses(Record):
+    """Classes with exactly one labelled image; `in_training` of them were trained on."""
 
-    pictures: int
+    images: int
     in_training: int
     top1: float
 
 
 class Slice(Record):
-    """The validation pictures of all classes that had about as many pictures to train on."""
+    """The validation images of all classes that had about as many images to train on."""
 
     name: str
-    fewest: int  # training pictures of such a class
+    fewest: int  # training images of such a class
     most: int | None  # None: any number
     classes: int
-    pictures: int
+    images: int
     top1: Interval
 
 
 class PointErrors(Record):
-    """How far predicted points are from the true ones, and when a picture counts as right.
+    """How far predicted points are from the true ones, and when an image counts as right.
 
     Where there are a box and other points, distances and angles are those of the others. Distances
-    are relative to the largest between two true points of the picture (a head's length, a box's
-    diagonal), with a single point to the picture's diagonal.
+    are relative to the largest between two true points of the image (a head's length, a box's
+    diagonal), with a single point to the image's diagonal.
     """
 
     tolerance: float | None = None  # right: every point at most this far; not of boxes
@@ -144,14 +144,14 @@ class PointErrors(Record):
 
     @property
     def rule(self) -> str:
-        """When a picture is right, in words."""
+        """When an image is right, in words."""
         asked = []
         if self.least_iou is not None:
             asked.append(f"the box has an intersection over union of at least {self.least_iou:g}")
         if self.tolerance is not None:
             asked.append(
                 f"every point is at most {self.tolerance:g} off, in units of the largest distance "
-                "between the true points (a single point: of the picture's diagonal)"
+                "between the true points (a single point: of the image's diagonal)"
             )
         return ", and ".join(asked)
 
@@ -168,26 +168,26 @@ class Metric(Record):
 class Accuracy(Record):
     """Computed from the artifact in its runtime, on the validation split."""
 
-    pictures: int
-    top1: Interval  # pictures answered right; where points are predicted, as `points` says
+    images: int
+    top1: Interval  # images answered right; where points are predicted, as `points` says
     top5: float | None = None  # this and the next two: of classes
     log_loss: float | None = None  # nats
     macro_recall: float | None = None  # mean over the classes present in the validation split
-    single_picture_classes: SinglePictureClasses | None = None
-    slices: list[Slice] = []  # fewest training pictures first; [] where these are not known
+    single_image_classes: SingleImageClasses | None = None
+    slices: list[Slice] = []  # fewest training images first; [] where these are not known
     calibration_error: float | None = None  # in [0, 1], see compress/metrics/accuracy.py
-    # One '1' or '0' per validation picture, in the data set's order; of other records empty.
+    # One '1' or '0' per validation image, in the dataset's order; of other records empty.
     correct: str
     answers: list[int] = []  # the class named for each; [] before schema 3
     # Against the teacher in the same runtime; None for the teacher.
     top1_drop: Interval | None = None  # teacher minus this, paired
     drop_p_value: float | None = None  # McNemar's exact test: both are right equally often
-    agreement: float | None = None  # share of the pictures on which both name the same class
+    agreement: float | None = None  # share of the images on which both name the same class
     points: PointErrors | None = None  # None where classes are predicted
     # Where an answer is more than right or wrong: `top1` is what the task says of all records.
     task: str = ""
     metric: str = ""  # what that number is called
-    records: list[Any] = []  # one per validation picture, as the task made it
+    records: list[Any] = []  # one per validation image, as the task made it
     further: list[Metric] = []
 
     @property
@@ -205,13 +205,13 @@ class Percentile(Record):
 
 
 class Latency(Record):
-    """Wall time of one call with `batch` pictures, inputs in memory, after warm-up."""
+    """Wall time of one call with `batch` images, inputs in memory, after warm-up."""
 
     batch: int
     threads: int
     median_s: float
     p95_s: float  # of the samples; `percentiles` says what may be promised
-    pictures_per_s: float
+    images_per_s: float
     # Raw, one list a process; the i-th samples of its artifacts are one interleaved round.
     samples_s: list[list[float]]
     percentiles: list[Percentile] = []  # p50, p90, p95, p99
@@ -244,15 +244,15 @@ class Epoch(Record):
     loss: float
     validation_top1: float | None = None  # torch model, while training; never what is reported
     seconds: float
-    pictures_per_s: float
+    images_per_s: float
 
 
 class Training(Record):
     """How the candidate was trained."""
 
     description: str
-    labelled_pictures: int
-    unlabelled_pictures: int = 0  # > 0: transductive when these are the test pictures
+    labelled_images: int
+    unlabelled_images: int = 0  # > 0: transductive when these are the test images
     precision: str | None = None  # None: before it was kept
     seconds: float
     epochs: list[Epoch] = []
@@ -295,7 +295,7 @@ class JudgedPhotograph(Record):
     None where the photograph has no such annotation, or the pipeline finds no such thing.
     """
 
-    picture: str
+    image: str
     label: str | None
     named: str | None  # None: not sure enough to give a name
     probability: float | None  # of the most probable name
@@ -311,7 +311,7 @@ class JudgedPhotograph(Record):
 class Verdict(Record):
     """What several photographs say together."""
 
-    pictures: int
+    images: int
     top1: Interval | None
     top5: float | None
     named: float | None  # share that got a name at all
@@ -324,7 +324,7 @@ class Verdict(Record):
     parts_s: dict[str, float]  # medians
 
 
-class PipelineFacts(Record):
+class CascadeFacts(Record):
     """Of a row that is a pipeline of several networks: which, what was predicted, how it did."""
 
     networks: dict[str, str]  # stage -> candidate of the stage's recipe
@@ -336,20 +336,20 @@ class PipelineFacts(Record):
 
 
 class Looks(Record):
-    """Where one method says that a network looks, over the pictures whose map is not empty."""
+    """Where one method says that a network looks, over the images whose map is not empty."""
 
-    pictures: int
-    share_inside: Interval  # of the saliency, in the picture's box
+    images: int
+    share_inside: Interval  # of the saliency, in the image's box
     times_even: Interval  # that, as a multiple of what an even map has there
 
 
 class Saliency(Record):
     """What a candidate's answers rest on."""
 
-    pictures: int  # with a box
+    images: int  # with a box
     area_share: float | None = None  # of the input, that the boxes cover; None without boxes
     looks: dict[SaliencyMethod, Looks] = {}
-    gallery: dict[str, list[Jpeg]] = {}  # by method, and "picture": the same pictures in each
+    gallery: dict[str, list[Jpeg]] = {}  # by method, and "picture": the same images in each
     notes: list[str] = []
 
 
@@ -388,7 +388,7 @@ class Line(Record):
 class Result(Line):
     """One artifact in one runtime, everything that was measured about it."""
 
-    data: str  # content key of the data stage: pictures and split
+    data: str  # content key of the data stage: images and split
     command: str  # reproduces this row
     measured_at: str  # ISO 8601, UTC
     lineage: list[str] = []  # from the teacher to this candidate, one entry a step
@@ -405,7 +405,7 @@ class Result(Line):
     gain_over_control: Interval | None = None  # top-1, this minus its control, paired
     training: Training | None = None
     steps: list[StepReport] = []
-    pipeline: PipelineFacts | None = None
+    pipeline: CascadeFacts | None = None
     layers: list[LayerTime] = []  # in the order of execution; not of controls, nor in torch
     saliency: Saliency | None = None  # where the recipe asks for it, in the first runtime
     dropped: str | None = None  # why this row is no candidate for a choice, in a sentence
@@ -433,13 +433,13 @@ class Result(Line):
 
     @property
     def latency_s(self) -> float:
-        """Median seconds of one picture at the smallest batch measured."""
+        """Median seconds of one image at the smallest batch measured."""
         return self.at_smallest_batch.median_s
 
     @property
     def throughput(self) -> float:
-        """Pictures per second at the largest batch measured."""
-        return self.at_largest_batch.pictures_per_s
+        """Images per second at the largest batch measured."""
+        return self.at_largest_batch.images_per_s
 
 
 class Failure(Line):

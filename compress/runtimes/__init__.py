@@ -18,17 +18,17 @@ OPENVINO_MISSING = "The runtime openvino needs OpenVINO: pip install 'compress[o
 class Session(Protocol):
     """A loaded model."""
 
-    picture_size: tuple[int, int]  # height, width
+    image_size: tuple[int, int]  # height, width
     batch_size: int | None  # None: any
     spec: str | None  # the InputSpec that the file carries, as JSON
     reference: str | None  # its answers when it was judged, as JSON
     outputs: tuple[str, ...]  # the file's names for them
 
-    def run(self, pictures: "np.ndarray") -> "dict[str, np.ndarray]":
+    def run(self, images: "np.ndarray") -> "dict[str, np.ndarray]":
         """Return the outputs by the file's names for them, float32 (n, …).
 
         Args:
-            pictures: float32 (n, 3, height, width), normalised.
+            images: float32 (n, 3, height, width), normalised.
         """
 
 

@@ -1,6 +1,6 @@
 """Denormals as zero while a runtime computes, in this thread and in those that work for it.
 
-Numbers below 1e-38 make float layers many times slower on some CPUs and pictures. Runtimes that
+Numbers below 1e-38 make float layers many times slower on some CPUs and images. Runtimes that
 are asked to take them as zero set this up for the calling thread when they load a model, and for
 good: a network trained before and one trained after would differ in their last bits.
 """

@@ -13,7 +13,7 @@ from compress.utils.errors import UserError
 
 
 class OnnxSession:
-    """An ONNX file with one picture input."""
+    """An ONNX file with one image input."""
 
     def __init__(
         self, path: Path, threads: int, profile: Path | None = None, alone: bool = True
@@ -68,19 +68,19 @@ class OnnxSession:
         height, width = inputs[0].shape[2:]
         if not isinstance(height, int) or not isinstance(width, int):
             raise UserError(f"{path} leaves its input's height and width free; export fixed ones.")
-        self.picture_size = (height, width)
+        self.image_size = (height, width)
         batch = inputs[0].shape[0]
         self.batch_size = batch if isinstance(batch, int) else None
         metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         self.spec = metadata.get(METADATA_KEY)
         self.reference = metadata.get(REFERENCE_KEY)
 
-    def run(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the outputs by name, float32 (n, …)."""
         try:
             # Alone, no thread has a CPU of its own: the system places them.
             with denormals_as_zero(), on_first_cpu(1 if self.alone else self.threads):
-                outputs = self.session.run(None, {self.input: pictures})
+                outputs = self.session.run(None, {self.input: images})
         except Exception as error:
             raise UserError(f"onnxruntime cannot run the model: {error}") from error
         found = zip(self.outputs, outputs, strict=True)

@@ -15,9 +15,9 @@ PRECISIONS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 
 
 class OpenVinoSession:
-    """An ONNX file or an OpenVINO IR with one picture input.
+    """An ONNX file or an OpenVINO IR with one image input.
 
-    The model is compiled once for each number of pictures that comes: fixed shapes are faster, and
+    The model is compiled once for each number of images that comes: fixed shapes are faster, and
     binary convolutions take no others.
     """
 
@@ -46,7 +46,7 @@ class OpenVinoSession:
         batch, channels, height, width = shapes[0]
         if height.is_dynamic or width.is_dynamic:
             raise UserError(f"{path} leaves its input's height and width free; export fixed ones.")
-        self.picture_size = (height.get_length(), width.get_length())
+        self.image_size = (height.get_length(), width.get_length())
         self.batch_size = None if batch.is_dynamic else batch.get_length()
         self.spec = _noted(self.model, METADATA_KEY)
         self.reference = _noted(self.model, REFERENCE_KEY)
@@ -64,13 +64,13 @@ class OpenVinoSession:
         }
         self._requests: dict[int, ov.InferRequest] = {}  # by batch size
 
-    def run(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the outputs by name, float32 (n, …)."""
         try:
             with denormals_as_zero():
-                request = self.request(len(pictures))
+                request = self.request(len(images))
                 # Shared, not copied: as onnxruntime does.
-                outputs = request.infer([pictures], share_inputs=True)
+                outputs = request.infer([images], share_inputs=True)
         except RuntimeError as error:
             raise UserError(f"openvino cannot run {self.path}: {reason(error)}") from error
         return {
@@ -78,10 +78,10 @@ class OpenVinoSession:
         }
 
     def request(self, batch: int) -> ov.InferRequest:
-        """What runs `batch` pictures; compiled on the first call."""
+        """What runs `batch` images; compiled on the first call."""
         if batch not in self._requests:
             if self.batch_size not in (None, batch):
-                raise UserError(f"{self.path} takes {self.batch_size} pictures, not {batch}.")
+                raise UserError(f"{self.path} takes {self.batch_size} images, not {batch}.")
             self.model.reshape(ov.PartialShape([batch, *self._shape]))
             compiled = self._core.compile_model(self.model, "CPU", self._config)
             if compiled.get_property("INFERENCE_PRECISION_HINT") != self._precision:

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from compress.data.dataset import DataSet
+from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec
 from compress.data.keypoints import PointColumns
 from compress.tasks.base import Task
@@ -65,6 +65,6 @@ def task_of(spec: InputSpec) -> Task[Any]:
     return (Keypoints if spec.points else Classification)(spec)
 
 
-def task_of_data(data: DataSet) -> type[Task[Any]]:
-    """Return the task that a data set was read for."""
+def task_of_data(data: Dataset) -> type[Task[Any]]:
+    """Return the task that a dataset was read for."""
     return task_named(data.task_name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from compress.data.dataset import DataSet
+from compress.data.dataset import Dataset
 from compress.data.input_spec import Fit, InputSpec, Predicted, Shape
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.metrics.resampling import interval
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 Judge = Callable[[Outputs], list[Any]]  # outputs of n images -> a record for each
-Ask = Callable[[np.ndarray], Outputs]  # positions in a data set (n,) -> outputs of these images
+Ask = Callable[[np.ndarray], Outputs]  # positions in a dataset (n,) -> outputs of these images
 TensorOutputs = Mapping[str, "Tensor"]  # by name, (n, …) each
 
 
@@ -81,11 +81,11 @@ class Task(ABC, Generic[Answer]):
 
     @classmethod
     @abstractmethod
-    def read(cls, source: Source, settings: Any) -> DataSet:
+    def read(cls, source: Source, settings: Any) -> Dataset:
         """Return a run's images and what is true of them; none of them is decoded yet.
 
         What a task wants to know of an image that is neither a label nor points belongs into
-        `Picture.truth`.
+        `Sample.truth`.
 
         Args:
             settings: as a recipe gives them under `data.task`.
@@ -95,7 +95,7 @@ class Task(ABC, Generic[Answer]):
         """
 
     @classmethod
-    def checked(cls, data: DataSet, note: Callable[[str], None]) -> DataSet:
+    def checked(cls, data: Dataset, note: Callable[[str], None]) -> Dataset:
         """Return the images that are left when each of them can be read.
 
         Args:
@@ -119,17 +119,17 @@ class Task(ABC, Generic[Answer]):
         return 2
 
     @classmethod
-    def outputs(cls, data: DataSet) -> dict[str, Shape]:
+    def outputs(cls, data: Dataset) -> dict[str, Shape]:
         """Return the outputs that a network of this task has, each with its shape for one image."""
         raise NotImplementedError(f"{cls.__name__} says neither outputs nor predicts")
 
     @classmethod
-    def facts(cls, data: DataSet) -> dict[str, Any]:
+    def facts(cls, data: Dataset) -> dict[str, Any]:
         """Return what must be known of a network's answers when the data is not there, as JSON."""
         return {}
 
     @classmethod
-    def predicts(cls, data: DataSet) -> dict[str, Any]:
+    def predicts(cls, data: Dataset) -> dict[str, Any]:
         """Return the fields of an input spec that say what the network predicts."""
         told = Predicted(
             task=cls.name,
@@ -141,7 +141,7 @@ class Task(ABC, Generic[Answer]):
 
     # The data, for a network
 
-    def read_more(self, folder: Path, columns: Sequence[str]) -> DataSet:
+    def read_more(self, folder: Path, columns: Sequence[str]) -> Dataset:
         """Return images to judge the network on.
 
         Args:
@@ -154,7 +154,7 @@ class Task(ABC, Generic[Answer]):
         return self.read(Source(folder), self.settings(**self.spec.predicted.settings))
 
     @abstractmethod
-    def targets(self, data: DataSet) -> np.ndarray:
+    def targets(self, data: Dataset) -> np.ndarray:
         """Return what the network is to answer for every image, (n, …); unlabelled ones too."""
 
     def targets_in_views(self, targets: np.ndarray, views: np.ndarray) -> "Tensor":
@@ -179,7 +179,7 @@ class Task(ABC, Generic[Answer]):
 
     @abstractmethod
     def judge(
-        self, data: DataSet, indices: np.ndarray, tolerance: KeypointTolerance = USUAL
+        self, data: Dataset, indices: np.ndarray, tolerance: KeypointTolerance = USUAL
     ) -> Judge:
         """Return what makes a record of each image's outputs, in the order of `indices`.
 
@@ -210,7 +210,7 @@ class Task(ABC, Generic[Answer]):
     def score(
         self,
         ask: Ask,
-        data: DataSet,
+        data: Dataset,
         indices: np.ndarray,
         tolerance: KeypointTolerance,
         in_run: bool,
@@ -218,13 +218,13 @@ class Task(ABC, Generic[Answer]):
         """Return all that is measured of the answers.
 
         Args:
-            ask: gives the outputs for positions in the data set.
+            ask: gives the outputs for positions in the dataset.
             indices: of the images that are judged.
             in_run: whether `data` has a training split that this network was trained on.
         """
         records = self.judge(data, indices, tolerance)(ask(indices))
         return Accuracy(
-            pictures=len(records),
+            images=len(records),
             top1=interval(lambda weights: self.statistic(records, weights), len(records)),
             correct="",
             task=self.name,
@@ -233,7 +233,7 @@ class Task(ABC, Generic[Answer]):
             further=self.further(records),
         )
 
-    def fit(self, ask: Ask, data: DataSet) -> Any:
+    def fit(self, ask: Ask, data: Dataset) -> Any:
         """Return what is fitted to a deployed file on training images, as JSON: thresholds, say.
 
         It becomes part of the file's input spec (`spec.predicted.fitted`).
@@ -245,7 +245,7 @@ class Task(ABC, Generic[Answer]):
         """Whether there is something to fit."""
         return type(self).fit is not Task.fit
 
-    def guess(self, data: DataSet, tolerance: KeypointTolerance) -> tuple[str, float] | None:
+    def guess(self, data: Dataset, tolerance: KeypointTolerance) -> tuple[str, float] | None:
         """Return what to answer without a look at the image, and how it would be judged."""
         return None
 

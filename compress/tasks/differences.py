@@ -28,7 +28,7 @@ def lost(before: Accuracy, after: Accuracy) -> tuple[Interval, float]:
     """
     if before.correct and after.correct:
         return paired_drop(before.correct, after.correct), mcnemar(before.correct, after.correct)
-    return resampling.paired_loss(statistic_of(before), statistic_of(after), before.pictures)
+    return resampling.paired_loss(statistic_of(before), statistic_of(after), before.images)
 
 
 def p_value(one: Accuracy, other: Accuracy) -> float:
@@ -38,7 +38,7 @@ def p_value(one: Accuracy, other: Accuracy) -> float:
     return lost(one, other)[1]
 
 
-def lost_elsewhere(before: Accuracy, after: Accuracy) -> tuple[Interval, float]:
+def lost_on_others(before: Accuracy, after: Accuracy) -> tuple[Interval, float]:
     """Return what is lost on other images, and the p-value of no difference.
 
     Right or wrong: Newcombe's interval (1998, Statistics in Medicine 17:873-890, method 10) and
@@ -49,6 +49,4 @@ def lost_elsewhere(before: Accuracy, after: Accuracy) -> tuple[Interval, float]:
 
         table = [[x.correct.count("1"), x.correct.count("0")] for x in (before, after)]
         return newcombe(before.top1, after.top1), float(stats.fisher_exact(table).pvalue)
-    return resampling.loss(
-        statistic_of(before), before.pictures, statistic_of(after), after.pictures
-    )
+    return resampling.loss(statistic_of(before), before.images, statistic_of(after), after.images)

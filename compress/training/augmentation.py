@@ -1,7 +1,7 @@
 """Augmentation as data: a view is eight numbers, so a view can be stored and seen again.
 
-A teacher's outputs are cached per view; student and teacher see the same view of the same picture
-at their own resolutions, since the numbers are relative to the picture's size.
+A teacher's outputs are cached per view; student and teacher see the same view of the same image
+at their own resolutions, since the numbers are relative to the image's size.
 """
 
 import math
@@ -41,23 +41,23 @@ def draw_views(count: int, settings: Augmentation, rng: np.random.Generator) -> 
 
 
 def apply_views(
-    pictures: np.ndarray,
+    images: np.ndarray,
     views: np.ndarray,
     spec: InputSpec,
     device: torch.device,
     erase: float = 0.0,
 ) -> Tensor:
-    """Pictures as the network takes them, augmented.
+    """Images as the network takes them, augmented.
 
     Args:
-        pictures: uint8 (n, height, width, 3).
+        images: uint8 (n, height, width, 3).
         views: float32 (n, 8) as `draw_views` makes them.
-        erase: side of the erased square as a fraction of the picture's.
+        erase: side of the erased square as a fraction of the image's.
 
     Returns:
         float32 (n, 3, height, width), normalised, channels_last.
     """
-    x = to_pixels(pictures, device)
+    x = to_pixels(images, device)
     v = torch.from_numpy(np.ascontiguousarray(views)).to(device)
     grid = F.affine_grid(affine(v, x.shape[2] / x.shape[3]), list(x.shape), align_corners=False)
     x = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
@@ -78,9 +78,9 @@ def _squares(corner: Tensor, side: float, height: int, width: int) -> Tensor:
     return (rows[:, None, :, None]) & (columns[:, None, None, :])
 
 
-def to_pixels(pictures: np.ndarray, device: torch.device) -> Tensor:
+def to_pixels(images: np.ndarray, device: torch.device) -> Tensor:
     """uint8 (n, height, width, 3) to float32 (n, 3, height, width) in [0, 255], channels_last."""
-    x = torch.from_numpy(np.array(pictures)).to(device)  # a copy: the store is read-only
+    x = torch.from_numpy(np.array(images)).to(device)  # a copy: the store is read-only
     return x.permute(0, 3, 1, 2).float()
 
 

@@ -1,4 +1,4 @@
-"""Gives a training loop its batches in a seeded order: augmented pictures, or cached features."""
+"""Gives a training loop its batches in a seeded order: augmented images, or cached features."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compress.data.dataset import DataSet
+from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec
 from compress.tasks import task_of
 from compress.tasks.base import Judge, Task
@@ -21,17 +21,17 @@ from compress.training.augmentation import (
 from compress.training.settings import Augmentation, TrainSettings
 from compress.utils.seeding import generator
 
-Pixels = Callable[[int], np.ndarray]  # picture size -> uint8 (n, size, size, 3)
+Pixels = Callable[[int], np.ndarray]  # image size -> uint8 (n, size, size, 3)
 VALIDATION_BATCH = 64
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's pictures; `indices` and `views` say which, so that cached outputs can be found."""
+    """One step's images; `indices` and `views` say which, so that cached outputs can be found."""
 
     inputs: Tensor  # float32 (n, 3, height, width), or features (n, ...)
     targets: Tensor  # what the task wants answered in these views
-    indices: np.ndarray  # int64 (n,), positions in the data set
+    indices: np.ndarray  # int64 (n,), positions in the dataset
     view_numbers: np.ndarray  # int64 (n,), rows of the bank; all 0 for fresh views
     views: np.ndarray  # float32 (n, fields)
 
@@ -54,11 +54,11 @@ class Feed(Protocol):
         """Inputs of the validation split at the size of that epoch, and what judges the answers."""
 
 
-def draw_bank(count: int, pictures: int, settings: Augmentation, seed: int) -> np.ndarray:
-    """A fixed bank of views, float32 (count, pictures, fields), the same for the same seed."""
-    rng = generator(seed, "view bank", count, pictures)
-    drawn = draw_views(count * pictures, settings, rng)
-    return drawn.reshape(count, pictures, -1)
+def draw_bank(count: int, images: int, settings: Augmentation, seed: int) -> np.ndarray:
+    """A fixed bank of views, float32 (count, images, fields), the same for the same seed."""
+    rng = generator(seed, "view bank", count, images)
+    drawn = draw_views(count * images, settings, rng)
+    return drawn.reshape(count, images, -1)
 
 
 def draw_order(pool: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -68,19 +68,19 @@ def draw_order(pool: np.ndarray, count: int, rng: np.random.Generator) -> np.nda
 
 
 @dataclass(frozen=True)
-class PictureFeed:
-    """Augmented views of `pool` (positions in the data set), `pictures_per_epoch` an epoch.
+class ImageFeed:
+    """Augmented views of `pool` (positions in the dataset), `images_per_epoch` an epoch.
 
     With a `bank` of views, epoch e shows view e modulo their number; without one, every epoch draws
     fresh views. An incomplete last batch is left out.
     """
 
-    data: DataSet
+    data: Dataset
     pixels: Pixels
     spec: InputSpec
     settings: TrainSettings
     pool: np.ndarray
-    pictures_per_epoch: int
+    images_per_epoch: int
     seed: int
     device: torch.device
     bank: np.ndarray | None = None
@@ -91,14 +91,14 @@ class PictureFeed:
 
     @property
     def batch_size(self) -> int:
-        return min(self.settings.batch_size, self.pictures_per_epoch)
+        return min(self.settings.batch_size, self.images_per_epoch)
 
     @property
     def steps(self) -> int:
-        return self.pictures_per_epoch // self.batch_size
+        return self.images_per_epoch // self.batch_size
 
     def size(self, epoch: int) -> int:
-        """The picture size of an epoch (progressive resizing)."""
+        """The image size of an epoch (progressive resizing)."""
         for phase in self.settings.progressive:
             if epoch < phase.epochs:
                 return phase.image_size
@@ -107,7 +107,7 @@ class PictureFeed:
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         rng = generator(self.seed, "epoch", epoch)
-        order = draw_order(self.pool, self.pictures_per_epoch, rng)
+        order = draw_order(self.pool, self.images_per_epoch, rng)
         size, augmentation = self.size(epoch), self.settings.augmentation
         pixels, spec = self.pixels(size), self.spec.at(size)
         task = task_of(spec)
@@ -141,8 +141,8 @@ class PictureFeed:
 class FeatureFeed:
     """Features of stored views, computed once: trains the end of a network in minutes."""
 
-    features: np.ndarray  # float16 (views, pictures, ...); view 0 is the picture as it is
-    targets: np.ndarray  # (views, pictures, ...)
+    features: np.ndarray  # float16 (views, images, ...); view 0 is the image as it is
+    targets: np.ndarray  # (views, images, ...)
     pool: np.ndarray
     validation_indices: np.ndarray
     validation_judge: Judge

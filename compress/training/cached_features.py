@@ -41,7 +41,7 @@ def module_inputs(
 ) -> np.ndarray:
     """Return the inputs of module `name`: float16 (1 + views, len(indices), ...).
 
-    View 0 is the picture as it is. Each view is stored in `folder` when finished, so that a killed
+    View 0 is the image as it is. Each view is stored in `folder` when finished, so that a killed
     run loses one at most.
 
     Raises:

@@ -93,7 +93,7 @@ def train(
                 loss=total_loss / feed.steps,
                 validation_top1=judged(model, feed, epoch, settings.precision, layout),
                 seconds=seconds,
-                pictures_per_s=feed.steps * feed.batch_size / seconds,
+                images_per_s=feed.steps * feed.batch_size / seconds,
             )
         )
         _save(folder / CHECKPOINT, model, optimizer, scaler, history)
@@ -103,7 +103,7 @@ def train(
             settings.epochs,
             last.loss,
             last.validation_top1,
-            last.pictures_per_s,
+            last.images_per_s,
             seconds,
         )
     return history

@@ -17,14 +17,14 @@ class Augmentation(RecipeModel):
 
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.1  # zoom by 1 / (1 ± scale)
-    shift: Fraction = 0.05  # of the picture's width and height
+    shift: Fraction = 0.05  # of the image's width and height
     brightness: Annotated[float, Field(ge=0, lt=1)] = 0.2  # factor 1 ± brightness
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.2  # factor 1 ± contrast around the mean
-    erase: Fraction = 0.0  # side of a square set to the picture's mean, of the picture's side
+    erase: Fraction = 0.0  # side of a square set to the image's mean, of the image's side
 
 
 class Phase(RecipeModel):
-    """So many first epochs at a smaller picture size (progressive resizing)."""
+    """So many first epochs at a smaller image size (progressive resizing)."""
 
     epochs: Annotated[int, Field(gt=0)]
     image_size: Annotated[int, Field(ge=8, le=2048)]
@@ -53,7 +53,7 @@ class TrainSettings(RecipeModel):
 
 
 class ViewSettings(RecipeModel):
-    """Which teacher outputs are cached: this many augmented views of each picture."""
+    """Which teacher outputs are cached: this many augmented views of each image."""
 
     count: int
     top_k: int

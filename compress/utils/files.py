@@ -78,7 +78,7 @@ def local(path: str | Path) -> Path:
 def inside(folder: Path, name: str) -> Path | None:
     """`folder / name` without `..`, or None when the name leads out (`../../etc/passwd`).
 
-    Links that the user made are followed: big data sets often lie on another disk.
+    Links that the user made are followed: big datasets often lie on another disk.
     """
     path = Path(os.path.normpath(folder / name))
     return path if path.is_relative_to(os.path.normpath(folder)) else None

@@ -102,13 +102,13 @@ class Progress:
         epochs: int,
         loss: float,
         top1: float | None,
-        pictures_per_s: float,
+        images_per_s: float,
         seconds: float,
     ) -> None:
         """An epoch is finished and saved; the first is number 1."""
         shown = "" if top1 is None else f", {top1:.1%} of validation right"
         left = _duration(seconds * (epochs - number))
-        said = f"epoch {number}/{epochs}: loss {loss:.3f}{shown}, {pictures_per_s:.0f} pictures/s"
+        said = f"epoch {number}/{epochs}: loss {loss:.3f}{shown}, {images_per_s:.0f} images/s"
         self._say(f"  {said}, {left} left")
         self._refresh(said)
 

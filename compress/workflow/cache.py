@@ -27,7 +27,8 @@ DONE = "stage.json"
 DECIDE = "decide"  # the kind of stage that decides
 MEASURED_ON = "measured_on"  # of settings: the machine whose times are part of the outcome
 OF_A_MACHINE = (MEASURED_ON, "precision", "teacher_precision")
-TRAVELS = ("teacher", "teacher_outputs", "prepare", DECIDE, "step")  # kinds; see `Store.elsewhere`
+# Kinds of stages that may be taken: see `Store.reuse_other_machine`.
+TRAVELS = ("teacher", "teacher_outputs", "prepare", DECIDE, "step")
 
 
 Work = Callable[["Stage", dict[str, Path], Path, "Context"], None]
@@ -86,13 +87,13 @@ class Store:
     """Stage folders below one root.
 
     Args:
-        elsewhere: where a decision or a trained network is missing, take one that another machine
-            left here, decided by its times or trained in its precision. What is measured of the
-            result itself is always of this machine.
+        reuse_other_machine: where a decision or a trained network is missing, take one that another
+            machine left here, decided by its times or trained in its precision. What is measured of
+            the result itself is always of this machine.
     """
 
     root: Path
-    elsewhere: bool = False
+    reuse_other_machine: bool = False
     _folders: dict[str, Path] = field(default_factory=dict, repr=False)
 
     def folder(self, stage: Stage) -> Path:
@@ -103,7 +104,7 @@ class Store:
         """
         if stage.key not in self._folders:
             own = self._own_folder(stage)
-            found = None if (own / DONE).is_file() else self._elsewhere(stage)
+            found = None if (own / DONE).is_file() else self._of_other_machine(stage)
             self._folders[stage.key] = found or own
         return self._folders[stage.key]
 
@@ -127,7 +128,7 @@ class Store:
         except Undecided:
             return False
 
-    def made_elsewhere(self, stage: Stage) -> dict[str, Any] | None:
+    def made_on_other_machine(self, stage: Stage) -> dict[str, Any] | None:
         """Return the settings of the stage whose outcome was taken in its place, if one was."""
         if self.folder(stage) == self._own_folder(stage):
             return None
@@ -178,10 +179,10 @@ class Store:
         }
         return stage.digest(inputs, _anywhere(stage.settings))
 
-    def _elsewhere(self, stage: Stage) -> Path | None:
+    def _of_other_machine(self, stage: Stage) -> Path | None:
         """Return the newest folder of a stage that differs in nothing but the machine."""
         here = stage.kind != DECIDE and MEASURED_ON in stage.settings
-        if not self.elsewhere or here or stage.kind not in TRAVELS:
+        if not self.reuse_other_machine or here or stage.kind not in TRAVELS:
             return None
         likeness = self._likeness(stage)
         done = [path for path in self.root.glob(f"{stage.kind}-*/{DONE}")]

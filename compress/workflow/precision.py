@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings", bound="BaseModel")
 Work = Literal["training", "inference"]
 WORTH_IT = 1.3  # times as fast as float32 that bfloat16 must be
-BATCH, STEPS = 4, 3  # pictures a step; steps that are timed, after one that is not
+BATCH, STEPS = 4, 3  # images a step; steps that are timed, after one that is not
 
 
 @dataclass(frozen=True)
 class Network:
-    """One that trains or answers: its builder, the builder's settings, and its picture size."""
+    """One that trains or answers: its builder, the builder's settings, and its image size."""
 
     builder: str
     settings: dict[str, Any]
@@ -121,23 +121,23 @@ def measure(network: Network, work: Work, device: torch.device, allowed: tuple[s
     """Time a few steps of the network in float32 and bfloat16, by turns; return their ratio."""
     with torch_seed(0, "precision"):
         model = build(network.builder, network.settings, 2, allowed)
-        pictures = torch.randn(BATCH, 3, network.size, network.size).to(device)
-        layout = place(model, device, pictures, trains=work == "training")
-        pictures = pictures.contiguous(memory_format=layout)
+        images = torch.randn(BATCH, 3, network.size, network.size).to(device)
+        layout = place(model, device, images, trains=work == "training")
+        images = images.contiguous(memory_format=layout)
         model.train(work == "training")
         seconds: dict[str, list[float]] = {"float32": [], "bfloat16": []}
         for _ in range(1 + STEPS):
             for precision, taken in seconds.items():
                 started = time.perf_counter()
-                _step(copy.deepcopy(model), pictures, precision, work)
+                _step(copy.deepcopy(model), images, precision, work)
                 taken.append(time.perf_counter() - started)
     return statistics.median(seconds["float32"][1:]) / statistics.median(seconds["bfloat16"][1:])
 
 
-def _step(model: nn.Module, pictures: torch.Tensor, precision: str, work: Work) -> None:
+def _step(model: nn.Module, images: torch.Tensor, precision: str, work: Work) -> None:
     with torch.set_grad_enabled(work == "training"):
-        with autocast(pictures.device, precision):
-            outputs = in_order(model(pictures))
+        with autocast(images.device, precision):
+            outputs = in_order(model(images))
         if work == "training":
             torch.stack([x.float().square().mean() for x in outputs]).sum().backward()  # type: ignore[no-untyped-call]
 

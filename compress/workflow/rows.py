@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from compress.data.dataset import DataSet
+from compress.data.dataset import Dataset
 from compress.export.artifact import Artifact
 from compress.methods import discover
 from compress.methods.decided import Decided
@@ -15,7 +15,7 @@ from compress.workflow.cache import DECIDE, MEASURED_ON, OF_A_MACHINE, Stage, St
 from compress.workflow.plan import Plan, in_order
 from compress.workflow.planned_row import PlannedRow
 
-FEW_PICTURES = 100  # validation pictures below which a report warns
+FEW_IMAGES = 100  # validation images below which a report warns
 
 
 def result_of(
@@ -26,7 +26,7 @@ def result_of(
     artifact = Artifact.load(store.folder(entry.artifact))
     timed = latency.load(store.folder(plan.latency))
     scored = accuracy.load(store.folder(entry.accuracy))
-    data = DataSet.load(store.folder(plan.data), Path())
+    data = Dataset.load(store.folder(plan.data), Path())
     past = Provenance.load(store.folder(entry.model))
     return Result(
         recipe=plan.recipe.name,
@@ -50,7 +50,7 @@ def result_of(
         dropped=past.dropped if _judged(entry) else None,
         notes=[
             *_notes(entry, artifact, past, scored, data, plan.recipe.measure.keypoint_tolerance),
-            *_elsewhere(entry, store),
+            *_of_other_machine(entry, store),
         ],
         machine=here,
     )
@@ -72,9 +72,9 @@ def step_reports(model: Stage, store: Store) -> list[StepReport]:
     return [*found, *([said] if said else []), *own]
 
 
-def of_elsewhere(stage: Stage, store: Store) -> list[str]:
+def of_other_machine(stage: Stage, store: Store) -> list[str]:
     """Return in a sentence what of another machine was taken in the place of a stage, if any."""
-    there = store.made_elsewhere(stage)
+    there = store.made_on_other_machine(stage)
     if there is None:
         return []
     if stage.kind == DECIDE and MEASURED_ON in there:
@@ -92,11 +92,11 @@ def _precisions(settings: Any) -> set[str]:
     return own.union(*map(_precisions, settings.values()))
 
 
-def _elsewhere(entry: PlannedRow, store: Store) -> list[str]:
+def _of_other_machine(entry: PlannedRow, store: Store) -> list[str]:
     """Return what of a row is of another machine; the teacher's row tells of the teacher."""
     stages = in_order([entry.model])
     told = [stage for stage in stages if entry.role == "teacher" or stage.kind != "teacher"]
-    return [sentence for stage in told for sentence in of_elsewhere(stage, store)]
+    return [sentence for stage in told for sentence in of_other_machine(stage, store)]
 
 
 def _judged(entry: PlannedRow) -> bool:
@@ -110,7 +110,7 @@ def _notes(
     artifact: Artifact,
     past: Provenance,
     scored: Accuracy,
-    data: DataSet,
+    data: Dataset,
     tolerance: KeypointTolerance,
 ) -> list[str]:
     """What a reader must know of a row."""
@@ -124,10 +124,10 @@ def _notes(
     if entry.role != "teacher" or entry.runtime == "torch":
         return notes
     if data.skipped:
-        notes.append(f"{len(data.skipped)} unreadable pictures were left out (see the run's log).")
-    if scored.pictures < FEW_PICTURES:
+        notes.append(f"{len(data.skipped)} unreadable images were left out (see the run's log).")
+    if scored.images < FEW_IMAGES:
         notes.append(
-            f"There are only {scored.pictures} validation pictures: an accuracy is known to "
+            f"There are only {scored.images} validation images: an accuracy is known to "
             f"± {(scored.top1.high - scored.top1.low) / 2:.0%} at best."
         )
     task = task_of(artifact.spec)

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from compress.measure.machine import machine, usable_threads
 from compress.measure.relative import with_comparisons
 from compress.methods.context import Context
-from compress.recipe.schema import Asked, Recipe
+from compress.recipe.schema import BaseRecipe, Recipe
 from compress.results.file import RESULTS_FILE, append, read
 from compress.results.schema import Failure, Machine, Result
 from compress.utils.errors import UserError
@@ -20,11 +20,11 @@ from compress.utils.seeding import derive
 from compress.workflow.cache import Stage, Store
 from compress.workflow.plan import Plan, in_order, make_plan, weights_path
 from compress.workflow.precision import Precisions, resolved
-from compress.workflow.rows import of_elsewhere, result_of
+from compress.workflow.rows import of_other_machine, result_of
 
 RUNS, STAGES, TABLES = "runs", "stages", "latency_tables"
 # Is told the recipe, its rows and the candidates that failed, when all is measured.
-Report = Callable[[Asked, Sequence[Result], Sequence[Failure]], None]
+Report = Callable[[BaseRecipe, Sequence[Result], Sequence[Failure]], None]
 
 
 def run_recipe(
@@ -33,7 +33,7 @@ def run_recipe(
     progress: Progress,
     command: str,
     allowed: Sequence[str] = (),
-    elsewhere: bool = False,
+    reuse_other_machine: bool = False,
     report: Report = lambda *_: None,
 ) -> tuple[list[Result], list[Failure]]:
     """Does everything a recipe asks for that was not done before.
@@ -41,7 +41,7 @@ def run_recipe(
     Args:
         out: gets `runs/` (stages, results).
         command: the command line that does the same, kept in every result.
-        elsewhere: take what another machine decided or trained, as `Store` does.
+        reuse_other_machine: take what another machine decided or trained, as `Store` does.
 
     Returns:
         One result per artifact, the teacher's first, and the candidates that failed for a reason
@@ -52,7 +52,7 @@ def run_recipe(
             What was finished stays finished.
     """
     with alone(out, progress):
-        return _run(recipe, out, progress, command, tuple(allowed), elsewhere, report)
+        return _run(recipe, out, progress, command, tuple(allowed), reuse_other_machine, report)
 
 
 @contextmanager
@@ -85,14 +85,14 @@ def _run(
     progress: Progress,
     command: str,
     allowed: tuple[str, ...],
-    elsewhere: bool,
+    reuse_other_machine: bool,
     report: Report,
 ) -> tuple[list[Result], list[Failure]]:
     here = machine()
     threads = recipe.measure.threads or usable_threads()
     recipe = with_precisions(recipe, here, out, allowed, progress.note)
     asked = make_plan(recipe, here, threads, allowed)
-    store = Store(out / RUNS / STAGES, elsewhere)
+    store = Store(out / RUNS / STAGES, reuse_other_machine)
     context = context_of(recipe, out, here, threads, progress, allowed, weights_path(recipe))
     reasons = asked.impossible_rows
     for name, reason in reasons.items():
@@ -171,7 +171,7 @@ def with_precisions(
 
 
 def context_of(
-    recipe: Asked,
+    recipe: BaseRecipe,
     out: Path,
     here: Machine,
     threads: int,
@@ -199,7 +199,7 @@ def run_stage(stage: Stage, store: Store, context: Context) -> None:
     """Runs one stage unless it is done; its inputs are."""
     if store.is_done(stage):
         context.progress.stage(stage.key, "reused", store.folder(stage).name)
-        for sentence in of_elsewhere(stage, store):
+        for sentence in of_other_machine(stage, store):
             context.progress.note(sentence)
         return
     work = stage.run

@@ -1,6 +1,6 @@
-"""Draws pictures of road signs: class folders below train/ and validation/, some unlabelled ones.
+"""Draws images of road signs: class folders below train/ and validation/, some unlabelled ones.
 
-python docs/tutorial/make_pictures.py FOLDER
+python docs/tutorial/make_images.py FOLDER
 """
 
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-TRAIN, VALIDATION, UNLABELLED = 100, 40, 20  # pictures of each class
+TRAIN, VALIDATION, UNLABELLED = 100, 40, 20  # images of each class
 SIZE, FINE = 48, 4  # pixels; drawn FINE times larger, then scaled down
 RED, WHITE, BLACK = "#c1121c", "#f4f4f4", "#141414"
 
@@ -73,7 +73,7 @@ SIGNS: dict[str, Draw] = {
 }
 
 
-def picture(sign: Draw, rng: np.random.Generator) -> Image.Image:
+def image(sign: Draw, rng: np.random.Generator) -> Image.Image:
     """A sign somewhere before a blurred background: turned, soiled, too dark or too bright."""
     grey = rng.integers(30, 200, (4, 4, 1))
     background = (grey + rng.integers(-30, 30, (4, 4, 3))).clip(0, 255).astype(np.uint8)
@@ -100,10 +100,10 @@ def main(folder: Path) -> None:
         for place, count in counts.items():
             (folder / place).mkdir(parents=True, exist_ok=True)
             for number in range(count):
-                drawn = picture(sign, rng)
+                drawn = image(sign, rng)
                 file = f"{name}_{number:02d}.png" if place == "unlabelled" else f"{number:02d}.png"
                 drawn.save(folder / place / file)
-    print(f"{len(SIGNS)} signs, {len(list(folder.rglob('*.png')))} pictures in {folder}")
+    print(f"{len(SIGNS)} signs, {len(list(folder.rglob('*.png')))} images in {folder}")
 
 
 if __name__ == "__main__":

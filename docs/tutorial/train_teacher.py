@@ -1,6 +1,6 @@
 """Stands for your own training: plain PyTorch, a ResNet-18, its weights and its ONNX file.
 
-python docs/tutorial/train_teacher.py PICTURES OUT [EPOCHS]
+python docs/tutorial/train_teacher.py IMAGES OUT [EPOCHS]
 """
 
 import json
@@ -19,12 +19,12 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE = 48
 
 
-def main(pictures: Path, out: Path, epochs: int) -> None:
+def main(images: Path, out: Path, epochs: int) -> None:
     torch.manual_seed(0)
     plain = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
     augmented = [v2.RandomAffine(5, (0.05, 0.05), (0.9, 1.1)), *plain]
-    train = ImageFolder(pictures / "train", v2.Compose(augmented))
-    validation = ImageFolder(pictures / "validation", v2.Compose(plain))
+    train = ImageFolder(images / "train", v2.Compose(augmented))
+    validation = ImageFolder(images / "validation", v2.Compose(plain))
 
     model = resnet18(num_classes=len(train.classes))
     batches = DataLoader(train, batch_size=32, shuffle=True, drop_last=True)
@@ -43,9 +43,7 @@ def main(pictures: Path, out: Path, epochs: int) -> None:
     model.eval()
     with torch.inference_mode():
         right = [model(x).argmax(1) == y for x, y in DataLoader(validation, batch_size=64)]
-    print(
-        f"right on {torch.cat(right).float().mean():.1%} of {len(validation)} validation pictures"
-    )
+    print(f"right on {torch.cat(right).float().mean():.1%} of {len(validation)} validation images")
 
     out.mkdir(parents=True, exist_ok=True)
     names = {"classes": json.dumps(train.classes)}  # so that their order can be checked

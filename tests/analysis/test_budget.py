@@ -73,7 +73,7 @@ def test_a_budget_in_words() -> None:
     everything = Budget(5, 0.01, 0.0015, 0.8, 5_000_000, 2e8, "openvino", 0.95)
     assert str(everything) == (
         "at least 5 times faster than the teacher in the same runtime, at most 1 point of "
-        "accuracy lost, at most 1.5 ms a picture, an accuracy of at least 80 %, a file of at most "
+        "accuracy lost, at most 1.5 ms an image, an accuracy of at least 80 %, a file of at most "
         "5 MB, at most 200 MB of memory, in openvino, with 95 % probability"
     )
 

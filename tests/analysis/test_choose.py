@@ -59,7 +59,7 @@ def candidates(draw):
             latency_s=latency,
             size_bytes=size,
             runtime=runtime,
-            pictures=50,
+            images=50,
         )
         rows.append(row.model_copy(update={"peak_memory_bytes": memory}))
     return [*rows, TEACHER] if draw(st.booleans()) else rows
@@ -223,7 +223,7 @@ def test_why_names_every_number_with_its_unit():
     why = choose([TEACHER, result("small")], Budget(5, 0.02)).why
     for said in ("small in onnxruntime", "10.0 times faster", "9.60 to 10.5", "same runtime"):
         assert said in why
-    for said in ("1 thread", "loses 1.0 points", "0.0 to 2.0", "400 pictures", "5.00 MB", "95 %"):
+    for said in ("1 thread", "loses 1.0 points", "0.0 to 2.0", "400 images", "5.00 MB", "95 %"):
         assert said in why
 
 
@@ -234,7 +234,7 @@ def test_says_how_probably_the_budget_is_met_and_which_bound_may_not_be():
     shown = f"{100 * choice.probability:.0f} %"
     assert f"With {shown} probability it meets your budget." in choice.why
     assert choice.warnings == [
-        f"Not certain: the drop meets its bound with {shown} probability. More validation pictures "
+        f"Not certain: the drop meets its bound with {shown} probability. More validation images "
         "narrow it."
     ]
     narrow = choose([result(speedup=10)], Budget(9.9, 0.2))
@@ -267,9 +267,9 @@ def test_the_price_of_the_next_step():
         result("elsewhere", top1=0.81, latency_s=0.005, runtime="openvino"),
     ]
     assert choose(rows, Budget(latency_s=0.0045, runtime="onnxruntime")).next_steps == [
-        "The next faster on the front, small in onnxruntime, takes 2.00 ms a picture, 2.00 times "
+        "The next faster on the front, small in onnxruntime, takes 2.00 ms an image, 2.00 times "
         "faster than the pick, and has 10.0 points less top-1.",
-        "The next more accurate on the front, large in onnxruntime, takes 10.0 ms a picture, 2.50 "
+        "The next more accurate on the front, large in onnxruntime, takes 10.0 ms an image, 2.50 "
         "times slower than the pick, and has 1.5 points more top-1.",
     ]
     assert "elsewhere in openvino" in choose(rows, Budget(latency_s=0.0045)).next_steps[1]
@@ -289,10 +289,10 @@ def test_says_who_cannot_be_told_apart_and_is_faster():
     assert "far" not in warning
 
 
-def test_two_are_told_apart_picture_by_picture():
+def test_two_are_told_apart_image_by_image():
     right = "1" * 300 + "0" * 100
     best = result("best", top1=0.75, correct=right)
-    # Both lose 8 pictures and their intervals are the same, but only one wins others back.
+    # Both lose 8 images and their intervals are the same, but only one wins others back.
     worse = result("worse", top1=0.73, correct="0" * 8 + right[8:])
     other = result("other", top1=0.74, correct="0" * 8 + right[8:-4] + "1" * 4)
     (warning,) = choose([best, worse, other], Budget(5, 0.2)).warnings
@@ -300,8 +300,8 @@ def test_two_are_told_apart_picture_by_picture():
     assert "worse" not in warning
 
 
-@pytest.mark.parametrize("elsewhere", [{"pictures": 200}, {"data": "d2"}])
-def test_other_pictures_are_compared_by_the_intervals_of_the_drop(elsewhere):
+@pytest.mark.parametrize("elsewhere", [{"images": 200}, {"data": "d2"}])
+def test_other_images_are_compared_by_the_intervals_of_the_drop(elsewhere):
     rows = [result("best"), result("near", top1=0.79, drop=0.02, **elsewhere)]
     (warning,) = choose(rows, Budget(5, 0.2)).warnings
     assert "near in onnxruntime" in warning and "the intervals of the drop overlap" in warning
@@ -358,7 +358,7 @@ def test_nothing_fits_names_what_each_misses():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (Budget(latency_s=0.002), "4.00 ms a picture where 2 ms are allowed, 2.00 times too slow"),
+        (Budget(latency_s=0.002), "4.00 ms an image where 2 ms are allowed, 2.00 times too slow"),
         (Budget(min_accuracy=0.85), "80.0 % accuracy where 85 % are asked for, 5.0 points too few"),
         (
             Budget(max_bytes=4_000_000),

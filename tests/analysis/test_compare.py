@@ -42,7 +42,7 @@ def row(
 ) -> Result:
     """Timed in five processes that differ by so much; `correct` makes the accuracy."""
     top1 = wilson(correct.count("1"), len(correct))
-    made = result(name, correct=correct, top1=top1.value, pictures=len(correct), **more)
+    made = result(name, correct=correct, top1=top1.value, images=len(correct), **more)
     made = made.model_copy(update={"accuracy": made.accuracy.model_copy(update={"top1": top1})})
     rng = np.random.default_rng([seed, *name.encode()])
     return timed(made, around_s * np.exp(spread * rng.standard_normal(5)))
@@ -62,7 +62,7 @@ def test_the_same_is_the_same() -> None:
 
 
 def test_better_and_worse() -> None:
-    # 30 pictures lost and none won back; a fifth slower.
+    # 30 images lost and none won back; a fifth slower.
     after = row(correct="0" * 30 + RIGHT[30:], around_s=0.0048, seed=1)
     (pair,) = compare([row()], [after]).pairs
     assert pair.accuracy.verdict == "worse" and pair.latency is not None
@@ -126,7 +126,7 @@ def test_chance_is_seldom_taken_for_a_change() -> None:
     assert wrong / 400 < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)
 
 
-def test_other_pictures_are_compared_without_pairs() -> None:
+def test_other_images_are_compared_without_pairs() -> None:
     after = row(correct="1" * 100 + "0" * 100, data="d2")
     (pair,) = compare([row()], [after]).pairs
     assert "not paired" in pair.accuracy.how and pair.accuracy.verdict == "worse"
@@ -189,7 +189,7 @@ def test_command_says_what_got_worse_and_exits_with_4(run: Callable[..., Any]) -
     for said in (
         "2 rows, 4 comparisons",
         "top-1: 75.0 to 67.5 %, -7.5 points (95 % interval ",
-        "paired on the same pictures), p < 0.001: WORSE",
+        "paired on the same images), p < 0.001: WORSE",
         "5 and 5 processes), p = ",
         "size: 5.00 to 5.00 MB, the same\n",
         "size: 4.00 to 3.00 MB, better\n",

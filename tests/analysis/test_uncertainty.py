@@ -52,11 +52,11 @@ def timed(rng: np.random.Generator, log_speedup: float, count: int = 5) -> tuple
     return np.exp(shared), np.exp(shared + own - log_speedup)
 
 
-def judged(rng: np.random.Generator, drop: float, pictures: int = 200) -> tuple[np.ndarray, ...]:
-    """Right answers of teacher and student: they differ on 17 % of all pictures, of which the
+def judged(rng: np.random.Generator, drop: float, images: int = 200) -> tuple[np.ndarray, ...]:
+    """Right answers of teacher and student: they differ on 17 % of all images, of which the
     student loses so many that its top-1 is lower by `drop`."""
     lost, gained = 0.085 + drop / 2, 0.085 - drop / 2
-    kinds = rng.choice(4, pictures, p=[lost, gained, 0.6, 0.23])
+    kinds = rng.choice(4, images, p=[lost, gained, 0.6, 0.23])
     return np.isin(kinds, [0, 2]), np.isin(kinds, [1, 2])
 
 
@@ -119,19 +119,19 @@ def test_a_speedups_draws_have_the_reported_interval() -> None:
     )
 
 
-@pytest.mark.parametrize(("lost", "gained", "pictures"), [(30, 10, 200), (1, 0, 40), (0, 0, 50)])
+@pytest.mark.parametrize(("lost", "gained", "images"), [(30, 10, 200), (1, 0, 40), (0, 0, 50)])
 def test_a_drops_draws_have_the_reported_mean_and_width(
-    lost: int, gained: int, pictures: int
+    lost: int, gained: int, images: int
 ) -> None:
-    """Also where the two never disagree, which resampling the pictures alone would call certain."""
-    both = pictures - lost - gained
+    """Also where the two never disagree, which resampling the images alone would call certain."""
+    both = images - lost - gained
     before = "1" * lost + "0" * gained + "10" * (both // 2)
     after = "0" * lost + "1" * gained + "10" * (both // 2)
-    teacher = measured("teacher", np.ones((2, 3)), before.ljust(pictures, "1"))
-    student = measured("student", np.ones((2, 3)), after.ljust(pictures, "1"), teacher)
+    teacher = measured("teacher", np.ones((2, 3)), before.ljust(images, "1"))
+    student = measured("student", np.ones((2, 3)), after.ljust(images, "1"), teacher)
     got = draw([teacher, student], 200_000).drop[:, 1]
     reported = paired_drop(teacher.accuracy.correct, student.accuracy.correct)
-    centre = (lost - gained) / (pictures + 2)  # Agresti & Min's
+    centre = (lost - gained) / (images + 2)  # Agresti & Min's
     assert got.mean() == pytest.approx(centre, abs=0.0005)
     upper = centre + stats.norm.ppf(0.975) * got.std()
     assert upper == pytest.approx(reported.high, abs=0.001)
@@ -154,7 +154,7 @@ def test_what_hits_both_alike_does_not_blur_their_ratio() -> None:
     assert np.quantile(apart.latency_ratio[:, 1, 2], 0.95) > 1.2 and alike(apart) == [[1, 2]]
 
 
-def test_the_same_pictures_are_drawn_for_all() -> None:
+def test_the_same_images_are_drawn_for_all() -> None:
     right = text(np.random.default_rng(0).random(300) < 0.5)
     flipped = ("1" if right[0] == "0" else "0") + right[1:]
     teacher = measured("teacher", np.ones((5, 3)), right)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from compress.cascade.cascade import Cascade
-from compress.cascade.spec import Crop, PipelineSpec, PipelineStage
+from compress.cascade.spec import CascadeSpec, CascadeStage, Crop
 from compress.utils.errors import UserError
 from tests.cascade_networks import box, brighter_half, centres
 
@@ -21,16 +21,16 @@ CROP = Crop(around=["top_left", "bottom_right"], margin=0.25)
 def photograph(red, blue, green_side, size=(800, 600), mode="RGB", suffix="PNG", **save):
     """Red and blue discs joined by nothing, and a green one on the named side of both."""
     y, x = np.mgrid[: size[1], : size[0]] + 0.5
-    picture = np.zeros((size[1], size[0], 3), np.uint8)
+    image = np.zeros((size[1], size[0], 3), np.uint8)
     length = math.dist(red, blue)
     along = np.subtract(red, blue) / length
     toward = np.array(red) if green_side == "red" else np.array(blue)
     out = along if green_side == "red" else -along
     green = toward + 0.3 * length * out
     for channel, at in ((0, red), (2, blue), (1, green)):
-        picture[..., channel][np.hypot(x - at[0], y - at[1]) < 0.12 * length] = 255
+        image[..., channel][np.hypot(x - at[0], y - at[1]) < 0.12 * length] = 255
     file = io.BytesIO()
-    Image.fromarray(picture).convert(mode).save(file, suffix, **save)
+    Image.fromarray(image).convert(mode).save(file, suffix, **save)
     return file.getvalue()
 
 
@@ -39,11 +39,11 @@ def folder(tmp_path):
     box(tmp_path / "box.onnx", SIZE, half=0.2)
     centres(tmp_path / "points.onnx", SIZE, {"red": (1, -1, -1), "blue": (-1, -1, 1)})
     brighter_half(tmp_path / "names.onnx", SIZE, ("blue side", "red side"))
-    PipelineSpec(
+    CascadeSpec(
         stages=(
-            PipelineStage(name="localizer", model="box.onnx"),
-            PipelineStage(name="aligner", model="points.onnx", crop=CROP),
-            PipelineStage(name="classifier", model="names.onnx", warp=CANONICAL),
+            CascadeStage(name="localizer", model="box.onnx"),
+            CascadeStage(name="aligner", model="points.onnx", crop=CROP),
+            CascadeStage(name="classifier", model="names.onnx", warp=CANONICAL),
         )
     ).save(tmp_path)
     return tmp_path
@@ -68,18 +68,18 @@ def test_it_finds_turns_and_names(folder, side, angle):
 
 
 def test_turns_of_the_aligners_view_agree(folder):
-    one = PipelineSpec.load(folder)
+    one = CascadeSpec.load(folder)
     stages = [s.model_copy(update={"turns": 4 if s.name == "aligner" else 1}) for s in one.stages]
-    picture = photograph((450, 330), (390, 300), "red")
-    before = Cascade.load(folder, threads=1).find(picture)
+    image = photograph((450, 330), (390, 300), "red")
+    before = Cascade.load(folder, threads=1).find(image)
     one.model_copy(update={"stages": tuple(stages)}).save(folder)
-    after = Cascade.load(folder, threads=1).find(picture)
+    after = Cascade.load(folder, threads=1).find(image)
     assert after.points["red"] == pytest.approx(before.points["red"], abs=2)
     assert after.points["blue"] == pytest.approx(before.points["blue"], abs=2)
 
 
 def test_no_name_is_given_when_the_last_stage_is_not_sure(folder):
-    spec = PipelineSpec.load(folder)
+    spec = CascadeSpec.load(folder)
     spec.model_copy(update={"min_probability": 0.9999999}).save(folder)
     cascade = Cascade.load(folder, threads=1)
     empty = io.BytesIO()
@@ -100,7 +100,7 @@ def test_no_name_is_given_when_the_last_stage_is_not_sure(folder):
         ("1", "PNG", {}),
     ],
 )
-def test_pictures_of_every_kind_are_read(folder, mode, suffix, save):
+def test_images_of_every_kind_are_read(folder, mode, suffix, save):
     file = io.BytesIO()
     grey = Image.fromarray(np.tile(np.arange(200, dtype=np.uint8), (150, 1)))
     if mode == "I;16":
@@ -115,11 +115,11 @@ def test_pictures_of_every_kind_are_read(folder, mode, suffix, save):
 
 
 def test_a_photograph_is_turned_upright(folder):
-    picture = photograph((500, 300), (420, 300), "red", suffix="JPEG")
+    image = photograph((500, 300), (420, 300), "red", suffix="JPEG")
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees to the right to see it upright
     turned = io.BytesIO()
-    with Image.open(io.BytesIO(picture)) as upright:
+    with Image.open(io.BytesIO(image)) as upright:
         upright.transpose(Image.Transpose.ROTATE_90).save(turned, "JPEG", exif=exif, quality=95)
     found = Cascade.load(folder, threads=1).find(turned.getvalue())
     assert found.size == (800, 600)
@@ -135,30 +135,30 @@ def test_one_pixel_and_a_hundred_megapixels(folder, size):
     assert all(map(math.isfinite, found.points["red"]))
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0" + bytes(50)])
-def test_what_is_no_picture_is_said(folder, data):
+@pytest.mark.parametrize("data", [b"", b"no image", b"\xff\xd8\xff\xe0" + bytes(50)])
+def test_what_is_no_image_is_said(folder, data):
     with pytest.raises(UserError, match="photograph cannot be read"):
         Cascade.load(folder, threads=1).find(data)
 
 
 def test_faults_of_a_folder_are_said(folder):
     with pytest.raises(UserError, match=r"holds no pipeline\.json"):
-        PipelineSpec.load(folder / "nowhere")
+        CascadeSpec.load(folder / "nowhere")
     (folder / "points.onnx").unlink()
     with pytest.raises(UserError, match=r"aligner's model points\.onnx is not in"):
         Cascade.load(folder, threads=1)
     outside = {"stages": [{"name": "a", "model": "../a.onnx"}]}
     (folder / "pipeline.json").write_text(json.dumps(outside))
     with pytest.raises(UserError, match="outside"):
-        PipelineSpec.load(folder)
+        CascadeSpec.load(folder)
     twice = {"stages": [{"name": "a", "model": "box.onnx"}] * 2}
     (folder / "pipeline.json").write_text(json.dumps(twice))
     with pytest.raises(UserError, match="two stages are called a"):
-        PipelineSpec.load(folder)
+        CascadeSpec.load(folder)
 
 
 def test_a_folder_of_the_first_layout_is_read(folder):
-    now = PipelineSpec.load(folder)
+    now = CascadeSpec.load(folder)
     turned = now.stages[1].model_copy(update={"turns": 4, "runtime": "onnxruntime"})
     now = now.model_copy(update={"stages": (now.stages[0], turned, now.stages[2])})
     box_corners = ["top_left", "bottom_right"]
@@ -169,20 +169,20 @@ def test_a_folder_of_the_first_layout_is_read(folder):
         {"name": "classifier", "model": "names.onnx", "look": {"warp": CANONICAL}},
     ]
     (folder / "pipeline.json").write_text(json.dumps({"stages": stages}))
-    assert PipelineSpec.load(folder) == now
+    assert CascadeSpec.load(folder) == now
     Cascade.load(folder, threads=1)
     stages[1]["look"]["margin"] = 0.5
     (folder / "pipeline.json").write_text(json.dumps({"stages": stages}))
     with pytest.raises(UserError, match=r"stages\.1\.margin: Extra inputs"):
-        PipelineSpec.load(folder)
+        CascadeSpec.load(folder)
 
 
 def test_a_stage_needs_what_was_found_before(folder):
-    stages = (PipelineStage(name="aligner", model="points.onnx", crop=CROP),)
-    PipelineSpec(stages=stages).save(folder)
+    stages = (CascadeStage(name="aligner", model="points.onnx", crop=CROP),)
+    CascadeSpec(stages=stages).save(folder)
     with pytest.raises(UserError, match="aligner looks at top_left, bottom_right, which no stage"):
         Cascade.load(folder, threads=1)
-    naming = PipelineStage(name="classifier", model="names.onnx")
-    PipelineSpec(stages=(naming, PipelineStage(name="localizer", model="box.onnx"))).save(folder)
+    naming = CascadeStage(name="classifier", model="names.onnx")
+    CascadeSpec(stages=(naming, CascadeStage(name="localizer", model="box.onnx"))).save(folder)
     with pytest.raises(UserError, match="put it last"):
         Cascade.load(folder, threads=1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from compress.cascade.views import View, around, brought_to, cut, whole
-from compress.data.input_spec import InputSpec, load_picture
+from compress.data.input_spec import InputSpec, load_image
 
 pixels = st.floats(-500, 3000)
 points = st.tuples(pixels, pixels)
@@ -25,9 +25,9 @@ def blob(size: tuple[int, int], at: tuple[float, float], radius: float) -> Image
     return Image.fromarray(np.repeat((disc * 255).astype(np.uint8)[..., None], 3, 2))
 
 
-def centre(picture: np.ndarray) -> tuple[float, float]:
+def centre(image: np.ndarray) -> tuple[float, float]:
     """Centre of mass in fractions of the sides."""
-    mass = picture[..., 0].astype(float)
+    mass = image[..., 0].astype(float)
     mass = np.where(mass > 60, mass, 0)
     y, x = np.mgrid[: mass.shape[0], : mass.shape[1]] + 0.5
     return (
@@ -103,7 +103,7 @@ def test_the_whole_photograph_is_seen_as_in_training(tmp_path, fit, size):
     Image.fromarray(noise).save(tmp_path / "x.png")
     spec = InputSpec(height=64, width=96, mean=(0, 0, 0), std=(1, 1, 1), fit=fit)
     shown = cut(Image.fromarray(noise), whole(size, spec), 96, 64)
-    trained = load_picture(tmp_path / "x.png", 64, 96, fit)
+    trained = load_image(tmp_path / "x.png", 64, 96, fit)
     assert np.abs(shown.astype(int) - trained).max() <= 1
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from compress.cascade.cascade import Cascade, decode
 from compress.cascade.draw import drawn
 from compress.cascade.evaluate import judge, verdict, write_csv
-from compress.data.dataset import DataSet, Picture
+from compress.data.dataset import Dataset, Sample
 from compress.metrics.keypoints import iou
 from compress.utils.errors import UserError
 from tests.cascade.test_cascade import folder as folder
@@ -19,7 +19,7 @@ from tests.cascade.test_cascade import photograph
 
 @pytest.fixture
 def data(tmp_path):
-    pictures = []
+    images = []
     for number, side in enumerate(["red", "blue", "red"]):
         angle = 0.8 + 2 * number
         middle, arm = np.array([400.0, 300.0]), 50 * np.array([math.cos(angle), math.sin(angle)])
@@ -27,9 +27,9 @@ def data(tmp_path):
         (tmp_path / f"{number}.png").write_bytes(photograph(tuple(red), tuple(blue), side))
         truth = {"red_x": red[0], "red_y": red[1], "blue_x": blue[0], "blue_y": blue[1]}
         truth |= {"x": 300.0, "y": 220.0, "width": 200.0, "height": 160.0}
-        pictures.append(Picture(f"{number}.png", f"{side} side", "validation", truth))
-    pictures.append(Picture("0.png", "somebody else", "validation", {}))
-    return DataSet(tmp_path, tuple(pictures))
+        images.append(Sample(f"{number}.png", f"{side} side", "validation", truth))
+    images.append(Sample("0.png", "somebody else", "validation", {}))
+    return Dataset(tmp_path, tuple(images))
 
 
 def test_every_photograph_is_judged_by_what_is_annotated(folder, data, tmp_path):
@@ -44,7 +44,7 @@ def test_every_photograph_is_judged_by_what_is_annotated(folder, data, tmp_path)
     assert judged[0].iou == pytest.approx(iou(box, np.array([[(300, 220), (500, 380)]]))[0])
 
     said = verdict(judged, names_things=True)
-    assert said.pictures == 4
+    assert said.images == 4
     assert said.top1.value == said.top5 == 0.75  # a name that it does not know is a wrong answer
     assert said.named == 1
     assert said.centres_inside == 1
@@ -54,12 +54,12 @@ def test_every_photograph_is_judged_by_what_is_annotated(folder, data, tmp_path)
     write_csv(judged, tmp_path / "out.csv")
     with (tmp_path / "out.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["picture"] for row in rows] == ["0.png", "1.png", "2.png", "0.png"]
+    assert [row["image"] for row in rows] == ["0.png", "1.png", "2.png", "0.png"]
     assert rows[3]["iou"] == "" and float(rows[0]["iou"]) == judged[0].iou
 
 
 def test_labels_that_the_pipeline_never_gives_are_said(folder, data):
-    strangers = DataSet(data.root, (Picture("0.png", "a", None), Picture("1.png", "b", None)))
+    strangers = Dataset(data.root, (Sample("0.png", "a", None), Sample("1.png", "b", None)))
     with pytest.raises(UserError, match="None of the 2 labels"):
         judge(Cascade.load(folder, threads=1), strangers, range(2))
 
@@ -67,11 +67,11 @@ def test_labels_that_the_pipeline_never_gives_are_said(folder, data):
 def test_the_drawing_marks_the_box_and_shows_the_crops(folder, data):
     cascade = Cascade.load(folder, threads=1)
     content = (data.root / "0.png").read_bytes()
-    found, picture = cascade.find(content), decode(content)
-    page = np.asarray(drawn(picture, found, cascade, "red side"))
-    assert page.shape[1] > picture.width  # two crops stand beside it
+    found, image = cascade.find(content), decode(content)
+    page = np.asarray(drawn(image, found, cascade, "red side"))
+    assert page.shape[1] > image.width  # two crops stand beside it
     left, top = found.points["top_left"]
-    band = page.shape[0] - picture.height
+    band = page.shape[0] - image.height
     near = page[band + int(top) - 3 : band + int(top) + 4, int(left) + 20].astype(int)
     assert (np.abs(near - np.array([0xD5, 0x5E, 0])).sum(1) < 30).any()
     tiny = Image.new("RGB", (1, 1))

@@ -99,7 +99,7 @@ def folder(tmp_path_factory):
         (root / f"{name}.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     frames(root / "others", **FRAMES | {"pictures": 12})
     frames(root / "own", **FRAMES)
-    # A whale that nothing is trained on there: its name is the classifier's from other pictures.
+    # A whale that nothing is trained on there: its name is the classifier's from other images.
     table = root / "own" / "train.csv"
     whale = table.read_text().splitlines()[1].split(",")[1]
     of_it = {line.split(",")[0] for line in table.read_text().splitlines() if whale in line}
@@ -130,7 +130,7 @@ def test_the_front_is_measured_end_to_end(folder, done):
     for row in members:
         assert row.speedup.against == "teacher" and row.speedup_as_served is not None
         assert row.accuracy.top1_drop is not None
-        assert row.accuracy.pictures == teacher.accuracy.pictures == len(row.accuracy.correct)
+        assert row.accuracy.images == teacher.accuracy.images == len(row.accuracy.correct)
         assert set(row.pipeline.networks.values()) <= {"teacher", "int8"}
         # The whole takes at least its parts' files, and time that is no network's.
         assert row.artifact.size_bytes > 0 and row.artifact.macs > 0

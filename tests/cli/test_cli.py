@@ -65,7 +65,7 @@ def test_a_user_error_is_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
 def test_check_says_what_is_wrong(write_recipe: Write, shapes: Path) -> None:
     done = compress("check", write_recipe(tiny_recipe(shapes)))
     assert done.returncode == 0 and "is right: 16 stages, 4 rows" in done.stdout
-    assert "36 labelled pictures of 3 classes, 6 unlabelled" in done.stdout
+    assert "36 labelled images of 3 classes, 6 unlabelled" in done.stdout
     recipe = tiny_recipe(shapes)
     recipe["teacher"]["builder"] = "teachers.vgg:vgg17"
     recipe["teacher"]["weights"] = "nothing.safetensors"
@@ -128,7 +128,7 @@ def test_names_that_are_no_text_where_it_runs(write_recipe: Write, tmp_path: Pat
         Image.new("RGB", (8, 8)).save(tmp_path / "birds" / name / "é.png")
     path = write_recipe(tiny_recipe(tmp_path / "birds"))
     done = compress("check", path, env=environment)
-    assert done.returncode == 0 and "2 labelled pictures of 2 classes" in done.stdout, done.stderr
+    assert done.returncode == 0 and "2 labelled images of 2 classes" in done.stdout, done.stderr
     (tmp_path / "birds" / "tern").rename(tmp_path / "birds" / "Möwe")
     done = compress("check", path, env=environment)
     assert done.returncode == 2 and "rename it, or set LC_ALL=C.UTF-8" in done.stderr

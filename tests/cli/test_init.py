@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18
 
 from compress.cli.init import init
-from compress.cli.init.inspect import Pictures, look_at_pictures
+from compress.cli.init.inspect import Images, look_at_images
 from compress.cli.init.write import METHODS, Answers, Schedule, write_recipe
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import chosen
@@ -94,10 +94,10 @@ def test_every_choice_makes_a_recipe(
     unlabelled: int,
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
-    data = folder / "pictures" / name
-    pictures = Pictures(CLASSES, 100, unlabelled, None)
+    data = folder / "images" / name
+    images = Images(CLASSES, 100, unlabelled, None)
     answers = Answers(
-        "timm:resnet50", "torchvision:x", name, data, pictures, 64,
+        "timm:resnet50", "torchvision:x", name, data, images, 64,
         (0.5, 0.5, 0.5), (1.0, 1.0, 1.0), tuple(methods), speedup, 0.0,
     )  # fmt: skip
     write_recipe(answers, folder / "-a name?.yaml")
@@ -206,18 +206,18 @@ def test_a_network_that_cannot_be_pruned(make: Init, tmp_path: Path) -> None:
 
 
 @given(st.integers(1, 10**7))
-def test_schedules(pictures: int) -> None:
-    schedule = Schedule.of(pictures)
+def test_schedules(images: int) -> None:
+    schedule = Schedule.of(images)
     assert 8 <= schedule.batch_size <= 64 and 10 <= schedule.epochs <= 100
-    assert schedule.batch_size == 8 or pictures // schedule.batch_size >= 16
-    longer = Schedule.of(2 * pictures)
+    assert schedule.batch_size == 8 or images // schedule.batch_size >= 16
+    longer = Schedule.of(2 * images)
     assert longer.epochs <= schedule.epochs and longer.views <= schedule.views
     assert longer.batch_size >= schedule.batch_size
     assert 7e-4 <= float(schedule.lr()) <= 2e-3
 
 
-def test_what_is_said_of_pictures(shapes: Path) -> None:
-    found = look_at_pictures(shapes)
+def test_what_is_said_of_images(shapes: Path) -> None:
+    found = look_at_images(shapes)
     assert (found.judged, found.training) == (7, 36 - 7 + 6)
     assert "36 labelled of 3 classes (bar, cross, dot), 6 unlabelled" in found.describe()
 

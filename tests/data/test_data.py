@@ -1,4 +1,4 @@
-"""Layouts, splits and unreadable pictures."""
+"""Layouts, splits and unreadable images."""
 
 import shutil
 from collections import Counter
@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from compress.data.dataset import DataSet, Picture
+from compress.data.dataset import Dataset, Sample
 from compress.data.image_cache import drop_unreadable, pixels
-from compress.data.input_spec import InputSpec, load_picture, normalise, preprocess
+from compress.data.input_spec import InputSpec, load_image, normalise, preprocess
 from compress.data.layouts import check_classes, read_folder
 from compress.data.split import draw_split
 from compress.utils.errors import UserError
@@ -40,7 +40,7 @@ def fault(path: Path) -> str:
 def test_class_folders(shapes: Path) -> None:
     data = read_folder(shapes)
     assert data.classes == ("bar", "cross", "dot")
-    assert Counter(p.label for p in data.pictures) == {"bar": 12, "cross": 12, "dot": 12, None: 6}
+    assert Counter(p.label for p in data.images) == {"bar": 12, "cross": 12, "dot": 12, None: 6}
     assert len(data.indices("unlabelled")) == 6
 
 
@@ -60,11 +60,11 @@ def test_competition_layout_with_annotations_and_unlabelled(tmp_path: Path) -> N
     )
     (root / "boxes.csv").write_text("Image,whaleID,x,y,width\nb.jpg,w2,1.5,2,3\n")
     data = read_folder(root)
-    assert [p.path for p in data.pictures] == [f"imgs/{n}.jpg" for n in "abcd"]
-    assert [p.split for p in data.pictures] == ["train", "train", "validation", "unlabelled"]
-    assert data.pictures[1].annotations == {"x": 1.5, "y": 2.0, "width": 3.0}
+    assert [p.path for p in data.images] == [f"imgs/{n}.jpg" for n in "abcd"]
+    assert [p.split for p in data.images] == ["train", "train", "validation", "unlabelled"]
+    assert data.images[1].annotations == {"x": 1.5, "y": 2.0, "width": 3.0}
     assert data.labels.tolist() == [0, 1, 1, -1]
-    assert data.single_picture_indices.tolist() == [0]
+    assert data.single_image_indices.tolist() == [0]
 
 
 def test_a_csv_with_path_and_label_columns(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_csv_with_path_and_label_columns(tmp_path: Path) -> None:
         (["a.jpg,x", "b.jpg,"], "empty label"),
         (["a.jpg,x", "a.jpg,y"], "twice"),
         (["a.jpg,x,7"], "expected 2 columns"),
-        ([], "no labelled pictures"),
+        ([], "no labelled images"),
     ],
 )
 def test_faults_of_a_table(rows: list[str], expected: str, tmp_path: Path) -> None:
@@ -101,13 +101,13 @@ def test_faults_of_folders(tmp_path: Path) -> None:
     assert "no layout that is understood" in fault(tmp_path / "empty")
     root = class_folders(tmp_path / "shapes", each=2)
     (root / "square").mkdir()
-    assert "class folders without pictures: square" in fault(root)
+    assert "class folders without images: square" in fault(root)
 
 
 def test_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = table(tmp_path / "d", ["a.jpg,x", "./b.jpg,y"])
     monkeypatch.chdir(tmp_path)
-    assert [p.path for p in read_folder(Path("d")).pictures][:2] == ["imgs/a.jpg", "imgs/b.jpg"]
+    assert [p.path for p in read_folder(Path("d")).images][:2] == ["imgs/a.jpg", "imgs/b.jpg"]
     (root / "train.csv").write_text("Image,label\na.jpg,x\n./a.jpg,y\n")
     assert "twice" in fault(Path("d"))
 
@@ -124,7 +124,7 @@ def test_what_editors_leave_behind_is_no_data(tmp_path: Path, shapes: Path) -> N
     for place in (root / ".ipynb_checkpoints", root / "__MACOSX", root / "bar" / ".cache"):
         shutil.copytree(shapes / "dot", place)
     (root / "bar" / "._00.png").write_bytes(b"x")
-    assert read_folder(root).pictures == read_folder(shapes).pictures
+    assert read_folder(root).images == read_folder(shapes).images
 
 
 def test_a_stored_split_can_be_used_again(tmp_path: Path, shapes: Path) -> None:
@@ -139,14 +139,14 @@ def test_a_stored_split_can_be_used_again(tmp_path: Path, shapes: Path) -> None:
 
 def test_splits_that_cannot_be_used(tmp_path: Path) -> None:
     root = table(tmp_path, ["a.jpg,x", "b.jpg,y"])
-    for split, expected in (("train", "no pictures to validate"), ("validation", "no training")):
+    for split, expected in (("train", "no images to validate"), ("validation", "no training")):
         (root / "split.csv").write_text(f"Image,split\na.jpg,{split}\nb.jpg,{split}\n")
         with pytest.raises(UserError, match=expected):
             draw_split(read_folder(root), 0.2, 0)
     assert len(draw_split(read_folder(root), 0.2, 0, to_train_on=False).indices("validation")) == 2
 
 
-def test_a_split_file_must_name_every_picture(tmp_path: Path) -> None:
+def test_a_split_file_must_name_every_image(tmp_path: Path) -> None:
     root = table(tmp_path, ["a.jpg,x", "b.jpg,y"])
     (root / "split.csv").write_text("Image,split\na.jpg,test\n")
     text = fault(root)
@@ -159,21 +159,21 @@ def test_a_split_file_must_name_every_picture(tmp_path: Path) -> None:
     st.integers(0, 5),
 )
 def test_drawn_splits_are_stratified(counts: list[int], fraction: float, seed: int) -> None:
-    pictures = [Picture(f"{c}/{i}", f"{c:03d}") for c, n in enumerate(counts) for i in range(n)]
-    data = DataSet(Path(), tuple(pictures))
+    images = [Sample(f"{c}/{i}", f"{c:03d}") for c, n in enumerate(counts) for i in range(n)]
+    data = Dataset(Path(), tuple(images))
     try:
         drawn = draw_split(data, fraction, seed)
     except UserError:
         assert sum(n * fraction for n in counts) < len(counts)
         return
     for c, n in enumerate(counts):
-        held_out = sum(p.split == "validation" for p in drawn.pictures if p.label == f"{c:03d}")
+        held_out = sum(p.split == "validation" for p in drawn.images if p.label == f"{c:03d}")
         assert held_out in {int(n * fraction), int(n * fraction) + 1} | {n - 1}
         assert held_out < n
     assert draw_split(data, fraction, seed) == drawn
 
 
-def test_unreadable_pictures_are_skipped_with_a_list(tmp_path: Path) -> None:
+def test_unreadable_images_are_skipped_with_a_list(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "shapes", each=70)
     (root / "dot" / "00.png").write_bytes(b"")
     whole = (root / "bar" / "01.png").read_bytes()
@@ -181,18 +181,18 @@ def test_unreadable_pictures_are_skipped_with_a_list(tmp_path: Path) -> None:
     data = drop_unreadable(read_folder(root), quiet)
     assert len(data.skipped) == 2
     assert data.skipped[0].startswith("bar/01.png: ")
-    assert len(data.pictures) == 3 * 70 + 6 - 2
+    assert len(data.images) == 3 * 70 + 6 - 2
 
     for i in range(3):
-        (root / "dot" / f"0{i}.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"4 of 216 pictures .* more than 1%"):
+        (root / "dot" / f"0{i}.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"4 of 216 images .* more than 1%"):
         drop_unreadable(read_folder(root), quiet)
 
 
 def test_a_data_set_survives_storage(tmp_path: Path, shapes: Path) -> None:
     data = draw_split(read_folder(shapes), 0.25, 0)
     data.save(tmp_path)
-    assert DataSet.load(tmp_path, shapes) == data
+    assert Dataset.load(tmp_path, shapes) == data
     assert (tmp_path / "split.csv").read_text().count("validation") == 9
 
 
@@ -202,7 +202,7 @@ def test_pixels_are_what_deployment_sees(tmp_path: Path, shapes: Path) -> None:
         height=24, width=24, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), classes=data.classes
     )
     stored = pixels(data, 24, "crop", tmp_path)
-    assert stored.shape == (len(data.pictures), 24, 24, 3) and stored.dtype == np.uint8
+    assert stored.shape == (len(data.images), 24, 24, 3) and stored.dtype == np.uint8
     chosen = np.array([0, 5, 20])
     deployed = preprocess(data.paths(chosen), spec)
     np.testing.assert_array_equal(normalise(stored[chosen], spec), deployed)
@@ -211,21 +211,21 @@ def test_pixels_are_what_deployment_sees(tmp_path: Path, shapes: Path) -> None:
 
 
 def test_exif_orientation_and_aspect_ratio(tmp_path: Path) -> None:
-    picture = Image.new("RGB", (60, 20), "black")
-    picture.paste("white", (0, 0, 30, 20))  # left half
+    image = Image.new("RGB", (60, 20), "black")
+    image.paste("white", (0, 0, 30, 20))  # left half
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    picture.save(tmp_path / "a.jpg", exif=exif, quality=95)
-    upright = load_picture(tmp_path / "a.jpg", 60, 20, "stretch")
+    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    upright = load_image(tmp_path / "a.jpg", 60, 20, "stretch")
     assert upright[5].mean() > 240 and upright[55].mean() < 15
-    cropped = load_picture(tmp_path / "a.jpg", 20, 20, "crop")  # the centre of 20 x 60
+    cropped = load_image(tmp_path / "a.jpg", 20, 20, "crop")  # the centre of 20 x 60
     assert cropped[2].mean() > 240 and cropped[17].mean() < 15
 
 
 def test_sixteen_bits_are_not_clipped_to_white(tmp_path):
     ramp = np.tile(np.arange(0, 65536, 1024, dtype=np.uint16), (64, 1))
     Image.fromarray(ramp).save(tmp_path / "deep.png")
-    read = load_picture(tmp_path / "deep.png", 64, 64, "crop")
+    read = load_image(tmp_path / "deep.png", 64, 64, "crop")
     assert read[0, :, 0].tolist() == (ramp[0] >> 8).tolist()
 
 
@@ -245,11 +245,11 @@ GREYS = np.tile(np.arange(0, 256, 4), (64, 1))  # 8 bits, from black to almost w
         ("sixteen.tif", (GREYS << 8).astype(np.uint16)),
     ],
 )
-def test_deep_pictures_are_scaled_by_their_range(
+def test_deep_images_are_scaled_by_their_range(
     name: str, values: np.ndarray, tmp_path: Path
 ) -> None:
     Image.fromarray(values).save(tmp_path / name)
-    read = load_picture(tmp_path / name, 64, 64, "crop")
+    read = load_image(tmp_path / name, 64, 64, "crop")
     expected = (GREYS * 1.04 - 3).clip(0, 255).round() if name == "overshot.tif" else GREYS
     np.testing.assert_array_equal(read, np.repeat(expected[:, :, None], 3, axis=2))
 
@@ -262,13 +262,13 @@ def test_deep_pictures_are_scaled_by_their_range(
         np.full((64, 64), np.nan, np.float32),
     ],
 )
-def test_deep_pictures_without_a_range_are_refused(values: np.ndarray, tmp_path: Path) -> None:
+def test_deep_images_without_a_range_are_refused(values: np.ndarray, tmp_path: Path) -> None:
     Image.fromarray(values).save(tmp_path / "a.tif")
     with pytest.raises(OSError, match=r"its pixels are numbers from .* scale them to 0 to 1"):
-        load_picture(tmp_path / "a.tif", 64, 64, "crop")
+        load_image(tmp_path / "a.tif", 64, 64, "crop")
 
 
-def test_many_pictures_of_one_colour_are_said(tmp_path: Path) -> None:
+def test_many_images_of_one_colour_are_said(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "shapes", each=8)
     assert drop_unreadable(read_folder(root), quiet).notes == ()
     for i in range(4):

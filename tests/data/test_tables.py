@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from compress.data.dataset import DataSet
+from compress.data.dataset import Dataset
 from compress.data.keypoints import PointColumns
 from compress.data.layouts import check_classes, read_folder
 from compress.data.split import draw_split
@@ -36,12 +36,12 @@ def write(path: Path, *lines: str, encoding: str = "utf-8") -> Path:
     return path
 
 
-def labels(data: DataSet) -> dict[str, str | None]:
-    return {picture.path: picture.label for picture in data.pictures}
+def labels(data: Dataset) -> dict[str, str | None]:
+    return {image.path: image.label for image in data.images}
 
 
-def splits(data: DataSet) -> dict[str, str | None]:
-    return {picture.path: picture.split for picture in data.pictures}
+def splits(data: Dataset) -> dict[str, str | None]:
+    return {image.path: image.split for image in data.images}
 
 
 def refused(path: Path) -> str:
@@ -100,7 +100,7 @@ def test_a_comma_parts_decimals_where_semicolons_part_columns(tmp_path: Path) ->
     images(tmp_path / "imgs", *FOUR)
     write(tmp_path / "train.csv", "image;eye_x;eye_y", "a.png;1,5;2,25", "b.png;3;4")
     data = read_folder(tmp_path, points=PointColumns.of(["eye"]))
-    assert data.pictures[0].points == ((1.5, 2.25),) and data.pictures[1].points == ((3, 4),)
+    assert data.images[0].points == ((1.5, 2.25),) and data.images[1].points == ((3, 4),)
 
 
 def test_lists_without_a_header_as_caffe_has_them(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_names_of_files_that_are_no_text(tmp_path: Path) -> None:
     fingerprint(tmp_path)
     drawn = draw_split(read_folder(tmp_path), 0.3, 0)
     drawn.save(tmp_path / "stored")
-    assert DataSet.load(tmp_path / "stored", tmp_path) == drawn
+    assert Dataset.load(tmp_path / "stored", tmp_path) == drawn
     assert b"x/" + name in (tmp_path / "stored" / "split.csv").read_bytes()
     progress = Progress(Console(quiet=True), tmp_path / "run.log")
     progress.note(os.fsdecode(name))
@@ -362,7 +362,7 @@ def test_a_table_is_read_or_refused(
         except UserError as error:
             assert str(error)
         else:
-            assert {p.path for p in data.pictures} <= {"imgs/a.png", "imgs/b.jpg"}
+            assert {p.path for p in data.images} <= {"imgs/a.png", "imgs/b.jpg"}
 
 
 @given(st.binary(max_size=200))

@@ -45,12 +45,12 @@ class Only:
 
 sys.meta_path.insert(0, Only())
 sys.path.append(SITE)
-script, *pictures = ARGUMENTS
+script, *images = ARGUMENTS
 found = runpy.run_path(script)
 run = found["load"]()
-given = [run(found["prepare"](picture)) for picture in pictures]
+given = [run(found["prepare"](image)) for image in images]
 print(json.dumps([next(iter(outputs.values()))[0].tolist() for outputs in given]))
-sys.argv[1:] = pictures
+sys.argv[1:] = images
 runpy.run_path(script, run_name="__main__")
 print(sorted({"torch", "compress", "scipy", "onnx"} & set(sys.modules)))
 """
@@ -79,7 +79,7 @@ def row(model: Path, runtime: str = "onnxruntime", **more: Any) -> Result:
 
 
 @pytest.fixture(scope="module")
-def odd_pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def odd_images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Gray, turned, 12 to 32 bits, floats, palette, transparent, tall, wide, large, CMYK."""
     folder = tmp_path_factory.mktemp("odd")
     rng = np.random.default_rng(0)
@@ -108,17 +108,17 @@ def odd_pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         ("print.jpg", colour.convert("CMYK"), {}),
         ("moving.gif", colour, {"save_all": True, "append_images": [draw("bar", rng, 48)]}),
     ]
-    for name, picture, settings in made:
-        picture.save(folder / name, **settings)
+    for name, image, settings in made:
+        image.save(folder / name, **settings)
     return sorted(folder.iterdir())
 
 
-def alone(folder: Path, package: str, pictures: list[Path]) -> tuple[np.ndarray, list[str]]:
+def alone(folder: Path, package: str, images: list[Path]) -> tuple[np.ndarray, list[str]]:
     """Logits and printed lines of predict.py in a process that can import nothing else."""
     import site
 
     code = ALONE.replace("PACKAGE", repr(package)).replace("SITE", repr(site.getsitepackages()[0]))
-    code = code.replace("ARGUMENTS", repr([str(folder / "predict.py"), *map(str, pictures)]))
+    code = code.replace("ARGUMENTS", repr([str(folder / "predict.py"), *map(str, images)]))
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False
     )
@@ -139,7 +139,7 @@ def alone(folder: Path, package: str, pictures: list[Path]) -> tuple[np.ndarray,
     ],
 )
 def test_it_runs_alone_and_answers_as_compress_does(
-    network: Path, odd_pictures: list[Path], tmp_path: Path, runtime: str, fit: Any, as_ir: bool
+    network: Path, odd_images: list[Path], tmp_path: Path, runtime: str, fit: Any, as_ir: bool
 ) -> None:
     spec = SPEC.model_copy(update={"fit": fit, "mean": (0.4, 0.5, 0.6), "std": (0.3, 0.2, 0.1)})
     model = tmp_path / "there" / network.name
@@ -153,19 +153,19 @@ def test_it_runs_alone_and_answers_as_compress_does(
     write_bundle(row(model, runtime), model, "It is the best.", folder)
     shutil.rmtree(model.parent)  # nothing but the folder is needed
 
-    logits, printed = alone(folder, package_of(runtime), odd_pictures)
+    logits, printed = alone(folder, package_of(runtime), odd_images)
     session = open_session(next(folder.glob("model.[ox]*")), runtime, 1)
-    expected = np.concatenate([only(session.run(preprocess([x], spec))) for x in odd_pictures])
+    expected = np.concatenate([only(session.run(preprocess([x], spec))) for x in odd_images])
     np.testing.assert_array_equal(logits, expected)
-    assert len(np.unique(logits, axis=0)) == len(odd_pictures)
-    assert printed[0] == str(odd_pictures[0]) and len(printed) == 6 * len(odd_pictures)
+    assert len(np.unique(logits, axis=0)) == len(odd_images)
+    assert printed[0] == str(odd_images[0]) and len(printed) == 6 * len(odd_images)
     best = spec.classes[int(expected[0].argmax())]
     assert printed[1].endswith(f"%  {best}")
 
 
 @pytest.mark.parametrize("fit", ["crop", "stretch", "letterbox"])
 def test_points_are_told_in_pixels_as_compress_does(
-    odd_pictures: list[Path], tmp_path: Path, fit: Any
+    odd_images: list[Path], tmp_path: Path, fit: Any
 ) -> None:
     model = tmp_path / "there.onnx"
     centres(model, 32, {"red": (1, -0.2, -0.2), "blue": (-0.2, -0.2, 1)})
@@ -173,11 +173,11 @@ def test_points_are_told_in_pixels_as_compress_does(
     with_spec(model, spec)
     write_bundle(row(model), model, "It is the best.", tmp_path / "ready")
     assert not (tmp_path / "ready" / "classes.json").exists()
-    _, printed = alone(tmp_path / "ready", "onnxruntime", odd_pictures)
+    _, printed = alone(tmp_path / "ready", "onnxruntime", odd_images)
     expected = []
-    for picture, points in zip(odd_pictures, predict_files(model, odd_pictures, 1), strict=True):
+    for image, points in zip(odd_images, predict_files(model, odd_images, 1), strict=True):
         assert not isinstance(points, UserError)
-        expected += [str(picture), *(f"  {n}: {x:.1f}, {y:.1f}" for n, (x, y) in points.items())]
+        expected += [str(image), *(f"  {n}: {x:.1f}, {y:.1f}" for n, (x, y) in points.items())]
     assert printed == expected
 
 
@@ -200,7 +200,7 @@ def test_bfloat16_is_computed_where_it_was_measured(network: Path, tmp_path: Pat
 
 
 def test_the_folder_says_what_is_in_it(network: Path, tmp_path: Path) -> None:
-    trained = Training(description="kd", labelled_pictures=300, unlabelled_pictures=40, seconds=9.0)
+    trained = Training(description="kd", labelled_images=300, unlabelled_images=40, seconds=9.0)
     made = row(network, threads=3, training=trained, notes=["MACs leave out | Sin."])
     made = made.model_copy(update={"candidate": "small *one* <b>"})
     write_bundle(made, network, "It is the best.", tmp_path)
@@ -225,12 +225,12 @@ def test_the_folder_says_what_is_in_it(network: Path, tmp_path: Path) -> None:
     for said in (
         "# small \\*one\\* &lt;b&gt; for onnxruntime",
         "It is the best.",
-        "| 80.0 % (95 % interval 76.0 to 84.0), on 400 validation pictures (data d1) |",
-        "1.0 points (95 % interval 0.0 to 2.0), on the same pictures",
+        "| 80.0 % (95 % interval 76.0 to 84.0), on 400 validation images (data d1) |",
+        "1.0 points (95 % interval 0.0 to 2.0), on the same images",
         "10.0 times (95 % interval 9.60 to 10.5), both in onnxruntime",
         "4.00 ms (median; 19 of 20 take less than 4.40 ms), 3 threads",
         "Example CPU, 2 cores",
-        "40 unlabelled pictures",
+        "40 unlabelled images",
         "transductive",
         "- MACs leave out \\| Sin.",
         "compress run recipes/whales.yaml",

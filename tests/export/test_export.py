@@ -57,14 +57,14 @@ def exported(
     return candidate, path
 
 
-def pictures(count: int) -> np.ndarray:
+def images(count: int) -> np.ndarray:
     return np.random.default_rng(count).normal(size=(count, 3, 32, 32)).astype(np.float32)
 
 
 def test_the_file_equals_the_network_at_any_batch(exported: tuple[Candidate, Path]) -> None:
     candidate, path = exported
     for count in (1, 2, 5):
-        assert check_export(candidate, path, pictures(count)) < 1e-4
+        assert check_export(candidate, path, images(count)) < 1e-4
 
 
 def test_batch_norms_are_folded_and_the_input_is_documented(
@@ -109,7 +109,7 @@ def test_a_mismatch_names_the_layer_where_it_starts(name: str, layer: str, tmp_p
             )
     onnx.save(proto, path)
     with pytest.raises(UserError, match="does not compute what the network does") as caught:
-        check_export(candidate, path, pictures(4))
+        check_export(candidate, path, images(4))
     assert f"{layer!r}" in str(caught.value)
 
 
@@ -146,7 +146,7 @@ def test_a_foreign_model_says_what_is_missing(tmp_path: Path) -> None:
     file.write_text(SPEC.model_dump_json())
     assert spec_of(path, file) == SPEC
     for text, expected in (
-        (SPEC.at(64).model_dump_json(), r"takes pictures of \(32, 32\)"),
+        (SPEC.at(64).model_dump_json(), r"takes images of \(32, 32\)"),
         ('{"height": 32}', "width: Field required"),
         ("height: 32", "Invalid JSON"),
     ):

@@ -74,7 +74,7 @@ def shuffled(values: np.ndarray) -> np.ndarray:
     return np.roll(values, 1, axis=1)
 
 
-def test_inputs_are_pictures_and_always_the_same() -> None:
+def test_inputs_are_images_and_always_the_same() -> None:
     spec = InputSpec(height=20, width=31, mean=(0, 0, 0), std=(1 / 255,) * 3)
     made = reference_inputs(spec)
     assert made.shape == (8, 3, 20, 31) and made.dtype == np.float32
@@ -160,7 +160,7 @@ def test_eval_says_so(judged: Path, shapes: Path, tmp_path: Path) -> None:
     for model, differs in ((judged, False), (other, True)):
         done = CliRunner().invoke(app, ["eval", str(model), "--data", str(shapes), "--json"])
         assert done.exit_code == 0, done.output
-        assert json.loads(done.stdout)["pictures"] == 36
+        assert json.loads(done.stdout)["images"] == 36
         assert bool(re.search(SAID + r"8 of 8 reference inputs", done.stderr)) == differs
         assert (FIX in done.stderr) == differs
 

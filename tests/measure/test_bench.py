@@ -17,7 +17,7 @@ from compress.utils.errors import UserError
 def convolutions(path, layers):
     """A network of equal 3 x 3 convolutions."""
     rng = np.random.default_rng(0)
-    nodes, constants, tensor = [], [], "pictures"
+    nodes, constants, tensor = [], [], "images"
     for i in range(layers):
         inputs = 3 if i == 0 else 32
         weight = rng.standard_normal((32, inputs, 3, 3)).astype(np.float32) / 20
@@ -29,7 +29,7 @@ def convolutions(path, layers):
     graph = helper.make_graph(
         nodes,
         "convolutions",
-        [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 3, 48, 48])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 48, 48])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 32])],
         constants,
     )

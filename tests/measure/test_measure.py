@@ -36,7 +36,7 @@ def latency(samples_s: np.ndarray) -> Latency:
 
 def test_a_latency_is_the_median_of_the_processes_medians() -> None:
     found = summarise([[1.0, 2.0, 9.0], [3.0, 3.0, 3.0], [5.0, 4.0, 6.0]], 6, 2)
-    assert (found.median_s, found.pictures_per_s, found.batch, found.threads) == (3, 2, 6, 2)
+    assert (found.median_s, found.images_per_s, found.batch, found.threads) == (3, 2, 6, 2)
     assert found.p95_s == np.quantile([1, 2, 9, 3, 3, 3, 5, 4, 6], 0.95)
     assert found.samples_s[0] == [1, 2, 9] and found.disturbance_cores is None
     assert [x.percent for x in found.percentiles] == [50, 90, 95, 99]
@@ -104,22 +104,22 @@ def test_speedup_intervals_cover(count: int, between: float, within: float) -> N
 class Sleeper:
     """A session that takes known time and notes when it is called."""
 
-    picture_size = (4, 4)
+    image_size = (4, 4)
 
     def __init__(self, name: str, seconds: float, calls: list[str]) -> None:
         self.name, self.seconds, self.calls = name, seconds, calls
 
-    def run(self, pictures: np.ndarray) -> np.ndarray:
+    def run(self, images: np.ndarray) -> np.ndarray:
         self.calls.append(self.name)
         time.sleep(self.seconds)
-        return pictures
+        return images
 
 
 def test_sessions_are_interleaved_and_raw_samples_kept() -> None:
     calls: list[str] = []
     sessions = {name: Sleeper(name, 0.001, calls) for name in "abc"}
-    pictures = np.zeros((2, 3, 4, 4), np.float32)
-    got = time_interleaved({n: lambda _, s=s: s.run(pictures) for n, s in sessions.items()}, 12, 1)
+    images = np.zeros((2, 3, 4, 4), np.float32)
+    got = time_interleaved({n: lambda _, s=s: s.run(images) for n, s in sessions.items()}, 12, 1)
     runs = [(name, len(list(group))) for name, group in groupby(calls[9:])]  # 9 to warm up
     assert 24 <= len(runs) <= 36  # 12 rounds of three; neighbours may be the same model
     # Each is called untimed first: the timed call finds its own caches.
@@ -131,7 +131,7 @@ def test_sessions_are_interleaved_and_raw_samples_kept() -> None:
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Timed]:
-    """Two files that take a picture of 8 x 6."""
+    """Two files that take an image of 8 x 6."""
     found = {}
     for name, channels in (("small", 4), ("large", 32)):
         shape = LayerShape(3, channels, (3, 3), input_size=(8, 6))
@@ -182,7 +182,7 @@ def test_what_the_shell_says_of_threads_is_not_measured(
 def test_only_sessions_in_a_row_sleep_between_runs(files: dict[str, Timed]) -> None:
     """And only there do threads have CPUs of their own; afterwards this one has all again."""
     path, before = files["small"].path, os.sched_getaffinity(0)
-    pictures = np.zeros((1, 3, 8, 6), np.float32)
+    images = np.zeros((1, 3, 8, 6), np.float32)
     alone, in_a_row = OnnxSession(path, 1), OnnxSession(path, len(before), alone=False)
     for session, told in ((alone, False), (in_a_row, True)):
         options = session.session.get_session_options()
@@ -190,9 +190,9 @@ def test_only_sessions_in_a_row_sleep_between_runs(files: dict[str, Timed]) -> N
             asked = told and (entry == "force_spinning_stop" or len(before) > 1)
             with nullcontext() if asked else pytest.raises(RuntimeError):
                 options.get_session_config_entry(f"session.{entry}")
-        session.run(pictures)
+        session.run(images)
         assert os.sched_getaffinity(0) == before
-    np.testing.assert_array_equal(only(alone.run(pictures)), only(in_a_row.run(pictures)))
+    np.testing.assert_array_equal(only(alone.run(images)), only(in_a_row.run(images)))
     with threads.on_first_cpu(len(before)):
         expected = {min(before)} if len(before) > 1 else before
         assert os.sched_getaffinity(0) == expected
@@ -287,7 +287,7 @@ def test_a_model_may_have_threads_of_its_own(files: dict[str, Timed]) -> None:
 
 
 def test_latencies_of_before_have_no_disturbance() -> None:
-    old = {"batch": 1, "threads": 1, "median_s": 1, "p95_s": 1, "pictures_per_s": 1}
+    old = {"batch": 1, "threads": 1, "median_s": 1, "p95_s": 1, "images_per_s": 1}
     assert Latency.model_validate(old | {"samples_s": [1.0]}).disturbance_cores is None
 
 

@@ -1,4 +1,4 @@
-"""Saliency against what is known: formulas by hand, networks that see one part of the picture."""
+"""Saliency against what is known: formulas by hand, networks that see one part of the image."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v3_small, resnet18, shufflenet_v2_x0_5
 
-from compress.data.dataset import DataSet, Picture
+from compress.data.dataset import Dataset, Sample
 from compress.data.input_spec import InputSpec
 from compress.export.onnx import export_onnx
 from compress.measure.saliency.box_share import area_inside, boxed, looks, share_inside
@@ -34,7 +34,7 @@ RNG = np.random.default_rng(0)
 CLASSES = ("a", "b", "c")
 
 
-def pictures(count: int, height: int, width: int) -> np.ndarray:
+def images(count: int, height: int, width: int) -> np.ndarray:
     return RNG.normal(size=(count, 3, height, width)).astype(np.float32)
 
 
@@ -103,7 +103,7 @@ def test_share_inside_counts_parts_of_pixels(
 def test_looks_leaves_empty_maps_out_and_agrees_with_scipys_bootstrap() -> None:
     shares, areas = RNG.uniform(0.2, 0.9, 40), RNG.uniform(0.1, 0.3, 40)
     found = looks(np.append(shares, np.nan), np.append(areas, 0.9))
-    assert found is not None and found.pictures == 40
+    assert found is not None and found.images == 40
     assert found.share_inside.value == pytest.approx(shares.mean())
     assert found.times_even.value == pytest.approx(shares.mean() / areas.mean())
     expected = stats.bootstrap(
@@ -121,14 +121,14 @@ def test_looks_leaves_empty_maps_out_and_agrees_with_scipys_bootstrap() -> None:
     assert looks(np.array([0.5, np.nan]), np.array([0.1, 0.1])) is None
 
 
-def test_boxes_follow_the_picture_into_the_input(tmp_path: Path) -> None:
+def test_boxes_follow_the_image_into_the_input(tmp_path: Path) -> None:
     """Of 80 x 40 pixels a square input shows those from 20 to 60."""
     Image.new("RGB", (80, 40)).save(tmp_path / "wide.png")
     boxes = [(30, 10, 20, 20), (0, 0, 30, 40), (0, 0, 20, 40), (30, 10, 0, 20)]
     columns = ("x", "y", "width", "height")
     annotations = [dict(zip(columns, map(float, box), strict=True)) for box in boxes]
     annotations += [{"x": 3.0, "y": 4.0}, {}]
-    data = DataSet(tmp_path, tuple(Picture("wide.png", "a", "train", a) for a in annotations))
+    data = Dataset(tmp_path, tuple(Sample("wide.png", "a", "train", a) for a in annotations))
     indices, found = boxed(data, np.arange(len(annotations)), spec_of(32, 32))
     assert indices.tolist() == [0, 1]  # the others are cut off, of no area, or not annotated
     assert found.tolist() == [[0.25, 0.25, 0.75, 0.75], [-0.5, 0.0, 0.25, 1.0]]
@@ -146,7 +146,7 @@ def test_grad_cam_is_the_papers_formula() -> None:
     convolution = nn.Conv2d(3, 6, 3, padding=1)
     network = Averaged(convolution, nn.ReLU())
     nn.init.normal_(network.classifier.weight)
-    shown, targets = pictures(20, 12, 10), np.arange(20) % 3
+    shown, targets = images(20, 12, 10), np.arange(20) % 3
     with torch.no_grad():
         activations = F.relu(convolution(torch.from_numpy(shown)))
         weights = network.classifier.weight[torch.from_numpy(targets)]
@@ -157,10 +157,10 @@ def test_grad_cam_is_the_papers_formula() -> None:
 
 def test_grad_cam_of_a_network_that_sees_one_quadrant_lies_in_it() -> None:
     network = Averaged(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(inplace=True), Quadrant())
-    maps = grad_cam(network, pictures(3, 16, 16), np.array([0, 1, 2]))
+    maps = grad_cam(network, images(3, 16, 16), np.array([0, 1, 2]))
     assert share_inside(maps, np.tile([0, 0, 0.5, 0.5], (3, 1))) == pytest.approx(1)
     coarse = Averaged(nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.ReLU(), Quadrant())
-    maps = grad_cam(coarse, pictures(3, 16, 16), np.array([0, 1, 2]))
+    maps = grad_cam(coarse, images(3, 16, 16), np.array([0, 1, 2]))
     assert maps.shape == (3, 16, 16)  # bilinear: it reaches half a cell further
     assert share_inside(maps, np.tile([0, 0, 0.5625, 0.5625], (3, 1))) == pytest.approx(1)
 
@@ -177,7 +177,7 @@ def test_grad_cam_of_a_network_that_sees_one_quadrant_lies_in_it() -> None:
 def test_the_last_feature_map_is_found(make: Callable[[], nn.Module], name: str) -> None:
     """Behind the last activation and shortcut, and before VGG's last pooling."""
     network = make()
-    shown = pictures(1, 64, 64)
+    shown = images(1, 64, 64)
     assert last_feature_map(network, shown) is network.get_submodule(name)
     assert not any(module._forward_hooks for module in network.modules())
     maps = grad_cam(network, shown, np.array([1]))
@@ -188,14 +188,14 @@ def test_the_last_feature_map_is_found(make: Callable[[], nn.Module], name: str)
 def test_without_a_feature_map_grad_cam_says_so() -> None:
     linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 3))
     with pytest.raises(UserError, match=r"no convolution of Sequential .* Use occlusion"):
-        grad_cam(linear, pictures(1, 8, 8), np.array([0]))
+        grad_cam(linear, images(1, 8, 8), np.array([0]))
 
 
 def test_deconvolution_goes_back_through_transposed_layers_and_relus() -> None:
     one, two = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 5, 3, stride=2)
     classifier = nn.Linear(5 * 4 * 4, 3)
     network = nn.Sequential(one, nn.ReLU(inplace=True), two, nn.ReLU(), nn.Flatten(), classifier)
-    shown, targets = pictures(3, 9, 9), np.array([2, 0, 1])
+    shown, targets = images(3, 9, 9), np.array([2, 0, 1])
     with torch.no_grad():
         back = F.relu(classifier.weight[torch.from_numpy(targets)].reshape(3, 5, 4, 4))
         back = F.relu(F.conv_transpose2d(back, two.weight, stride=2))
@@ -205,7 +205,7 @@ def test_deconvolution_goes_back_through_transposed_layers_and_relus() -> None:
 
 
 def test_deconvolution_takes_vgg_and_no_network_with_other_paths() -> None:
-    shown, target = pictures(1, 32, 32), np.array([0])
+    shown, target = images(1, 32, 32), np.array([0])
     vgg = vgg16_bn(3, pool=1, classifier_width=8, width=0.1)
     assert deconvolution(vgg, shown, target).sum() == pytest.approx(1, abs=1e-5)
     with pytest.raises(UserError, match=r"a chain of convolutions and ReLUs.*there is add"):
@@ -218,9 +218,9 @@ def test_deconvolution_takes_vgg_and_no_network_with_other_paths() -> None:
 
 
 class Linear:
-    """A session whose score is a sum over the picture."""
+    """A session whose score is a sum over the image."""
 
-    picture_size, batch_size, spec = (19, 24), None, None
+    image_size, batch_size, spec = (19, 24), None, None
 
     def __init__(self, weights: np.ndarray) -> None:
         self.weights = weights
@@ -231,7 +231,7 @@ class Linear:
 
 @pytest.mark.parametrize("batch_size", [None, 7])
 def test_occlusion_is_the_mean_drop_over_the_patches(batch_size: int | None) -> None:
-    session, shown = Linear(pictures(3, 19, 24)), pictures(2, 19, 24)
+    session, shown = Linear(images(3, 19, 24)), images(2, 19, 24)
     session.batch_size = batch_size
     patch, stride = patch_and_stride(19, 24)
     assert (patch, stride) == (2, 1)
@@ -257,7 +257,7 @@ def test_occlusion_of_a_file_is_captums_of_the_network(tmp_path: Path) -> None:
     network = Averaged(nn.Conv2d(3, 6, 5, padding=2), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.Tanh())
     candidate = Candidate(network, "test", {}, spec_of(35, 50), Provenance(("test",)))
     export_onnx(candidate, tmp_path / "model.onnx")
-    shown, targets = pictures(3, 35, 50), np.array([1, 2, 0])
+    shown, targets = images(3, 35, 50), np.array([1, 2, 0])
     of_file = occlusion_of_file(
         OnnxSession(tmp_path / "model.onnx", 1), shown, targets, candidate.spec
     )
@@ -269,7 +269,7 @@ def test_occlusion_of_a_file_is_captums_of_the_network(tmp_path: Path) -> None:
 def test_occlusion_of_a_network_that_sees_one_quadrant_lies_in_it() -> None:
     """Patches of 4 pixels, 2 apart: those that still touch it reach 2 pixels further."""
     network = Averaged(Quadrant(), nn.Conv2d(3, 6, 3, padding=1), nn.ReLU())
-    maps = occlusion(network, pictures(2, 32, 32), np.array([0, 1]))
+    maps = occlusion(network, images(2, 32, 32), np.array([0, 1]))
     assert share_inside(maps, np.tile([0, 0, 18 / 32, 18 / 32], (2, 1))) == pytest.approx(1)
     assert (share_inside(maps, np.tile([0, 0, 0.5, 0.5], (2, 1))) > 0.8).all()
 
@@ -284,9 +284,9 @@ def test_the_gallery_is_small_and_shows_where_the_map_is_high() -> None:
     glowing = overlay(shown[0], maps[0])
     assert glowing[100, 150].tolist() == [255, 190, 0] and glowing[0, 0].tolist() == [60, 60, 60]
     found = gallery(shown, {"occlusion": maps}, np.tile([0.2, 0.2, 0.8, 0.8], (10, 1)))
-    assert list(found) == ["picture", "occlusion"]
+    assert list(found) == ["image", "occlusion"]
     assert [len(x) for x in found.values()] == [8, 8]
     for jpeg in (x for layer in found.values() for x in layer):
         assert len(jpeg) < 10_000
-        with Image.open(io.BytesIO(base64.b64decode(jpeg, validate=True))) as picture:
-            assert (picture.format, picture.size) == ("JPEG", (SIDE, 80))
+        with Image.open(io.BytesIO(base64.b64decode(jpeg, validate=True))) as image:
+            assert (image.format, image.size) == ("JPEG", (SIDE, 80))

@@ -12,21 +12,21 @@ from torch import nn
 
 from compress.data.input_spec import InputSpec
 from compress.measure.layer_times import Chain, LayerTimes
-from compress.methods.prune.allocation import Choices, allocate, nearest, uniform
-from compress.methods.prune.channel_groups import Prunable
+from compress.methods.prune.allocation import WidthOptions, allocate, nearest, uniform
+from compress.methods.prune.channel_groups import PrunableNetwork
 from compress.methods.prune.width_search import TOLERANCE, NetworkTimes, Search
 from compress.utils.errors import UserError
 
 importances = st.lists(st.floats(0, 10), min_size=1, max_size=12).map(np.asarray)
 
 
-def kept(choices: Sequence[Choices], widths: Sequence[int]) -> float:
+def kept(choices: Sequence[WidthOptions], widths: Sequence[int]) -> float:
     pairs = zip(choices, widths, strict=True)
     return sum(choice.kept[choice.widths.index(width)] for choice, width in pairs)
 
 
 def best(
-    choices: Sequence[Choices], cost: Callable[[Sequence[int]], float], target: float
+    choices: Sequence[WidthOptions], cost: Callable[[Sequence[int]], float], target: float
 ) -> float:
     """The most importance that any widths keep at this cost."""
     every = product(*(choice.widths for choice in choices))
@@ -36,11 +36,11 @@ def best(
 @st.composite
 def problems(
     draw: st.DrawFn, groups: int = 3
-) -> tuple[list[Choices], dict[tuple[int, ...], float]]:
-    """Choices, and a cost of every combination that need not be monotone."""
+) -> tuple[list[WidthOptions], dict[tuple[int, ...], float]]:
+    """WidthOptions, and a cost of every combination that need not be monotone."""
     step = draw(st.integers(1, 4))
     drawn = draw(st.lists(importances, min_size=1, max_size=groups))
-    choices = [Choices.of(importance, step) for importance in drawn]
+    choices = [WidthOptions.of(importance, step) for importance in drawn]
     every = list(product(*(choice.widths for choice in choices)))
     assume(len(every) <= 300)
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
@@ -48,15 +48,15 @@ def problems(
 
 
 def test_choices_by_hand() -> None:
-    choices = Choices.of(np.asarray([1.0, 5.0, 2.0, 4.0, 3.0]), 2)
-    assert choices == Choices((2, 4, 5), (9.0, 14.0, 15.0))
-    assert Choices.of(np.asarray([1.0, 2.0]), 16) == Choices((2,), (3.0,))
+    choices = WidthOptions.of(np.asarray([1.0, 5.0, 2.0, 4.0, 3.0]), 2)
+    assert choices == WidthOptions((2, 4, 5), (9.0, 14.0, 15.0))
+    assert WidthOptions.of(np.asarray([1.0, 2.0]), 16) == WidthOptions((2,), (3.0,))
 
 
 @given(importances, st.integers(1, 16))
 @settings(deadline=None)
 def test_the_most_important_channels_are_kept(importance: np.ndarray, step: int) -> None:
-    choices = Choices.of(importance, step)
+    choices = WidthOptions.of(importance, step)
     assert choices.widths[-1] == len(importance)
     assert all(width % step == 0 for width in choices.widths[:-1])
     for width, worth in zip(choices.widths, choices.kept, strict=True):
@@ -66,7 +66,7 @@ def test_the_most_important_channels_are_kept(importance: np.ndarray, step: int)
 @given(problems(), st.floats(0, 1))
 @settings(deadline=None)
 def test_the_target_is_met_or_out_of_reach(
-    problem: tuple[list[Choices], dict[tuple[int, ...], float]], share: float
+    problem: tuple[list[WidthOptions], dict[tuple[int, ...], float]], share: float
 ) -> None:
     choices, costs = problem
 
@@ -89,7 +89,7 @@ def test_the_target_is_met_or_out_of_reach(
 @given(problems(groups=1), st.floats(0, 1))
 @settings(deadline=None)
 def test_one_group_keeps_the_most_there_is(
-    problem: tuple[list[Choices], dict[tuple[int, ...], float]], share: float
+    problem: tuple[list[WidthOptions], dict[tuple[int, ...], float]], share: float
 ) -> None:
     choices, costs = problem
 
@@ -107,7 +107,7 @@ def test_one_group_keeps_the_most_there_is(
 @settings(deadline=None)
 def test_channels_that_cost_alike(drawn: list[np.ndarray], share: float) -> None:
     """Then the least important go first, wherever they are: nothing keeps more."""
-    choices = [Choices.of(importance, 1) for importance in drawn]
+    choices = [WidthOptions.of(importance, 1) for importance in drawn]
     target = max(len(choices), share * sum(map(len, drawn)))
     widths = allocate(choices, sum, target)
     assert kept(choices, widths) == pytest.approx(best(choices, sum, target))
@@ -115,25 +115,25 @@ def test_channels_that_cost_alike(drawn: list[np.ndarray], share: float) -> None
 
 
 def test_a_dear_channel_goes_before_a_cheap_one() -> None:
-    choices = [Choices.of(np.asarray([3.0, 2.0, 1.0]), 1) for _ in range(2)]
+    choices = [WidthOptions.of(np.asarray([3.0, 2.0, 1.0]), 1) for _ in range(2)]
     assert allocate(choices, lambda w: 10 * w[0] + w[1], 23) == [2, 3]
 
 
 def test_steps_over_a_flat_stretch_of_time() -> None:
     stairs = {1: 1.0, 2: 1.0, 3: 4.0, 4: 4.0}
-    choices = [Choices.of(np.ones(4), 1), Choices.of(np.full(4, 10.0), 1)]
+    choices = [WidthOptions.of(np.ones(4), 1), WidthOptions.of(np.full(4, 10.0), 1)]
     assert allocate(choices, lambda w: stairs[w[0]] + w[1], 5.5) == [2, 4]
 
 
 def test_where_no_group_alone_helps_all_are_narrowest() -> None:
-    choices = [Choices.of(np.ones(2), 1) for _ in range(2)]
+    choices = [WidthOptions.of(np.ones(2), 1) for _ in range(2)]
     assert allocate(choices, lambda w: 1.0 if tuple(w) == (1, 1) else 2.0, 1.5) == [1, 1]
 
 
 @given(st.lists(st.integers(1, 80), min_size=1, max_size=5), st.floats(0.01, 1))
 @settings(deadline=None)
 def test_uniform_is_the_same_fraction_of_all(channels: list[int], share: float) -> None:
-    choices = [Choices.of(np.ones(count), 8) for count in channels]
+    choices = [WidthOptions.of(np.ones(count), 8) for count in channels]
     narrowest = sum(choice.widths[0] for choice in choices)
     widths = uniform(choices, sum, max(narrowest, share * sum(channels)))
     fractions = {w / choice.widths[-1] for choice in choices for w in choice.widths}
@@ -145,14 +145,14 @@ def test_uniform_is_the_same_fraction_of_all(channels: list[int], share: float) 
 @pytest.mark.parametrize("find", [allocate, uniform])
 def test_out_of_reach(find: Callable[..., list[int]]) -> None:
     with pytest.raises(ValueError, match="out of reach"):
-        find([Choices.of(np.ones(32), 16)], sum, 15.9)
+        find([WidthOptions.of(np.ones(32), 16)], sum, 15.9)
 
 
 @pytest.mark.parametrize(
     ("fraction", "width"), [(1, 40), (0, 16), (0.5, 16), (0.6, 16), (0.61, 32), (0.95, 40)]
 )
 def test_nearest(fraction: float, width: int) -> None:
-    assert nearest(Choices.of(np.ones(40), 16), fraction) == width
+    assert nearest(WidthOptions.of(np.ones(40), 16), fraction) == width
 
 
 # Finding the widths of a network.
@@ -186,10 +186,10 @@ FULL = [96, 64]  # the last group first, as Torch-Pruning finds them
 
 
 def search(round_to: int = 8, is_uniform: bool = False) -> Search:
-    prunable = Prunable(network(), SPEC)
+    prunable = PrunableNetwork(network(), SPEC)
     rng = np.random.default_rng(0)
     worth = [rng.random(g.channels) * (3 - 2 * i) for i, g in enumerate(prunable.groups)]
-    choices = [Choices.of(w, round_to) for w in worth]
+    choices = [WidthOptions.of(w, round_to) for w in worth]
     return Search(prunable, choices, is_uniform, round_to)
 
 
@@ -204,8 +204,8 @@ def test_macs(share: float, is_uniform: bool) -> None:
     assert found.target.predicted is not None
     assert found.target.predicted <= share == found.target.asked
     assert found.target.predicted > share - 0.1 and not found.notes
-    prunable = Prunable(network(), SPEC)
-    narrow = Prunable(prunable.narrow([range(width) for width in found.widths]), SPEC)
+    prunable = PrunableNetwork(network(), SPEC)
+    narrow = PrunableNetwork(prunable.narrow([range(width) for width in found.widths]), SPEC)
     macs = [sum(shape.macs for shape in p.shapes.values()) for p in (narrow, prunable)]
     assert macs[0] / macs[1] == pytest.approx(found.target.predicted)
 

@@ -76,14 +76,14 @@ def test_the_last_map_of_several_places_is_watched(builder, layer, size):
     spread = {"pool": 3, "classifier_width": 8} if "vgg:" in builder else {}
     spec = SPEC.at(64 if "resnet" in builder else 32)
     student = Candidate.create(builder, spread, spec, ("x",), 0, ())
-    pictures = torch.randn(2, 3, student.spec.height, student.spec.width)
+    images = torch.randn(2, 3, student.spec.height, student.spec.width)
     caught = []
     hook = student.model.get_submodule(layer).register_forward_pre_hook(
         lambda _, inputs: caught.append(inputs[0])
     )
     with watched(student) as watch:
         caught.clear()
-        student.model(pictures)
+        student.model(images)
         assert watch.size == size
         torch.testing.assert_close(watch.attention(), attention(caught[0], *size))
         assert watch.attention((5, 4)).shape == (2, 5, 4)
@@ -96,8 +96,8 @@ class WithoutMaps(nn.Module):
         super().__init__()
         self.linear = nn.Linear(3 * 32 * 32, 4)
 
-    def forward(self, pictures):
-        return self.linear(pictures.flatten(1))
+    def forward(self, images):
+        return self.linear(images.flatten(1))
 
 
 def test_a_network_without_a_map_is_named():
@@ -145,12 +145,12 @@ def test_a_student_learns_to_look_where_the_teacher_looks(
         _, teacher, outputs, step = stages
         assert ("attention" in outputs.settings) == ("attention" in name)
         torch.manual_seed(0)
-        pictures = torch.rand(20, 3, 32, 32)
+        images = torch.rand(20, 3, 32, 32)
         found = []
         for stage in (teacher, step):
             candidate = Candidate.load(store.folder(stage), ())
             with watched(candidate) as watch, torch.no_grad():
-                candidate.model.eval()(pictures)
+                candidate.model.eval()(images)
                 found.append(watch.attention())
         apart[name] = float(difference(found[1], found[0]))
         cached = CachedTeacher.load(store.folder(outputs), candidate.spec)
@@ -163,7 +163,7 @@ def test_what_is_cached_is_where_the_teacher_looks(dots: Path, tmp_path: Path) -
     from compress.data.keypoints import PointColumns
     from compress.data.layouts import read_folder
     from compress.data.split import draw_split
-    from compress.training.batches import PictureFeed
+    from compress.training.batches import ImageFeed
     from compress.training.settings import TrainSettings
 
     columns = PointColumns.of(list(POINTS), [c for pair in POINTS.values() for c in pair])
@@ -176,11 +176,11 @@ def test_what_is_cached_is_where_the_teacher_looks(dots: Path, tmp_path: Path) -
         return pixels(data, size, "stretch", tmp_path)
 
     online = make_online(teacher, decoded, augmentation, cpu, "float32")
-    bank = draw_bank(2, len(data.pictures), augmentation, seed=5)
+    bank = draw_bank(2, len(data.images), augmentation, seed=5)
     pool = data.indices("train", "unlabelled")
     compute(online, data, bank, pool, 512, tmp_path, Progress(Console(quiet=True)), True, 10)
     cached = CachedTeacher.load(tmp_path, SPEC)
-    feed = PictureFeed(
+    feed = ImageFeed(
         data, decoded, SPEC, TrainSettings(epochs=2, batch_size=8, augmentation=augmentation),
         pool, len(pool), 0, cpu, bank,
     )  # fmt: skip

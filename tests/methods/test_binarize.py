@@ -31,7 +31,7 @@ from tests.conftest import tiny_recipe
 from tests.outputs import only
 
 TRAIN = {"epochs": 1, "batch_size": 8}
-IN_PLACE = {"binarize": {"views": 2, "activations_first": TRAIN, "train": TRAIN, "pictures": 8}}
+IN_PLACE = {"binarize": {"views": 2, "activations_first": TRAIN, "train": TRAIN, "images": 8}}
 STUDENT = {
     "binarize": {
         "student": "students.binary:binary_resnet18",
@@ -126,10 +126,10 @@ def test_the_file_is_what_was_trained(finished: Finished, shapes: Path) -> None:
     row = rows["student", "openvino"]
     candidate = candidate_of("student", finished)
     path = out / row.artifact.path
-    pictures = preprocess(sorted(shapes.rglob("*.png"))[:8], candidate.spec)
+    images = preprocess(sorted(shapes.rglob("*.png"))[:8], candidate.spec)
     with torch.inference_mode():
-        expected = candidate.model(torch.from_numpy(pictures)).numpy()
-    got = only(open_session(path, "openvino", 1).run(pictures))
+        expected = candidate.model(torch.from_numpy(images)).numpy()
+    got = only(open_session(path, "openvino", 1).run(images))
     difference = np.abs(expected - got).max(1) / expected.std()
     assert np.median(difference) < 1e-3
 
@@ -167,7 +167,7 @@ def test_without_the_kernel_an_exact_float_file_says_so(
     assert row.dropped is not None
     assert row.dropped.startswith("Simulated, no speedup")
     assert row.artifact.path.endswith(".onnx")
-    assert row.accuracy.pictures > 0
+    assert row.accuracy.images > 0
 
 
 def test_weight_decay_is_off_unless_given(shapes: Path, write_recipe: Callable[..., Path]) -> None:

@@ -61,9 +61,9 @@ def test_the_float_version_of_a_binary_network_becomes_the_binary_one() -> None:
     again = binary_resnet18(num_classes=3, width=0.25, binary=False)
     restructure(again, [Replaced(name, "binary") for name in names], saved.state_dict())
     again.load_state_dict(saved.state_dict())
-    pictures = torch.randn(2, 3, 32, 32)
+    images = torch.randn(2, 3, 32, 32)
     for model in (saved, again.eval()):
-        assert torch.equal(model(pictures), binary(pictures))
+        assert torch.equal(model(images), binary(images))
 
 
 def test_without_norm_or_activation_what_follows_stays() -> None:
@@ -88,9 +88,9 @@ def test_built_again_from_its_weights_also_when_pruned() -> None:
     model = narrow_vgg()
     restructure(model, [Replaced(name, "binary") for name in names], saved.state_dict())
     model.load_state_dict(saved.state_dict())
-    pictures = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        assert torch.equal(model.eval()(pictures), saved(pictures))
+        assert torch.equal(model.eval()(images), saved(images))
 
 
 @pytest.mark.parametrize(

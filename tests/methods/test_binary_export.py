@@ -331,7 +331,7 @@ def lived(model: nn.Module) -> Candidate:
     return Candidate(model.eval(), "tests", {}, SPEC, Provenance(("binary",)))
 
 
-def pictures(count: int = 8) -> np.ndarray:
+def images(count: int = 8) -> np.ndarray:
     return np.random.default_rng(count).normal(size=(count, 3, 32, 32)).astype(np.float32)
 
 
@@ -347,7 +347,7 @@ def sign_layers(path: Path) -> list[str]:
 
 
 def differences(got: np.ndarray, expected: np.ndarray) -> float:
-    """Half of the pictures differ by less: a sign within rounding of its threshold may turn."""
+    """Half of the images differ by less: a sign within rounding of its threshold may turn."""
     return float(np.median(np.abs(got - expected).max(1)) / expected.std())
 
 
@@ -393,11 +393,11 @@ def test_a_compiled_kernel_runs_each_of_them(exported: Exported) -> None:
 
 def test_the_network_computes_what_it_did(exported: Exported) -> None:
     candidate, path = exported
-    x = pictures()
+    x = images()
     got = run(deployed(path), x)
     with torch.inference_mode():
         network = candidate.model(torch.from_numpy(x)).numpy()
-    (file,) = onnxruntime.InferenceSession(path).run(None, {"pictures": x})
+    (file,) = onnxruntime.InferenceSession(path).run(None, {"images": x})
     assert differences(got, network) < 1e-4
     assert differences(got, file) < 1e-4
 
@@ -405,7 +405,7 @@ def test_the_network_computes_what_it_did(exported: Exported) -> None:
 def test_a_network_without_binary_layers_is_left_alone(tmp_path: Path) -> None:
     layers = nn.BatchNorm2d(16), nn.PReLU(16), nn.Conv2d(16, 8, 3, 2), nn.PReLU(8)
     candidate = lived(plain(*layers, channels=8))
-    path, x = tmp_path / "model.onnx", pictures()
+    path, x = tmp_path / "model.onnx", images()
     export_onnx(candidate, path)
     model, untouched = ov.Core().read_model(path), ov.Core().read_model(path)
     assert with_popcount(model) == []
@@ -467,7 +467,7 @@ def test_activations_of_one_slope_are_fused(monkeypatch: pytest.MonkeyPatch) -> 
 @needs_kernel
 def test_the_network_is_proven(exported: Exported) -> None:
     candidate, path = exported
-    proof = prove(candidate, path, pictures(), threads=1)
+    proof = prove(candidate, path, images(), threads=1)
     assert proof.failure is None
     assert proof.layers == 6 and proof.difference < 1e-4
     assert proof.kernels and all(kernel.startswith("jit") for kernel in proof.kernels)
@@ -476,7 +476,7 @@ def test_the_network_is_proven(exported: Exported) -> None:
 @needs_kernel
 def test_wrong_bits_are_no_proof(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     most_significant_first(monkeypatch)
-    proof = prove(*exported, pictures(2), threads=1)
+    proof = prove(*exported, images(2), threads=1)
     assert proof.failure == "the kernel gives wrong sums in 2, 4.conv, 5.conv"
 
 
@@ -484,7 +484,7 @@ def test_a_slow_kernel_is_no_proof(exported: Exported, monkeypatch: pytest.Monke
     first, second, *others = sign_layers(exported[1])
     kernels = dict.fromkeys(others, "jit_avx512_u1") | {first: "ref_any_u1"}
     monkeypatch.setattr(binary_export, "kernels_of", lambda model, threads: kernels)
-    proof = prove(*exported, pictures(2), threads=1)
+    proof = prove(*exported, images(2), threads=1)
     assert proof.failure == f"no popcount kernel runs {first}, {second}"
 
 
@@ -503,7 +503,7 @@ def edited(path: Path, into: Path, layer: int, factor: float) -> Path:
 def test_a_layer_that_is_not_found_is_no_proof(exported: Exported, tmp_path: Path) -> None:
     candidate, path = exported
     path = edited(path, tmp_path / "model.onnx", layer=1, factor=0.5)
-    proof = prove(candidate, path, pictures(2), threads=1)
+    proof = prove(candidate, path, images(2), threads=1)
     assert proof.failure == "1 binary layers were not found"
 
 
@@ -511,12 +511,12 @@ def test_a_layer_that_is_not_found_is_no_proof(exported: Exported, tmp_path: Pat
 def test_another_stem_is_no_proof(exported: Exported, tmp_path: Path) -> None:
     candidate, path = exported
     path = edited(path, tmp_path / "model.onnx", layer=0, factor=100)
-    proof = prove(candidate, path, pictures(2), threads=1)
+    proof = prove(candidate, path, images(2), threads=1)
     assert "outputs differ from the network's by" in str(proof.failure)
 
 
 def plain(*layers: nn.Module, channels: int) -> nn.Module:
-    """Layers between a stem that halves the picture and a classifier."""
+    """Layers between a stem that halves the image and a classifier."""
     head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 7)
     return nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), *layers, *head)
 
@@ -528,7 +528,7 @@ def test_a_graph_that_does_not_run_is_no_proof(tmp_path: Path) -> None:
     candidate = lived(plain(wide, channels=8))
     path = tmp_path / "model.onnx"
     export_onnx(candidate, path)
-    proof = prove(candidate, path, pictures(2), threads=1)
+    proof = prove(candidate, path, images(2), threads=1)
     if proof.failure is None:
         pytest.skip(f"OpenVINO {ov.__version__} runs this; 2026.4 did not")
     assert proof.failure.startswith("OpenVINO cannot run it here (")
@@ -544,7 +544,7 @@ def test_a_sum_that_is_read_as_bits_is_no_proof(tmp_path: Path) -> None:
     candidate = lived(plain(BinaryBlock(16, 16), BinaryConv2d(16, 16, 3), channels=16))
     path = tmp_path / "model.onnx"
     export_onnx(candidate, path)
-    proof = prove(candidate, path, pictures(), threads=1)
+    proof = prove(candidate, path, images(), threads=1)
     if proof.failure is None:
         pytest.skip(f"OpenVINO {ov.__version__} is right here; 2026.4 was wrong")
     assert "outputs differ from the network's by" in proof.failure

@@ -81,7 +81,7 @@ def seeded(layer, seed):
     return layer
 
 
-def pictures(layer):
+def images(layer):
     torch.manual_seed(1)
     shape = (2, layer.in_channels, 11, 13) if isinstance(layer, nn.Conv2d) else (2, 3, 7)
     shape = (*shape[:2], layer.in_features) if isinstance(layer, nn.Linear) else shape
@@ -156,7 +156,7 @@ def test_others_admit_none(layer):
 def test_full_rank_is_the_layer(name, form):
     layer = LAYERS[name]
     new = factorize(layer, form, full_ranks(layer, form))
-    x = pictures(layer)
+    x = images(layer)
     torch.testing.assert_close(new(x), layer(x), rtol=1e-4, atol=1e-5)
 
 
@@ -213,7 +213,7 @@ def test_tucker2_finds_a_weight_of_low_rank():
     layer = conv(10, 12, padding=1)
     layer.weight.data = torch.from_numpy(np.einsum("oa,ib,abhw->oihw", a, b, core)).float()
     assert ranks_by_energy(layer, "tucker2", 1 - 1e-9) == (2, 3)
-    x = pictures(layer)
+    x = images(layer)
     torch.testing.assert_close(
         factorize(layer, "tucker2", (2, 3))(x), layer(x), rtol=1e-4, atol=1e-3
     )
@@ -237,7 +237,7 @@ def test_a_weight_of_zeros(form):
     nn.init.zeros_(layer.weight)
     assert set(ranks_by_energy(layer, form, 0.9)) == {1}
     new = factorize(layer, form, full_ranks(layer, form))
-    torch.testing.assert_close(new(pictures(layer)), layer(pictures(layer)))
+    torch.testing.assert_close(new(images(layer)), layer(images(layer)))
 
 
 @settings(max_examples=150, deadline=None)
@@ -301,7 +301,7 @@ def test_empty_is_the_structure(name, form):
         assert {p.dtype for p in blank.parameters()} == {layer.weight.dtype}
         assert count(layer, form, ranks) == sum(v.numel() for v in state.values() if len(v) > 1)
         blank.load_state_dict(new.state_dict())
-        assert torch.equal(blank(pictures(layer)), new(pictures(layer)))
+        assert torch.equal(blank(images(layer)), new(images(layer)))
 
 
 def test_names_of_the_children():
@@ -336,7 +336,7 @@ def test_half_precision_is_kept(form, dtype):
 def test_factors_can_be_trained():
     layer = conv()
     new = factorize(layer, "tucker2", (2, 3))
-    new(pictures(layer)).sum().backward()
+    new(images(layer)).sum().backward()
     assert all(p.grad is not None for p in new.parameters())
     assert layer.weight.grad is None and layer.bias.grad is None
     assert new.restore.bias.data_ptr() != layer.bias.data_ptr()

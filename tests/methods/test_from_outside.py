@@ -105,12 +105,12 @@ def test_from_the_recipe_to_the_exported_script(
     ready = tmp_path / "ready"
     words = ("--speedup", "0.01", "--export", ready)
     assert "coarse" in compress(package, "choose", tmp_path / "reports/tiny", *words)
-    picture = next(shapes.rglob("*.png"))
+    image = next(shapes.rglob("*.png"))
     artifact = tmp_path / rows["coarse"].artifact.path
-    assert picture.name in compress(package, "predict", artifact, picture)
-    script = [sys.executable, ready / "predict.py", picture]
+    assert image.name in compress(package, "predict", artifact, image)
+    script = [sys.executable, ready / "predict.py", image]
     done = subprocess.run(script, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and picture.name in done.stdout, done.stderr
+    assert done.returncode == 0 and image.name in done.stdout, done.stderr
 
 
 def test_a_misspelt_hook_is_an_error() -> None:

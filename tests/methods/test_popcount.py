@@ -124,15 +124,15 @@ def test_the_timed_layer_has_the_shape(shape, kind):
 
 def test_the_float_layer_is_a_convolution_of_a_map_with_channels_last():
     rng = np.random.default_rng(1)
-    picture = rng.standard_normal((1, 9, 7, 16)).astype(np.float32)
+    image = rng.standard_normal((1, 9, 7, 16)).astype(np.float32)
     model = layer_model(SHAPE, "float32", 2)
     pixels = model.get_results()[0].input_value(0).get_node().input_values()
     layers = [pixel.get_node().input_value(0).get_node() for pixel in pixels]
     weights = [torch.from_numpy(np.array(x.input_value(1).get_node().data)) for x in layers]
     assert not torch.equal(*weights)
-    x = torch.from_numpy(picture).permute(0, 3, 1, 2)
+    x = torch.from_numpy(image).permute(0, 3, 1, 2)
     expected = [F.conv2d(x, w, None, SHAPE.stride, SHAPE.padding)[0, :, 0, 0] for w in weights]
-    got = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(picture)[0]
+    got = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(image)[0]
     np.testing.assert_allclose(got.ravel(), torch.cat(expected), rtol=1e-4, atol=1e-5)
 
 

@@ -19,7 +19,7 @@ from compress.data.input_spec import InputSpec
 from compress.measure.module_shapes import layer_shapes
 from compress.methods.layer_patterns import matching
 from compress.methods.prune.channel_groups import (
-    Prunable,
+    PrunableNetwork,
     bn_scale,
     magnitude,
     most_important,
@@ -87,27 +87,27 @@ def network(name: str, seed: int = 0) -> nn.Module:
 
 
 @functools.cache
-def pruned(name: str) -> Prunable:
-    return Prunable(network(name), SPEC)
+def pruned(name: str) -> PrunableNetwork:
+    return PrunableNetwork(network(name), SPEC)
 
 
-def pictures(count: int = 2) -> Tensor:
+def images(count: int = 2) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(count, 3, SIZE, SIZE, generator=generator)
 
 
 def outputs(model: nn.Module) -> Tensor:
     with torch.no_grad():
-        found: Tensor = model(pictures())
+        found: Tensor = model(images())
     return found
 
 
-def random_worth(prunable: Prunable) -> list[Tensor]:
+def random_worth(prunable: PrunableNetwork) -> list[Tensor]:
     generator = torch.Generator().manual_seed(2)
     return [torch.rand(group.channels, generator=generator) for group in prunable.groups]
 
 
-def silence(prunable: Prunable, model: nn.Module, channels: Sequence[Tensor]) -> None:
+def silence(prunable: PrunableNetwork, model: nn.Module, channels: Sequence[Tensor]) -> None:
     """Sets to zero what makes these channels of each group, and each batch norm behind it."""
     modules = dict(model.named_modules())
     for library, gone in zip(prunable.library_groups, channels, strict=True):
@@ -185,8 +185,8 @@ def test_the_network_given_stays_as_it_is() -> None:
     for parameter in model.features.parameters():
         parameter.requires_grad_(False)
     before = copy.deepcopy(model.state_dict())
-    prunable = Prunable(model, SPEC)
-    taylor(prunable, [pictures()], contextlib.nullcontext, drawn_loss)
+    prunable = PrunableNetwork(model, SPEC)
+    taylor(prunable, [images()], contextlib.nullcontext, drawn_loss)
     assert model.training
     assert not any(p.requires_grad or p.grad is not None for p in model.features.parameters())
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
@@ -198,12 +198,12 @@ def drawn_loss(outputs: Tensor) -> Tensor:
     return task_of(SPEC).drawn_loss({"logits": outputs})
 
 
-def by_taylor(prunable: Prunable) -> list[Tensor]:
+def by_taylor(prunable: PrunableNetwork) -> list[Tensor]:
     torch.manual_seed(3)
-    return taylor(prunable, [pictures(2), pictures(1)], contextlib.nullcontext, drawn_loss)
+    return taylor(prunable, [images(2), images(1)], contextlib.nullcontext, drawn_loss)
 
 
-IMPORTANCES: dict[str, Callable[[Prunable], list[Tensor]]] = {
+IMPORTANCES: dict[str, Callable[[PrunableNetwork], list[Tensor]]] = {
     "magnitude": magnitude,
     "bn_scale": bn_scale,
     "taylor": by_taylor,
@@ -213,7 +213,7 @@ IMPORTANCES: dict[str, Callable[[Prunable], list[Tensor]]] = {
 @pytest.mark.parametrize("importance", IMPORTANCES)
 @pytest.mark.parametrize("name", ["vgg", "mobilenet_v2", "resnet18"])
 def test_a_dead_channel_goes_first(name: str, importance: str) -> None:
-    prunable = Prunable(network(name), SPEC)
+    prunable = PrunableNetwork(network(name), SPEC)
     dead = [torch.tensor([group.channels // 3]) for group in prunable.groups]
     silence(prunable, prunable.model, dead)
     if importance == "magnitude":  # looks at what reads the channel, too
@@ -261,8 +261,8 @@ class Gated(nn.Module):
 def test_taylor_is_the_squared_derivative_by_a_gate() -> None:
     torch.manual_seed(0)
     model = Gated().eval()
-    prunable = Prunable(model, SPEC)
-    batches = [pictures(4), pictures(3).flip(0)]
+    prunable = PrunableNetwork(model, SPEC)
+    batches = [images(4), images(3).flip(0)]
     torch.manual_seed(9)
     found = {
         group.root: worth
@@ -289,7 +289,7 @@ def test_taylor_is_the_squared_derivative_by_a_gate() -> None:
 
 
 def test_a_group_of_zeros_is_worth_nothing() -> None:
-    prunable = Prunable(network("vgg"), SPEC)
+    prunable = PrunableNetwork(network("vgg"), SPEC)
     first = next(m for m in prunable.model.modules() if isinstance(m, nn.BatchNorm2d))
     nn.init.zeros_(first.weight)
     worth = bn_scale(prunable)
@@ -312,7 +312,7 @@ def test_grouped_convolutions_keep_their_width() -> None:
 
 
 def test_layers_that_are_ignored_keep_their_width() -> None:
-    prunable = Prunable(network("vgg"), SPEC, ["features.0", "classifier.*"])
+    prunable = PrunableNetwork(network("vgg"), SPEC, ["features.0", "classifier.*"])
     outs = {name for group in prunable.groups for name in group.outputs}
     assert outs == {f"features.{i}" for i in (3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)}
 
@@ -323,7 +323,7 @@ def test_the_last_layer_keeps_its_width() -> None:
 
 def test_nothing_left_to_prune() -> None:
     with pytest.raises(UserError, match="nothing to prune"):
-        Prunable(network("vgg"), SPEC, ["*"])
+        PrunableNetwork(network("vgg"), SPEC, ["*"])
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_nothing_left_to_prune() -> None:
 )
 def test_a_pattern_that_matches_nothing(pattern: str, offered: str) -> None:
     with pytest.raises(UserError, match=f"matches no layer. Did you mean .*{offered}"):
-        Prunable(network("vgg"), SPEC, [pattern])
+        PrunableNetwork(network("vgg"), SPEC, [pattern])
 
 
 def test_patterns_in_the_order_given() -> None:
@@ -376,7 +376,7 @@ def test_channels_that_change_places_are_refused(
     shuffle: Callable[[Tensor], Tensor], named: str
 ) -> None:
     with pytest.raises(UserError, match=f"Shuffled cannot be pruned.*{named}.*distill"):
-        Prunable(Shuffled(shuffle), SPEC)
+        PrunableNetwork(Shuffled(shuffle), SPEC)
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ def test_channels_that_change_places_are_refused(
     ],
 )
 def test_channels_that_stay_are_not(shuffle: Callable[[Tensor], Tensor]) -> None:
-    assert len(Prunable(Shuffled(shuffle), SPEC).groups) == 2
+    assert len(PrunableNetwork(Shuffled(shuffle), SPEC).groups) == 2
 
 
 @pytest.mark.parametrize(
@@ -410,4 +410,4 @@ def test_channels_that_stay_are_not(shuffle: Callable[[Tensor], Tensor]) -> None
 )
 def test_networks_that_cannot_be_followed(model: Callable[[], nn.Module], named: str) -> None:
     with pytest.raises(UserError, match=named):
-        Prunable(model(), SPEC)
+        PrunableNetwork(model(), SPEC)

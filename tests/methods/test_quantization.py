@@ -30,7 +30,7 @@ from compress.methods.quantize.settings import Settings
 from compress.models.candidate import Candidate
 from compress.results.schema import Machine
 from compress.runtimes.onnxruntime import OnnxSession
-from tests.export.test_export import NETWORKS, make, pictures
+from tests.export.test_export import NETWORKS, images, make
 from tests.outputs import only
 
 
@@ -63,22 +63,22 @@ def in_float(path: Path, x: np.ndarray) -> np.ndarray:
 def test_every_layer_runs_in_integers(network: tuple[Candidate, Path], tmp_path: Path) -> None:
     _, path = network
     out = tmp_path / "int8.onnx"
-    quantize_file(path, out, ranges_of(path, pictures(8), "minmax"))
+    quantize_file(path, out, ranges_of(path, images(8), "minmax"))
     integers, floats = integer_operations(out)
     assert floats == []
     assert len(integers) == len(layers_of(path))
     assert integer_operations(path)[0] == []  # the float file has none
     before, after = (
-        only(OnnxSession(path, 1).run(pictures(8))),
-        only(OnnxSession(out, 1).run(pictures(8))),
+        only(OnnxSession(path, 1).run(images(8))),
+        only(OnnxSession(out, 1).run(images(8))),
     )
     # The integers of any CPU are those that the file says, up to roundings of ties.
-    assert ((in_float(out, pictures(8)) - after) ** 2).mean() < 0.01 * before.var()
+    assert ((in_float(out, images(8)) - after) ** 2).mean() < 0.01 * before.var()
     assert ((before - after) ** 2).mean() > 0
-    # Fresh networks on noise: far noisier than trained ones on pictures.
+    # Fresh networks on noise: far noisier than trained ones on images.
     eight = tmp_path / "eight.onnx"
-    quantize_file(path, eight, ranges_of(path, pictures(8), "minmax"), portable=False)
-    assert 0 < ((before - in_float(eight, pictures(8))) ** 2).mean() < 0.3 * before.var()
+    quantize_file(path, eight, ranges_of(path, images(8), "minmax"), portable=False)
+    assert 0 < ((before - in_float(eight, images(8))) ** 2).mean() < 0.3 * before.var()
     assert OnnxSession(out, 1).spec == OnnxSession(path, 1).spec is not None
     assert out.stat().st_size < 0.6 * path.stat().st_size
     onnx.checker.check_model(out, full_check=True)
@@ -91,7 +91,7 @@ def test_layers_that_shall_stay_in_float_do(
     _, path = network
     layers = list(layers_of(path))
     out = tmp_path / "int8.onnx"
-    ranges = ranges_of(path, pictures(4), "minmax")
+    ranges = ranges_of(path, images(4), "minmax")
     quantize_file(path, out, ranges, float_layers=layers[::2])
     integers, floats = integer_operations(out)
     assert len(floats) == len(layers[::2]) and len(integers) == len(layers[1::2])
@@ -101,8 +101,8 @@ def test_layers_that_shall_stay_in_float_do(
         n.op_type for n in onnx.load(path).graph.node
     }
     np.testing.assert_allclose(
-        only(OnnxSession(out, 1).run(pictures(3))),
-        only(OnnxSession(path, 1).run(pictures(3))),
+        only(OnnxSession(out, 1).run(images(3))),
+        only(OnnxSession(path, 1).run(images(3))),
         rtol=1e-5,
     )
 
@@ -113,7 +113,7 @@ def test_weights_are_rounded_by_channel(
 ) -> None:
     _, path = vgg
     out = tmp_path / "int8.onnx"
-    quantize_file(path, out, ranges_of(path, pictures(4), "minmax"), portable=portable)
+    quantize_file(path, out, ranges_of(path, images(4), "minmax"), portable=portable)
     graph = onnx.load(out).graph
     stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     original = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
@@ -144,7 +144,7 @@ def weights(
     """Of each layer of a file (outputs x inputs, as integers), and whether it is portable."""
     _, path = vgg
     out = tmp_path_factory.mktemp("weights") / "int8.onnx"
-    quantize_file(path, out, ranges_of(path, pictures(4), "minmax"), portable=request.param)
+    quantize_file(path, out, ranges_of(path, images(4), "minmax"), portable=request.param)
     graph = onnx.load(out).graph
     stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     read = [stored.get(n.input[0]) for n in graph.node if n.op_type == "DequantizeLinear"]
@@ -232,7 +232,7 @@ def test_the_note_says_where_the_file_is_right(
 
 def test_ranges(vgg: tuple[Candidate, Path]) -> None:
     candidate, path = vgg
-    x = pictures(12)
+    x = images(12)
     seen: list[torch.Tensor] = []
     hook = candidate.model.features[1].register_forward_hook(lambda *a: seen.append(a[2].clone()))
     with torch.no_grad():
@@ -340,8 +340,8 @@ def found_with(
     made_of = MadeOf(
         candidate,
         path,
-        ranges=ranges_of(path, pictures(4), "minmax"),
-        judge=Judge.of(path, pictures(8), lambda outputs: outputs.argmax(1) == 0, 1),
+        ranges=ranges_of(path, images(4), "minmax"),
+        judge=Judge.of(path, images(8), lambda outputs: outputs.argmax(1) == 0, 1),
         keep_float=lambda names: [n for n in names if n in keep_float],
         max_drop=max_drop,
         portable=portable,
@@ -433,7 +433,7 @@ def test_simulated_int8_rounds_as_deployed_and_leaves_the_network_alone(
         torch.nn.Linear(8 * 30 * 30, 4),
     )  # fmt: skip
     before = {k: v.clone() for k, v in plain.state_dict().items()}
-    x = pictures(4)
+    x = images(4)
     simulated = simulate_int8(plain, x, portable)
     after = simulated.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)

@@ -52,7 +52,7 @@ def test_paired_drop_is_the_difference_and_antisymmetric(pairs: list[tuple[bool,
 
 def test_two_that_never_disagree_are_still_uncertain() -> None:
     drop = paired_drop("1" * 12 + "0" * 4, "1" * 12 + "0" * 4)
-    # Agresti & Min: half a picture in each cell, so 1 discordant pair of 18.
+    # Agresti & Min: half an image in each cell, so 1 discordant pair of 18.
     half = 1.959964 * np.sqrt(1 / 18**2)
     assert (drop.low, drop.value, drop.high) == pytest.approx((-half, 0, half), abs=1e-6)
 
@@ -99,8 +99,8 @@ def test_calibration_error_against_loops() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40))
-def test_calibration_error_is_a_share(pictures: list[tuple[float, bool]]) -> None:
-    confidence, correct = (np.array(x) for x in zip(*pictures, strict=True))
+def test_calibration_error_is_a_share(images: list[tuple[float, bool]]) -> None:
+    confidence, correct = (np.array(x) for x in zip(*images, strict=True))
     assert 0 <= calibration_error(confidence, correct) <= 1
     assert calibration_error(correct.astype(float), correct) == 0
     assert calibration_error(1.0 - correct, correct) == 1
@@ -114,18 +114,18 @@ def test_answers_are_kept_and_compared() -> None:
     assert agreement(got.answers, []) is None  # a result of before they were kept
 
 
-def test_slices_are_by_training_pictures() -> None:
-    # Class 0 has 7 training pictures, 1 has 4, 2 has 1, 3 none, and 4 (with 2) is not judged.
+def test_slices_are_by_training_images() -> None:
+    # Class 0 has 7 training images, 1 has 4, 2 has 1, 3 none, and 4 (with 2) is not judged.
     trained_on = np.array([0] * 7 + [1] * 4 + [2] + [4] * 2)
     labels = np.array([0, 0, 0, 1, 2, 2, 3])
     right = np.array([1, 1, 0, 1, 0, 1, 0], bool)
     logits = np.eye(5)[np.where(right, labels, (labels + 1) % 5)]
     got = score(logits, labels, trained_on=trained_on).slices
     assert got == [
-        Slice(name="never trained on", fewest=0, most=0, classes=1, pictures=1, top1=wilson(0, 1)),
-        Slice(name="single picture", fewest=1, most=1, classes=1, pictures=2, top1=wilson(1, 2)),
-        Slice(name="rare", fewest=2, most=4, classes=1, pictures=1, top1=wilson(1, 1)),
-        Slice(name="frequent", fewest=5, most=None, classes=1, pictures=3, top1=wilson(2, 3)),
+        Slice(name="never trained on", fewest=0, most=0, classes=1, images=1, top1=wilson(0, 1)),
+        Slice(name="single image", fewest=1, most=1, classes=1, images=2, top1=wilson(1, 2)),
+        Slice(name="rare", fewest=2, most=4, classes=1, images=1, top1=wilson(1, 1)),
+        Slice(name="frequent", fewest=5, most=None, classes=1, images=3, top1=wilson(2, 3)),
     ]
 
 
@@ -133,15 +133,15 @@ def test_slices_are_by_training_pictures() -> None:
     st.lists(st.integers(0, 9), max_size=60),
     st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=40),
 )
-def test_every_picture_is_in_one_slice(trained: list[int], judged: list[tuple[int, bool]]) -> None:
+def test_every_image_is_in_one_slice(trained: list[int], judged: list[tuple[int, bool]]) -> None:
     labels = np.array([label for label, _ in judged])
     logits = np.eye(10)[[label if right else (label + 1) % 10 for label, right in judged]]
     got = score(logits, labels, trained_on=np.array(trained, int))
-    assert sum(x.pictures for x in got.slices) == len(labels)
+    assert sum(x.images for x in got.slices) == len(labels)
     assert sum(x.classes for x in got.slices) == len(set(labels.tolist()))
-    right = sum(x.top1.value * x.pictures for x in got.slices)
+    right = sum(x.top1.value * x.images for x in got.slices)
     assert right == pytest.approx(got.top1.value * len(labels))
 
 
-def test_without_training_pictures_there_are_no_slices() -> None:
+def test_without_training_images_there_are_no_slices() -> None:
     assert score(np.eye(2), np.array([0, 1])).slices == []

@@ -11,7 +11,7 @@ COUNTS = st.integers(0, 60)
 
 
 @given(COUNTS, COUNTS, COUNTS)
-def test_is_the_binomial_test_on_the_pictures_where_they_differ(only_a, only_b, both):
+def test_is_the_binomial_test_on_the_images_where_they_differ(only_a, only_b, both):
     a = "1" * only_a + "0" * only_b + "1" * both
     b = "0" * only_a + "1" * only_b + "1" * both
     tosses = only_a + only_b
@@ -19,13 +19,13 @@ def test_is_the_binomial_test_on_the_pictures_where_they_differ(only_a, only_b, 
     assert mcnemar(a, b) == pytest.approx(expected) == mcnemar(b, a)
 
 
-def test_many_pictures_take_no_time():
+def test_many_images_take_no_time():
     a, b = "1" * 10_000 + "0" * 9_500, "0" * 10_000 + "1" * 9_500
     began = time.perf_counter()
     assert mcnemar(a, b) == pytest.approx(stats.binomtest(9_500, 19_500).pvalue)
     assert time.perf_counter() - began < 1
 
 
-def test_other_pictures_cannot_be_compared():
+def test_other_images_cannot_be_compared():
     with pytest.raises(ValueError):
         mcnemar("10", "1")

@@ -413,9 +413,9 @@ def test_whole_pickled_models_are_called_that(within: bool, tmp_path: Path) -> N
 @pytest.mark.filterwarnings("ignore")
 def test_networks_with_their_code_are_called_what_they_are(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3)).eval()
-    pictures = torch.zeros(1, 3, 8, 8)
-    torch.jit.trace(model, pictures).save(str(tmp_path / "script.pt"))
-    torch.export.save(torch.export.export(model, (pictures,)), tmp_path / "program.pt2")
+    images = torch.zeros(1, 3, 8, 8)
+    torch.jit.trace(model, images).save(str(tmp_path / "script.pt"))
+    torch.export.save(torch.export.export(model, (images,)), tmp_path / "program.pt2")
     for name, kind in [("script.pt", "a TorchScript archive"), ("program.pt2", "torch.export")]:
         with pytest.raises(UserError, match=rf"{kind}.*ONNX.*teacher\.onnx.*state_dict\(\)"):
             read_checkpoint(tmp_path / name)

@@ -146,7 +146,7 @@ def test_an_openvino_model_asks_for_what_its_onnx_file_asks(
     assert {n.module for n in read_network(ir, 1) if n.operation.startswith("conv")} == modules
 
 
-def test_more_pictures_are_more_work(exported: tuple[Candidate, Path]) -> None:
+def test_more_images_are_more_work(exported: tuple[Candidate, Path]) -> None:
     _, path = exported
     one, three = (sum(n.macs or 0 for n in read_network(path, batch)) for batch in (1, 3))
     assert three == 3 * one == 3 * (count_macs(path)[0] or 0)

@@ -121,7 +121,7 @@ def detector(backbone_s: float) -> Profile:
 def test_is_it_the_backbone_or_the_region_part() -> None:
     assert advice(detector(3.0)) == [
         "It is the backbone: 75.0 % of the time, the region part 22.5 % (non-maximum suppression "
-        "2.5 %). Try a smaller or distilled backbone, or smaller pictures, before touching the "
+        "2.5 %). Try a smaller or distilled backbone, or smaller images, before touching the "
         "heads."
     ]
     assert advice(detector(0.25))[0].startswith(

@@ -38,7 +38,7 @@ from compress.profile.records import (
 from compress.profile.run import Settings, profile
 from compress.profile.tables import tables
 from compress.profile.terminal import WIDTH, show
-from compress.profile.variants import pipeline_elsewhere
+from compress.profile.variants import cascade_variants
 from compress.profile.warnings import notes
 from compress.utils.errors import UserError
 from compress.utils.text import plain
@@ -95,7 +95,7 @@ def in_torch(folder: Path) -> None:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
+def images(tmp_path: Path) -> list[Path]:
     """One stands, one lies."""
     rng = np.random.default_rng(0)
     files = []
@@ -106,9 +106,9 @@ def pictures(tmp_path: Path) -> list[Path]:
     return files
 
 
-def test_the_parts_of_a_pipeline_nest_and_add_up(folder: Path, pictures: list[Path]) -> None:
+def test_the_parts_of_a_pipeline_nest_and_add_up(folder: Path, images: list[Path]) -> None:
     in_torch(folder)
-    found = profile(str(folder), Settings(1, pictures, audit=False))
+    found = profile(str(folder), Settings(1, images, audit=False))
     assert (found.model, found.photographs, found.width, found.height) == ("whales", 2, 80, 200)
     assert found.runtime == "onnxruntime and torch" and " and " in found.runtime_version
     assert found.root.seconds == pytest.approx(found.profiled_s) and found.whole_s > 0
@@ -134,7 +134,7 @@ def test_the_parts_of_a_pipeline_nest_and_add_up(folder: Path, pictures: list[Pa
     assert found.advice
 
 
-def test_the_work_of_all_turns_is_counted(folder: Path, pictures: list[Path]) -> None:
+def test_the_work_of_all_turns_is_counted(folder: Path, images: list[Path]) -> None:
     in_torch(folder)
     fixed = onnx.load(folder / "box.onnx")
     fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
@@ -164,10 +164,10 @@ def test_the_work_of_all_turns_is_counted(folder: Path, pictures: list[Path]) ->
 
 
 def test_the_command_prints_json_and_writes_a_page(
-    folder: Path, pictures: list[Path], tmp_path: Path
+    folder: Path, images: list[Path], tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"
-    arguments = ["profile", folder, *pictures, "--threads", 1, "--json", "--html", page]
+    arguments = ["profile", folder, *images, "--threads", 1, "--json", "--html", page]
     done = CliRunner().invoke(app, list(map(str, arguments)))
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
@@ -189,34 +189,34 @@ def test_the_command_prints_json_and_writes_a_page(
 
 
 def test_the_same_pipeline_elsewhere_answers_the_same(
-    folder: Path, pictures: list[Path], tmp_path: Path
+    folder: Path, images: list[Path], tmp_path: Path
 ) -> None:
-    changes = {x.says: x.timed.path for x in pipeline_elsewhere(machine(), folder, tmp_path)}
+    changes = {x.says: x.timed.path for x in cascade_variants(machine(), folder, tmp_path)}
     assert "in OpenVINO" in changes and "in onnxruntime" not in changes
-    content = pictures[0].read_bytes()
+    content = images[0].read_bytes()
     here, there = (Cascade.load(path, 1).find(content) for path in (folder, changes["in OpenVINO"]))
     np.testing.assert_allclose(there.points["red"], here.points["red"], atol=0.1)
     runs = [x.session for x in Cascade.load(changes["in OpenVINO"], 1).networks]
     assert {type(x).__name__ for x in runs} == {"OpenVinoSession"}
     (again := tmp_path / "again").mkdir()
-    says = [x.says for x in pipeline_elsewhere(machine(), changes["in OpenVINO"], again)]
+    says = [x.says for x in cascade_variants(machine(), changes["in OpenVINO"], again)]
     assert "in OpenVINO" not in says and "in onnxruntime" in says
     in_torch(folder)
-    assert pipeline_elsewhere(machine(), folder, tmp_path) == []
+    assert cascade_variants(machine(), folder, tmp_path) == []
 
 
-def test_faults_are_said(folder: Path, pictures: list[Path], tmp_path: Path) -> None:
+def test_faults_are_said(folder: Path, images: list[Path], tmp_path: Path) -> None:
     (empty := tmp_path / "empty").mkdir()
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("no image")
     cases = [
         (folder, Settings(), "give photographs, compress profile"),
-        (folder, Settings(photographs=pictures, size=64), "--size and --batch are for single"),
-        (folder, Settings(photographs=pictures, batch=2), "--size and --batch are for single"),
+        (folder, Settings(photographs=images, size=64), "--size and --batch are for single"),
+        (folder, Settings(photographs=images, batch=2), "--size and --batch are for single"),
         (folder, Settings(photographs=[tmp_path / "none.jpg"]), "none.jpg cannot be timed on"),
         (folder, Settings(photographs=[tmp_path / "text.jpg"]), "text.jpg cannot be timed on"),
-        (empty, Settings(photographs=pictures), "holds no pipeline.json"),
-        (folder / "box.onnx", Settings(photographs=pictures), "does not depend on what is on"),
-        ("torchvision.models:resnet18", Settings(photographs=pictures), "leave the pictures out"),
+        (empty, Settings(photographs=images), "holds no pipeline.json"),
+        (folder / "box.onnx", Settings(photographs=images), "does not depend on what is on"),
+        ("torchvision.models:resnet18", Settings(photographs=images), "leave the images out"),
     ]
     for model, settings, words in cases:
         with pytest.raises(UserError) as refused:
@@ -279,7 +279,7 @@ def test_the_bottleneck_is_named_with_what_to_try() -> None:
         "Networks take 40.0 %, decoding 20.0 %, cutting out 20.0 %, normalising 20.0 %: if the "
         "networks took no time at all, the pipeline would be 1.7 times as fast.",
         "20.0 % of the time lies between the layers: the network is small for this runtime. "
-        "Fewer layers, or several pictures a call, help more than narrower ones.",
+        "Fewer layers, or several images a call, help more than narrower ones.",
     ]
     said = {
         "Decoding takes 40.0 % of the time: smaller photographs help most": {"decode_s": 0.02},

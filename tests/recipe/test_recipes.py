@@ -1,4 +1,4 @@
-"""Every recipe of the project runs end to end, on a narrow VGG and few small pictures."""
+"""Every recipe of the project runs end to end, on a narrow VGG and few small images."""
 
 from pathlib import Path
 from typing import Any
@@ -54,13 +54,13 @@ def narrowed(value: Any) -> Any:
     }
     small |= {key: change(small[key]) for key, change in changes.items() if key in small}
     if "prune" in small:
-        small["prune"] |= {"pictures": 16}
+        small["prune"] |= {"images": 16}
     if "saliency" in small:
-        small["saliency"] |= {"pictures": 4}
+        small["saliency"] |= {"images": 4}
     if "binarize" in small:
-        small["binarize"] |= {"pictures": 8}
+        small["binarize"] |= {"images": 8}
     if "quantize" in small:
-        small["quantize"] |= {"pictures": 8, "judged": 16, "max_drop_vs_float": 0.5}
+        small["quantize"] |= {"images": 8, "judged": 16, "max_drop_vs_float": 0.5}
     return small
 
 

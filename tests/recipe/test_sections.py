@@ -13,15 +13,15 @@ Write = Callable[..., Path]
 RECIPE = """\
 name: x
 seed: 3
-data: parts/pictures.yaml
+data: parts/images.yaml
 teacher: parts/teacher.yaml
 candidates:
   int8:
     - quantize: {}
 """
 DATA = """\
-# Whose pictures these are.
-path: ../pictures
+# Whose images these are.
+path: ../images
 validation_fraction: 0.3
 """
 TEACHER = """\
@@ -38,7 +38,7 @@ train:
 def recipe(write_recipe: Write, tmp_path: Path) -> Path:
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "teacher.yaml").write_text(TEACHER)
-    (tmp_path / "parts" / "pictures.yaml").write_text(DATA)
+    (tmp_path / "parts" / "images.yaml").write_text(DATA)
     return write_recipe(RECIPE)
 
 
@@ -54,11 +54,11 @@ def test_a_sections_file_stands_for_it_written_out(recipe: Path, write_recipe: W
     def within(text: str) -> str:
         return "".join(f"  {line}\n" for line in text.replace("../", "").splitlines())
 
-    written_out = RECIPE.replace(" parts/pictures.yaml\n", f"\n{within(DATA)}")
+    written_out = RECIPE.replace(" parts/images.yaml\n", f"\n{within(DATA)}")
     written_out = written_out.replace(" parts/teacher.yaml\n", f"\n{within(TEACHER)}")
     loaded = load_recipe(recipe)
     assert loaded == load_recipe(write_recipe(written_out, "other.yaml"))
-    assert loaded.data.path == str(recipe.parent / "pictures")
+    assert loaded.data.path == str(recipe.parent / "images")
     assert loaded.teacher.weights == str(recipe.parent / "weights" / "teacher.safetensors")
 
 
@@ -67,7 +67,7 @@ def test_settings_of_it_are_set_as_if_written_out(recipe: Path, tmp_path: Path) 
     loaded = load_recipe(recipe, assignments=changes)
     assert loaded.teacher.train is not None and loaded.teacher.train.epochs == 1
     assert loaded.teacher.weights == str(tmp_path / "mine.safetensors")  # as --set always was
-    assert loaded.data.fit == "stretch" and loaded.data.path == str(tmp_path / "pictures")
+    assert loaded.data.fit == "stretch" and loaded.data.path == str(tmp_path / "images")
     moved = load_recipe(recipe, data=tmp_path / "others").data
     assert (moved.path, moved.validation_fraction) == (str(tmp_path / "others"), 0.3)
 
@@ -90,12 +90,11 @@ def test_faults_name_the_file_and_line_that_they_are_in(recipe: Path) -> None:
     recipe.write_text(RECIPE.replace("seed", "sed"))
     teacher = TEACHER.replace("epochs: 5", "epochs: -5").replace("image_size: 64", "size: 64")
     (recipe.parent / "parts" / "teacher.yaml").write_text(teacher + "  epochs: 0\n")
-    (recipe.parent / "parts" / "pictures.yaml").write_text("# Nothing.\nfit: crop\n")
+    (recipe.parent / "parts" / "images.yaml").write_text("# Nothing.\nfit: crop\n")
     assert faults(recipe, "teacher.views=0") == [
         "--set: teacher.views: input should be greater than or equal to 1, not 0",
         "tiny.yaml:2: sed: unknown key; did you mean 'seed'?",
-        "parts/pictures.yaml:2: data: give a path (or --data), or a builder that makes the "
-        "pictures",
+        "parts/images.yaml:2: data: give a path (or --data), or a builder that makes the images",
         "parts/teacher.yaml:4: teacher.size: unknown key; did you mean 'image_size'?",
         "parts/teacher.yaml:7: teacher.train.epochs: input should be greater than or equal to 1, "
         "not 0",
@@ -138,5 +137,5 @@ def test_only_yaml_files_are_read(recipe: Path) -> None:
 
 
 def test_a_file_of_settings_names_no_other(recipe: Path) -> None:
-    (recipe.parent / "parts" / "pictures.yaml").write_text("data: pictures.yaml\npath: .\n")
-    assert faults(recipe) == ["parts/pictures.yaml:1: data.data: unknown key; did you mean 'path'?"]
+    (recipe.parent / "parts" / "images.yaml").write_text("data: images.yaml\npath: .\n")
+    assert faults(recipe) == ["parts/images.yaml:1: data.data: unknown key; did you mean 'path'?"]

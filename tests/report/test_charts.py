@@ -168,8 +168,8 @@ def test_layers_are_compared_where_they_were_timed_twice():
 
 def test_candidates_of_one_training_share_a_line():
     def trained(loss):
-        epochs = [Epoch(epoch=1, loss=loss, seconds=1, pictures_per_s=1)]
-        return Training(description="x", labelled_pictures=1, seconds=1, epochs=epochs)
+        epochs = [Epoch(epoch=1, loss=loss, seconds=1, images_per_s=1)]
+        return Training(description="x", labelled_images=1, seconds=1, epochs=epochs)
 
     rows = [result("a", training=trained(1.0)), result("a_int8", training=trained(1.0))]
     rows += [result("b", training=trained(2.0)), result("b", runtime="openvino")]

@@ -26,7 +26,7 @@ from compress.results.merge import join, merge
 from compress.results.schema import (
     Decision,
     Epoch,
-    SinglePictureClasses,
+    SingleImageClasses,
     StepReport,
     Target,
     Training,
@@ -41,10 +41,10 @@ EVIL = "<script>alert(1)</script>|x` [a](http://e.example) \x1b[31m"
 X = units.TIMES
 TRAINED = Training(
     description="distilled",
-    labelled_pictures=4000,
-    unlabelled_pictures=6925,
+    labelled_images=4000,
+    unlabelled_images=6925,
     seconds=5400,
-    epochs=[Epoch(epoch=i, loss=1 / i, seconds=9, pictures_per_s=9) for i in (1, 2)],
+    epochs=[Epoch(epoch=i, loss=1 / i, seconds=9, images_per_s=9) for i in (1, 2)],
 )
 PRUNED = StepReport(
     step="prune",
@@ -85,7 +85,7 @@ ROWS = [
         notes=[EVIL],
         lineage=[EVIL],
         steps=[PRUNED, StepReport(step=EVIL, notes=["nothing was done"])],
-        single=SinglePictureClasses(pictures=24, in_training=24, top1=0.5),
+        single=SingleImageClasses(images=24, in_training=24, top1=0.5),
     ),
 ]
 
@@ -299,7 +299,7 @@ def test_join_refuses_what_cannot_be_compared():
         (result("b", recipe="r2", on=machine(cpu="Other CPU")), "Other CPU"),
         (result("b", recipe="r2", on=machine(onnxruntime="1.9")), "onnxruntime 1.9"),
         (result("b", recipe="r2", threads=2), "2 at batch 1"),
-        (result("b", recipe="r2", pictures=100), "100 pictures"),
+        (result("b", recipe="r2", images=100), "100 images"),
     ):
         with pytest.raises(UserError, match=r"not comparable.*r2.*separately") as refused:
             merge([here, other])
@@ -342,7 +342,7 @@ def test_command_writes_a_joined_report(tmp_path, monkeypatch):
     ("options", "asked"),
     [
         ("--speedup 5", "at least 5 times faster than the teacher in the same runtime"),
-        ("--latency-ms 100 --runtime onnxruntime", "at most 100 ms a picture, in onnxruntime"),
+        ("--latency-ms 100 --runtime onnxruntime", "at most 100 ms an image, in onnxruntime"),
         (
             "--speedup 5 --max-accuracy-drop 0.02 --latency-ms 100 --min-accuracy 0.5 --max-bytes "
             "50MB --max-memory 1GB --runtime onnxruntime --confidence 0.6",

@@ -19,8 +19,8 @@ from tests.result_factory import result
 
 DISTURBED = "Other programs used up to 0.4 cores: stop them."
 SLICES = [
-    Slice(name="rare", fewest=2, most=4, classes=7, pictures=20, top1=wilson(9, 20)),
-    Slice(name="frequent", fewest=5, most=None, classes=1200, pictures=80, top1=wilson(60, 80)),
+    Slice(name="rare", fewest=2, most=4, classes=7, images=20, top1=wilson(9, 20)),
+    Slice(name="frequent", fewest=5, most=None, classes=1200, images=80, top1=wilson(60, 80)),
 ]
 
 
@@ -94,9 +94,9 @@ def test_slices_and_batches_are_facts_of_a_candidate() -> None:
     facts = " ".join(
         next(x for x in content(summarise(full()), "t").details if x.name == "small").facts
     )
-    assert "rare (2 to 4) 45.0 % (25.8 to 65.8) of 20 pictures of 7 classes" in facts
+    assert "rare (2 to 4) 45.0 % (25.8 to 65.8) of 20 images of 7 classes" in facts
     assert "frequent (5 or more) 75.0 %" in facts and "of 1\u202f200 classes" in facts
-    assert "pictures per s 250 at batch 1, 250 at batch 4 and 250 at batch 32" in facts
+    assert "images per s 250 at batch 1, 250 at batch 4 and 250 at batch 32" in facts
 
 
 def test_a_doubt_about_all_rows_is_said_once() -> None:

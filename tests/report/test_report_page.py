@@ -48,10 +48,10 @@ LAYERS = StepReport(
 )
 CURVE = Training(
     description="distilled",
-    labelled_pictures=40,
+    labelled_images=40,
     seconds=9,
     epochs=[
-        Epoch(epoch=i, loss=1 / i, validation_top1=0.1 * i, seconds=1, pictures_per_s=9)
+        Epoch(epoch=i, loss=1 / i, validation_top1=0.1 * i, seconds=1, images_per_s=9)
         for i in (1, 2, 3)
     ],
 )

@@ -51,7 +51,7 @@ from compress.workflow.plan import Plan, make_plan
 from compress.workflow.run import run_recipe
 from compress.workflow.stages import export
 from tests.conftest import tiny_recipe
-from tests.export.test_export import SPEC, make, pictures
+from tests.export.test_export import SPEC, images, make
 from tests.outputs import only
 from tests.result_factory import result
 
@@ -66,7 +66,7 @@ def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """A network's float32 and int8 files."""
     folder = tmp_path_factory.mktemp(request.param)
     export_onnx(make(request.param), folder / "float.onnx")
-    ranges = ranges_of(folder / "float.onnx", pictures(8), "minmax")
+    ranges = ranges_of(folder / "float.onnx", images(8), "minmax")
     quantize_file(folder / "float.onnx", folder / "int8.onnx", ranges)
     return [folder / "float.onnx", folder / "int8.onnx"]
 
@@ -74,8 +74,8 @@ def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def difference(path: Path, precision: Any, count: int) -> float:
     """Of OpenVINO's outputs from onnxruntime's: the root of the mean square, as a fraction of the
     outputs' standard deviation."""
-    expected = only(OnnxSession(path, 1).run(pictures(count)))
-    got = only(OpenVinoSession(path, 1, precision).run(pictures(count)))
+    expected = only(OnnxSession(path, 1).run(images(count)))
+    got = only(OpenVinoSession(path, 1, precision).run(images(count)))
     assert got.shape == expected.shape and got.dtype == np.float32
     return float(np.sqrt(((got - expected) ** 2).mean()) / expected.std())
 
@@ -91,7 +91,7 @@ def test_bfloat16_gives_nearly_the_same(files: list[Path]) -> None:
     float32, _ = files
     if not set(BF16_FLAGS) & set(machine().cpu_flags):
         pytest.skip(f"this CPU has no bfloat16 instructions ({', '.join(BF16_FLAGS)})")
-    # A fresh network on noise: a trained one on pictures loses less.
+    # A fresh network on noise: a trained one on images loses less.
     assert 1e-3 < difference(float32, "bf16", 4) < 0.3
 
 
@@ -104,23 +104,23 @@ def vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_batches_of_several_sizes(vgg: Path) -> None:
     session = OpenVinoSession(vgg, 1, "f32")
-    assert (session.picture_size, session.batch_size) == ((32, 32), None)
-    expected = only(OnnxSession(vgg, 1).run(pictures(5)))
+    assert (session.image_size, session.batch_size) == ((32, 32), None)
+    expected = only(OnnxSession(vgg, 1).run(images(5)))
     for count in (5, 1, 3, 5, 1):
-        got = only(session.run(pictures(5)[:count]))
+        got = only(session.run(images(5)[:count]))
         np.testing.assert_allclose(got, expected[:count], rtol=1e-3, atol=1e-4)
     assert sorted(session._requests) == [1, 3, 5]
 
 
 def test_answers_are_not_overwritten_by_the_next(vgg: Path) -> None:
     session = OpenVinoSession(vgg, 1, "f32")
-    first = only(session.run(pictures(2)))
+    first = only(session.run(images(2)))
     kept = first.copy()
-    only(session.run(pictures(2) + 1))
+    only(session.run(images(2) + 1))
     assert (first == kept).all()
 
 
-def picture_graph(
+def image_graph(
     path: Path, shape: list[int | str], nodes: list[onnx.NodeProto], inputs: int = 1
 ) -> Path:
     """An ONNX file from `x` (and `x1` …) of a shape to `y`."""
@@ -146,7 +146,7 @@ SQUARE = [
 def test_denormals_are_zero_in_the_runtime_and_nowhere_else(
     runtime: str, threads: int, tmp_path: Path
 ) -> None:
-    path = picture_graph(tmp_path / "square.onnx", ["n", 3, 64, 64], SQUARE)
+    path = image_graph(tmp_path / "square.onnx", ["n", 3, 64, 64], SQUARE)
     tiny = np.full((2, 3, 64, 64), 1e-21, np.float32)
     session = open_session(path, runtime, threads)
     for _ in range(2):
@@ -159,13 +159,13 @@ def test_its_memory_is_measured(vgg: Path) -> None:
 
 
 def test_a_fixed_batch_is_said(tmp_path: Path) -> None:
-    path = picture_graph(tmp_path / "fixed.onnx", [2, 3, 8, 8], FLATTEN)
+    path = image_graph(tmp_path / "fixed.onnx", [2, 3, 8, 8], FLATTEN)
     session = OpenVinoSession(path, 1, "f32")
     assert session.batch_size == 2 and only(session.run(np.ones((2, 3, 8, 8), "f"))).shape == (
         2,
         192,
     )
-    with pytest.raises(UserError, match="takes 2 pictures, not 3"):
+    with pytest.raises(UserError, match="takes 2 images, not 3"):
         only(session.run(np.ones((3, 3, 8, 8), np.float32)))
 
 
@@ -176,9 +176,9 @@ def test_files_that_it_cannot_take(tmp_path: Path) -> None:
     for name in ("x.bin", "y.bin"):
         (tmp_path / name).write_bytes(b"")
     two = [onnx.helper.make_node("Add", ["x", "x1"], ["y"])]
-    picture_graph(tmp_path / "two.onnx", ["n", 3, 8, 8], two, inputs=2)
-    picture_graph(tmp_path / "flat.onnx", ["n", 3], FLATTEN)
-    picture_graph(tmp_path / "free.onnx", ["n", 3, "h", "w"], FLATTEN)
+    image_graph(tmp_path / "two.onnx", ["n", 3, 8, 8], two, inputs=2)
+    image_graph(tmp_path / "flat.onnx", ["n", 3], FLATTEN)
+    image_graph(tmp_path / "free.onnx", ["n", 3, "h", "w"], FLATTEN)
     for name, expected in {
         "missing.onnx": "No model at",
         "missing.xml": "No model at",
@@ -191,7 +191,7 @@ def test_files_that_it_cannot_take(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(UserError, match=expected):
             OpenVinoSession(tmp_path / name, 1, "f32")
-    square = picture_graph(tmp_path / "square.onnx", ["n", 3, 8, 8], SQUARE)
+    square = image_graph(tmp_path / "square.onnx", ["n", 3, 8, 8], SQUARE)
     with pytest.raises(UserError, match=r"openvino cannot run .*square\.onnx"):
         only(OpenVinoSession(square, 1, "f32").run(np.ones((1, 3, 9, 9), np.float32)))
 
@@ -235,10 +235,8 @@ def ir(vgg: Path, tmp_path: Path) -> Path:
 
 def test_an_ir_comes_back_as_it_was(ir: Path, vgg: Path) -> None:
     assert sorted(p.name for p in ir.parent.iterdir()) == ["model.bin", "model.xml"]
-    expected = only(OpenVinoSession(vgg, 1, "f32").run(pictures(3)))
-    assert (
-        only(OpenVinoSession(ir, 1, "f32").run(pictures(3))) == expected
-    ).all()  # float32 weights
+    expected = only(OpenVinoSession(vgg, 1, "f32").run(images(3)))
+    assert (only(OpenVinoSession(ir, 1, "f32").run(images(3))) == expected).all()  # float32 weights
     assert spec_of(ir) == NAMED and spec_of(vgg) == SPEC
     assert OpenVinoSession(vgg, 1, "f32").spec == SPEC.model_dump_json()
     # Written over: the second is whole, and the model that was saved is as before.
@@ -332,8 +330,8 @@ def test_an_ir_of_other_tools_is_read(vgg: Path, tmp_path: Path) -> None:
     assert spec_of(tmp_path / "made.xml") == SPEC  # OpenVINO kept the ONNX file's metadata
     del model.rt_info["framework"]
     ov.save_model(model, tmp_path / "bare.xml", compress_to_fp16=False)
-    expected = only(OnnxSession(vgg, 1).run(pictures(2)))
-    got = only(OpenVinoSession(tmp_path / "bare.xml", 1, "f32").run(pictures(2)))
+    expected = only(OnnxSession(vgg, 1).run(images(2)))
+    got = only(OpenVinoSession(tmp_path / "bare.xml", 1, "f32").run(images(2)))
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
     with pytest.raises(UserError, match="--spec"):
         spec_of(tmp_path / "bare.xml")
@@ -379,7 +377,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> tuple[Pa
     distill |= {"student": recipe["teacher"]["builder"]}
     distill |= {"student_settings": recipe["teacher"]["settings"] | {"width": 0.05}}
     distill["train"]["epochs"] = 1
-    quantize = {"pictures": 8, "judged": 8}
+    quantize = {"images": 8, "judged": 8}
     recipe["candidates"] |= {"student": [{"distill": distill}], "int8": [{"quantize": quantize}]}
     recipe["measure"] |= {"runtimes": ["onnxruntime", "openvino"], "processes": 1}
     (out / "tiny.yaml").write_text(yaml.safe_dump(recipe))
@@ -436,7 +434,7 @@ def test_what_int8_was_measured_to_be_in_onnxruntime_drops_no_other_row(
 def test_the_report_shows_both(finished: tuple[Path, list[Result]]) -> None:
     out, _ = finished
     report = (out / "reports" / "tiny" / "report.md").read_text("utf-8")
-    few = [line for line in report.splitlines() if "There are only 9 validation pictures" in line]
+    few = [line for line in report.splitlines() if "There are only 9 validation images" in line]
     assert len(few) == 1
     whose = few[0].removeprefix("- teacher in ").split(": ")[0]
     assert sorted(whose.split(" and ")) == ["onnxruntime", "openvino"]
@@ -492,8 +490,8 @@ def test_an_ir_that_a_step_made_is_exported_with_its_weights(
     assert difference_here(session, "openvino", machine()) is None
     assert (artifact.macs, artifact.uncounted_operations) == (None, [])
     assert artifact.parameters == sum(p.numel() for p in candidate.model.parameters())
-    expected = only(OpenVinoSession(made, 1, "f32").run(pictures(2)))
-    assert (only(OpenVinoSession(artifact.path, 1, "f32").run(pictures(2))) == expected).all()
+    expected = only(OpenVinoSession(made, 1, "f32").run(images(2)))
+    assert (only(OpenVinoSession(artifact.path, 1, "f32").run(images(2))) == expected).all()
 
 
 # Recipes
@@ -529,7 +527,7 @@ def test_runtimes_share_files_and_nothing_else(write_recipe: Write, shapes: Path
     assert [e.runtime for e in students] == ["onnxruntime", "openvino", "openvino-bf16"]
     assert len({e.artifact.key for e in students}) == 1
     assert len({e.accuracy.key for e in students}) == 3
-    # Asked for or not, openvino changes nothing in what was there: it is not done again.
+    # BaseRecipe for or not, openvino changes nothing in what was there: it is not done again.
     assert {s.key for s in before.stages} - {s.key for s in plan.stages} == {before.key}
     only = plan_of(path, "measure.runtimes=[openvino]")
     assert [(e.candidate, e.runtime) for e in only.entries] == [
@@ -545,7 +543,7 @@ def test_a_step_whose_files_run_in_one_runtime(
 ) -> None:
     monkeypatch.setattr(Quantize, "runtimes", ("openvino",))
     recipe = tiny_recipe(shapes)
-    recipe["candidates"]["int8"] = [{"quantize": {"pictures": [8, 16]}}]
+    recipe["candidates"]["int8"] = [{"quantize": {"images": [8, 16]}}]
     recipe["measure"]["runtimes"] = ["onnxruntime"]
     path = write_recipe(recipe)
     line = path.read_text().splitlines().index("  runtimes:") + 1

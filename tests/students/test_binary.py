@@ -30,7 +30,7 @@ def student(name: str, **settings: object) -> nn.Module:
     return build(f"students.binary:{name}", {**TINY[name], **settings}, 5, ())
 
 
-def pictures(count: int = 4, size: int = 64) -> torch.Tensor:
+def images(count: int = 4, size: int = 64) -> torch.Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
@@ -41,7 +41,7 @@ def weights(model: nn.Module) -> list[tuple[int, ...]]:
 
 
 def macs(model: nn.Module, size: int) -> tuple[int, int]:
-    """Multiplications of signs, and of real numbers, for one picture; on the meta device."""
+    """Multiplications of signs, and of real numbers, for one image; on the meta device."""
     found = [0, 0]
 
     def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
@@ -92,7 +92,7 @@ def test_the_float_version_has_the_same_weights_and_computes_with_them(name: str
     for key, tensor in real.state_dict().items():
         assert torch.equal(tensor, state.pop(key)), key
     assert all(key.endswith(".threshold") for key in state) and len(state) == LAYERS[name]
-    x = pictures(2)
+    x = images(2)
     before = real.eval()(x)
     next(m for m in real.modules() if isinstance(m, BinaryBlock)).conv.weight.data *= 2
     assert not torch.allclose(real(x), before)  # signs would not notice
@@ -103,8 +103,8 @@ def test_every_parameter_matters(name: str) -> None:
     """In evaluation mode: a batch norm's own mean hides what shifts before it."""
     model = student(name)
     with torch.no_grad():
-        model(pictures(16))  # statistics that put what is binarized into the gradient's reach
-    model.eval()(pictures()).square().sum().backward()
+        model(images(16))  # statistics that put what is binarized into the gradient's reach
+    model.eval()(images()).square().sum().backward()
     dead = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert dead == []
 
@@ -113,8 +113,8 @@ def test_every_parameter_matters(name: str) -> None:
 @pytest.mark.parametrize("what", ["everything", "weights of signs alone", "float version"])
 def test_learns(name: str, what: str) -> None:
     model, labels = student(name, binary=what != "float version"), torch.arange(10) % 5
-    patterns = nn.functional.interpolate(pictures(5, 4), scale_factor=16)  # one a class
-    x = patterns[labels] + 0.3 * pictures(10)
+    patterns = nn.functional.interpolate(images(5, 4), scale_factor=16)  # one a class
+    x = patterns[labels] + 0.3 * images(10)
     signs = [layer.weight for layer in binary_layers(model).values()]
     learning = signs if what.startswith("weights") else model.parameters()
     optimizer = torch.optim.Adam(learning, 2e-3)
@@ -179,15 +179,15 @@ def test_vggs_classifier(hidden: int, pool: int) -> None:
     found = [m for m in model.modules() if isinstance(m, nn.Linear)]
     units = [64 * pool * pool, *[16] * hidden, 5]
     assert [(m.in_features, m.out_features) for m in found] == list(pairwise(units))
-    assert model(pictures(2)).shape == (2, 5)
+    assert model(images(2)).shape == (2, 5)
 
 
 def test_maps_of_quicknet() -> None:
-    """Larq's stem leaves a quarter of the picture's side, each transition half, rounded up."""
+    """Larq's stem leaves a quarter of the image's side, each transition half, rounded up."""
     model, maps = student("quicknet_small"), []
     for block in model.modules():
         if isinstance(block, BinaryBlock):
             block.register_forward_hook(lambda _, __, output: maps.append(tuple(output.shape[1:3])))
-    model.eval()(pictures(1, 50))
+    model.eval()(images(1, 50))
     expected = [(32, 13), (64, 7), (256, 4), (512, 2)]
     assert maps == [shape for shape in expected for _ in range(4)]

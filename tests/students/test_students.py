@@ -1,4 +1,4 @@
-"""Every student, found by looking into the package: builds, takes pictures, gives logits."""
+"""Every student, found by looking into the package: builds, takes images, gives logits."""
 
 import importlib
 import pkgutil

@@ -52,11 +52,11 @@ class Parts(Task[list[tuple[str, float]]]):
 
         data = read_folder(source.path)
         index = {name: i for i, name in enumerate(data.classes)}
-        pictures = [
+        images = [
             replace(p, label=None, truth=None if p.label is None else PRESENT[index[p.label]])
-            for p in data.pictures
+            for p in data.images
         ]
-        return replace(data, pictures=tuple(pictures))
+        return replace(data, images=tuple(images))
 
     @classmethod
     def outputs(cls, data):
@@ -67,11 +67,11 @@ class Parts(Task[list[tuple[str, float]]]):
         return {"names": data.task_settings["names"]}
 
     def targets(self, data):
-        found = np.full((len(data.pictures), 3), np.nan, np.float32)
-        for row, picture in zip(found, data.pictures):
-            if picture.truth is not None:
+        found = np.full((len(data.images), 3), np.nan, np.float32)
+        for row, image in zip(found, data.images):
+            if image.truth is not None:
                 row[:] = 0
-                row[picture.truth] = 1
+                row[image.truth] = 1
         return found
 
     @property
@@ -214,7 +214,7 @@ def recipe(shapes: Path) -> dict[str, object]:
     told["candidates"] = {
         "student": [{"distill": learn | student | {"hard_weight": 0.5, "control": True}}],
         "pruned": [{"prune": {"ratio": 0.5, "round_to": 4}}, {"distill": learn}],
-        "int8": [{"quantize": {"pictures": 8, "judged": 8, "max_drop_vs_float": 1.0}}],
+        "int8": [{"quantize": {"images": 8, "judged": 8, "max_drop_vs_float": 1.0}}],
     }
     told["measure"] |= {"processes": 1, "batches": [], "throughput_rounds": 1}
     told["budget"] = {"speedup": 0.01, "max_accuracy_drop": 1}
@@ -249,7 +249,7 @@ def test_rows_are_judged_by_the_tasks_own_number(run: Path) -> None:
     assert set(rows) == {"teacher", "student", "student (no teacher)", "pruned", "int8"}
     for row in rows.values():
         told = row.accuracy
-        assert (told.task, told.word, len(told.records)) == ("parts", "micro F1", told.pictures)
+        assert (told.task, told.word, len(told.records)) == ("parts", "micro F1", told.images)
         assert told.top1.value == pytest.approx(micro_f1(told.records))
         assert told.top1.low <= told.top1.value <= told.top1.high
         (exact,) = told.further

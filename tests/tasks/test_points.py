@@ -1,4 +1,4 @@
-"""Points in pictures: annotations, where they lie in an input and in its views, what is right."""
+"""Points in images: annotations, where they lie in an input and in its views, what is right."""
 
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from compress.data.coordinates import to_input, to_picture, upright_size
-from compress.data.dataset import DataSet, Picture
-from compress.data.input_spec import BOX, GREY, InputSpec, load_picture
+from compress.data.coordinates import to_image, to_input, upright_size
+from compress.data.dataset import Dataset, Sample
+from compress.data.input_spec import BOX, GREY, InputSpec, load_image
 from compress.data.keypoints import PointColumns, drop_misplaced
 from compress.data.layouts import read_folder
 from compress.data.split import draw_split
@@ -22,7 +22,7 @@ from compress.tasks import task_of
 from compress.tasks.keypoints import losses
 from compress.tasks.keypoints.views import move_points
 from compress.training.augmentation import apply_views, draw_views
-from compress.training.batches import PictureFeed
+from compress.training.batches import ImageFeed
 from compress.training.settings import Augmentation, TrainSettings
 from compress.utils.errors import UserError
 
@@ -55,22 +55,22 @@ FITS = ["crop", "stretch", "letterbox"]
     st.lists(st.floats(-2, 3), min_size=4, max_size=4),
 )  # fmt: skip
 def test_there_and_back(
-    picture: tuple[int, int], input_: tuple[int, int], fit: str, at: list[float]
+    image: tuple[int, int], input_: tuple[int, int], fit: str, at: list[float]
 ) -> None:
-    spec, sizes = spec_of(*input_, fit), np.array([picture])
+    spec, sizes = spec_of(*input_, fit), np.array([image])
     pixels = np.array(at).reshape(1, 2, 2) * sizes[:, None]
-    again = to_picture(to_input(pixels, sizes, spec), sizes, spec)
-    np.testing.assert_allclose(again, pixels, atol=1e-6 * max(picture))
+    again = to_image(to_input(pixels, sizes, spec), sizes, spec)
+    np.testing.assert_allclose(again, pixels, atol=1e-6 * max(image))
 
 
 @given(
     st.tuples(st.integers(20, 90), st.integers(20, 90)), st.sampled_from(FITS),
     st.integers(1, 8), st.tuples(st.floats(0.4, 0.6), st.floats(0.4, 0.6)),
 )  # fmt: skip
-def test_it_is_where_pictures_are_loaded_to(
+def test_it_is_where_images_are_loaded_to(
     size: tuple[int, int], fit: str, orientation: int, at: tuple[float, float]
 ) -> None:
-    """A white patch of the upright picture, looked up in what the network gets."""
+    """A white patch of the upright image, looked up in what the network gets."""
     import tempfile
 
     width, height = size
@@ -94,7 +94,7 @@ def test_it_is_where_pictures_are_loaded_to(
         exif[0x0112] = orientation
         stored.save(path, exif=exif)
         assert upright_size(path) == size
-        loaded = load_picture(path, 48, 64, fit)[..., 0].astype(float)
+        loaded = load_image(path, 48, 64, fit)[..., 0].astype(float)
         loaded = np.maximum(loaded - GREY[0], 0)  # what a letterbox fills up with
     [[found]] = to_input(np.array([[[x + 0.5, y + 0.5]]]), sizes, spec)
     rows, columns = np.indices(loaded.shape) + 0.5
@@ -108,7 +108,7 @@ def test_large_jpegs_that_are_decoded_smaller(tmp_path: Path) -> None:
     pixels[480:520, 680:720] = 255
     Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
     for fit in FITS:
-        loaded = load_picture(tmp_path / "a.jpg", 40, 40, fit)[..., 0].astype(float)
+        loaded = load_image(tmp_path / "a.jpg", 40, 40, fit)[..., 0].astype(float)
         loaded = np.maximum(loaded - GREY[0], 0)
         rows, columns = np.indices(loaded.shape) + 0.5
         centre = np.array([(columns * loaded).sum(), (rows * loaded).sum()]) / loaded.sum()
@@ -130,8 +130,8 @@ def test_points_and_boxes_are_read(dots: Path) -> None:
     data = drop_misplaced(read_folder(dots / "points.csv", points=RED_GREEN), print)
     line = (dots / "points.csv").read_text().splitlines()[1].split(",")
     assert data.points == ("red", "green") and data.classes == ()
-    assert data.pictures[0].points == tuple((float(x), float(y)) for x, y in (line[1:3], line[3:5]))
-    assert data.pictures[0].size == (48, 32)
+    assert data.images[0].points == tuple((float(x), float(y)) for x, y in (line[1:3], line[3:5]))
+    assert data.images[0].size == (48, 32)
     assert len(data.indices("unlabelled")) == 4
     box = drop_misplaced(read_folder(dots / "box.csv", points=PointColumns.of(BOX)), print)
     reds, greens = np.moveaxis(data.coordinates[:40], 1, 0)
@@ -151,8 +151,8 @@ def test_a_split_and_storage_keep_the_points(dots: Path, tmp_path: Path) -> None
     drawn = draw_split(data, 0.25, 0)
     assert len(drawn.indices("validation")) == 10 and len(drawn.indices("train")) == 30
     drawn.save(tmp_path)
-    assert DataSet.load(tmp_path, data.root) == drawn
-    assert "30 training and 10 validation pictures with red and green" in drawn.describe()
+    assert Dataset.load(tmp_path, data.root) == drawn
+    assert "30 training and 10 validation images with red and green" in drawn.describe()
     assert len((tmp_path / "split.csv").read_text().splitlines()) == 41
 
 
@@ -172,10 +172,10 @@ def test_a_wrong_column_is_named_and_the_right_one_offered(dots: Path) -> None:
         read_folder(dots, points=RED_GREEN)
 
 
-def test_pictures_without_a_number_are_unlabelled(tmp_path: Path) -> None:
+def test_images_without_a_number_are_unlabelled(tmp_path: Path) -> None:
     root = frames(tmp_path / "d", ["a.png,1,2,3,4", "b.png,1,,3,4", "c.png,1,2,nan,4"])
     data = read_folder(root, points=PointColumns.of(BOX))
-    assert [p.split for p in data.pictures] == [None, "unlabelled", "unlabelled"]
+    assert [p.split for p in data.images] == [None, "unlabelled", "unlabelled"]
     labels = task_of(spec_of(points=BOX)).targets(drop_misplaced(data, print))
     np.testing.assert_allclose(labels[0], [1 / 40, 2 / 20, 4 / 40, 6 / 20])
     assert np.isnan(labels[1:]).all() and labels.dtype == np.float32
@@ -184,7 +184,7 @@ def test_pictures_without_a_number_are_unlabelled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "fault"),
     [
-        ("z.png,38,2,30,4", "outside the picture of 40 x 20"),
+        ("z.png,38,2,30,4", "outside the image of 40 x 20"),
         ("z.png,-1.5,2,3,4", "outside"),
         ("z.png,1,2,0,4", "no area"),
         ("z.png,5,2,-3,4", "no area"),
@@ -196,7 +196,7 @@ def test_impossible_annotations_are_named(row: str, fault: str, tmp_path: Path) 
     said: list[str] = []
     cleaned = drop_misplaced(data, said.append)
     assert len(said) == 1 and "imgs/z.png" in said[0] and fault in said[0]
-    assert cleaned.pictures[-1].split == "unlabelled" and not cleaned.pictures[-1].points
+    assert cleaned.images[-1].split == "unlabelled" and not cleaned.images[-1].points
     few = read_folder(frames(tmp_path / "few", [*good[:20], row]), points=PointColumns.of(BOX))
     with pytest.raises(UserError, match=r"1 of 21 annotations .* more than 1%"):
         drop_misplaced(few, said.append)
@@ -209,24 +209,24 @@ def test_points_that_are_one(tmp_path: Path) -> None:
         drop_misplaced(read_folder(root, points=two), print)
     one = frames(tmp_path / "e", ["a.png,3,4"], "Image,ax,ay")
     kept = drop_misplaced(read_folder(one, points=columns(a=["ax", "ay"])), print)
-    assert kept.pictures[0].points == ((3.0, 4.0),)
+    assert kept.images[0].points == ((3.0, 4.0),)
 
 
 # Views
 
 
 @given(st.integers(0, 10_000))
-def test_points_move_with_the_picture(seed: int) -> None:
+def test_points_move_with_the_image(seed: int) -> None:
     rng = np.random.default_rng(seed)
     height, width = int(rng.integers(40, 70)), int(rng.integers(40, 70))
     spec = spec_of(height, width, points=("a",))
     # So far inside that no view mirrors it in from the edge: at 15 pixels 13 seeds of 10,001 did.
     x, y = rng.integers(19, width - 19), rng.integers(19, height - 19)
-    picture = np.zeros((1, height, width, 3), np.uint8)
-    picture[0, y - 1 : y + 2, x - 1 : x + 2] = 255
+    image = np.zeros((1, height, width, 3), np.uint8)
+    image[0, y - 1 : y + 2, x - 1 : x + 2] = 255
     settings = Augmentation(rotation_degrees=40, scale=0.2, shift=0.05, brightness=0, contrast=0)
     view = draw_views(1, settings, rng)
-    seen = apply_views(picture, view, spec, CPU)[0, 0].double().numpy()
+    seen = apply_views(image, view, spec, CPU)[0, 0].double().numpy()
     start = torch.tensor([[(x + 0.5) / width, (y + 0.5) / height]], dtype=torch.float32)
     [[u, v]] = move_points(start, view, spec).tolist()
     rows, columns = np.indices(seen.shape) + 0.5
@@ -275,7 +275,7 @@ def test_feeds_give_the_points_of_their_views(dots: Path, tmp_path: Path) -> Non
     spec = spec_of(points=data.points)
     pool = data.indices("train", "unlabelled")
     settings = TrainSettings(epochs=1, batch_size=34)
-    feed = PictureFeed(
+    feed = ImageFeed(
         data, lambda size: pixels(data, size, "stretch", tmp_path), spec, settings, pool, 34, 0, CPU
     )
     [batch] = feed.batches(0)
@@ -284,11 +284,11 @@ def test_feeds_give_the_points_of_their_views(dots: Path, tmp_path: Path) -> Non
     labels = torch.from_numpy(task_of(spec).targets(data)[batch.indices])
     expected = move_points(labels, batch.views, spec)
     torch.testing.assert_close(batch.targets, expected, equal_nan=True)
-    # The red dot is red where the label says, in the pictures of the batch.
-    for picture, (x, y, *_) in zip(
+    # The red dot is red where the label says, in the images of the batch.
+    for image, (x, y, *_) in zip(
         batch.inputs[~unlabelled], batch.targets[~unlabelled], strict=True
     ):
-        assert picture[0, int(32 * y), int(32 * x)] > 0.4
+        assert image[0, int(32 * y), int(32 * x)] > 0.4
     [(_, judge)] = feed.validation(0)
     truth = task_of(spec).targets(data)[data.indices("validation")]
     assert all(judge({"coordinates": truth}))
@@ -320,7 +320,7 @@ def test_the_loss_and_its_gradient() -> None:
         assert float(tensor.grad[i, j]) == pytest.approx(numeric, rel=1e-3, abs=1e-7)
 
 
-def test_unlabelled_pictures_do_not_count() -> None:
+def test_unlabelled_images_do_not_count() -> None:
     labels = torch.tensor([[0.5, 0.5], [torch.nan, 0.1], [torch.nan, torch.nan]])
     outputs = torch.tensor([[0.6, 0.5], [9.0, 9.0], [9.0, 9.0]], requires_grad=True)
     loss = losses.annotated(outputs, labels)
@@ -377,17 +377,17 @@ def test_the_angle_error_knows_no_full_turns(a: float, b: float, one: float, oth
     assert angle_errors(pair(a, one), pair(b, other))[0] == pytest.approx(between, abs=1e-5)
 
 
-def annotated(points: np.ndarray, names: tuple[str, ...], size: tuple[int, int]) -> DataSet:
-    pictures = [
-        Picture(str(i), None, "validation", points=tuple((x, y) for x, y in p), size=size)
+def annotated(points: np.ndarray, names: tuple[str, ...], size: tuple[int, int]) -> Dataset:
+    images = [
+        Sample(str(i), None, "validation", points=tuple((x, y) for x, y in p), size=size)
         for i, p in enumerate(points.tolist())
     ]
-    return DataSet(Path(), tuple(pictures), points=names)
+    return Dataset(Path(), tuple(images), points=names)
 
 
 def scored_as(
     outputs: np.ndarray,
-    data: DataSet,
+    data: Dataset,
     indices: np.ndarray,
     spec: InputSpec,
     bounds: KeypointTolerance,
@@ -398,8 +398,8 @@ def scored_as(
 
 
 @pytest.mark.parametrize("fit", FITS)
-def test_what_is_right_is_asked_in_pixels_of_the_picture(fit: str) -> None:
-    """The same error along and across counts the same in a wide picture."""
+def test_what_is_right_is_asked_in_pixels_of_the_image(fit: str) -> None:
+    """The same error along and across counts the same in a wide image."""
     true = np.array([[[80.0, 50], [120, 50]]] * 4)
     off = np.array([[3.9, 0], [0, 3.9], [4.1, 0], [0, 4.1]])[:, None]  # head length: 40
     data, spec = annotated(true, ("a", "b"), (200, 100)), spec_of(fit=fit)
@@ -454,8 +454,8 @@ def test_a_box_and_points_at_once_must_both_be_right() -> None:
 
 
 def test_classes_are_judged_as_ever() -> None:
-    pictures = tuple(Picture(str(i), c, "validation") for i, c in enumerate("abca"))
-    data = DataSet(Path(), pictures)
+    images = tuple(Sample(str(i), c, "validation") for i, c in enumerate("abca"))
+    data = Dataset(Path(), images)
     spec = spec_of(points=()).model_copy(update={"classes": ("a", "b", "c")})
     logits = np.eye(3)[[0, 1, 1, 2]]
     judge = task_of(spec).judge(data, np.arange(4), KeypointTolerance())

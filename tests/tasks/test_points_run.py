@@ -46,10 +46,10 @@ def recipe_of(data: Path) -> dict[str, Any]:
     recovery = {"views": 2, "control": False, "hard_weight": 0.5, "train": {"epochs": 1}}
     recipe["candidates"] = {
         "pruned_int8": [
-            {"prune": {"ratio": 0.25, "round_to": 4, "pictures": 8}},
+            {"prune": {"ratio": 0.25, "round_to": 4, "images": 8}},
             {"factorize": {"layers": ["classifier.1"], "ratio": 0.5, "round_to": 4}},
             {"distill": recovery},
-            {"quantize": {"pictures": 8, "judged": 16, "max_drop_vs_float": 0.5}},
+            {"quantize": {"images": 8, "judged": 16, "max_drop_vs_float": 0.5}},
         ],
     }
     return recipe
@@ -78,18 +78,18 @@ def test_rows(finished: tuple[Path, list[Result]]) -> None:
     teacher, served, pruned = results
     for row in results:
         errors = row.accuracy.points
-        assert row.accuracy.pictures == 10 and row.accuracy.word == "right answers"
+        assert row.accuracy.images == 10 and row.accuracy.word == "right answers"
         assert errors is not None and errors.tolerance == 0.5 and errors.mean_iou is None
         assert 0 <= errors.median_distance <= errors.p90_distance
         assert errors.median_angle_degrees is not None
-        assert row.accuracy.top5 is None and row.accuracy.single_picture_classes is None
+        assert row.accuracy.top5 is None and row.accuracy.single_image_classes is None
         assert len(row.accuracy.correct) == 10
     assert teacher.accuracy.correct == served.accuracy.correct
     assert teacher.accuracy.points and teacher.accuracy.points.median_distance < 0.35  # it learned
     assert pruned.accuracy.top1_drop is not None and pruned.speedup is not None
     assert [report.step for report in pruned.steps] == ["prune", "factorize", "quantize"]
     assert "distil points" in " ".join(pruned.lineage)
-    assert pruned.training is not None and pruned.training.unlabelled_pictures == 4
+    assert pruned.training is not None and pruned.training.unlabelled_images == 4
     assert "of right answers against float" in " ".join(pruned.steps[-1].notes)
     spec = spec_of(out / teacher.artifact.path)
     assert spec.points == ("red", "green") and spec.classes == () and spec.outputs == 4
@@ -112,8 +112,8 @@ def test_eval_and_predict_agree_with_the_report(
 ) -> None:
     out, results = finished
     model = out / results[0].artifact.path
-    stored = json.loads(next((out / "runs/stages").glob("data-*/pictures.json")).read_text())
-    rows = [row for row in stored["pictures"] if row[2] == "validation"]
+    stored = json.loads(next((out / "runs/stages").glob("data-*/images.json")).read_text())
+    rows = [row for row in stored["images"] if row[2] == "validation"]
     true = np.array([row[4] for row in rows])
     places = [dots / row[0] for row in rows]
     found = [list(x.values()) for x in predict_files(model, places) if isinstance(x, dict)]
@@ -123,7 +123,7 @@ def test_eval_and_predict_agree_with_the_report(
     assert right == results[0].accuracy.correct
 
     whole = evaluate_file(model, dots / "points.csv", tolerance=KeypointTolerance(0.5))
-    assert (whole.accuracy.pictures, whole.split) == (40, "all")
+    assert (whole.accuracy.images, whole.split) == (40, "all")
     with pytest.raises(UserError, match="numbers in no_x, no_y"):
         evaluate_file(model, dots / "box.csv", columns=["no_x", "no_y", "x", "y"])
     with pytest.raises(UserError, match="need 4 columns, such as red_x"):
@@ -141,21 +141,21 @@ def test_the_commands(finished: tuple[Path, list[Result]], dots: Path, tmp_path:
     done = runner.invoke(app, ["eval", model, "--data", str(dots / "points.csv"), *wide])
     assert json.loads(done.stdout)["top1"]["value"] == 1.0
 
-    picture = dots / "imgs/00.png"
-    done = runner.invoke(app, ["predict", model, str(picture), "--draw", str(tmp_path / "drawn")])
+    image = dots / "imgs/00.png"
+    done = runner.invoke(app, ["predict", model, str(image), "--draw", str(tmp_path / "drawn")])
     assert "red: " in done.stdout and "green: " in done.stdout
     [drawn] = (tmp_path / "drawn").iterdir()
     assert Image.open(drawn).size == (48, 32)
-    assert (np.asarray(Image.open(drawn)) != np.asarray(Image.open(picture))).any()
-    (tmp_path / "no.jpg").write_text("no picture")
-    done = runner.invoke(app, ["predict", model, str(tmp_path / "no.jpg"), str(picture)])
+    assert (np.asarray(Image.open(drawn)) != np.asarray(Image.open(image))).any()
+    (tmp_path / "no.jpg").write_text("no image")
+    done = runner.invoke(app, ["predict", model, str(tmp_path / "no.jpg"), str(image)])
     assert isinstance(done.exception, UserError) and "1 of 2" in str(done.exception)
 
 
 def test_check(finished: tuple[Path, list[Result]], write_recipe: Write, dots: Path) -> None:
     out, _ = finished
     done = CliRunner().invoke(app, ["check", str(out / "points.yaml")])
-    assert "40 labelled pictures with red and green, 4 unlabelled" in done.stdout
+    assert "40 labelled images with red and green, 4 unlabelled" in done.stdout
     recipe = recipe_of(dots)
     recipe["data"]["points"] = POINTS | {"red": ["redx", "red_y"]}
     done = CliRunner().invoke(app, ["check", str(write_recipe(recipe))])
@@ -200,7 +200,7 @@ def test_a_classifiers_stages_know_nothing_of_points(write_recipe: Write, shapes
     recipe["candidates"]["int8"] = [{"prune": {"ratio": 0.5}}, {"quantize": {}}]
     plan = make_plan(load_recipe(write_recipe(recipe)), machine(), 1)
     assert plan.data.settings.keys() == {
-        "builder", "settings", "picture_column", "label_column", "validation_fraction", "seed",
+        "builder", "settings", "image_column", "label_column", "validation_fraction", "seed",
         "fingerprint",
     }  # fmt: skip
     for stage in plan.stages:

@@ -31,17 +31,17 @@ def test_by_default_it_is_the_papers() -> None:
 
 def check_same_function(plain: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     torch.manual_seed(0)
-    pictures = torch.randn(6, 3, 48, 48) * 60
-    before = pictures.clone()
+    images = torch.randn(6, 3, 48, 48) * 60
+    before = images.clone()
     model = vgg.vgg16_bn(num_classes=3, pool=1, classifier_width=8)
-    model.load_state_dict(vgg.prepare_weights(model, tensors, pictures))
-    assert torch.equal(pictures, before)
+    model.load_state_dict(vgg.prepare_weights(model, tensors, images))
+    assert torch.equal(images, before)
     with torch.no_grad():
-        expected = plain.eval()(pictures)
-        got = model.features.eval()(pictures)
+        expected = plain.eval()(images)
+        got = model.features.eval()(images)
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3 * float(expected.std()))
-        # In training, batch statistics of the same pictures are the same statistics.
-        trained = model.features.train()(pictures)
+        # In training, batch statistics of the same images are the same statistics.
+        trained = model.features.train()(images)
         torch.testing.assert_close(trained, expected, rtol=1e-2, atol=1e-2 * float(expected.std()))
     norm = model.features[1]
     assert float((norm.running_mean - 0).abs().max()) > 1e-3  # it is the statistics, not identity

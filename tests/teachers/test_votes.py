@@ -83,14 +83,14 @@ def test_the_exported_file_equals_the_network(builder, tmp_path):
     )
     candidate = Candidate.create(f"teachers.votes:{builder.__name__}", {}, spec, ("x",), 0, ())
     nn.init.normal_(candidate.model.votes.weight, std=0.1)
-    with torch.no_grad():  # fresh batch norms leave nearly nothing of what differs in pictures
+    with torch.no_grad():  # fresh batch norms leave nearly nothing of what differs in images
         for _ in range(30):
             candidate.model.train()(torch.randn(8, 3, 64, 64))
     candidate.model.eval()
     export_onnx(candidate, tmp_path / "model.onnx")
     for count in (1, 3):
-        pictures = np.random.default_rng(count).normal(size=(count, 3, 64, 64)).astype(np.float32)
-        assert check_export(candidate, tmp_path / "model.onnx", pictures) < 1e-4
+        images = np.random.default_rng(count).normal(size=(count, 3, 64, 64)).astype(np.float32)
+        assert check_export(candidate, tmp_path / "model.onnx", images) < 1e-4
 
 
 def test_a_spot_is_found_where_none_was_in_training():
@@ -99,20 +99,20 @@ def test_a_spot_is_found_where_none_was_in_training():
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
 
     def spots(places):
-        pictures = torch.randn(len(places), 3, 64, 64) * 0.1
-        for picture, (x, y) in zip(pictures, places.tolist(), strict=True):
-            picture[:, y - 4 : y + 4, x - 4 : x + 4] += 2
-        return pictures, places / 64
+        images = torch.randn(len(places), 3, 64, 64) * 0.1
+        for image, (x, y) in zip(images, places.tolist(), strict=True):
+            image[:, y - 4 : y + 4, x - 4 : x + 4] += 2
+        return images, places / 64
 
-    for _ in range(120):  # in three quarters of the picture
+    for _ in range(120):  # in three quarters of the image
         places = torch.randint(4, 60, (32, 2))
         places[(places > 32).all(1)] -= 28
-        pictures, true = spots(places)
-        loss = (model(pictures) - true).abs().mean()
+        images, true = spots(places)
+        loss = (model(images) - true).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        pictures, true = spots(torch.randint(36, 56, (32, 2)))
-        far = (model.eval()(pictures) - true).abs().mean()
+        images, true = spots(torch.randint(36, 56, (32, 2)))
+        far = (model.eval()(images) - true).abs().mean()
     assert float(far) < 0.08, far  # a network that answers with a mean place is 0.2 off

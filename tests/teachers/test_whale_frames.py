@@ -22,17 +22,17 @@ def folders(tmp_path_factory):
 
 
 def by_name(folder: Path):
-    return {Path(p.path).name: p for p in read_folder(folder).pictures}
+    return {Path(p.path).name: p for p in read_folder(folder).images}
 
 
 def test_all_data_agree_on_names_labels_and_split(folders):
     frames = by_name(folders / "frames")
     assert {p.split for p in frames.values()} == {"train", "validation"}
     for cut in ("crops", "heads"):
-        pictures = by_name(folders / cut)
-        assert pictures.keys() == frames.keys()
-        for name, picture in pictures.items():
-            assert (picture.label, picture.split) == (frames[name].label, frames[name].split)
+        images = by_name(folders / cut)
+        assert images.keys() == frames.keys()
+        for name, image in images.items():
+            assert (image.label, image.split) == (frames[name].label, frames[name].split)
     whales = {p.label for p in frames.values() if p.split == "validation"}
     assert whales <= {p.label for p in frames.values() if p.split == "train"}
 
@@ -62,7 +62,7 @@ def _ends(a):
 
 
 def test_an_aligned_head_shows_what_a_head_crop_of_the_same_scene_shows(tmp_path):
-    """Picture i of `heads` and `frames` is one scene: the cut must look like the rendered head."""
+    """Image i of `heads` and `frames` is one scene: the cut must look like the rendered head."""
     synthetic_whales.frames(tmp_path / "frames", individuals=3, pictures=6, width=1600, height=1068)
     synthetic_whales.heads(tmp_path / "heads", individuals=3, pictures=6, unlabelled=0, size=96)
     whale_frames.aligned_heads(tmp_path / "cut", source=tmp_path / "frames", size=96)

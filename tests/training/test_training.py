@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from compress.data.dataset import DataSet
+from compress.data.dataset import Dataset
 from compress.data.image_cache import pixels
 from compress.data.input_spec import InputSpec, normalise
 from compress.data.layouts import read_folder
@@ -20,7 +20,7 @@ from compress.models.checkpoint import load_tensors, save_tensors
 from compress.tasks.base import TensorOutputs
 from compress.training import loop
 from compress.training.augmentation import apply_views, draw_views
-from compress.training.batches import Batch, PictureFeed, Pixels, draw_bank, draw_order
+from compress.training.batches import Batch, ImageFeed, Pixels, draw_bank, draw_order
 from compress.training.objectives import label_objective
 from compress.training.settings import Augmentation, Phase, TrainSettings
 from compress.utils.errors import UserError
@@ -36,19 +36,19 @@ def progress() -> Progress:
 
 
 @pytest.fixture(scope="module")
-def data(shapes: Path) -> DataSet:
+def data(shapes: Path) -> Dataset:
     return draw_split(read_folder(shapes), 0.25, 0)
 
 
 @pytest.fixture(scope="module")
-def spec(data: DataSet) -> InputSpec:
+def spec(data: Dataset) -> InputSpec:
     return InputSpec(
         height=32, width=32, mean=(0.3, 0.4, 0.5), std=(0.2, 0.25, 0.3), classes=data.classes
     )
 
 
 @pytest.fixture(scope="module")
-def decoded(data: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Pixels:
+def decoded(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pixels:
     cache = tmp_path_factory.mktemp("pixels")
     return lambda size: pixels(data, size, "crop", cache)
 
@@ -61,11 +61,9 @@ def net(classes: int = 3) -> nn.Module:
     )  # fmt: skip
 
 
-def feed_of(
-    data: DataSet, spec: InputSpec, decoded: Pixels, settings: TrainSettings
-) -> PictureFeed:
+def feed_of(data: Dataset, spec: InputSpec, decoded: Pixels, settings: TrainSettings) -> ImageFeed:
     pool = data.indices("train")
-    return PictureFeed(data, decoded, spec, settings, pool, len(pool), seed=3, device=CPU)
+    return ImageFeed(data, decoded, spec, settings, pool, len(pool), seed=3, device=CPU)
 
 
 # Views
@@ -82,12 +80,12 @@ def test_a_view_that_changes_nothing_is_what_deployment_sees(
 @pytest.mark.parametrize("shape", [(33, 33), (33, 65)])
 def test_a_rotation_turns_and_does_not_shear(shape: tuple[int, int], spec: InputSpec) -> None:
     height, width = shape
-    picture = np.zeros((1, height, width, 3), np.uint8)
-    picture[0, height // 2, width // 2 + 10] = 255  # ten pixels right of the centre
+    image = np.zeros((1, height, width, 3), np.uint8)
+    image[0, height // 2, width // 2 + 10] = 255  # ten pixels right of the centre
     view = draw_views(1, STILL, np.random.default_rng(0))
     view[0, 0] = np.pi / 2
     flat = InputSpec(height=height, width=width, mean=(0, 0, 0), std=(1, 1, 1), classes=())
-    turned = apply_views(picture, view, flat, CPU)[0, 0]
+    turned = apply_views(image, view, flat, CPU)[0, 0]
     y, x = np.unravel_index(int(turned.argmax()), shape)
     assert (abs(int(y) - height // 2), abs(int(x) - width // 2)) == (10, 0)
 
@@ -105,16 +103,16 @@ def test_views_stay_within_their_settings() -> None:
 
 
 def test_erasing_leaves_a_square_of_the_mean(spec: InputSpec) -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (3, 40, 40, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (3, 40, 40, 3), np.uint8)
     views = draw_views(3, STILL, np.random.default_rng(1))
-    plain = apply_views(picture, views, spec, CPU)
-    erased = apply_views(picture, views, spec, CPU, erase=0.25)
+    plain = apply_views(image, views, spec, CPU)
+    erased = apply_views(image, views, spec, CPU, erase=0.25)
     changed = (plain != erased).any(1).sum((1, 2))
     assert ((changed > 80) & (changed <= 100)).all()
 
 
 @pytest.mark.parametrize("count", [1, 7, 10, 23])
-def test_order_shows_every_picture_equally_often(count: int) -> None:
+def test_order_shows_every_image_equally_often(count: int) -> None:
     order = draw_order(np.arange(100, 110), count, np.random.default_rng(0))
     seen = np.bincount(order - 100, minlength=10)
     assert len(order) == count and seen.max() - seen.min() <= 1
@@ -124,7 +122,7 @@ def test_order_shows_every_picture_equally_often(count: int) -> None:
 
 
 def test_a_network_learns(
-    data: DataSet, spec: InputSpec, decoded: Pixels, tmp_path: Path, progress: Progress
+    data: Dataset, spec: InputSpec, decoded: Pixels, tmp_path: Path, progress: Progress
 ) -> None:
     settings = TrainSettings(epochs=30, batch_size=9, lr=2e-2, augmentation=STILL)
     feed = feed_of(data, spec, decoded, settings)
@@ -137,7 +135,7 @@ def test_a_network_learns(
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_resumed_training_ends_with_the_same_weights(
     optimizer: str,
-    data: DataSet,
+    data: Dataset,
     spec: InputSpec,
     decoded: Pixels,
     tmp_path: Path,
@@ -157,7 +155,7 @@ def test_a_resumed_training_ends_with_the_same_weights(
     class Stopped(Exception):
         pass
 
-    class StoppingFeed(PictureFeed):
+    class StoppingFeed(ImageFeed):
         def batches(self, epoch: int) -> Iterator[Batch]:
             for step, batch in enumerate(super().batches(epoch)):
                 if epoch == 2 and step == 2:
@@ -184,7 +182,7 @@ def test_a_resumed_training_ends_with_the_same_weights(
 
 
 def test_nan_stops_names_the_step_and_keeps_the_checkpoint(
-    data: DataSet, spec: InputSpec, decoded: Pixels, tmp_path: Path, progress: Progress
+    data: Dataset, spec: InputSpec, decoded: Pixels, tmp_path: Path, progress: Progress
 ) -> None:
     settings = TrainSettings(epochs=3, batch_size=9)
     feed = feed_of(data, spec, decoded, settings)
@@ -227,7 +225,7 @@ def candidate(spec: InputSpec) -> Candidate:
 @pytest.mark.parametrize("top_k", [3, 2])
 def test_cached_outputs_are_the_online_ones(
     top_k: int,
-    data: DataSet,
+    data: Dataset,
     spec: InputSpec,
     decoded: Pixels,
     tmp_path: Path,
@@ -235,13 +233,13 @@ def test_cached_outputs_are_the_online_ones(
 ) -> None:
     augmentation = Augmentation()
     online = make_online(candidate(spec), decoded, augmentation, CPU, "float32")
-    bank = draw_bank(2, len(data.pictures), augmentation, seed=5)
+    bank = draw_bank(2, len(data.images), augmentation, seed=5)
     pool = data.indices("train", "unlabelled")
     compute(online, data, bank, pool, top_k, tmp_path, progress, batch_size=10)
     cached = CachedTeacher.load(tmp_path, spec)
 
     settings = TrainSettings(epochs=2, batch_size=8, augmentation=augmentation)
-    feed = PictureFeed(data, decoded, spec, settings, pool, len(pool), 0, CPU, bank)
+    feed = ImageFeed(data, decoded, spec, settings, pool, len(pool), 0, CPU, bank)
     for epoch in range(2):
         for batch in feed.batches(epoch):
             assert (batch.view_numbers == epoch).all()

@@ -57,7 +57,7 @@ def test_the_teacher_keeps_the_order_of_its_weights(
     read = task_of(made).read(shapes, ())[0]
     targets = task_of(made).targets(read)
     assert read.classes != ORDER
-    assert {p.label: int(t) for p, t in zip(read.pictures, targets, strict=True)} == {
+    assert {p.label: int(t) for p, t in zip(read.images, targets, strict=True)} == {
         "dot": 0, "bar": 1, "cross": 2, None: -1,
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The data stage: known by its contents, links followed; pictures that a builder cuts out."""
+"""The data stage: known by its contents, links followed; images that a builder cuts out."""
 
 import hashlib
 import os
@@ -41,7 +41,7 @@ def recipe_of(folder: Path) -> Path:
     return folder / "crops.yaml"
 
 
-def test_a_builder_makes_the_pictures_out_of_those_at_the_path(tmp_path: Path) -> None:
+def test_a_builder_makes_the_images_out_of_those_at_the_path(tmp_path: Path) -> None:
     whale_frames.frames(tmp_path / "frames", **SETTINGS)
     loaded = load_recipe(recipe_of(tmp_path))
     stage = data.plan(loaded.data, 0)
@@ -51,7 +51,7 @@ def test_a_builder_makes_the_pictures_out_of_those_at_the_path(tmp_path: Path) -
     data.run(stage, {}, tmp_path / "stage", context)
     made = context.data(tmp_path / "stage")
     assert made.root == tmp_path / "stage" / BUILT
-    assert len(made.pictures) == 12
+    assert len(made.images) == 12
     assert all(path.is_file() for path in made.paths(made.indices("train", "validation")))
     assert made.coordinates.shape == (12, 1, 2)
 
@@ -60,7 +60,7 @@ def test_a_builder_makes_the_pictures_out_of_those_at_the_path(tmp_path: Path) -
     assert data.plan(loaded.data, 0).key != stage.key
 
 
-def test_other_pictures_are_cut_by_the_same_builder(tmp_path: Path) -> None:
+def test_other_images_are_cut_by_the_same_builder(tmp_path: Path) -> None:
     whale_frames.frames(tmp_path / "frames", **SETTINGS)
     whale_frames.frames(tmp_path / "others", **SETTINGS | {"seed": 5})
     path = recipe_of(tmp_path)
@@ -90,13 +90,13 @@ def draw(path: Path, grey: int) -> None:
 
 def classes(root: Path, number: int = 2) -> Path:
     for label in range(number):
-        for picture in range(2):
-            draw(root / f"c{label}" / f"{picture}.png", 10 * label + picture)
+        for image in range(2):
+            draw(root / f"c{label}" / f"{image}.png", 10 * label + image)
     return root
 
 
-def pictures_of(root: Path) -> list[str]:
-    return [picture.path for picture in read_folder(root).pictures]
+def images_of(root: Path) -> list[str]:
+    return [image.path for image in read_folder(root).images]
 
 
 NAMES = st.sampled_from(
@@ -118,7 +118,7 @@ def test_without_links_the_fingerprint_is_what_it_was(
     assert data.fingerprint(root) == without_links(root)
 
 
-def test_links_to_pictures_and_broken_ones_change_nothing(tmp_path: Path) -> None:
+def test_links_to_images_and_broken_ones_change_nothing(tmp_path: Path) -> None:
     root = classes(tmp_path / "data")
     draw(tmp_path / "other.png", 99)
     (root / "c0" / "linked.png").symlink_to(tmp_path / "other.png")
@@ -151,7 +151,7 @@ def test_what_lies_behind_a_link_is_data(tmp_path: Path, place: str) -> None:
             seen = "imgs/more/c1/0.png"
         named = [seen.removeprefix("imgs/"), seen.removeprefix("imgs/").replace("c1", "c0")]
         (root / "train.csv").write_text(f"Image,Id\n{named[0]},x\n{named[1]},y\n")
-    assert seen in pictures_of(root)
+    assert seen in images_of(root)
     before = data.fingerprint(root)
     assert before == data.fingerprint(root)
     draw(real / "c1" / "0.png", 200)
@@ -164,19 +164,19 @@ def test_a_link_is_known_as_a_copy_is(tmp_path: Path) -> None:
     linked, copied = classes(tmp_path / "linked"), classes(tmp_path / "copied", 3)
     (linked / "c2").symlink_to(copied / "c2")
     assert data.fingerprint(linked) == data.fingerprint(copied)
-    assert pictures_of(linked) == pictures_of(copied)
+    assert images_of(linked) == images_of(copied)
 
 
 def test_links_that_lead_back_end(tmp_path: Path) -> None:
     root = classes(tmp_path / "data")
-    before, pictures = data.fingerprint(root), pictures_of(root)
+    before, images = data.fingerprint(root), images_of(root)
     (root / "c0" / "root").symlink_to(root)
     (root / "c1" / "same").symlink_to(os.curdir)
     assert data.fingerprint(root) == before
-    assert pictures_of(root) == pictures
+    assert images_of(root) == images
     # Each sees the other, once.
     (root / "c0" / "to").symlink_to(root / "c1")
     (root / "c1" / "to").symlink_to(root / "c0")
-    more = [f"{a}/to/{picture}.png" for a in ("c0", "c1") for picture in range(2)]
-    assert pictures_of(root) == sorted(pictures + more)
+    more = [f"{a}/to/{image}.png" for a in ("c0", "c1") for image in range(2)]
+    assert images_of(root) == sorted(images + more)
     assert data.fingerprint(root) != before

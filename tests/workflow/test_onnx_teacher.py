@@ -61,7 +61,7 @@ def network(probabilities: bool = False) -> Net:
 
 
 def plainly(net: nn.Module, path: Path) -> Path:
-    """As torch exports when told nothing: one picture, weights in a second file."""
+    """As torch exports when told nothing: one image, weights in a second file."""
     torch.onnx.export(net, (torch.zeros(1, 3, 32, 32),), path, dynamo=True, verbose=False)
     assert path.with_name(f"{path.name}.data").is_file()
     return path
@@ -98,11 +98,11 @@ def test_any_export_becomes_ours(
     session = OnnxSession(made, threads=1)
     assert session.batch_size is None
     assert session.spec is not None and InputSpec.model_validate_json(session.spec) == SPEC
-    pictures = torch.randn(5, 3, 32, 32)
+    images = torch.randn(5, 3, 32, 32)
     net.probabilities = False
-    expected = net(pictures).detach().numpy()
-    np.testing.assert_allclose(only(session.run(pictures.numpy())), expected, atol=1e-5)
-    check_same(given, made, pictures.numpy(), SPEC, probabilities)
+    expected = net(images).detach().numpy()
+    np.testing.assert_allclose(only(session.run(images.numpy())), expected, atol=1e-5)
+    check_same(given, made, images.numpy(), SPEC, probabilities)
 
 
 def test_shapes_of_a_file_are_those_of_the_network(tmp_path: Path) -> None:
@@ -115,25 +115,25 @@ def test_shapes_of_a_file_are_those_of_the_network(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     given = plainly(network(), tmp_path / "given.onnx")
     made = ours(given, tmp_path / "ours.onnx")
-    pictures = np.random.default_rng(0).standard_normal((3, 3, 32, 32), dtype=np.float32)
-    with pytest.raises(UserError, match=r"takes pictures of \(32, 32\).*image_size is 64"):
-        check_same(given, made, pictures, SPEC.at(64), False)
+    images = np.random.default_rng(0).standard_normal((3, 3, 32, 32), dtype=np.float32)
+    with pytest.raises(UserError, match=r"takes images of \(32, 32\).*image_size is 64"):
+        check_same(given, made, images, SPEC.at(64), False)
     two = SPEC.model_copy(update={"classes": CLASSES[:2]})
     with pytest.raises(UserError, match="but the data asks for 2"):
-        check_same(given, made, pictures, two, False)
+        check_same(given, made, images, two, False)
     other = network()
     nn.init.zeros_(other.classifier.weight)
     plainly(other, tmp_path / "other.onnx")
-    with pytest.raises(UserError, match="be asked for 3 pictures at once"):
-        check_same(tmp_path / "other.onnx", made, pictures, SPEC, False)
+    with pytest.raises(UserError, match="be asked for 3 images at once"):
+        check_same(tmp_path / "other.onnx", made, images, SPEC, False)
 
     class Stuck(Net):  # an operation that holds the batch it was exported with
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.cat([super().forward(x)] * 2).reshape(1, 2, 3).sum(1)
 
     stuck = plainly(Stuck().eval(), tmp_path / "stuck.onnx")
-    with pytest.raises(UserError, match=r"be asked for 3 pictures at once.*free batch dimension"):
-        check_same(stuck, ours(stuck, tmp_path / "freed.onnx"), pictures, SPEC, False)
+    with pytest.raises(UserError, match=r"be asked for 3 images at once.*free batch dimension"):
+        check_same(stuck, ours(stuck, tmp_path / "freed.onnx"), images, SPEC, False)
 
     (tmp_path / "text.onnx").write_text("not a model")
     for name, said in (("text", "damaged or no ONNX file"), ("nothing", "no file at")):
@@ -173,7 +173,7 @@ def recipe(shapes: Path, given: Path) -> dict[str, Any]:
     changed["teacher"] = {"onnx": given.name, "image_size": 32}
     distil = changed["candidates"]["shufflenet_v2_x0_5"][0]["distill"]
     distil |= {"control": False, "train": {"epochs": 1, "batch_size": 8}}
-    changed["candidates"]["int8"] = [{"quantize": {"pictures": 8, "max_drop_vs_float": 1.0}}]
+    changed["candidates"]["int8"] = [{"quantize": {"images": 8, "max_drop_vs_float": 1.0}}]
     return changed
 
 
@@ -199,11 +199,11 @@ def test_from_a_file_to_a_report(
     assert rows["shufflenet_v2_x0_5"].training is not None
     file = tmp_path / rows["teacher"].artifact.path
     accuracy = evaluate_file(file, shapes).accuracy
-    assert accuracy.pictures == 36
+    assert accuracy.images == 36
     made = OnnxSession(file, threads=1)
-    pictures = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
-    expected = network()(torch.from_numpy(pictures)).detach().numpy()
-    np.testing.assert_allclose(only(made.run(pictures)), expected, atol=1e-5)
+    images = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
+    expected = network()(torch.from_numpy(images)).detach().numpy()
+    np.testing.assert_allclose(only(made.run(images)), expected, atol=1e-5)
     assert (tmp_path / "reports" / "tiny" / "report.html").is_file()
 
 

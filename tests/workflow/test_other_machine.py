@@ -38,7 +38,7 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
     "int8": [
         {
             "quantize": {
-                "pictures": 8,
+                "images": 8,
                 "judged": 8,
                 "max_drop_vs_float": 1.0,
                 "train": {"views": 1, "train": TRAIN},
@@ -91,13 +91,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> dict[str, Ru
         found["strict"] = run_on(THERE, made, recipe, patch)
         # As if the CPU there trained in another precision.
         recipe["teacher"]["train"] |= {"precision": "bfloat16"}
-        found["reused"] = run_on(THERE, copy, recipe, patch, elsewhere=True)
+        found["reused"] = run_on(THERE, copy, recipe, patch, reuse_other_machine=True)
     return found
 
 
 TRAINED_ANYWHERE = (
     "teacher vgg16_bn: train 1 epochs",
-    "teacher outputs: 1 views of each picture",
+    "teacher outputs: 1 views of each image",
     "fewer: prune, decided",
     "fewer: prune",
     "fewer: distill",
@@ -195,12 +195,12 @@ def test_a_folder_has_no_name_before_the_decision(tmp_path: Path) -> None:
 
 def test_only_what_differs_by_the_machine_is_taken_from_elsewhere(tmp_path: Path) -> None:
     one = make(Store(tmp_path), chain("one"), [8])
-    store, stages = Store(tmp_path, elsewhere=True), chain("other", precision="bfloat16")
+    store, stages = Store(tmp_path, reuse_other_machine=True), chain("other", precision="bfloat16")
     for name in ("network", "decision", "trained"):
         assert store.folder(stages[name]) == one[name]
     assert not store.is_done(stages["file"])  # is measured on this machine
-    assert store.made_elsewhere(stages["trained"]) is None  # is what it would be here
-    settings = store.made_elsewhere(stages["decision"])
+    assert store.made_on_other_machine(stages["trained"]) is None  # is what it would be here
+    settings = store.made_on_other_machine(stages["decision"])
     assert settings is not None and settings["measured_on"] == {"machine": ["one"]}
     longer = Stage("teacher", "network", 1, {"train": {"precision": "float32", "epochs": 9}})
     assert not store.is_done(longer)
@@ -210,7 +210,7 @@ def test_only_what_differs_by_the_machine_is_taken_from_elsewhere(tmp_path: Path
 def test_what_this_machine_has_is_preferred(tmp_path: Path) -> None:
     make(Store(tmp_path), chain("one"), [8])
     other = make(Store(tmp_path), chain("other"), [24])
-    store = Store(tmp_path, elsewhere=True)
+    store = Store(tmp_path, reuse_other_machine=True)
     assert store.folder(chain("other")["decision"]) == other["decision"]
     decision = json.loads((store.folder(chain("third")["decision"]) / DECISION).read_text())
     assert decision["decided"] in ({"widths": [8]}, {"widths": [24]})

@@ -101,12 +101,12 @@ class Tutorial(nn.Module):
 
 @pytest.mark.parametrize("trains", [True, False])
 def test_the_layout_is_one_that_the_network_takes(trains: bool) -> None:
-    network, pictures = Tutorial().eval(), torch.randn(2, 3, 8, 8)
-    expected, before = network(pictures), network.norm.running_mean.clone()
-    layout = place(network, torch.device("cpu"), pictures, trains)
+    network, images = Tutorial().eval(), torch.randn(2, 3, 8, 8)
+    expected, before = network(images), network.norm.running_mean.clone()
+    layout = place(network, torch.device("cpu"), images, trains)
     assert layout == torch.contiguous_format
     assert torch.equal(network.norm.running_mean, before) and not network.training
-    shuffled = pictures.contiguous(memory_format=torch.channels_last)
+    shuffled = images.contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(network(laid_out(shuffled, layout)), expected)
     plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten())
-    assert place(plain, torch.device("cpu"), pictures, trains) == torch.channels_last
+    assert place(plain, torch.device("cpu"), images, trains) == torch.channels_last

@@ -76,19 +76,19 @@ def test_rows(finished: tuple[Path, list[Result]]) -> None:
     assert (control.role, control.control_of) == ("control", "shufflenet_v2_x0_5")
     assert [row.control for row in results] == [None, None, None, "no teacher"]
     assert student.training and control.training
-    assert student.training.unlabelled_pictures == 6
-    assert control.training.unlabelled_pictures == 0
+    assert student.training.unlabelled_images == 6
+    assert control.training.unlabelled_images == 0
     assert len(student.training.epochs) == len(control.training.epochs) == 3
     assert teacher.accuracy.correct == served.accuracy.correct
     assert teacher.accuracy.top1_drop is None and student.accuracy.top1_drop is not None
     for row in results:
         assert (out / row.artifact.path).is_file()
         assert (out / row.artifact.path).stat().st_size == row.artifact.size_bytes
-        assert row.accuracy.pictures == 9
+        assert row.accuracy.images == 9
         assert [x.batch for x in row.latency] == [1, 2, 3]
         assert row.peak_memory_bytes and row.peak_memory_bytes > 10**7
         assert row.cold_start_s and row.cold_start_s > 0
-        assert len(row.accuracy.answers) == sum(x.pictures for x in row.accuracy.slices) == 9
+        assert len(row.accuracy.answers) == sum(x.images for x in row.accuracy.slices) == 9
         assert any("Timed in 2 processes only" in x for x in row.latency[0].warnings)
     same = np.equal(teacher.accuracy.answers, student.accuracy.answers)
     assert student.accuracy.agreement == same.mean() and teacher.accuracy.agreement is None
@@ -150,7 +150,7 @@ def test_a_second_student_runs_no_teacher(
     monkeypatch.setattr(compress.workflow.stages.teacher_outputs, "make_online", no_teacher)
     _, seen = run(write_recipe(recipe), out)
     states = dict(seen)
-    assert states["teacher outputs: 2 views of each picture"] == "reused"
+    assert states["teacher outputs: 2 views of each image"] == "reused"
     assert states["teacher vgg16_bn: train 3 epochs"] == "reused"
     assert states["mobilenet_v3_small: distill"] == "done"
 
@@ -209,10 +209,8 @@ def test_eval_and_predict_agree_with_the_report(
 ) -> None:
     out, results = finished
     model = out / results[2].artifact.path
-    data = json.loads(next((out / "runs/stages").glob("data-*/pictures.json")).read_text())
-    table = [
-        (shapes / p, label) for p, label, split, _ in data["pictures"] if split == "validation"
-    ]
+    data = json.loads(next((out / "runs/stages").glob("data-*/images.json")).read_text())
+    table = [(shapes / p, label) for p, label, split, _ in data["images"] if split == "validation"]
     right = "".join(
         "1" if names[0][0] == label else "0"
         for (_, label), names in zip(
@@ -221,7 +219,7 @@ def test_eval_and_predict_agree_with_the_report(
     )
     assert right == results[2].accuracy.correct
     evaluation = evaluate_file(model, shapes)  # no split of its own: all labelled
-    assert (evaluation.accuracy.pictures, evaluation.split) == (36, "all")
+    assert (evaluation.accuracy.images, evaluation.split) == (36, "all")
     with pytest.raises(UserError, match="has no split"):
         evaluate_file(model, shapes, "train")
     for names in predict_files(model, [table[0][0]]):
@@ -282,7 +280,7 @@ def test_labels_that_the_model_does_not_know(
         ({"weights": "labels.safetensors"}, "other classes than the data"),
         ({"settings": {"depth": 3}}, "cannot be built"),
         ({"weights": "ours.safetensors"}, "other classes than the data"),
-        ({"settings": {"pool": 1}, "image_size": 16}, "does not take pictures of 16 x 16"),
+        ({"settings": {"pool": 1}, "image_size": 16}, "does not take images of 16 x 16"),
         ({"builder": "torchvision.models:googlenet", "settings": {}}, "is to predict 3 classes"),
         ({"settings": {"num_classes": 3}}, "cannot be set"),
         ({"builder": "teachers.vgg:vgg16bn"}, "Did you mean vgg16_bn"),
@@ -420,16 +418,16 @@ def test_the_commands_on_a_finished_run(
     model = results[2].artifact.path
 
     done = runner.invoke(app, ["eval", model, "--data", str(shapes), "--json"])
-    assert json.loads(done.stdout)["pictures"] == 36
+    assert json.loads(done.stdout)["images"] == 36
     done = runner.invoke(app, ["eval", model, "--data", str(shapes)])
-    assert "36 pictures" in done.stdout and "may have been trained on some" in done.stdout
+    assert "36 images" in done.stdout and "may have been trained on some" in done.stdout
 
-    picture = shapes / "bar" / "00.png"
-    done = runner.invoke(app, ["predict", model, str(picture)])
-    assert len(done.stdout.splitlines()) == 4  # the picture and its three classes
-    (out / "no.jpg").write_text("no picture")
-    done = runner.invoke(app, ["predict", model, "no.jpg", str(picture)])
-    assert isinstance(done.exception, UserError) and "1 of 2 pictures" in str(done.exception)
+    image = shapes / "bar" / "00.png"
+    done = runner.invoke(app, ["predict", model, str(image)])
+    assert len(done.stdout.splitlines()) == 4  # the image and its three classes
+    (out / "no.jpg").write_text("no image")
+    done = runner.invoke(app, ["predict", model, "no.jpg", str(image)])
+    assert isinstance(done.exception, UserError) and "1 of 2 images" in str(done.exception)
     assert len(done.stdout.splitlines()) >= 5  # the good one was answered all the same
 
     done = runner.invoke(app, ["choose", "--speedup", "0.001", "--max-accuracy-drop", "1"])

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from compress.analysis.summary import summarise
-from compress.data.dataset import DataSet
+from compress.data.dataset import Dataset
 from compress.measure.machine import machine
 from compress.measure.saliency.settings import SaliencySettings
 from compress.methods.context import BUILT, Context
@@ -64,7 +64,7 @@ def run(tiny: dict[str, Any], out: Path) -> list[Result]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Result]]:
     out = tmp_path_factory.mktemp("out")
     methods = ["grad_cam", "occlusion", "deconvolution"]
-    asked = {"pictures": 4, "methods": methods, "gallery": True}
+    asked = {"images": 4, "methods": methods, "gallery": True}
     return out, run(recipe(FRAMES, asked), out)
 
 
@@ -79,15 +79,15 @@ def test_each_candidate_is_looked_into_once(finished: tuple[Path, list[Result]])
     assert teacher and student
     assert "deconvolution" in teacher.looks and "occlusion" in student.looks
     assert [note for note in student.notes if "chain of convolutions" in note]
-    assert teacher.pictures == student.pictures == 4
+    assert teacher.images == student.images == 4
     assert teacher.area_share == student.area_share
     for found in (*teacher.looks.values(), *student.looks.values()):
         assert 0 <= found.share_inside.low <= found.share_inside.value <= found.share_inside.high
-        if found.pictures == 4:
+        if found.images == 4:
             assert found.times_even.value == pytest.approx(
                 found.share_inside.value / teacher.area_share
             )
-    assert teacher.gallery["picture"] == student.gallery["picture"]
+    assert teacher.gallery["image"] == student.gallery["image"]
     assert {len(layer) for layer in teacher.gallery.values()} == {4}
 
 
@@ -108,15 +108,15 @@ def test_the_report_shows_it(finished: tuple[Path, list[Result]]) -> None:
 def test_without_boxes_it_says_that_it_cannot_be_told(
     finished: tuple[Path, list[Result]], tmp_path: Path
 ) -> None:
-    """The same pictures without their annotations; the gallery needs none."""
+    """The same images without their annotations; the gallery needs none."""
     out, results = finished
     artifact = (out / results[0].artifact.path).parent
     made_of = json.loads((artifact / "stage.json").read_text())["inputs"]
     stages = artifact.parent
-    pictures = stages / made_of["data"] / BUILT
-    data = DataSet.load(pictures.parent, pictures)
-    bare = tuple(replace(picture, annotations={}) for picture in data.pictures)
-    replace(data, pictures=bare).save(tmp_path / "data")
+    images = stages / made_of["data"] / BUILT
+    data = Dataset.load(images.parent, images)
+    bare = tuple(replace(image, annotations={}) for image in data.images)
+    replace(data, images=bare).save(tmp_path / "data")
     here = machine()
     context = Context(
         seed=0,
@@ -125,7 +125,7 @@ def test_without_boxes_it_says_that_it_cannot_be_told(
         threads=1,
         allowed=(),
         progress=Progress(Console(quiet=True)),
-        data_path=pictures,
+        data_path=images,
         weights_path=None,
         tables=tmp_path,
         machine=here,
@@ -133,14 +133,14 @@ def test_without_boxes_it_says_that_it_cannot_be_told(
     folders = {"data": tmp_path / "data", "model": stages / made_of["model"], "artifact": artifact}
 
     def looked(gallery: bool) -> Saliency:
-        settings = SaliencySettings(pictures=2, methods=["grad_cam"], gallery=gallery)
+        settings = SaliencySettings(images=2, methods=["grad_cam"], gallery=gallery)
         inputs = {role: Stage("test", role, 1, {}) for role in folders}
         stage = stages_saliency.plan("teacher", settings, "onnxruntime", here, 0, **inputs)
         stages_saliency.run(stage, folders, tmp_path, context)
         return stages_saliency.load(tmp_path)
 
     nothing, shown = looked(gallery=False), looked(gallery=True)
-    assert nothing == Saliency(pictures=0, notes=[stages_saliency.NO_BOXES])
+    assert nothing == Saliency(images=0, notes=[stages_saliency.NO_BOXES])
     assert not shown.looks and shown.area_share is None and shown.notes == nothing.notes
     assert [len(layer) for layer in shown.gallery.values()] == [2, 2]
     row = results[0].model_copy(update={"saliency": nothing})
@@ -153,7 +153,7 @@ def test_faults_of_the_section_are_told_with_their_line(write_recipe: Any, shape
     with pytest.raises(UserError) as caught:
         load_recipe(write_recipe(tiny))
     assert "saliency.methods.0" in str(caught.value)
-    assert "did you mean 'pictures'?" in str(caught.value)
+    assert "did you mean 'images'?" in str(caught.value)
 
 
 def test_the_section_changes_no_other_stage(write_recipe: Any, shapes: Path) -> None:
@@ -171,8 +171,8 @@ def test_the_section_changes_no_other_stage(write_recipe: Any, shapes: Path) -> 
 
 
 def saliency(times: float, half: float, **fields: Any) -> Saliency:
-    looks = Looks(pictures=7, share_inside=around(0.4, 0.1), times_even=around(times, half))
-    return Saliency(pictures=8, area_share=0.2, looks={"grad_cam": looks}, **fields)
+    looks = Looks(images=7, share_inside=around(0.4, 0.1), times_even=around(times, half))
+    return Saliency(images=8, area_share=0.2, looks={"grad_cam": looks}, **fields)
 
 
 def test_the_table_says_how_sure_it_is() -> None:
@@ -185,7 +185,7 @@ def test_the_table_says_how_sure_it_is() -> None:
     assert verdict(around(0.4, 0.2)) == "less"
 
 
-def test_names_and_pictures_are_text_and_nothing_else(tmp_path: Path) -> None:
+def test_names_and_images_are_text_and_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(ValidationError):
         saliency(2, 0.5, gallery={"picture": ['x" onerror="alert(1)']})
     bad = saliency(2, 0.5, notes=["<script>alert(1)</script>"], gallery={"picture": ["AAAA"]})

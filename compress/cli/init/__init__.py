@@ -1,4 +1,4 @@
-"""`compress init`: a recipe for your own model and pictures."""
+"""`compress init`: a recipe for your own model and images."""
 
 import shlex
 from pathlib import Path
@@ -21,7 +21,7 @@ def init(
         typer.Option(help="Its state dict: safetensors, a torch file of tensors, torchvision:…"),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Pictures: class folders, or a folder with a train.csv.")
+        str | None, typer.Option(help="Images: class folders, or a folder with a train.csv.")
     ] = None,
     image_size: Annotated[str | None, typer.Option(help="Pixels; 224, or the ONNX file's.")] = None,
     mean: Annotated[str | None, typer.Option(help="R,G,B in 0 to 1; ImageNet's.")] = None,
@@ -43,7 +43,7 @@ def init(
     allow_builders: Allowed = None,
     force: Annotated[bool, typer.Option(help="Overwrite a recipe that is there.")] = False,
 ) -> None:
-    """Write a commented recipe for your own model and pictures.
+    """Write a commented recipe for your own model and images.
 
     Asks on a terminal what the options leave out; without one, what has no default must be given.
     """

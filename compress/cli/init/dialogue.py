@@ -8,10 +8,10 @@ import typer
 
 from compress.cli.init import parse
 from compress.cli.init.inspect import (
-    Pictures,
+    Images,
+    look_at_images,
     look_at_network,
     look_at_onnx,
-    look_at_pictures,
     onnx_input,
     refuse_unprunable,
 )
@@ -50,9 +50,9 @@ def answers_of(options: Options, allowed: Sequence[str]) -> Answers:
     ask.require({"--teacher": options.teacher, "--weights": weights, "--data": options.data})
 
     teacher, stored = _model(ask, options, allowed)
-    folder, pictures = ask.answer(options.data, "The folder of pictures", _look_at_folder)
-    typer.echo(f"Pictures: {pictures.describe()}.")
-    spec = _input_spec(ask, options, Path(teacher) if stored is None else None, pictures.classes)
+    folder, images = ask.answer(options.data, "The folder of images", _look_at_folder)
+    typer.echo(f"Images: {images.describe()}.")
+    spec = _input_spec(ask, options, Path(teacher) if stored is None else None, images.classes)
     retrain = _layer_to_retrain(ask, options, teacher, stored, spec, allowed)
     methods = _methods(ask, options, is_file=stored is None)
     if "prune" in methods:
@@ -65,7 +65,7 @@ def answers_of(options: Options, allowed: Sequence[str]) -> Answers:
         weights=stored,
         retrain=retrain,
         data=folder,
-        pictures=pictures,
+        images=images,
         image_size=spec.height,
         mean=spec.mean,
         std=spec.std,
@@ -89,9 +89,9 @@ def _model(ask: Questions, options: Options, allowed: Sequence[str]) -> tuple[st
     return teacher, None
 
 
-def _look_at_folder(text: str) -> tuple[Path, Pictures]:
+def _look_at_folder(text: str) -> tuple[Path, Images]:
     path = Path(text).expanduser()
-    return path, look_at_pictures(path)
+    return path, look_at_images(path)
 
 
 def _input_spec(
@@ -99,7 +99,7 @@ def _input_spec(
 ) -> InputSpec:
     """Return what the model takes; an ONNX file says some of it itself."""
     usual_size, noted = (224, None) if file is None else onnx_input(file)
-    size = ask.answer(options.image_size, "Picture size in pixels", parse.size, str(usual_size))
+    size = ask.answer(options.image_size, "Image size in pixels", parse.size, str(usual_size))
     usual_mean = _said(noted.mean if noted else IMAGENET_MEAN)
     usual_std = _said(noted.std if noted else IMAGENET_STD)
     mean = ask.answer(options.mean, "Mean of its normalisation", parse.channels, usual_mean)
@@ -133,7 +133,7 @@ def _layer_to_retrain(
         question = f"Train {found.retrain} anew on these {len(spec.classes)} classes?"
         if not ask.confirm("--retrain-last", options.retrain_last, question):
             raise UserError(
-                f"{weights} are weights of other classes than the pictures: give the pictures that "
+                f"{weights} are weights of other classes than the images: give the images that "
                 "they were trained on, or --retrain-last."
             )
     return found.retrain

@@ -1,4 +1,4 @@
-"""Looks at somebody's pictures and teacher before anything is written or run."""
+"""Looks at somebody's images and teacher before anything is written or run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ NAMES_SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """What a folder holds; nothing is decoded yet."""
 
     classes: tuple[str, ...]
@@ -27,13 +27,13 @@ class Pictures:
 
     @property
     def judged(self) -> int:
-        """Return how many pictures to judge by, roughly where the split is drawn later."""
+        """Return how many images to judge by, roughly where the split is drawn later."""
         drawn = round(VALIDATION_FRACTION * self.labelled)
         return drawn if self.validation is None else self.validation
 
     @property
     def training(self) -> int:
-        """Return how many pictures a student will learn from, the unlabelled ones included."""
+        """Return how many images a student will learn from, the unlabelled ones included."""
         return self.labelled - self.judged + self.unlabelled
 
     def describe(self) -> str:
@@ -46,7 +46,7 @@ class Pictures:
         )
 
 
-def look_at_pictures(path: Path) -> Pictures:
+def look_at_images(path: Path) -> Images:
     """Read the layout, as a run would.
 
     Raises:
@@ -56,12 +56,12 @@ def look_at_pictures(path: Path) -> Pictures:
 
     data = read_folder(path)
     check_classes(data)
-    labelled = [p for p in data.pictures if p.label is not None]
+    labelled = [p for p in data.images if p.label is not None]
     split = all(p.split is not None for p in labelled)
-    return Pictures(
+    return Images(
         classes=data.classes,
         labelled=len(labelled),
-        unlabelled=len(data.pictures) - len(labelled),
+        unlabelled=len(data.images) - len(labelled),
         validation=sum(p.split == "validation" for p in labelled) if split else None,
     )
 
@@ -78,7 +78,7 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
     """Load the file and run it once.
 
     Raises:
-        UserError: nothing that onnxruntime loads, pictures of another size, other classes.
+        UserError: nothing that onnxruntime loads, images of another size, other classes.
     """
     import numpy as np
 
@@ -90,47 +90,45 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
     noted = noted_spec(model)
     check_class_names(noted and list(noted.classes), spec.classes)
     session = OnnxSession(path, threads=1)
-    height, width = session.picture_size
+    height, width = session.image_size
     if (height, width) != (spec.height, spec.width):
-        raise UserError(f"{path} takes pictures of {height} x {width}: give --image-size {height}.")
-    pictures = np.zeros((session.batch_size or 1, 3, height, width), np.float32)
-    outputs = next(iter(session.run(pictures).values())).shape[1:]
+        raise UserError(f"{path} takes images of {height} x {width}: give --image-size {height}.")
+    images = np.zeros((session.batch_size or 1, 3, height, width), np.float32)
+    outputs = next(iter(session.run(images).values())).shape[1:]
     if outputs != (len(spec.classes),):
         raise UserError(
-            f"{path} gives outputs of {outputs} for a picture, the pictures are of "
+            f"{path} gives outputs of {outputs} for an image, the images are of "
             f"{len(spec.classes)} classes: give the folder that it was trained on."
         )
     return Teacher(f"{len(model.graph.node)} operations, {len(spec.classes)} outputs: they fit")
 
 
 def onnx_input(path: Path) -> tuple[int, "InputSpec | None"]:
-    """Return the size of the pictures that the file takes, and what else it says of them.
+    """Return the size of the images that the file takes, and what else it says of them.
 
     Raises:
-        UserError: not a model, or of pictures that are not square.
+        UserError: not a model, or of images that are not square.
     """
     from compress.models.onnx_teacher import noted_spec, read_onnx
     from compress.runtimes.onnxruntime import OnnxSession
 
     model = read_onnx(path)
-    height, width = OnnxSession(path, threads=1).picture_size
+    height, width = OnnxSession(path, threads=1).image_size
     if height != width:
-        raise UserError(
-            f"{path} takes pictures of {height} x {width}; recipes are for square ones."
-        )
+        raise UserError(f"{path} takes images of {height} x {width}; recipes are for square ones.")
     return height, noted_spec(model)
 
 
 def look_at_network(
     builder: str, weights: str, spec: "InputSpec", allowed: Sequence[str]
 ) -> Teacher:
-    """Build the network for the pictures' classes and compare it with the weights.
+    """Build the network for the images' classes and compare it with the weights.
 
     Args:
         weights: a file, or `torchvision:…`, of which only the number of classes is looked up.
 
     Raises:
-        UserError: weights of another network, a network that does not take such pictures.
+        UserError: weights of another network, a network that does not take such images.
     """
     from compress.models.builders import build, load_module
     from compress.models.candidate import check_forward
@@ -162,10 +160,10 @@ def look_at_network(
 
 def refuse_unprunable(builder: str, spec: "InputSpec", allowed: Sequence[str]) -> None:
     """Raise the UserError that pruning would, before anything is trained."""
-    from compress.methods.prune.channel_groups import Prunable
+    from compress.methods.prune.channel_groups import PrunableNetwork
     from compress.models.builders import build
 
-    Prunable(build(builder, {}, len(spec.classes), allowed), spec)
+    PrunableNetwork(build(builder, {}, len(spec.classes), allowed), spec)
 
 
 def _load(network: "nn.Module", tensors: "dict[str, Tensor]", weights: str) -> None:

@@ -60,7 +60,7 @@ def deviations(text: str) -> tuple[float, float, float]:
     """Return three numbers above zero."""
     found = channels(text, "--std")
     if min(found) <= 0:
-        raise UserError(f"--std: {text!r} must be above zero: pictures are divided by it.")
+        raise UserError(f"--std: {text!r} must be above zero: images are divided by it.")
     return found
 
 

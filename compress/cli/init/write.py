@@ -1,4 +1,4 @@
-"""Writes a recipe for somebody's own model and pictures, with the reason beside every line."""
+"""Writes a recipe for somebody's own model and images, with the reason beside every line."""
 
 import json
 import math
@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from compress.cli.init.inspect import VALIDATION_FRACTION, Pictures
+from compress.cli.init.inspect import VALIDATION_FRACTION, Images
 from compress.utils.files import write_text
 
 # What may be asked for; int8 is measured always, since it needs no training.
@@ -20,7 +20,7 @@ METHODS = {
 }
 CHANGING = ("prune", "factorize")  # methods that need the network's code
 
-SEEN = 200_000  # pictures that a student shall see while it is trained, all epochs together
+SEEN = 200_000  # images that a student shall see while it is trained, all epochs together
 LEAST_EPOCHS, MOST_EPOCHS = 10, 100
 LARGEST_BATCH, SMALLEST_BATCH = 64, 8
 STEPS = 16  # an epoch at least, or the batch is made smaller
@@ -32,19 +32,19 @@ INT8_GAIN = 3.0  # times, about what int8 gives a large network where the CPU ha
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long to train, by how many pictures there are."""
+    """How long to train, by how many images there are."""
 
     batch_size: int
     epochs: int
-    views: int  # of each picture that the teacher answers, once
+    views: int  # of each image that the teacher answers, once
 
     @classmethod
-    def of(cls, pictures: int) -> "Schedule":
+    def of(cls, images: int) -> "Schedule":
         batch = LARGEST_BATCH
-        while batch > SMALLEST_BATCH and pictures // batch < STEPS:
+        while batch > SMALLEST_BATCH and images // batch < STEPS:
             batch //= 2
-        epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(SEEN / max(1, pictures))))
-        views = 8 if pictures <= 5_000 else 4 if pictures <= 20_000 else 2
+        epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(SEEN / max(1, images))))
+        views = 8 if images <= 5_000 else 4 if images <= 20_000 else 2
         return cls(batch, epochs, views)
 
     def lr(self, factor: float = 1.0) -> str:
@@ -61,7 +61,7 @@ class Answers:
     weights: str | None  # a path or torchvision:…; None with an ONNX file
     retrain: str | None  # the layer to train anew
     data: Path
-    pictures: Pictures
+    images: Images
     image_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -91,7 +91,7 @@ def write_recipe(answers: Answers, path: Path) -> None:
         a=answers,
         name=re.sub(r"[^\w.-]+", "_", path.stem, flags=re.ASCII).lstrip("._-") or "recipe",
         network=Path(answers.teacher).stem if answers.is_onnx else answers.teacher.split(":")[-1],
-        schedule=Schedule.of(answers.pictures.training),
+        schedule=Schedule.of(answers.images.training),
         data=os.path.relpath(answers.data.resolve(), folder),
         teacher=os.path.relpath(Path(answers.teacher).resolve(), folder),
         weights=_from(folder, answers.weights),

@@ -7,24 +7,24 @@ lies outside of the input does not count.
 import numpy as np
 
 from compress.data.coordinates import to_input, upright_size
-from compress.data.dataset import DataSet
+from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec
 from compress.results.schema import Looks
 from compress.utils.interval import Interval
 from compress.utils.seeding import generator
 
-COLUMNS = ("x", "y", "width", "height")  # annotations that make a box, in pixels of the picture
+COLUMNS = ("x", "y", "width", "height")  # annotations that make a box, in pixels of the image
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 
-def boxed(data: DataSet, indices: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Those of the pictures that have a box of which the input shows something, and the boxes."""
-    chosen = [i for i in indices.tolist() if data.pictures[i].annotations.keys() >= set(COLUMNS)]
+def boxed(data: Dataset, indices: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the images that have a box of which the input shows something, and the boxes."""
+    chosen = [i for i in indices.tolist() if data.images[i].annotations.keys() >= set(COLUMNS)]
     if not chosen:
         return np.empty(0, dtype=np.int64), np.empty((0, 4))
-    annotated = np.array([[data.pictures[i].annotations[c] for c in COLUMNS] for i in chosen])
-    sizes = np.array([upright_size(data.root / data.pictures[i].path) for i in chosen])
+    annotated = np.array([[data.images[i].annotations[c] for c in COLUMNS] for i in chosen])
+    sizes = np.array([upright_size(data.root / data.images[i].path) for i in chosen])
     corners = np.stack([annotated[:, :2], annotated[:, :2] + annotated[:, 2:]], axis=1)
     boxes = to_input(corners, sizes, spec).reshape(-1, 4)
     shown = (annotated[:, 2:] > 0).all(1) & (area_inside(boxes) > 0)
@@ -60,13 +60,13 @@ def _covered(start: np.ndarray, end: np.ndarray, pixels: int) -> np.ndarray:
 
 
 def looks(shares: np.ndarray, areas: np.ndarray) -> Looks | None:
-    """Means over the pictures whose map is not empty, with percentile bootstraps over pictures.
+    """Means over the images whose map is not empty, with percentile bootstraps over images.
 
     Args:
         shares, areas: of `share_inside` and `area_inside`.
 
     Returns:
-        None with fewer than two such pictures: nothing can be said of their spread.
+        None with fewer than two such images: nothing can be said of their spread.
     """
     found = np.isfinite(shares)
     shares, areas = shares[found], areas[found]
@@ -76,7 +76,7 @@ def looks(shares: np.ndarray, areas: np.ndarray) -> Looks | None:
     drawn = rng.integers(len(shares), size=(RESAMPLES, len(shares)))
     means, even = shares[drawn].mean(1), areas[drawn].mean(1)
     return Looks(
-        pictures=len(shares),
+        images=len(shares),
         share_inside=_interval(shares.mean(), means),
         times_even=_interval(shares.mean() / areas.mean(), means / even),
     )

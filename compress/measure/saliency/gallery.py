@@ -1,4 +1,4 @@
-"""Small pictures for the report: each picture, and over it what a method says of a network."""
+"""Small images for the report: each image, and over it what a method says of a network."""
 
 import base64
 import io
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from compress.results.schema import SaliencyMethod
 
-PICTURES = 8
+IMAGES = 8
 SIDE = 120  # pixels of the longer side, at most
 QUALITY = 80  # of JPEG
 HEAT = np.array([255, 190, 0])  # amber: stands out from sea, skin and sky
@@ -17,35 +17,35 @@ BOX = (255, 255, 255)
 
 
 def gallery(
-    pictures: np.ndarray, maps: Mapping[SaliencyMethod, np.ndarray], boxes: np.ndarray
+    images: np.ndarray, maps: Mapping[SaliencyMethod, np.ndarray], boxes: np.ndarray
 ) -> dict[str, list[str]]:
-    """JPEGs in base64, one for each of the first pictures: "picture", and by method the overlays.
+    """JPEGs in base64, one for each of the first images: "image", and by method the overlays.
 
     Args:
-        pictures: uint8 (n, height, width, 3).
+        images: uint8 (n, height, width, 3).
         maps: by method (n, height, width).
-        boxes: (n, 4), left, top, right, bottom in fractions, drawn into the pictures; or none,
+        boxes: (n, 4), left, top, right, bottom in fractions, drawn into the images; or none,
             (0, 4).
     """
-    pictures = pictures[:PICTURES]
-    layers: dict[str, Sequence[np.ndarray]] = {"picture": list(pictures)}
+    images = images[:IMAGES]
+    layers: dict[str, Sequence[np.ndarray]] = {"picture": list(images)}
     for method, found in maps.items():
-        layers[method] = [overlay(p, m) for p, m in zip(pictures, found, strict=False)]
+        layers[method] = [overlay(p, m) for p, m in zip(images, found, strict=False)]
     return {
-        name: [_thumbnail(picture, boxes[i : i + 1]) for i, picture in enumerate(layer)]
+        name: [_thumbnail(image, boxes[i : i + 1]) for i, image in enumerate(layer)]
         for name, layer in layers.items()
     }
 
 
-def overlay(picture: np.ndarray, saliency: np.ndarray) -> np.ndarray:
-    """uint8 (height, width, 3): the darkened picture, glowing where the map is high."""
+def overlay(image: np.ndarray, saliency: np.ndarray) -> np.ndarray:
+    """uint8 (height, width, 3): the darkened image, glowing where the map is high."""
     top = float(saliency.max())
     heat = (saliency / top if top > 0 else saliency)[..., None]
-    return np.asarray(np.rint(0.6 * picture * (1 - heat) + HEAT * heat).astype(np.uint8))
+    return np.asarray(np.rint(0.6 * image * (1 - heat) + HEAT * heat).astype(np.uint8))
 
 
-def _thumbnail(picture: np.ndarray, boxes: np.ndarray) -> str:
-    small = Image.fromarray(picture)
+def _thumbnail(image: np.ndarray, boxes: np.ndarray) -> str:
+    small = Image.fromarray(image)
     small.thumbnail((SIDE, SIDE))
     pen = ImageDraw.Draw(small)
     for box in boxes.clip(0, 1) * np.tile(np.subtract(small.size, 1), 2):

@@ -23,11 +23,11 @@ CHAIN = (
 )
 
 
-def grad_cam(model: nn.Module, pictures: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def grad_cam(model: nn.Module, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Grad-CAM on the last feature map, brought to the input's size bilinearly.
 
     Args:
-        pictures: float32 (n, 3, height, width), normalised.
+        images: float32 (n, 3, height, width), normalised.
         targets: int64 (n,), the class to explain of each.
 
     Returns:
@@ -38,16 +38,16 @@ def grad_cam(model: nn.Module, pictures: np.ndarray, targets: np.ndarray) -> np.
     """
     from captum.attr import LayerAttribution, LayerGradCam  # late: brings matplotlib, seconds
 
-    method = LayerGradCam(model.eval(), last_feature_map(model, pictures[:1]))
+    method = LayerGradCam(model.eval(), last_feature_map(model, images[:1]))
 
     def explain(shown: Tensor, classes: Tensor) -> Tensor:
         coarse = method.attribute(shown, classes, relu_attributions=True)
         return LayerAttribution.interpolate(coarse, shown.shape[2:], "bilinear")[:, 0]
 
-    return _in_batches(explain, pictures, targets)
+    return _in_batches(explain, images, targets)
 
 
-def deconvolution(model: nn.Module, pictures: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def deconvolution(model: nn.Module, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Deconvolution, the magnitudes of the three colours added up; arguments as for `grad_cam`.
 
     Raises:
@@ -67,30 +67,30 @@ def deconvolution(model: nn.Module, pictures: np.ndarray, targets: np.ndarray) -
             warnings.simplefilter("ignore")
             return method.attribute(shown, classes).abs().sum(1)  # type: ignore[no-any-return]
 
-    return _in_batches(explain, pictures, targets)
+    return _in_batches(explain, images, targets)
 
 
 def _in_batches(
-    explain: Callable[[Tensor, Tensor], Tensor], pictures: np.ndarray, targets: np.ndarray
+    explain: Callable[[Tensor, Tensor], Tensor], images: np.ndarray, targets: np.ndarray
 ) -> np.ndarray:
     raw = [
         explain(
-            torch.from_numpy(pictures[start : start + BATCH]),
+            torch.from_numpy(images[start : start + BATCH]),
             torch.from_numpy(targets[start : start + BATCH]),
         )
         .detach()
         .numpy()
-        for start in range(0, len(pictures), BATCH)
+        for start in range(0, len(images), BATCH)
     ]
     return as_maps(np.concatenate(raw))
 
 
-def last_feature_map(model: nn.Module, pictures: np.ndarray) -> nn.Module:
+def last_feature_map(model: nn.Module, images: np.ndarray) -> nn.Module:
     """The module that gives the last convolution's map its final form: behind its batch norm, its
     activation and the shortcut that is added to it, and before any pooling.
 
     Args:
-        pictures: float32 (n, 3, height, width); the network is run on them once.
+        images: float32 (n, 3, height, width); the network is run on them once.
 
     Raises:
         UserError: no convolution gives more than one place.
@@ -104,7 +104,7 @@ def last_feature_map(model: nn.Module, pictures: np.ndarray) -> nn.Module:
     hooks = [module.register_forward_hook(note) for module in model.modules()]
     try:
         with torch.no_grad():
-            model.eval()(torch.from_numpy(pictures))
+            model.eval()(torch.from_numpy(images))
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,6 +1,6 @@
-"""Saliency by covering parts of the picture: Zeiler & Fergus 2014, arXiv:1311.2901, section 4.2.
+"""Saliency by covering parts of the image: Zeiler & Fergus 2014, arXiv:1311.2901, section 4.2.
 
-A square patch of the picture's mean colour is slid over it. Each place gets the mean drop of the
+A square patch of the image's mean colour is slid over it. Each place gets the mean drop of the
 class's score over the patches that cover it. That needs no gradients, so the deployed file itself
 is explained; `occlusion` is captum's, of a network in torch, with the same patches.
 """
@@ -29,7 +29,7 @@ def patch_and_stride(height: int, width: int) -> tuple[int, int]:
 
 
 def windows(height: int, width: int) -> list[Window]:
-    """Where the patches lie; the last of a row or column may be cut off by the picture's edge."""
+    """Where the patches lie; the last of a row or column may be cut off by the image's edge."""
     patch, stride = patch_and_stride(height, width)
 
     def along(size: int) -> list[slice]:
@@ -41,62 +41,62 @@ def windows(height: int, width: int) -> list[Window]:
 
 def occlusion_of_file(
     session: Session,
-    pictures: np.ndarray,
+    images: np.ndarray,
     targets: np.ndarray,
     spec: InputSpec,
     output: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
-    """What a deployed file's answers rest on; some 225 runs a picture.
+    """What a deployed file's answers rest on; some 225 runs an image.
 
     Args:
-        pictures: float32 (n, 3, height, width), normalised.
+        images: float32 (n, 3, height, width), normalised.
         targets: int64 (n,), the class to explain of each.
         output: the name of that with the classes' scores.
-        progress: told how many of how many pictures are done.
+        progress: told how many of how many images are done.
 
     Returns:
         Maps, float32 (n, height, width).
     """
-    height, width = pictures.shape[2:]
+    height, width = images.shape[2:]
     places = windows(height, width)
     size = session.batch_size or BATCH
-    drops = np.zeros((len(pictures), height, width))
+    drops = np.zeros((len(images), height, width))
     patches = np.zeros((height, width))  # that cover each pixel
     for place in places:
         patches[place] += 1
-    for done, (picture, target, drop) in enumerate(
-        zip(pictures, targets.tolist(), drops, strict=True), 1
+    for done, (image, target, drop) in enumerate(
+        zip(images, targets.tolist(), drops, strict=True), 1
     ):
-        mean = picture.mean((1, 2))[:, None, None]
-        score = infer(session, picture[None], spec)[output][0, target]
+        mean = image.mean((1, 2))[:, None, None]
+        score = infer(session, image[None], spec)[output][0, target]
         for start in range(0, len(places), size):
             chunk = places[start : start + size]
-            covered = np.repeat(picture[None], len(chunk), axis=0)
+            covered = np.repeat(image[None], len(chunk), axis=0)
             for shown, (rows, columns) in zip(covered, chunk, strict=True):
                 shown[:, rows, columns] = mean
             lost = score - infer(session, covered, spec)[output][:, target]
             for place, loss in zip(chunk, lost, strict=True):
                 drop[place] += loss
-        progress(done, len(pictures))
+        progress(done, len(images))
     return as_maps(drops / patches)
 
 
-def occlusion(model: nn.Module, pictures: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def occlusion(model: nn.Module, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """The same of a network in torch, by captum; arguments as for `occlusion_of_file`."""
     from captum.attr import Occlusion  # late: it brings matplotlib, which takes seconds
 
-    height, width = pictures.shape[2:]
+    height, width = images.shape[2:]
     patch, stride = patch_and_stride(height, width)
     method = Occlusion(model.eval())
     raw = []
-    for picture, target in zip(torch.from_numpy(pictures), targets.tolist(), strict=True):
+    for image, target in zip(torch.from_numpy(images), targets.tolist(), strict=True):
         with torch.no_grad():
             found = method.attribute(
-                picture[None],
+                image[None],
                 sliding_window_shapes=(3, patch, patch),
                 strides=(3, stride, stride),
-                baselines=picture.mean((1, 2), keepdim=True).expand_as(picture)[None],
+                baselines=image.mean((1, 2), keepdim=True).expand_as(image)[None],
                 target=target,
                 perturbations_per_eval=BATCH,
             )

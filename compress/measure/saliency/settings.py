@@ -9,8 +9,11 @@ from compress.utils.settings import RecipeModel
 
 
 class SaliencySettings(RecipeModel):
-    """Where the teacher and every candidate look, on validation pictures with an annotated box."""
+    """Where the teacher and every candidate look, on validation images with an annotated box."""
 
-    pictures: Annotated[int, Field(ge=2, le=10_000)] = 32
+    images: Annotated[int, Field(ge=2, le=10_000)] = 32
     methods: Annotated[list[SaliencyMethod], Field(min_length=1)] = ["grad_cam", "occlusion"]
-    gallery: bool = False  # shows some of the pictures in the report
+    gallery: bool = False  # shows some of the images in the report
+
+    old_names = {"pictures": "images"}
+    key_names = {"images": "pictures"}

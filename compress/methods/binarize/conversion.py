@@ -10,7 +10,7 @@ LARGEST_KERNEL = 7
 
 
 def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
-    """Return all real convolutions but the first, which sees the picture: colours have no signs."""
+    """Return all real convolutions but the first, which sees the image: colours have no signs."""
     found = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
     return dict(list(found.items())[1:])
 

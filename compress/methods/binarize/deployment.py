@@ -28,27 +28,27 @@ from compress.results.schema import Decision, StepReport
 Rest = Literal["float32", "int8"]
 RESTS: tuple[Rest, ...] = ("float32", "int8")
 DEPLOYED, SIMULATED = "binary.xml", "simulated.onnx"
-PROVEN_ON = 8  # pictures
+PROVEN_ON = 8  # images
 PROCESSES, ROUNDS = 3, 20
 
 
 def deploy(
-    candidate: Candidate, pictures: np.ndarray, rest: Rest, folder: Path, context: Context
+    candidate: Candidate, images: np.ndarray, rest: Rest, folder: Path, context: Context
 ) -> Candidate:
     """Write the deployed file into `folder` and say what was proven of it.
 
     Where the popcount kernel is missing or wrong the file is an exact float one, and dropped.
 
     Args:
-        pictures: float32 (n, 3, height, width) of the training split, normalised.
+        images: float32 (n, 3, height, width) of the training split, normalised.
         rest: what the real layers are in.
     """
     simulated, file = folder / SIMULATED, folder / DEPLOYED
     export_onnx(candidate, simulated)
-    proof = prove(candidate, simulated, pictures[:PROVEN_ON], context.threads)
+    proof = prove(candidate, simulated, images[:PROVEN_ON], context.threads)
     if proof.failure is not None:
         return _simulated(candidate, proof.failure)
-    difference = _write(candidate, simulated, rest, file, pictures, context)
+    difference = _write(candidate, simulated, rest, file, images, context)
     if difference > TURNED_SIGNS:
         for part in (file, file.with_suffix(".bin")):
             part.unlink()
@@ -69,17 +69,17 @@ def _write(
     simulated: Path,
     rest: Rest,
     file: Path,
-    pictures: np.ndarray,
+    images: np.ndarray,
     context: Context,
 ) -> float:
     """Write the file with its real layers in `rest`; return how far it is from its graph."""
-    proto = int8_rest(simulated, pictures) if rest == "int8" else onnx.load(simulated)
+    proto = int8_rest(simulated, images) if rest == "int8" else onnx.load(simulated)
     write_ir(proto, file, candidate.spec)
-    return difference_to_onnxruntime(proto, file, pictures[:PROVEN_ON], context.threads)
+    return difference_to_onnxruntime(proto, file, images[:PROVEN_ON], context.threads)
 
 
 def faster_rest(
-    candidate: Candidate, pictures: np.ndarray, folder: Path, context: Context
+    candidate: Candidate, images: np.ndarray, folder: Path, context: Context
 ) -> tuple[Rest, list[str]]:
     """Return what the real layers are faster in on this machine, and that in a sentence.
 
@@ -89,10 +89,10 @@ def faster_rest(
     files: dict[Rest, Path] = {rest: folder / f".{rest}.xml" for rest in RESTS}
     export_onnx(candidate, simulated)
     try:
-        if prove(candidate, simulated, pictures[:PROVEN_ON], context.threads).failure is not None:
+        if prove(candidate, simulated, images[:PROVEN_ON], context.threads).failure is not None:
             return "float32", []
         for rest, file in files.items():
-            _write(candidate, simulated, rest, file, pictures, context)
+            _write(candidate, simulated, rest, file, images, context)
         timed = time_in_processes(
             {rest: Timed(path, "openvino") for rest, path in files.items()},
             {1: ROUNDS},
@@ -123,7 +123,7 @@ def _proven(candidate: Candidate, proof: Proof, rest: Rest, difference: float) -
     weights = sum(layer.weight.numel() for layer in binary_layers(candidate.model).values())
     return (
         f"binarize: {proof.layers} convolutions run as popcounts ({', '.join(proof.kernels)} in "
-        "the runtime's own graph); each gave the network's sums bit for bit on a real picture, and "
+        "the runtime's own graph); each gave the network's sums bit for bit on a real image, and "
         f"the whole gave the network's outputs within {proof.difference:.1e} of their deviation.",
         f"binarize: the real layers are in {rest}; the deployed file agrees within "
         f"{difference:.1e} with its graph in onnxruntime.",

@@ -114,8 +114,8 @@ def _request(shape: LayerShape, kind: Kind, copies: int, threads: int) -> ov.Inf
     compiled = ov.Core().compile_model(layer_model(shape, kind, copies), "CPU", config)
     _prove(compiled, kind, copies)
     request = compiled.create_infer_request()
-    picture = np.random.default_rng(0).standard_normal(list(compiled.input(0).shape))
-    request.set_input_tensor(ov.Tensor(picture.astype(np.float32)))
+    image = np.random.default_rng(0).standard_normal(list(compiled.input(0).shape))
+    request.set_input_tensor(ov.Tensor(image.astype(np.float32)))
     return request
 
 

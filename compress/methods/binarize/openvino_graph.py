@@ -1,7 +1,7 @@
 """Binary networks as OpenVINO graphs: popcount kernels, proven to run and to be right.
 
 The network is exported as any other, with its signs as constants of ±1. OpenVINO reads that file;
-every convolution whose picture is `Select(x > threshold, 1, -1)` and whose weights are all ±1 then
+every convolution whose image is `Select(x > threshold, 1, -1)` and whose weights are all ±1 then
 becomes `BinaryConvolution`. Known traps of OpenVINO 2026.4, silent but the last two, each checked
 here or refused at plan time: bits are packed least significant first (its specification says
 otherwise); input channels that are no multiple of 8, and filters wider than a stride of 3 or 5,
@@ -179,7 +179,7 @@ def _text(told: Any, key: str) -> str:
     return str(told[key].astype(str)) if key in told else ""
 
 
-def prove(candidate: Candidate, path: Path, pictures: np.ndarray, threads: int) -> Proof:
+def prove(candidate: Candidate, path: Path, images: np.ndarray, threads: int) -> Proof:
     """Check a graph that was made of the network, on this machine.
 
     Every binary convolution must be run by a compiled popcount kernel, must give bit for bit what
@@ -187,7 +187,7 @@ def prove(candidate: Candidate, path: Path, pictures: np.ndarray, threads: int) 
 
     Args:
         path: ONNX file with the network's real parts in float32.
-        pictures: float32 (n, 3, height, width), real ones, normalised.
+        images: float32 (n, 3, height, width), real ones, normalised.
     """
     layers = binary_layers(candidate.model)
     model = ov.Core().read_model(path)
@@ -195,17 +195,17 @@ def prove(candidate: Candidate, path: Path, pictures: np.ndarray, threads: int) 
     if len(replaced) != len(layers):
         return Proof(0, (), np.inf, f"{len(layers) - len(replaced)} binary layers were not found")
     try:
-        model.reshape([len(pictures), *pictures.shape[1:]])
+        model.reshape([len(images), *images.shape[1:]])
         kernels = kernels_of(model, threads)
         slow = [name for name in replaced if not kernels.get(name, "").startswith("jit")]
         if slow:
             return Proof(0, (), np.inf, f"no popcount kernel runs {', '.join(slow[:3])}")
-        wrong = _wrong_layers(candidate.model, pictures[:1], threads)
+        wrong = _wrong_layers(candidate.model, images[:1], threads)
         if wrong:
             return Proof(0, (), np.inf, f"the kernel gives wrong sums in {', '.join(wrong[:3])}")
         with torch.inference_mode():
-            expected = candidate.model.eval()(torch.from_numpy(pictures)).numpy()
-        difference = _difference(expected, model, pictures, threads)
+            expected = candidate.model.eval()(torch.from_numpy(images)).numpy()
+        difference = _difference(expected, model, images, threads)
     except RuntimeError as error:
         return Proof(0, (), np.inf, f"OpenVINO cannot run it here ({_last_line(error)})")
     failure = None
@@ -214,9 +214,9 @@ def prove(candidate: Candidate, path: Path, pictures: np.ndarray, threads: int) 
     return Proof(len(replaced), tuple(sorted(set(kernels.values()))), difference, failure)
 
 
-def _wrong_layers(network: nn.Module, pictures: np.ndarray, threads: int) -> list[str]:
+def _wrong_layers(network: nn.Module, images: np.ndarray, threads: int) -> list[str]:
     """Return the binary layers whose kernel does not give what torch gives, to the last bit."""
-    seen = _inputs_of_layers(network, torch.from_numpy(pictures))
+    seen = _inputs_of_layers(network, torch.from_numpy(images))
     wrong = []
     for name, layer in binary_layers(network).items():
         x = seen[name].contiguous()
@@ -225,7 +225,7 @@ def _wrong_layers(network: nn.Module, pictures: np.ndarray, threads: int) -> lis
     return wrong
 
 
-def _inputs_of_layers(network: nn.Module, pictures: Tensor) -> dict[str, Tensor]:
+def _inputs_of_layers(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """Return what reaches each binary layer, by name."""
     seen: dict[str, Tensor] = {}
     hooks = [
@@ -235,7 +235,7 @@ def _inputs_of_layers(network: nn.Module, pictures: Tensor) -> dict[str, Tensor]
         for name, layer in binary_layers(network).items()
     ]
     with torch.inference_mode():
-        network.eval()(pictures)
+        network.eval()(images)
     for hook in hooks:
         hook.remove()
     return seen
@@ -259,14 +259,14 @@ def _popcounts(layer: BinaryConv2d, x: np.ndarray, threads: int) -> np.ndarray:
     return np.array(_compiled(model, threads)(x)[0])
 
 
-def _difference(expected: np.ndarray, model: ov.Model, pictures: np.ndarray, threads: int) -> float:
-    """Return the pictures' median of the largest difference, as a fraction of the deviation.
+def _difference(expected: np.ndarray, model: ov.Model, images: np.ndarray, threads: int) -> float:
+    """Return the images' median of the largest difference, as a fraction of the deviation.
 
     Not the largest of all: where a value lies within rounding of a threshold its sign may turn,
     and what follows from that is no error.
     """
-    model.reshape([len(pictures), *pictures.shape[1:]])
-    got = np.array(_compiled(model, threads)(pictures)[0])
+    model.reshape([len(images), *images.shape[1:]])
+    got = np.array(_compiled(model, threads)(images)[0])
     if got.shape != expected.shape or not np.isfinite(got).all():
         return float("inf")
     return float(np.median(np.abs(expected - got).max(1)) / (expected.std() + 1e-12))
@@ -277,15 +277,15 @@ def _last_line(error: Exception) -> str:
     return next((line for line in reversed(str(error).splitlines()) if line.strip()), repr(error))
 
 
-def int8_rest(simulated: Path, pictures: np.ndarray) -> onnx.ModelProto:
+def int8_rest(simulated: Path, images: np.ndarray) -> onnx.ModelProto:
     """Put the network's real layers in int8, right on every CPU, and change nothing else.
 
     Args:
         simulated: ONNX file with signs as ±1.
-        pictures: float32 (n, 3, height, width), on which ranges are found.
+        images: float32 (n, 3, height, width), on which ranges are found.
     """
     proto = onnx.load(simulated)
-    ranges = ranges_of(simulated, pictures, "mse")
+    ranges = ranges_of(simulated, images, "mse")
     return quantize_model(proto, ranges, _sign_layers(proto), layers_only=True)
 
 
@@ -297,11 +297,11 @@ def write_ir(proto: onnx.ModelProto, path: Path, spec: InputSpec) -> None:
 
 
 def difference_to_onnxruntime(
-    proto: onnx.ModelProto, path: Path, pictures: np.ndarray, threads: int
+    proto: onnx.ModelProto, path: Path, images: np.ndarray, threads: int
 ) -> float:
     """Return how far the deployed file is from the graph it was made of, in another runtime.
 
-    As a fraction of the outputs' standard deviation; the median over the pictures.
+    As a fraction of the outputs' standard deviation; the median over the images.
     """
     options = onnxruntime.SessionOptions()
     # As written: its optimizer would round real layers between int8 ones, too.
@@ -310,8 +310,8 @@ def difference_to_onnxruntime(
     session = onnxruntime.InferenceSession(
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    expected = np.asarray(session.run(None, {session.get_inputs()[0].name: pictures})[0])
-    return _difference(expected, read_ir(path), pictures, threads)
+    expected = np.asarray(session.run(None, {session.get_inputs()[0].name: images})[0])
+    return _difference(expected, read_ir(path), images, threads)
 
 
 def _sign_layers(proto: onnx.ModelProto) -> list[str]:

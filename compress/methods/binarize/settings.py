@@ -19,7 +19,10 @@ class Settings(Learning):
     layers: list[str] = ["*"]  # of the network before that become binary; * and ? match
     activations_first: TrainSettings | None = None  # the first stage; none: both at once
     rest: Literal["int8", "float32"] | None = None  # of the real layers; none: what is faster here
-    pictures: Annotated[int, Field(ge=1)] = 128  # of the training split, to find int8's ranges on
+    images: Annotated[int, Field(ge=1)] = 128  # of the training split, to find int8's ranges on
+
+    old_names = {"pictures": "images"}
+    key_names = {"images": "pictures"}
 
     @field_validator("train", "activations_first", mode="before")
     @classmethod
@@ -37,7 +40,7 @@ class Settings(Learning):
                 "the teacher was asked about"
             )
         if first is not None and first.mixup > 0 and self.learn_from == "teacher":
-            raise ValueError("mixup makes pictures that the teacher was not asked about")
+            raise ValueError("mixup makes images that the teacher was not asked about")
         return self
 
     def stages(self) -> list[tuple[bool, TrainSettings]]:

@@ -35,7 +35,7 @@ class Binarize(Method[Settings]):
     measures = True
     runtimes = ("openvino",)
     nothing_follows = "its file is finished; put binarize last"
-    prepared = set(Settings.model_fields) - {"rest", "pictures", "control"}
+    prepared = set(Settings.model_fields) - {"rest", "images", "control"}
 
     def controls(self, settings: Settings) -> dict[str, Settings]:
         """Return the same network on the same schedule, learning from the labels."""
@@ -123,8 +123,8 @@ class Binarize(Method[Settings]):
         from compress.methods.binarize.deployment import deploy
 
         assert inputs.decided is not None
-        candidate, pictures = _trained(inputs, settings, context)
-        return deploy(candidate, pictures, inputs.decided["rest"], inputs.folder, context)
+        candidate, images = _trained(inputs, settings, context)
+        return deploy(candidate, images, inputs.decided["rest"], inputs.folder, context)
 
 
 def _named(model: "nn.Module", settings: Settings) -> list[str]:
@@ -143,14 +143,14 @@ def _obstacles(model: "nn.Module", settings: Settings) -> list[str]:
 def _trained(
     inputs: "StepInputs", settings: Settings, context: "Context"
 ) -> "tuple[Candidate, np.ndarray]":
-    """Return the trained network, and pictures of the training split to find ranges on."""
+    """Return the trained network, and images of the training split to find ranges on."""
     from compress.data.input_spec import preprocess
     from compress.models.candidate import Candidate
     from compress.utils.seeding import generator
 
     candidate = Candidate.load(inputs.previous, context.allowed)
     training = inputs.data.indices("train")
-    chosen = generator(context.seed, "calibration").permutation(training)[: settings.pictures]
+    chosen = generator(context.seed, "calibration").permutation(training)[: settings.images]
     return candidate, preprocess(inputs.data.paths(chosen), candidate.spec)
 
 

@@ -31,14 +31,14 @@ class Watch:
     """Keeps the last map that a layer of a network was given in its latest forward pass."""
 
     def __init__(self, size: tuple[int, int]) -> None:
-        self.size = size  # height and width of that map, for pictures of the usual size
+        self.size = size  # height and width of that map, for images of the usual size
         self._features: Tensor | None = None
 
     def see(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._features = inputs[0]
 
     def attention(self, size: tuple[int, int] | None = None) -> Tensor:
-        """As the function of that name, of the pictures that the network saw last."""
+        """As the function of that name, of the images that the network saw last."""
         assert self._features is not None, "the network has seen nothing yet"
         return attention(self._features, *(size or self.size))
 
@@ -73,8 +73,8 @@ def _last_map(network: Candidate) -> tuple[nn.Module, tuple[int, int]]:
     training = network.model.training
     device = next(network.model.parameters()).device
     try:
-        picture = torch.zeros(1, 3, network.spec.height, network.spec.width, device=device)
-        network.model.eval()(picture)
+        image = torch.zeros(1, 3, network.spec.height, network.spec.width, device=device)
+        network.model.eval()(image)
     finally:
         network.model.train(training)
         for hook in hooks:

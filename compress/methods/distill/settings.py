@@ -25,9 +25,9 @@ class Distillation(RecipeModel):
     loss: Annotated[Loss, Field(discriminator="name")] = USUAL
     hard_weight: Fraction = 0.0  # share of the labels' own loss
     teacher_outputs: Literal["cached", "online"] = "cached"
-    views: Annotated[int, Field(ge=1, le=1000)] = 8  # augmented views of each picture when cached
+    views: Annotated[int, Field(ge=1, le=1000)] = 8  # augmented views of each image when cached
     top_k: Annotated[int, Field(ge=2)] = 512  # logits kept of each view
-    unlabelled: bool = True  # learn from unlabelled pictures too, where there are some
+    unlabelled: bool = True  # learn from unlabelled images too, where there are some
     teacher_precision: Precision = "auto"
     train: TrainSettings
 
@@ -69,7 +69,7 @@ class Learning(Distillation):
         if self.learn_from == "labels" and self.control:
             raise ValueError("learn_from: labels is the control itself: set control: false")
         if self.train.mixup > 0 and self.learn_from == "teacher":
-            raise ValueError("mixup makes pictures that the teacher was not asked about")
+            raise ValueError("mixup makes images that the teacher was not asked about")
         return self
 
     @property

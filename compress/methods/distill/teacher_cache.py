@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compress.data.dataset import DataSet
+from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec
 from compress.methods.distill.attention import watched
 from compress.models.candidate import Candidate
@@ -37,23 +37,23 @@ FILE = "outputs.safetensors"
 class Largest:
     """The largest numbers of an output, of which only these are kept."""
 
-    values: Tensor  # float16 (views, pictures, k), best first
-    places: Tensor  # int32 (views, pictures, k), in the output
-    rest: Tensor  # float32 (views, pictures): the number that stands for every other one
+    values: Tensor  # float16 (views, images, k), best first
+    places: Tensor  # int32 (views, images, k), in the output
+    rest: Tensor  # float32 (views, images): the number that stands for every other one
     size: int  # of the output
 
     def __getitem__(self, at: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the output, float32 (n, size), by views and pictures (n,)."""
+        """Return the output, float32 (n, size), by views and images (n,)."""
         full = self.rest[at][:, None].repeat(1, self.size)
         return full.scatter_(1, self.places[at].long(), self.values[at].float())
 
 
 @dataclass(frozen=True)
 class CachedTeacher:
-    """Looks a batch's outputs up by picture and view."""
+    """Looks a batch's outputs up by image and view."""
 
-    outputs: Mapping[str, Tensor | Largest]  # whole ones: float16 (views, pictures, …)
-    looks: Tensor | None = None  # float16 (views, pictures, height, width), of length 1
+    outputs: Mapping[str, Tensor | Largest]  # whole ones: float16 (views, images, …)
+    looks: Tensor | None = None  # float16 (views, images, height, width), of length 1
 
     @classmethod
     def load(cls, folder: Path, spec: InputSpec) -> "CachedTeacher":
@@ -74,7 +74,7 @@ class CachedTeacher:
         return cls(found, looks)
 
     def attention(self, batch: Batch) -> Tensor:
-        """Where it looks in a batch's pictures, float32 (n, height, width), each of length 1."""
+        """Where it looks in a batch's images, float32 (n, height, width), each of length 1."""
         assert self.looks is not None, "cached without attention"
         return self.looks[_places(batch)].float().to(batch.inputs.device)
 
@@ -106,7 +106,7 @@ class OnlineTeacher:
         return self.outputs(batch.indices, batch.views)
 
     def outputs(self, indices: np.ndarray, views: np.ndarray) -> dict[str, Tensor]:
-        """Return the teacher's outputs for pictures in views of them, float32 (n, …)."""
+        """Return the teacher's outputs for images in views of them, float32 (n, …)."""
         inputs = apply_views(
             self.pixels[indices], views, self.teacher.spec, self.device, self.augmentation.erase
         )
@@ -132,7 +132,7 @@ def make_online(
 @torch.inference_mode()
 def compute(
     online: OnlineTeacher,
-    data: DataSet,
+    data: Dataset,
     bank: np.ndarray,
     pool: np.ndarray,
     top_k: int,
@@ -141,7 +141,7 @@ def compute(
     attention: bool = False,
     batch_size: int = 64,
 ) -> None:
-    """Caches the teacher's outputs for every view in `bank` of every picture in `pool`; where it
+    """Caches the teacher's outputs for every view in `bank` of every image in `pool`; where it
     looks, too, if `attention` is asked for.
 
     Each finished view is kept in `folder`, so that a killed run loses one view at most.
@@ -153,9 +153,9 @@ def compute(
         for number, view in enumerate(bank):
             part = folder / f"view-{number}.safetensors"
             if not part.is_file():
-                tensors = _empty(len(data.pictures), spec, kept)
+                tensors = _empty(len(data.images), spec, kept)
                 if watch:
-                    size = (len(data.pictures), *watch.size)
+                    size = (len(data.images), *watch.size)
                     tensors["looks"] = torch.zeros(size, dtype=torch.float16)
                 for start in range(0, len(pool), batch_size):
                     indices = pool[start : start + batch_size]
@@ -175,16 +175,16 @@ def compute(
         (folder / f"view-{number}.safetensors").unlink()
 
 
-def _empty(pictures: int, spec: InputSpec, kept: Mapping[str, int]) -> dict[str, Tensor]:
+def _empty(images: int, spec: InputSpec, kept: Mapping[str, int]) -> dict[str, Tensor]:
     """Return what one view's outputs are written into, by name or by name and part."""
     made = {}
     for name, shape in spec.outputs.items():
         if name in kept:
-            made[f"{name}.values"] = torch.zeros(pictures, kept[name], dtype=torch.float16)
-            made[f"{name}.places"] = torch.zeros(pictures, kept[name], dtype=torch.int32)
-            made[f"{name}.rest"] = torch.zeros(pictures)
+            made[f"{name}.values"] = torch.zeros(images, kept[name], dtype=torch.float16)
+            made[f"{name}.places"] = torch.zeros(images, kept[name], dtype=torch.int32)
+            made[f"{name}.rest"] = torch.zeros(images)
         else:
-            made[name] = torch.zeros(pictures, *shape, dtype=torch.float16)
+            made[name] = torch.zeros(images, *shape, dtype=torch.float16)
     return made
 
 

@@ -12,7 +12,7 @@ from compress.models.candidate import Candidate
 from compress.results.schema import Training
 from compress.tasks import task_of
 from compress.tasks.base import TensorOutputs
-from compress.training.batches import Batch, PictureFeed, draw_bank
+from compress.training.batches import Batch, ImageFeed, draw_bank
 from compress.training.loop import Objective, train
 from compress.training.objectives import MatchTeacher, label_objective
 
@@ -27,22 +27,22 @@ def distil(
 ) -> Training:
     """Trains `student.model` in place, from the teacher's outputs or as a control from the labels.
 
-    An epoch has as many pictures for the control as for the distilled student, whose pool is
-    larger where unlabelled pictures join in: both take the same number of steps. The control sees
+    An epoch has as many images for the control as for the distilled student, whose pool is
+    larger where unlabelled images join in: both take the same number of steps. The control sees
     fresh views each epoch, as plain training would: it has no use for stored ones.
     """
     data, config = inputs.data, settings.train
     labelled = data.indices("train")
     with_unlabelled = data.indices("train", "unlabelled") if settings.unlabelled else labelled
     cached = from_teacher and settings.teacher_outputs == "cached"
-    bank = draw_bank(settings.views, len(data.pictures), config.augmentation, context.seed)
-    feed = PictureFeed(
+    bank = draw_bank(settings.views, len(data.images), config.augmentation, context.seed)
+    feed = ImageFeed(
         data=data,
         pixels=inputs.pixels,
         spec=student.spec,
         settings=config,
         pool=with_unlabelled if from_teacher else labelled,
-        pictures_per_epoch=len(with_unlabelled),
+        images_per_epoch=len(with_unlabelled),
         seed=context.seed,
         device=context.device,
         bank=bank if cached else None,
@@ -59,8 +59,8 @@ def distil(
         how = f"{how} ({detail})"
     return Training(
         description=f"{how}, {views}" if from_teacher else "labels only, fresh views",
-        labelled_pictures=len(labelled),
-        unlabelled_pictures=len(with_unlabelled) - len(labelled) if from_teacher else 0,
+        labelled_images=len(labelled),
+        unlabelled_images=len(with_unlabelled) - len(labelled) if from_teacher else 0,
         precision=config.precision,
         seconds=sum(epoch.seconds for epoch in history),
         epochs=history,

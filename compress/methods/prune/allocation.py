@@ -9,14 +9,14 @@ Cost = Callable[[Sequence[int]], float]  # widths of all groups -> seconds, or M
 
 
 @dataclass(frozen=True)
-class Choices:
+class WidthOptions:
     """The widths that one group may have, and the importance that each keeps."""
 
     widths: tuple[int, ...]  # ascending; the last is the full width
     kept: tuple[float, ...]
 
     @classmethod
-    def of(cls, importance: np.ndarray, round_to: int) -> "Choices":
+    def of(cls, importance: np.ndarray, round_to: int) -> "WidthOptions":
         """Multiples of `round_to` up to the full width, and the full width itself.
 
         Args:
@@ -28,7 +28,7 @@ class Choices:
         return cls(tuple(widths), tuple(float(best_first[w]) for w in widths))
 
 
-def allocate(choices: Sequence[Choices], cost: Cost, target: float) -> list[int]:
+def allocate(choices: Sequence[WidthOptions], cost: Cost, target: float) -> list[int]:
     """Widths that cost at most `target`, giving up the least importance for each unit of cost.
 
     Greedy, from the full widths downwards: of all groups and all narrower widths, the step that
@@ -69,7 +69,7 @@ def allocate(choices: Sequence[Choices], cost: Cost, target: float) -> list[int]
     return widths()
 
 
-def uniform(choices: Sequence[Choices], cost: Cost, target: float) -> list[int]:
+def uniform(choices: Sequence[WidthOptions], cost: Cost, target: float) -> list[int]:
     """The same fraction of every group, as large as costs at most `target`.
 
     Raises:
@@ -83,6 +83,6 @@ def uniform(choices: Sequence[Choices], cost: Cost, target: float) -> list[int]:
     raise ValueError("out of reach")
 
 
-def nearest(choice: Choices, fraction: float) -> int:
+def nearest(choice: WidthOptions, fraction: float) -> int:
     """The allowed width nearest to this fraction of the full one."""
     return min(choice.widths, key=lambda w: (abs(w - fraction * choice.widths[-1]), w))

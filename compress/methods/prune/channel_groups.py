@@ -42,7 +42,7 @@ class ChannelGroup:
         return f"{self.channels} → {width} channels"
 
 
-class Prunable:
+class PrunableNetwork:
     """A network's channel groups and layer shapes, and how to narrow it.
 
     Grouped convolutions keep their width, unless they are depthwise: the same channels would have
@@ -174,7 +174,7 @@ def _is_grouped(module: nn.Module) -> bool:
 
 
 def _dependencies(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
-    # In a tuple, or the library first tries the picture without its batch dimension.
+    # In a tuple, or the library first tries the image without its batch dimension.
     return tp.DependencyGraph().build_dependency(model, (example,), verbose=False)
 
 
@@ -247,12 +247,12 @@ def _by_number(index: object) -> bool:
     return any(isinstance(part, Tensor | np.ndarray | list) for part in parts)
 
 
-def magnitude(prunable: Prunable) -> list[Tensor]:
+def magnitude(prunable: PrunableNetwork) -> list[Tensor]:
     """Return the squared L2 norm over all weights of a channel, divided by the group's mean."""
     return _of_library(prunable, tp.importance.GroupMagnitudeImportance(p=2, normalizer="mean"))
 
 
-def bn_scale(prunable: Prunable) -> list[Tensor]:
+def bn_scale(prunable: PrunableNetwork) -> list[Tensor]:
     """Return the batch norm's scale, divided by the group's mean.
 
     Liu et al. 2017, arXiv:1708.06519.
@@ -263,7 +263,7 @@ def bn_scale(prunable: Prunable) -> list[Tensor]:
     return _of_library(prunable, tp.importance.BNScaleImportance(normalizer="mean"))
 
 
-def _of_library(prunable: Prunable, importance: tp.importance.Importance) -> list[Tensor]:
+def _of_library(prunable: PrunableNetwork, importance: tp.importance.Importance) -> list[Tensor]:
     found = []
     for group, library in zip(prunable.groups, prunable.library_groups, strict=True):
         worth = importance(library)
@@ -278,7 +278,7 @@ def _of_library(prunable: Prunable, importance: tp.importance.Importance) -> lis
 
 
 def taylor(
-    prunable: Prunable,
+    prunable: PrunableNetwork,
     batches: Iterable[Tensor],
     autocast: Callable[[], AbstractContextManager[object]],
     drawn_loss: Callable[[Any], Tensor],
@@ -291,16 +291,16 @@ def taylor(
     where the network already fits its labels. Comparable between layers.
 
     Args:
-        batches: pictures, float32 (n, 3, height, width), on the device to compute on.
+        batches: images, float32 (n, 3, height, width), on the device to compute on.
         drawn_loss: of what the network gives, against labels drawn from what it says, summed.
     """
     model = prunable.model
     sums = [torch.zeros(group.channels) for group in prunable.groups]
-    for pictures in batches:
-        model.to(pictures.device)
+    for images in batches:
+        model.to(images.device)
         model.zero_grad(set_to_none=True)
         with autocast():
-            outputs = model(pictures)
+            outputs = model(images)
         drawn_loss(outputs).backward()  # type: ignore[no-untyped-call]
         for total, library in zip(sums, prunable.library_groups, strict=True):
             total += _gate_gradient(prunable.graph, library) ** 2

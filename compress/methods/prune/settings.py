@@ -17,9 +17,12 @@ class Settings(RecipeModel):
     importance: Literal["magnitude", "bn_scale", "taylor"] = "taylor"
     scope: Literal["global", "uniform"] = "global"  # uniform: the same share of every layer
     round_to: Annotated[int, Field(ge=1, le=256)] = 16  # runtimes compute in blocks of channels
-    pictures: Annotated[int, Field(ge=1)] = 256  # that taylor looks at
+    images: Annotated[int, Field(ge=1)] = 256  # that taylor looks at
     precision: Precision = "auto"  # that taylor computes in
     ignore: list[str] = []  # layers that keep their width; * and ? match
+
+    old_names = {"pictures": "images"}
+    key_names = {"images": "pictures"}
 
     @model_validator(mode="after")
     def _one_target(self) -> "Settings":

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from compress.methods.context import Context, StepInputs
     from compress.methods.decided import Decided
-    from compress.methods.prune.channel_groups import Prunable
+    from compress.methods.prune.channel_groups import PrunableNetwork
     from compress.methods.prune.width_search import NetworkTimes
     from compress.models.candidate import Candidate
     from compress.results.schema import Decision
 
 PROCESSES, ROUNDS = 3, 15  # for each measurement of a whole network
-BATCH = 8  # pictures that importance is computed on at once
+BATCH = 8  # images that importance is computed on at once
 
 
 class Prune(Method[Settings]):
@@ -49,7 +49,7 @@ class Prune(Method[Settings]):
             UserError: what stands in the way.
         """
         from compress.data.input_spec import InputSpec
-        from compress.methods.prune.channel_groups import Prunable
+        from compress.methods.prune.channel_groups import PrunableNetwork
         from compress.utils.errors import UserError
 
         network = before()
@@ -57,7 +57,7 @@ class Prune(Method[Settings]):
             return
         unscaled = InputSpec(height=image_size, width=image_size, mean=(0, 0, 0), std=(1, 1, 1))
         try:
-            Prunable(network, unscaled, settings.ignore)
+            PrunableNetwork(network, unscaled, settings.ignore)
         except UserError as error:
             raise UserError(f"prune: {error}") from error
 
@@ -72,16 +72,16 @@ class Prune(Method[Settings]):
         import numpy as np
 
         from compress.methods.decided import Decided
-        from compress.methods.prune.allocation import Choices
-        from compress.methods.prune.channel_groups import Prunable, most_important
+        from compress.methods.prune.allocation import WidthOptions
+        from compress.methods.prune.channel_groups import PrunableNetwork, most_important
         from compress.methods.prune.width_search import NetworkTimes, Search
         from compress.models.candidate import Candidate
         from compress.results.schema import StepReport
 
         before = Candidate.load(inputs.previous, context.allowed)
-        prunable = Prunable(before.model, before.spec, settings.ignore)
+        prunable = PrunableNetwork(before.model, before.spec, settings.ignore)
         worth = _importance(prunable, inputs, settings, context, before)
-        choices = [Choices.of(np.asarray(w), settings.round_to) for w in worth]
+        choices = [WidthOptions.of(np.asarray(w), settings.round_to) for w in worth]
         search = Search(prunable, choices, settings.scope == "uniform", settings.round_to)
         times = None
         if settings.ratio is not None:
@@ -117,11 +117,11 @@ class Prune(Method[Settings]):
 
     def apply(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
         """Narrows the candidate as decided; its training is the next step's (`distill`)."""
-        from compress.methods.prune.channel_groups import Prunable
+        from compress.methods.prune.channel_groups import PrunableNetwork
         from compress.models.candidate import Candidate
 
         before = Candidate.load(inputs.previous, context.allowed)
-        prunable = Prunable(before.model, before.spec, settings.ignore)
+        prunable = PrunableNetwork(before.model, before.spec, settings.ignore)
         assert inputs.decided is not None
         kept = inputs.decided["kept_channels"]
         rule = settings.the_one_of("ratio", "macs", "speedup")
@@ -133,7 +133,7 @@ class Prune(Method[Settings]):
 
 
 def _importance(
-    prunable: "Prunable",
+    prunable: "PrunableNetwork",
     inputs: "StepInputs",
     settings: Settings,
     context: "Context",
@@ -155,10 +155,10 @@ def _importance(
     task = task_of(before.spec)
     training = inputs.data.indices("train")
     rng = generator(context.seed, "pictures that importance looks at")
-    chosen = rng.permutation(training)[: settings.pictures]
-    if len(chosen) < settings.pictures:
+    chosen = rng.permutation(training)[: settings.images]
+    if len(chosen) < settings.images:
         context.progress.note(
-            f"importance looks at all {len(chosen)} training pictures: {settings.pictures} were "
+            f"importance looks at all {len(chosen)} training images: {settings.images} were "
             "asked for"
         )
 
@@ -193,7 +193,7 @@ def _speedup(candidate: "Candidate", inputs: "StepInputs", context: "Context") -
 
 
 def _decisions(
-    prunable: "Prunable", widths: list[int], times: "NetworkTimes | None"
+    prunable: "PrunableNetwork", widths: list[int], times: "NetworkTimes | None"
 ) -> "list[Decision]":
     """What became of each group; with the times of its first layer where they were looked at."""
     from compress.results.schema import Decision

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from compress.measure.layer_times import LayerTimes, interpolated
-from compress.methods.prune.allocation import Choices, allocate, nearest, uniform
-from compress.methods.prune.channel_groups import Prunable
+from compress.methods.prune.allocation import WidthOptions, allocate, nearest, uniform
+from compress.methods.prune.channel_groups import PrunableNetwork
 from compress.results.schema import Target
 from compress.utils.errors import UserError
 
@@ -28,8 +28,8 @@ class Found:
 class Search:
     """What may be chosen among, and how."""
 
-    prunable: Prunable
-    choices: Sequence[Choices]
+    prunable: PrunableNetwork
+    choices: Sequence[WidthOptions]
     is_uniform: bool  # the same fraction of every group, instead of the most importance
     round_to: int
 
@@ -148,7 +148,7 @@ class NetworkTimes:
     """Seconds of a network's layers at given widths, from the table of this machine."""
 
     def __init__(
-        self, prunable: Prunable, times: LayerTimes, progress: Callable[[int, int], None]
+        self, prunable: PrunableNetwork, times: LayerTimes, progress: Callable[[int, int], None]
     ) -> None:
         self.prunable, self.times = prunable, times
         self.functions = {}

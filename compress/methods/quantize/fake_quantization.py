@@ -26,10 +26,10 @@ def _quantizers(weight_bits: int) -> list[dict[str, object]]:
     ]
 
 
-def simulate_int8(model: nn.Module, pictures: np.ndarray, portable: bool = True) -> nn.Module:
+def simulate_int8(model: nn.Module, images: np.ndarray, portable: bool = True) -> nn.Module:
     """Puts quantizers before every convolution and linear layer, in place (NVIDIA modelopt).
 
-    Weights get one scale a channel, inputs one a tensor, found on `pictures` (float32 (n, 3,
+    Weights get one scale a channel, inputs one a tensor, found on `images` (float32 (n, 3,
     height, width), normalised). Names in the state dict stay; the quantizers' are added.
 
     Args:
@@ -50,10 +50,10 @@ def simulate_int8(model: nn.Module, pictures: np.ndarray, portable: bool = True)
             # As in training: with the running statistics of a young network ranges can be empty.
             network.train()
             with torch.no_grad():
-                network(torch.from_numpy(pictures))
+                network(torch.from_numpy(images))
 
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         config = {"quant_cfg": _quantizers(7 if portable else 8), "algorithm": "max"}
         quantized: nn.Module = mtq.quantize(model, config, show)
-    quantized.load_state_dict(buffers, strict=False)  # what the pictures did to batch norms
+    quantized.load_state_dict(buffers, strict=False)  # what the images did to batch norms
     return quantized

@@ -1,4 +1,4 @@
-"""Finds which layers int8 pays for, and makes the file: measured here, judged on pictures."""
+"""Finds which layers int8 pays for, and makes the file: measured here, judged on images."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -30,9 +30,9 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Judge:
-    """Pictures, what makes records of answers to them, and what the float network answers."""
+    """Images, what makes records of answers to them, and what the float network answers."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     task: Task[Any]
     records_of: Callable[[Outputs], list[Any]]
     outputs: Outputs
@@ -42,22 +42,22 @@ class Judge:
     def of(
         cls,
         path: Path,
-        pictures: np.ndarray,
+        images: np.ndarray,
         task: Task[Any],
         records_of: Callable[[Outputs], list[Any]],
         threads: int,
     ) -> "Judge":
         """Return the judge that knows what the float network in a file answers."""
-        return cls(pictures, task, records_of, _outputs(path, pictures, task, threads), threads)
+        return cls(images, task, records_of, _outputs(path, images, task, threads), threads)
 
     def drop(self, path: Path) -> float:
         """Return what the file loses against the float network, in the task's own number."""
-        now = _outputs(path, self.pictures, self.task, self.threads)
+        now = _outputs(path, self.images, self.task, self.threads)
         return self._judged(self.outputs) - self._judged(now)
 
     def _judged(self, outputs: Outputs) -> float:
         return float(
-            self.task.statistic(self.records_of(outputs), np.ones((1, len(self.pictures))))[0]
+            self.task.statistic(self.records_of(outputs), np.ones((1, len(self.images))))[0]
         )
 
     def error(self, path: Path, count: int = 64) -> float:
@@ -65,17 +65,17 @@ class Judge:
 
         Of several outputs, the mean of the fractions.
         """
-        now = _outputs(path, self.pictures[:count], self.task, self.threads)
+        now = _outputs(path, self.images[:count], self.task, self.threads)
         before = {name: output[:count] for name, output in self.outputs.items()}
         return float(np.mean([((now[x] - y) ** 2).mean() / y.var() for x, y in before.items()]))
 
 
 def _outputs(
-    path: Path, pictures: np.ndarray, task: Task[Any], threads: int
+    path: Path, images: np.ndarray, task: Task[Any], threads: int
 ) -> dict[str, np.ndarray]:
     session, spec = OnnxSession(path, threads), task.spec
     return joined(
-        [infer(session, pictures[i : i + BATCH], spec) for i in range(0, len(pictures), BATCH)]
+        [infer(session, images[i : i + BATCH], spec) for i in range(0, len(images), BATCH)]
     )
 
 
@@ -85,7 +85,7 @@ class MadeOf:
 
     Args:
         keep_float: of layers' names, those the user wants in float.
-        max_drop: of right answers on the judge's pictures, against the float file.
+        max_drop: of right answers on the judge's images, against the float file.
         portable: as of `quantize_model`.
     """
 
@@ -166,7 +166,7 @@ def make_int8(made_of: MadeOf, floats: Collection[str], out: Path, context: Cont
     word = made_of.judge.task.word
     notes.append(
         f"quantize: {len(integers)} operations run in integers, {len(islands)} in float, read from "
-        f"onnxruntime's own graph; on {len(made_of.judge.pictures)} training pictures the file "
+        f"onnxruntime's own graph; on {len(made_of.judge.images)} training images the file "
         f"loses {100 * drop:.2f} points of {word} against float, and it is {ratio:.2f} times as "
         "fast as its float parent."
     )
@@ -218,7 +218,7 @@ def _why_dropped(
     if drop > max_drop:
         return (
             f"The int8 file loses {100 * drop:.1f} points of {word} against its float parent on "
-            f"training pictures, {100 * max_drop:.1f} are allowed."
+            f"training images, {100 * max_drop:.1f} are allowed."
         )
     return None
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from compress.models.candidate import Candidate
 
 FLOAT, RANGES, DEPLOYED = "float.onnx", "ranges.json", "int8.onnx"
-SAMPLE = 32  # pictures on which the simulation of int8 finds its ranges
+SAMPLE = 32  # images on which the simulation of int8 finds its ranges
 
 
 class Quantize(Method[Settings]):
@@ -31,7 +31,7 @@ class Quantize(Method[Settings]):
     name = "quantize"
     settings = Settings
     version = 2
-    prepared = {"ranges", "percentile", "pictures", "bias_correction", "portable", "train"}
+    prepared = {"ranges", "percentile", "images", "bias_correction", "portable", "train"}
     measures = True
     judges = True
     nothing_follows = "int8 is made of the finished float network; put quantize last"
@@ -65,14 +65,14 @@ class Quantize(Method[Settings]):
         file = inputs.folder / FLOAT
         export_onnx(candidate, file)
         paths = inputs.data.paths(_calibrated_on(inputs, settings, context))
-        pictures = preprocess(paths, candidate.spec)
+        images = preprocess(paths, candidate.spec)
         how, progress = settings.ranges, context.progress.advance
         try:
-            ranges = ranges_of(file, pictures, how, settings.percentile, progress)
+            ranges = ranges_of(file, images, how, settings.percentile, progress)
         except ValueError as error:
             raise UserError(f"quantize: {error}") from error
         if settings.bias_correction:
-            correct_biases(file, file, pictures, largest_weight(settings.portable))
+            correct_biases(file, file, images, largest_weight(settings.portable))
         write_text(inputs.folder / RANGES, json.dumps(ranges))
         return candidate.after(lineage)
 
@@ -94,13 +94,13 @@ class Quantize(Method[Settings]):
         made_of = _made_of(inputs, settings, context)
         out = inputs.folder / DEPLOYED
         found = make_int8(made_of, inputs.decided["float_layers"], out, context)
-        notes = [*_few_pictures(inputs, settings), *found.report.notes]
+        notes = [*_few_images(inputs, settings), *found.report.notes]
         report = found.report.model_copy(update={"notes": notes})
         return made_of.candidate.deployed_as(DEPLOYED, report, found.dropped)
 
 
 def _made_of(inputs: "StepInputs", settings: Settings, context: "Context") -> "MadeOf":
-    """Return what `prepare` left, and the pictures that judge."""
+    """Return what `prepare` left, and the images that judge."""
     from compress.data.input_spec import preprocess
     from compress.methods.quantize.layer_search import Judge, MadeOf
     from compress.models.candidate import Candidate
@@ -108,7 +108,7 @@ def _made_of(inputs: "StepInputs", settings: Settings, context: "Context") -> "M
 
     candidate = Candidate.load(inputs.previous, context.allowed)
     chosen = _judged_on(inputs, settings, context)
-    pictures = preprocess(inputs.data.paths(chosen), candidate.spec)
+    images = preprocess(inputs.data.paths(chosen), candidate.spec)
     task = task_of(candidate.spec)
     records_of = task.judge(inputs.data, chosen, context.tolerance)
     file = inputs.previous / FLOAT
@@ -117,7 +117,7 @@ def _made_of(inputs: "StepInputs", settings: Settings, context: "Context") -> "M
         candidate,
         file,
         ranges={name: (low, high) for name, (low, high) in ranges.items()},
-        judge=Judge.of(file, pictures, task, records_of, context.threads),
+        judge=Judge.of(file, images, task, records_of, context.threads),
         keep_float=lambda names: list(matching(settings.float_layers, names)),
         max_drop=settings.max_drop_vs_float,
         portable=settings.portable,
@@ -132,23 +132,23 @@ def _order(inputs: "StepInputs", context: "Context") -> "np.ndarray":
 
 
 def _calibrated_on(inputs: "StepInputs", settings: Settings, context: "Context") -> "np.ndarray":
-    """Places of the pictures of the training split that the ranges are found on."""
-    return _order(inputs, context)[: settings.pictures]
+    """Places of the images of the training split that the ranges are found on."""
+    return _order(inputs, context)[: settings.images]
 
 
 def _judged_on(inputs: "StepInputs", settings: Settings, context: "Context") -> "np.ndarray":
-    """Places of other pictures of the training split; where there are none, of the same ones."""
+    """Places of other images of the training split; where there are none, of the same ones."""
     order = _order(inputs, context)
-    rest = order[settings.pictures :]
+    rest = order[settings.images :]
     return (rest if len(rest) else order)[: settings.judged]
 
 
-def _few_pictures(inputs: "StepInputs", settings: Settings) -> list[str]:
+def _few_images(inputs: "StepInputs", settings: Settings) -> list[str]:
     count = len(inputs.data.indices("train"))
-    if count > settings.pictures:
+    if count > settings.images:
         return []
     return [
-        f"quantize: there are {count} training pictures, {settings.pictures} were to be "
+        f"quantize: there are {count} training images, {settings.images} were to be "
         "calibrated on: all of them were, and the same ones judged the loss."
     ]
 

@@ -109,7 +109,7 @@ function condition() {
 function runnerUp(row, other) {
   const behind = row.top1 - other.top1;
   const less = behind > 0 ? `${lost(behind)} less ${data.word}` : `the same ${data.word}`;
-  return `Runner-up: ${other.name}, ${less}, ${significant(1e3 * other.latency_s)} ms a picture.`;
+  return `Runner-up: ${other.name}, ${less}, ${significant(1e3 * other.latency_s)} ms an image.`;
 }
 
 function warnings(choice) {
@@ -127,7 +127,7 @@ function warnings(choice) {
   if (alike.length) {
     const names = alike.map((index) => data.rows[index].name).join(", ");
     found.push(
-      `By these pictures it cannot be told apart in accuracy from ${names} (McNemar's exact test).`,
+      `By these images it cannot be told apart in accuracy from ${names} (McNemar's exact test).`,
     );
   }
   return found;

@@ -26,7 +26,7 @@ def dkd(
     """Decoupled KD: alpha TCKD + beta NCKD. Zhao et al. 2022, arXiv:2203.08679.
 
     TCKD compares the target class against all others as a pair, NCKD the distribution among the
-    others. `labels` (n,) are the targets; where a picture has none (-1) the teacher's first is.
+    others. `labels` (n,) are the targets; where an image has none (-1) the teacher's first is.
     """
     target = torch.where(labels >= 0, labels, teacher.argmax(1))[:, None]
     log_p = F.log_softmax(student / temperature, 1)
@@ -49,7 +49,7 @@ def dkd(
 def dist(student: Tensor, teacher: Tensor, temperature: float, beta: float, gamma: float) -> Tensor:
     """beta x inter-class + gamma x intra-class (1 - Pearson correlation), times T^2.
 
-    Huang et al. 2022, arXiv:2205.10536: rows are compared per picture, columns per class.
+    Huang et al. 2022, arXiv:2205.10536: rows are compared per image, columns per class.
     """
     p = F.softmax(student / temperature, 1)
     q = F.softmax(teacher / temperature, 1)

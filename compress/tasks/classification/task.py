@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compress.data.dataset import DataSet
+from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec
 from compress.data.layouts import check_classes, read_folder
 from compress.metrics.accuracy import score
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.models.class_names import check_class_names
-from compress.results.schema import TOP1, Accuracy, SinglePictureClasses
+from compress.results.schema import TOP1, Accuracy, SingleImageClasses
 from compress.runtimes.outputs import Outputs
 from compress.tasks.base import Ask, Judge, Source, Task, TensorOutputs
 from compress.tasks.classification.settings import DIST, DKD, KD
@@ -37,18 +37,18 @@ class Classification(Task[Names]):
     explained = "logits"
 
     @classmethod
-    def read(cls, source: Source, settings: Any) -> DataSet:
+    def read(cls, source: Source, settings: Any) -> Dataset:
         """Return images with labels, in class folders or a table."""
         data = read_folder(source.path, source.image_column, source.label_column)
         check_classes(data)
         return data
 
     @classmethod
-    def predicts(cls, data: DataSet) -> dict[str, Any]:
+    def predicts(cls, data: Dataset) -> dict[str, Any]:
         """Return the classes."""
         return {"classes": data.classes}
 
-    def read_more(self, folder: Path, columns: Sequence[str]) -> DataSet:
+    def read_more(self, folder: Path, columns: Sequence[str]) -> Dataset:
         """Return a folder's images, whose classes are matched with the network's by name."""
         data = read_folder(folder)
         unknown = sorted(set(data.classes) - set(self.spec.classes))
@@ -59,10 +59,10 @@ class Classification(Task[Names]):
             )
         return data
 
-    def targets(self, data: DataSet) -> np.ndarray:
+    def targets(self, data: Dataset) -> np.ndarray:
         """Return class indices of the network, int64 (n,), -1 where unlabelled."""
         index: dict[str | None, int] = {name: i for i, name in enumerate(self.spec.classes)}
-        return np.array([index.get(picture.label, -1) for picture in data.pictures])
+        return np.array([index.get(image.label, -1) for image in data.images])
 
     def check_weights(self, metadata: Mapping[str, Any]) -> InputSpec:
         """Return the spec with the weights' order of classes; refuse others, or points."""
@@ -77,7 +77,7 @@ class Classification(Task[Names]):
         return self.spec.model_copy(update={"classes": classes})
 
     def judge(
-        self, data: DataSet, indices: np.ndarray, tolerance: KeypointTolerance = USUAL
+        self, data: Dataset, indices: np.ndarray, tolerance: KeypointTolerance = USUAL
     ) -> Judge:
         """Return whether the largest logit is that of the image's class."""
         labels = self.targets(data)[indices]
@@ -86,7 +86,7 @@ class Classification(Task[Names]):
     def score(
         self,
         ask: Ask,
-        data: DataSet,
+        data: Dataset,
         indices: np.ndarray,
         tolerance: KeypointTolerance,
         in_run: bool,
@@ -95,17 +95,17 @@ class Classification(Task[Names]):
         targets = self.targets(data)
         if not in_run:
             return score(ask(indices)["logits"], targets[indices])
-        single_picture, singles = None, data.single_picture_indices
+        single_image, singles = None, data.single_image_indices
         if len(singles):
-            single_picture = SinglePictureClasses(
-                pictures=len(singles),
+            single_image = SingleImageClasses(
+                images=len(singles),
                 in_training=int(np.isin(singles, data.indices("train")).sum()),
                 top1=float(np.mean(self.judge(data, singles)(ask(singles)))),
             )
         trained_on = targets[data.indices("train")]
-        return score(ask(indices)["logits"], targets[indices], single_picture, trained_on)
+        return score(ask(indices)["logits"], targets[indices], single_image, trained_on)
 
-    def guess(self, data: DataSet, tolerance: KeypointTolerance) -> tuple[str, float]:
+    def guess(self, data: Dataset, tolerance: KeypointTolerance) -> tuple[str, float]:
         """Return the share of the commonest class."""
         labels = self.targets(data)[data.indices("validation")]
         return "the commonest class", float(np.bincount(labels).max() / len(labels))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compress.data.coordinates import to_input, to_picture, upright_size
-from compress.data.dataset import DataSet, Point
+from compress.data.coordinates import to_image, to_input, upright_size
+from compress.data.dataset import Dataset, Point
 from compress.data.draw import draw_points
 from compress.data.input_spec import BOX, InputSpec
 from compress.data.keypoints import PointColumns, drop_misplaced
@@ -37,13 +37,13 @@ class Keypoints(Task[Places]):
     unused_in_script = ("classes",)
 
     @classmethod
-    def read(cls, source: Source, settings: Columns) -> DataSet:
+    def read(cls, source: Source, settings: Columns) -> Dataset:
         """Return images with points, annotated in a table."""
         columns = PointColumns.of(settings.names, settings.columns)
         return read_folder(source.path, source.image_column, source.label_column, columns)
 
     @classmethod
-    def checked(cls, data: DataSet, note: Callable[[str], None]) -> DataSet:
+    def checked(cls, data: Dataset, note: Callable[[str], None]) -> Dataset:
         """Leave out images whose points lie outside of them."""
         return drop_misplaced(data, note)
 
@@ -60,15 +60,15 @@ class Keypoints(Task[Places]):
         return 2 * len(settings.names)
 
     @classmethod
-    def predicts(cls, data: DataSet) -> dict[str, Any]:
+    def predicts(cls, data: Dataset) -> dict[str, Any]:
         """Return the points' names."""
         return {"points": data.points}
 
-    def read_more(self, folder: Path, columns: Sequence[str]) -> DataSet:
+    def read_more(self, folder: Path, columns: Sequence[str]) -> Dataset:
         """Return a folder's images with their points, found by the columns' names."""
         return read_folder(folder, points=PointColumns.of(self.spec.points, columns))
 
-    def targets(self, data: DataSet) -> np.ndarray:
+    def targets(self, data: Dataset) -> np.ndarray:
         """Return x and y of each point as input fractions, float32 (n, outputs), or nan."""
         fractions = to_input(data.coordinates, data.sizes, self.spec)
         return fractions.reshape(len(fractions), -1).astype(np.float32)
@@ -95,7 +95,7 @@ class Keypoints(Task[Places]):
         return self.spec
 
     def judge(
-        self, data: DataSet, indices: np.ndarray, tolerance: KeypointTolerance = USUAL
+        self, data: Dataset, indices: np.ndarray, tolerance: KeypointTolerance = USUAL
     ) -> Judge:
         """Return whether all points are near enough and the boxes overlap.
 
@@ -106,7 +106,7 @@ class Keypoints(Task[Places]):
         true, sizes = data.coordinates[indices], data.sizes[indices]
 
         def right(outputs: Outputs) -> list[bool]:
-            found = to_picture(coordinates(outputs["coordinates"]), sizes, self.spec)
+            found = to_image(coordinates(outputs["coordinates"]), sizes, self.spec)
             near = np.ones(len(found), bool)
             if self.spec.has_box:
                 near &= iou(found[:, :2], true[:, :2]) >= tolerance.iou
@@ -120,7 +120,7 @@ class Keypoints(Task[Places]):
     def score(
         self,
         ask: Ask,
-        data: DataSet,
+        data: Dataset,
         indices: np.ndarray,
         tolerance: KeypointTolerance,
         in_run: bool,
@@ -129,15 +129,15 @@ class Keypoints(Task[Places]):
         outputs = ask(indices)
         right = self.judge(data, indices, tolerance)(outputs)
         true, sizes = data.coordinates[indices], data.sizes[indices]
-        found = to_picture(coordinates(outputs["coordinates"]), sizes, self.spec)
+        found = to_image(coordinates(outputs["coordinates"]), sizes, self.spec)
         return Accuracy(
-            pictures=len(right),
+            images=len(right),
             top1=wilson(sum(right), len(right)),
             correct="".join("1" if each else "0" for each in right),
             points=errors(found, true, sizes, self.spec.has_box, tolerance),
         )
 
-    def guess(self, data: DataSet, tolerance: KeypointTolerance) -> tuple[str, float]:
+    def guess(self, data: Dataset, tolerance: KeypointTolerance) -> tuple[str, float]:
         """Return the share for which the median place of the training images is right."""
         validation = data.indices("validation")
         middle = np.median(self.targets(data)[data.indices("train")], axis=0)
@@ -162,7 +162,7 @@ class Keypoints(Task[Places]):
     def answers(self, outputs: Outputs, images: Sequence[Path]) -> Iterator[Places]:
         """Yield where the points are, in pixels of the upright image."""
         sizes = np.array([upright_size(file) for file in images])
-        found = to_picture(coordinates(outputs["coordinates"]), sizes, self.spec)
+        found = to_image(coordinates(outputs["coordinates"]), sizes, self.spec)
         for places in found.tolist():
             yield {name: (x, y) for name, (x, y) in zip(self.spec.points, places, strict=True)}
 

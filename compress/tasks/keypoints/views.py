@@ -9,7 +9,7 @@ from compress.data.view_geometry import affine
 
 
 def move_points(points: Tensor, views: np.ndarray, spec: InputSpec) -> Tensor:
-    """Where points of a picture lie in views of it, float32 (n, 2 x points).
+    """Where points of an image lie in views of it, float32 (n, 2 x points).
 
     A box stays upright: it becomes the one round the ellipse that it was round, which is what it
     holds more often than a thing that fills its corners.
@@ -19,7 +19,7 @@ def move_points(points: Tensor, views: np.ndarray, spec: InputSpec) -> Tensor:
         views: float32 (n, 8) as `draw_views` makes them.
     """
     theta = affine(torch.from_numpy(np.ascontiguousarray(views)), spec.height / spec.width)
-    # A view looks the picture up at theta: a point goes the other way. Both count from -1 to 1.
+    # A view looks the image up at theta: a point goes the other way. Both count from -1 to 1.
     turn = torch.linalg.inv(theta[:, :, :2])
     placed = 2 * points.reshape(len(points), -1, 2) - 1
     found = (placed - theta[:, None, :, 2]) @ turn.mT

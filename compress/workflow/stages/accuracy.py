@@ -1,4 +1,4 @@
-"""Accuracy of an artifact on the validation split, computed in its runtime from picture files."""
+"""Accuracy of an artifact on the validation split, computed in its runtime from image files."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from compress.export.artifact import Artifact
-from compress.measure.inference import run_on_pictures
+from compress.measure.inference import run_on_images
 from compress.methods.context import Context
 from compress.metrics.keypoints import KeypointTolerance
 from compress.models.sessions import open_session
@@ -54,13 +54,13 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     )
 
     def ask(indices: np.ndarray) -> Outputs:
-        return run_on_pictures(session, data.paths(indices), artifact.spec)
+        return run_on_images(session, data.paths(indices), artifact.spec)
 
     validation = data.indices("validation")
     task = task_of(artifact.spec)
     accuracy = task.score(ask, data, validation, context.tolerance, in_run=True)
     context.progress.note(
-        f"{accuracy.word} {accuracy.top1.value:.1%} of {accuracy.pictures} validation pictures"
+        f"{accuracy.word} {accuracy.top1.value:.1%} of {accuracy.images} validation images"
     )
     write_text(folder / FILE, accuracy.model_dump_json())
 

@@ -1,4 +1,4 @@
-"""Reads (or makes) the data set, leaves out unreadable pictures, draws the split once."""
+"""Reads (or makes) the dataset, leaves out unreadable images, draws the split once."""
 
 import hashlib
 import os
@@ -27,13 +27,13 @@ VERSION = 1
 def plan(
     settings: DataSettings, seed: int, allowed: Sequence[str] = (), *, to_train_on: bool = True
 ) -> Stage:
-    """The data stage; pictures on disk are known by their contents, not by their place.
+    """The data stage; images on disk are known by their contents, not by their place.
 
     Args:
         to_train_on: as of `draw_split`.
     """
     how = {"path", "fit", "points", "box", "task"}
-    described: dict[str, Any] = settings.model_dump(exclude=how)
+    described: dict[str, Any] = settings.in_key(exclude=how)
     described["seed"] = seed
     if (columns := settings.point_columns) is not None:
         described["points"] = {"names": columns.names, "columns": columns.columns}
@@ -53,7 +53,7 @@ def plan(
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 over names and contents of all pictures and tables at `path`, links followed.
+    """SHA-256 over names and contents of all images and tables at `path`, links followed.
 
     What may not be read is left out: nothing else reads it either.
 
@@ -62,7 +62,7 @@ def fingerprint(path: Path) -> str:
     """
     folder = path.parent if path.is_file() else path
     if not path.exists():
-        raise UserError(f"No data at {path}: give a folder of pictures or a CSV file with --data.")
+        raise UserError(f"No data at {path}: give a folder of images or a CSV file with --data.")
     digest = hashlib.sha256(os.fsencode(path.name) if path.is_file() else b"")
     for file in below(folder, lambda entry: os.access(entry, os.R_OK)):
         if (file == path or file.suffix.lower() in SUFFIXES | {".csv"}) and file.is_file():
@@ -96,7 +96,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     for note in data.notes:
         context.progress.note(note)
     for skipped in data.skipped:
-        context.progress.note(f"skipped unreadable picture {skipped}")
+        context.progress.note(f"skipped unreadable image {skipped}")
     context.progress.note(data.describe())
     data.save(folder)
 

@@ -10,7 +10,7 @@ from compress.export.artifact import Artifact, files_of, sha256_of, size_of
 from compress.export.metadata import write_metadata
 from compress.export.onnx import check_export, count_parameters, export_onnx
 from compress.export.reference_answers import write_reference
-from compress.measure.inference import run_on_pictures
+from compress.measure.inference import run_on_images
 from compress.measure.macs import count_macs
 from compress.methods.context import Context
 from compress.models.candidate import Candidate
@@ -23,7 +23,7 @@ from compress.tasks import task_of
 from compress.workflow.cache import Stage
 
 VERSION = 1
-CHECKED_PICTURES = 8
+CHECKED_IMAGES = 8
 
 
 def plan(name: str, runtime: Runtime, data: Stage, model: Stage) -> Stage:
@@ -56,9 +56,9 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         else:
             export_onnx(candidate, path)
             data = context.data(inputs["data"])
-            chosen = data.indices("validation")[:CHECKED_PICTURES]
-            pictures = preprocess(data.paths(chosen), candidate.spec)
-            difference = check_export(candidate, path, pictures)
+            chosen = data.indices("validation")[:CHECKED_IMAGES]
+            images = preprocess(data.paths(chosen), candidate.spec)
+            difference = check_export(candidate, path, images)
             context.progress.note(f"exported file agrees with the network within {difference:.1e}")
     spec = _fitted(candidate.spec, path, stage, inputs, context)
     if stage.settings["runtime"] != "torch":
@@ -93,7 +93,7 @@ def _fitted(
     data = context.data(inputs["data"])
 
     def ask(indices: np.ndarray) -> Outputs:
-        return run_on_pictures(session, data.paths(indices), spec)
+        return run_on_images(session, data.paths(indices), spec)
 
     predicted = spec.predicted.model_copy(update={"fitted": task.fit(ask, data)})
     return spec.model_copy(update={"predicted": predicted})

@@ -30,7 +30,7 @@ from compress.workflow.cache import Stage
 
 VERSION = 1
 FILE = "teacher.onnx"
-CHECKED_PICTURES = 4
+CHECKED_IMAGES = 4
 
 
 def plan(settings: TeacherSettings, fit: str, data: Stage) -> Stage:
@@ -67,9 +67,9 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     path = folder / FILE
     with atomic(path) as temporary:
         onnx.save(like_ours(given, spec), temporary)
-    chosen = data.indices("validation")[:CHECKED_PICTURES]
-    pictures = preprocess(data.paths(chosen), spec)
-    check_same(context.weights_path, path, pictures, spec, gives_probabilities(given))
+    chosen = data.indices("validation")[:CHECKED_IMAGES]
+    images = preprocess(data.paths(chosen), spec)
+    check_same(context.weights_path, path, images, spec, gives_probabilities(given))
     network = OnnxNetwork(path)
     past = Provenance(("ONNX file",), deployed=FILE)
     candidate = Candidate(network, onnx_network.BUILDER, {}, spec, past)
@@ -78,33 +78,33 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
 
 
 def check_same(
-    given: Path, ours: Path, pictures: np.ndarray, spec: InputSpec, probabilities: bool
+    given: Path, ours: Path, images: np.ndarray, spec: InputSpec, probabilities: bool
 ) -> None:
-    """Compares our form of the file, asked for all pictures at once, with the file as it was given.
+    """Compares our form of the file, asked for all images at once, with the file as it was given.
 
     Raises:
-        UserError: pictures of another size, outputs that are not one for each class, or others
+        UserError: images of another size, outputs that are not one for each class, or others
             than those of the file that was given.
     """
     session = OnnxSession(given, threads=1)
-    if session.picture_size != (spec.height, spec.width):
+    if session.image_size != (spec.height, spec.width):
         raise UserError(
-            f"teacher.onnx takes pictures of {session.picture_size} (height, width), or has its "
+            f"teacher.onnx takes images of {session.image_size} (height, width), or has its "
             f"channels last; teacher.image_size is {spec.height}. Give its own size; channels "
             "must come before height and width."
         )
     names = tuple(spec.outputs)
     batch = session.batch_size or 1
-    alone = [by_name(session.run(np.repeat(p[None], batch, axis=0)), names) for p in pictures]
+    alone = [by_name(session.run(np.repeat(p[None], batch, axis=0)), names) for p in images]
     expected = joined([{name: x[name][:1] for name in names} for x in alone])
     for name, shape in spec.outputs.items():
         if expected[name].shape[1:] != shape:
             raise UserError(
-                f"teacher.onnx gives outputs of {expected[name].shape[1:]} for a picture, but the "
-                f"data asks for {shape}: use the pictures that it was trained on."
+                f"teacher.onnx gives outputs of {expected[name].shape[1:]} for an image, but the "
+                f"data asks for {shape}: use the images that it was trained on."
             )
     try:
-        got = by_name(OnnxSession(ours, threads=1).run(pictures), names)
+        got = by_name(OnnxSession(ours, threads=1).run(images), names)
     except UserError:  # an operation holds on to the batch it was exported with
         got = {name: np.full(1, np.nan) for name in names}
     if probabilities:
@@ -113,7 +113,7 @@ def check_same(
         got[names[0]] = odds / odds.sum(-1, keepdims=True)
     if not all(_same(got[name], expected[name]) for name in names):
         raise UserError(
-            f"teacher.onnx cannot be asked for {len(pictures)} pictures at once as for each alone. "
+            f"teacher.onnx cannot be asked for {len(images)} images at once as for each alone. "
             "Export it with a free batch dimension: torch.onnx.export(…, dynamic_shapes=({0: "
             '"batch"},)).'
         )

@@ -1,4 +1,4 @@
-"""What a candidate's answers rest on, on validation pictures with an annotated box.
+"""What a candidate's answers rest on, on validation images with an annotated box.
 
 Occlusion is of the deployed file in its runtime. The other methods need gradients: they are of the
 network in torch that the file was made of. Both explain the class that the file names.
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.data.dataset import DataSet
-from compress.data.input_spec import InputSpec, load_picture, normalise
+from compress.data.dataset import Dataset
+from compress.data.input_spec import InputSpec, load_image, normalise
 from compress.export.artifact import Artifact
-from compress.measure.inference import run_on_pictures
+from compress.measure.inference import run_on_images
 from compress.measure.saliency.box_share import COLUMNS, area_inside, boxed, looks, share_inside
 from compress.measure.saliency.gallery import gallery
 from compress.measure.saliency.gradients import deconvolution, grad_cam
@@ -32,8 +32,8 @@ from compress.workflow.cache import Stage
 VERSION = 1
 FILE = "saliency.json"
 NO_BOXES = (
-    "Where it looks cannot be told: no validation picture has a box (annotations "
-    f"{', '.join(COLUMNS)}, in pixels of the picture)."
+    "Where it looks cannot be told: no validation image has a box (annotations "
+    f"{', '.join(COLUMNS)}, in pixels of the image)."
 )
 BY_GRADIENTS: dict[SaliencyMethod, Callable[..., np.ndarray]] = {
     "grad_cam": grad_cam,
@@ -53,7 +53,7 @@ def plan(
 ) -> Stage:
     """Where a candidate looks depends on its runtime as its accuracy does."""
     described = {
-        "settings": settings.model_dump(),
+        "settings": settings.in_key(),
         "runtime": runtime,
         "version": machine.versions.get(package_of(runtime)),
         "cpu_flags": machine.cpu_flags,
@@ -64,10 +64,10 @@ def plan(
 
 
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
-    settings = SaliencySettings.model_validate(stage.settings["settings"])
+    settings = SaliencySettings.from_key(stage.settings["settings"])
     artifact = Artifact.load(inputs["artifact"])
     data, spec = context.data(inputs["data"]), artifact.spec
-    chosen, boxes = _chosen(data, spec, settings.pictures, stage.settings["seed"])
+    chosen, boxes = _chosen(data, spec, settings.images, stage.settings["seed"])
     notes = [] if len(boxes) else [NO_BOXES]
     maps: dict[SaliencyMethod, np.ndarray] = {}
     shown: dict[str, list[str]] = {}
@@ -76,18 +76,18 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         notes = ["Saliency explains the score of a class, and this network names none."]
     elif len(boxes) or settings.gallery:
         paths = data.paths(chosen)
-        pixels = np.stack([load_picture(p, spec.height, spec.width, spec.fit) for p in paths])
+        pixels = np.stack([load_image(p, spec.height, spec.width, spec.fit) for p in paths])
         session = open_session(
             artifact.path, stage.settings["runtime"], context.threads, context.allowed
         )
-        targets = run_on_pictures(session, paths, spec)[explained].argmax(1)
-        pictures = normalise(pixels, spec)
+        targets = run_on_images(session, paths, spec)[explained].argmax(1)
+        images = normalise(pixels, spec)
         if "occlusion" in settings.methods:
             maps["occlusion"] = occlusion_of_file(
-                session, pictures, targets, spec, explained, context.progress.advance
+                session, images, targets, spec, explained, context.progress.advance
             )
         candidate = Candidate.load(inputs["model"], context.allowed)
-        maps |= _from_gradients(candidate, settings.methods, pictures, targets, notes)
+        maps |= _from_gradients(candidate, settings.methods, images, targets, notes)
         if settings.gallery:
             shown = gallery(pixels, maps, boxes)
     found = _judged(maps, boxes, notes)
@@ -98,8 +98,8 @@ def load(folder: Path) -> Saliency:
     return Saliency.model_validate_json((folder / FILE).read_text("utf-8"))
 
 
-def _chosen(data: DataSet, spec: InputSpec, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Validation pictures with a box, and the boxes; where none has one, any and no boxes."""
+def _chosen(data: Dataset, spec: InputSpec, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Validation images with a box, and the boxes; where none has one, any and no boxes."""
     validation = data.indices("validation")
     indices, boxes = boxed(data, validation, spec)
     pool = indices if len(indices) else validation
@@ -110,7 +110,7 @@ def _chosen(data: DataSet, spec: InputSpec, count: int, seed: int) -> tuple[np.n
 def _from_gradients(
     candidate: Candidate,
     methods: Sequence[SaliencyMethod],
-    pictures: np.ndarray,
+    images: np.ndarray,
     targets: np.ndarray,
     notes: list[str],
 ) -> dict[SaliencyMethod, np.ndarray]:
@@ -119,7 +119,7 @@ def _from_gradients(
     for method in dict.fromkeys(methods):
         if method in BY_GRADIENTS:
             try:
-                maps[method] = BY_GRADIENTS[method](candidate.model, pictures, targets)
+                maps[method] = BY_GRADIENTS[method](candidate.model, images, targets)
             except UserError as error:
                 notes.append(str(error))
     if maps and candidate.deployed is not None:
@@ -140,9 +140,9 @@ def _judged(
         if said := looks(share_inside(map_, boxes), areas):
             found[method] = said
         else:
-            notes.append(f"{method}: fewer than two pictures have a map that is not empty.")
+            notes.append(f"{method}: fewer than two images have a map that is not empty.")
     return Saliency(
-        pictures=len(boxes),
+        images=len(boxes),
         area_share=float(areas.mean()) if len(boxes) else None,
         looks=found,
         notes=notes,

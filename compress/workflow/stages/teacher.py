@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.data.dataset import DataSet
+from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec, normalise
 from compress.methods.context import Context
 from compress.models.builders import identity, load_module
@@ -23,7 +23,7 @@ from compress.tasks import task_of, task_of_data
 from compress.training.batches import (
     FeatureFeed,
     Feed,
-    PictureFeed,
+    ImageFeed,
     Pixels,
     draw_bank,
 )
@@ -35,7 +35,7 @@ from compress.utils.errors import UserError
 from compress.workflow.cache import Stage
 
 VERSION = 1
-STATISTICS_PICTURES = 64
+STATISTICS_IMAGES = 64
 
 
 def plan(
@@ -87,13 +87,13 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
             model, feed = _last_part(teacher, settings, data, pixels, folder, context)
         else:
             model = teacher.model
-            feed = PictureFeed(
+            feed = ImageFeed(
                 data=data,
                 pixels=pixels,
                 spec=spec,
                 settings=settings.train,
                 pool=labelled,
-                pictures_per_epoch=len(labelled),
+                images_per_epoch=len(labelled),
                 seed=context.seed,
                 device=context.device,
             )
@@ -105,7 +105,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         teacher = teacher.trained(
             Training(
                 description=f"labels, {how}",
-                labelled_pictures=len(labelled),
+                labelled_images=len(labelled),
                 precision=settings.train.precision,
                 seconds=sum(epoch.seconds for epoch in history),
                 epochs=history,
@@ -118,15 +118,15 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
 def _last_part(
     teacher: Candidate,
     settings: TeacherSettings,
-    data: DataSet,
+    data: Dataset,
     pixels: Pixels,
     folder: Path,
     context: Context,
 ) -> tuple[nn.Module, Feed]:
-    """The module that is trained alone, and its inputs for stored views of labelled pictures."""
+    """The module that is trained alone, and its inputs for stored views of labelled images."""
     assert settings.train_only is not None and settings.train is not None
     labelled = data.indices("train", "validation")
-    views = draw_bank(settings.views, len(data.pictures), settings.train.augmentation, context.seed)
+    views = draw_bank(settings.views, len(data.images), settings.train.augmentation, context.seed)
     features = module_inputs(
         teacher,
         settings.train_only,
@@ -159,7 +159,7 @@ def _last_part(
 
 
 def _with_weights(
-    teacher: Candidate, settings: TeacherSettings, data: DataSet, pixels: Pixels, context: Context
+    teacher: Candidate, settings: TeacherSettings, data: Dataset, pixels: Pixels, context: Context
 ) -> Candidate:
     """The teacher with its weights, and with its classes in the order that they name."""
     assert settings.weights is not None and settings.builder is not None
@@ -176,9 +176,9 @@ def _with_weights(
         context.progress.note(note)
     prepare = getattr(load_module(settings.builder, context.allowed), "prepare_weights", None)
     if prepare is not None:
-        train_indices = data.indices("train")[:STATISTICS_PICTURES]
-        pictures = normalise(pixels(teacher.spec.height)[train_indices], teacher.spec)
-        tensors = prepare(teacher.model, tensors, torch.from_numpy(pictures))
+        train_indices = data.indices("train")[:STATISTICS_IMAGES]
+        images = normalise(pixels(teacher.spec.height)[train_indices], teacher.spec)
+        tensors = prepare(teacher.model, tensors, torch.from_numpy(images))
     if settings.train_only is not None:
         fresh = teacher.model.state_dict()
         own = f"{settings.train_only}."

@@ -13,7 +13,7 @@ VERSION = 1
 
 
 def plan(settings: ViewSettings, seed: int, data: Stage, teacher: Stage) -> Stage:
-    title = f"teacher outputs: {settings.count} views of each picture"
+    title = f"teacher outputs: {settings.count} views of each image"
     # Unasked for, attention leaves no trace: the outputs without it stay those of older runs.
     unasked = None if settings.attention else {"attention"}
     described = settings.model_dump(exclude=unasked) | {"seed": seed}
@@ -33,6 +33,6 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         context.device,
         settings.precision,
     )
-    bank = draw_bank(settings.count, len(data.pictures), settings.augmentation, context.seed)
+    bank = draw_bank(settings.count, len(data.images), settings.augmentation, context.seed)
     pool = data.indices(*splits)
     compute(online, data, bank, pool, settings.top_k, folder, context.progress, settings.attention)

@@ -23,7 +23,7 @@ def screen(choice: Choice, file: Sequence[str] = ()) -> list[str]:
 
 def _answer(choice: Choice) -> Iterator[str]:
     if choice.picked is None:
-        yield from _wrapped(f"BaseRecipe: {choice.budget}.")
+        yield from _wrapped(f"Asked: {choice.budget}.")
         near = [choice.nearest_misses] if choice.nearest_miss else choice.misses[:FEW]
         reasons = [f"{line}." if choice.nearest_miss else line for line in near]
     else:

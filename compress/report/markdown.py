@@ -17,7 +17,7 @@ def markdown(report: Content) -> str:
     """Return the whole file; it shows `pareto.svg`, which stands beside it."""
     parts = [
         f"# {escape(report.title)}",
-        f"**BaseRecipe:** {escape(report.asked)}",
+        f"**Asked:** {escape(report.asked)}",
         *_choice(report),
         "## Front",
         "![accuracy against latency of every row, with the Pareto front](pareto.svg)",

@@ -527,7 +527,7 @@ def test_runtimes_share_files_and_nothing_else(write_recipe: Write, shapes: Path
     assert [e.runtime for e in students] == ["onnxruntime", "openvino", "openvino-bf16"]
     assert len({e.artifact.key for e in students}) == 1
     assert len({e.accuracy.key for e in students}) == 3
-    # BaseRecipe for or not, openvino changes nothing in what was there: it is not done again.
+    # Asked for or not, openvino changes nothing in what was there: it is not done again.
     assert {s.key for s in before.stages} - {s.key for s in plan.stages} == {before.key}
     only = plan_of(path, "measure.runtimes=[openvino]")
     assert [(e.candidate, e.runtime) for e in only.entries] == [

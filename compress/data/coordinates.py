@@ -3,7 +3,8 @@
 In an image x and y are pixels of the upright image (its EXIF orientation applied), from its left
 and upper edge: the first pixel reaches from 0 to 1. In an input they are fractions of its width and
 height; a point that was cut off lies outside [0, 1]. As `load_image` does it, to within half an
-input pixel: a JPEG may be decoded at a part of its size, which rounds its width and height up.
+input pixel (one in a letterbox, whose edges lie on whole pixels): a JPEG may be decoded at a part
+of its size, which rounds its width and height up.
 """
 
 from pathlib import Path

@@ -9,7 +9,7 @@ backward passes (pooling) add in no fixed order: there it ends as near as two ru
 import math
 import time
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,57 +56,71 @@ def train(
         UserError: the loss became infinite or not a number; the checkpoint of the last good epoch
             stays in `folder`.
     """
-    device = feed.device
-    layout = place(model, device, next(iter(feed.validation(0)))[0], trains=True)
+    layout = place(model, feed.device, next(iter(feed.validation(0)))[0], trains=True)
+    scaler = torch.amp.GradScaler(feed.device.type, enabled=settings.precision == "float16")
     optimizer = make_optimizer(model, settings)
-    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
+    training = _Training(model, feed, objective, settings, optimizer, scaler, layout)
     history = _resume(folder / CHECKPOINT, model, optimizer, scaler)
     if history:
         progress.note(f"resumed after epoch {len(history)} of {settings.epochs}")
-
     for epoch in range(len(history), settings.epochs):
-        model.train()
         started = time.perf_counter()
-        mix_rng = generator(feed.seed, "mixup", epoch)
-        total_loss = 0.0
-        with torch_seed(feed.seed, "dropout", epoch):
-            for step, batch in enumerate(feed.batches(epoch)):
-                lr = learning_rate(settings, epoch + step / feed.steps)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
-                batch = replace(batch, inputs=laid_out(batch.inputs, layout))
-                loss = _step(
-                    model, batch, feed.task, objective, settings, optimizer, scaler, mix_rng
-                )
-                if not math.isfinite(loss):
-                    raise UserError(
-                        f"The loss or its gradient became {loss} at epoch {epoch + 1}, step "
-                        f"{step + 1} of {feed.steps} (learning rate {lr:.2g}). Lower lr, lengthen "
-                        f"warmup_epochs, or use precision: float32. {_kept(epoch, folder)}"
-                    )
-                total_loss += loss
-                progress.training(epoch, settings.epochs, step + 1, feed.steps, loss)
+        loss = _epoch(training, epoch, folder, progress)
         seconds = time.perf_counter() - started
-        history.append(
-            Epoch(
-                epoch=epoch + 1,
-                loss=total_loss / feed.steps,
-                validation_top1=judged(model, feed, epoch, settings.precision, layout),
-                seconds=seconds,
-                images_per_s=feed.steps * feed.batch_size / seconds,
-            )
+        last = Epoch(
+            epoch=epoch + 1,
+            loss=loss,
+            validation_top1=judged(model, feed, epoch, settings.precision, layout),
+            seconds=seconds,
+            images_per_s=feed.steps * feed.batch_size / seconds,
         )
+        history.append(last)
         _save(folder / CHECKPOINT, model, optimizer, scaler, history)
-        last = history[-1]
         progress.epoch(
-            epoch + 1,
-            settings.epochs,
-            last.loss,
-            last.validation_top1,
-            last.images_per_s,
-            seconds,
+            epoch + 1, settings.epochs, loss, last.validation_top1, last.images_per_s, seconds
         )
     return history
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What all steps share."""
+
+    model: nn.Module
+    feed: Feed
+    objective: Objective
+    settings: TrainSettings
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    layout: torch.memory_format
+
+
+def _epoch(training: _Training, epoch: int, folder: Path, progress: Progress) -> float:
+    """Train for one epoch and return the mean loss of its steps.
+
+    Raises:
+        UserError: the loss, or the gradient, is no number any more.
+    """
+    feed, settings = training.feed, training.settings
+    training.model.train()
+    mix_rng = generator(feed.seed, "mixup", epoch)
+    total_loss = 0.0
+    with torch_seed(feed.seed, "dropout", epoch):
+        for step, batch in enumerate(feed.batches(epoch)):
+            lr = learning_rate(settings, epoch + step / feed.steps)
+            for group in training.optimizer.param_groups:
+                group["lr"] = lr
+            batch = replace(batch, inputs=laid_out(batch.inputs, training.layout))
+            loss = _step(training, batch, mix_rng)
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"The loss or its gradient became {loss} at epoch {epoch + 1}, step "
+                    f"{step + 1} of {feed.steps} (learning rate {lr:.2g}). Lower lr, lengthen "
+                    f"warmup_epochs, or use precision: float32. {_kept(epoch, folder)}"
+                )
+            total_loss += loss
+            progress.training(epoch, settings.epochs, step + 1, feed.steps, loss)
+    return total_loss / feed.steps
 
 
 def _kept(epoch: int, folder: Path) -> str:
@@ -121,31 +135,10 @@ def finish(folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _step(
-    model: nn.Module,
-    batch: Batch,
-    task: Task[Any],
-    objective: Objective,
-    settings: TrainSettings,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    mix_rng: np.random.Generator,
-) -> float:
-    # Losses, and a teacher that is asked within one, are computed outside of the autocast.
-    if settings.mixup > 0:
-        # Zhang et al. 2018, arXiv:1710.09412: one weight and one permutation a batch.
-        weight = float(mix_rng.beta(settings.mixup, settings.mixup))
-        order = torch.from_numpy(mix_rng.permutation(len(batch.indices))).to(batch.inputs.device)
-        mixed = weight * batch.inputs + (1 - weight) * batch.inputs[order]
-        with autocast(batch.inputs.device, settings.precision):
-            outputs = model(mixed)
-        partner = replace(batch, targets=batch.targets[order])
-        named = named_floats(outputs, task)
-        loss = weight * objective(named, batch) + (1 - weight) * objective(named, partner)
-    else:
-        with autocast(batch.inputs.device, settings.precision):
-            outputs = model(batch.inputs)
-        loss = objective(named_floats(outputs, task), batch)
+def _step(training: _Training, batch: Batch, mix_rng: np.random.Generator) -> float:
+    """Take one step and return its loss, or the gradient's norm where that is no number."""
+    model, optimizer, scaler = training.model, training.optimizer, training.scaler
+    loss = _loss(training, batch, mix_rng)
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     scaler.unscale_(optimizer)
@@ -156,6 +149,26 @@ def _step(
     scaler.step(optimizer)  # leaves out a step whose scaled gradients overflow
     scaler.update()
     return float(loss.detach())
+
+
+def _loss(training: _Training, batch: Batch, mix_rng: np.random.Generator) -> Tensor:
+    """Return the loss of a batch, of mixed images where the settings ask for that."""
+    settings, objective = training.settings, training.objective
+
+    def outputs(inputs: Tensor) -> dict[str, Tensor]:
+        with autocast(inputs.device, settings.precision):
+            given = training.model(inputs)
+        return named_floats(given, training.feed.task)
+
+    # Losses, and a teacher that is asked within one, are computed outside of the autocast.
+    if settings.mixup == 0:
+        return objective(outputs(batch.inputs), batch)
+    # Zhang et al. 2018, arXiv:1710.09412: one weight and one permutation a batch.
+    weight = float(mix_rng.beta(settings.mixup, settings.mixup))
+    order = torch.from_numpy(mix_rng.permutation(len(batch.indices))).to(batch.inputs.device)
+    mixed = outputs(weight * batch.inputs + (1 - weight) * batch.inputs[order])
+    partner = replace(batch, targets=batch.targets[order])
+    return weight * objective(mixed, batch) + (1 - weight) * objective(mixed, partner)
 
 
 def named_floats(given: Any, task: Task[Any]) -> dict[str, Tensor]:

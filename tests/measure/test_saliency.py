@@ -248,7 +248,7 @@ def test_occlusion_is_the_mean_drop_over_the_patches(batch_size: int | None) -> 
                 ]
                 expected[i, y, x] = max(0, np.mean(drops))
     expected /= expected.sum((1, 2), keepdims=True)
-    found = occlusion_of_file(session, shown, np.array([2, 0]), spec_of(19, 24))
+    found = occlusion_of_file(session, shown, np.array([2, 0]), spec_of(19, 24), "logits")
     assert found == pytest.approx(expected, abs=1e-6)
 
 
@@ -259,7 +259,7 @@ def test_occlusion_of_a_file_is_captums_of_the_network(tmp_path: Path) -> None:
     export_onnx(candidate, tmp_path / "model.onnx")
     shown, targets = images(3, 35, 50), np.array([1, 2, 0])
     of_file = occlusion_of_file(
-        OnnxSession(tmp_path / "model.onnx", 1), shown, targets, candidate.spec
+        OnnxSession(tmp_path / "model.onnx", 1), shown, targets, candidate.spec, "logits"
     )
     of_network = occlusion(network, shown, targets)
     assert of_file.sum((1, 2)) == pytest.approx(1, abs=1e-5)
@@ -284,7 +284,7 @@ def test_the_gallery_is_small_and_shows_where_the_map_is_high() -> None:
     glowing = overlay(shown[0], maps[0])
     assert glowing[100, 150].tolist() == [255, 190, 0] and glowing[0, 0].tolist() == [60, 60, 60]
     found = gallery(shown, {"occlusion": maps}, np.tile([0.2, 0.2, 0.8, 0.8], (10, 1)))
-    assert list(found) == ["image", "occlusion"]
+    assert list(found) == ["picture", "occlusion"]
     assert [len(x) for x in found.values()] == [8, 8]
     for jpeg in (x for layer in found.values() for x in layer):
         assert len(jpeg) < 10_000

@@ -30,6 +30,7 @@ from compress.methods.quantize.settings import Settings
 from compress.models.candidate import Candidate
 from compress.results.schema import Machine
 from compress.runtimes.onnxruntime import OnnxSession
+from compress.tasks import task_of
 from tests.export.test_export import NETWORKS, images, make
 from tests.outputs import only
 
@@ -341,7 +342,13 @@ def found_with(
         candidate,
         path,
         ranges=ranges_of(path, images(4), "minmax"),
-        judge=Judge.of(path, images(8), lambda outputs: outputs.argmax(1) == 0, 1),
+        judge=Judge.of(
+            path,
+            images(8),
+            task_of(candidate.spec),
+            lambda outputs: (outputs["logits"].argmax(1) == 0).tolist(),
+            1,
+        ),
         keep_float=lambda names: [n for n in names if n in keep_float],
         max_drop=max_drop,
         portable=portable,

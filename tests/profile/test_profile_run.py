@@ -84,7 +84,7 @@ def test_torch_computes_the_same_in_every_variant(tmp_path: Path) -> None:
     path = saved_in(tmp_path / "torch", network)
     images = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
     contiguous, channels_last, bfloat16 = (
-        open_session(path, runtime, 1).run(images)
+        only(open_session(path, runtime, 1).run(images))
         for runtime in ("torch-contiguous", "torch", "torch-bf16")
     )
     np.testing.assert_allclose(channels_last, contiguous, atol=1e-4 * contiguous.std())

@@ -75,7 +75,7 @@ def test_what_is_for_the_other_task_is_refused(write_recipe: Write, tmp_path: Pa
     text = fault(write_recipe(recipe))
     at = "candidates.shufflenet_v2_x0_5.0.distill"
     assert "4 faults" in text
-    assert f"{at}.loss: kd compares classes, the data has points" in text
+    assert f"{at}.loss: kd is not for keypoints: remove it, or choose points" in text
     assert f"{at}.train.label_smoothing: mixes classes" in text
     assert "teacher.train.mixup: mixes classes" in text
     assert "measure.iou: is for a box" in text
@@ -84,7 +84,9 @@ def test_what_is_for_the_other_task_is_refused(write_recipe: Write, tmp_path: Pa
     recipe["candidates"]["shufflenet_v2_x0_5"][0]["distill"]["loss"] = {"name": "points"}
     recipe["measure"]["tolerance"] = 0.2
     text = fault(write_recipe(recipe))
-    assert f"{at}.loss: is for points; the data has classes" in text
+    assert (
+        f"{at}.loss: points is not for classification: remove it, or choose kd, dkd, dist" in text
+    )
     assert "measure.tolerance: is for points" in text
 
 

@@ -138,4 +138,4 @@ def test_only_yaml_files_are_read(recipe: Path) -> None:
 
 def test_a_file_of_settings_names_no_other(recipe: Path) -> None:
     (recipe.parent / "parts" / "images.yaml").write_text("data: images.yaml\npath: .\n")
-    assert faults(recipe) == ["parts/images.yaml:1: data.data: unknown key; did you mean 'path'?"]
+    assert faults(recipe) == ["parts/images.yaml:1: data.data: unknown key; did you mean 'task'?"]

@@ -92,7 +92,7 @@ def test_rows(finished: tuple[Path, list[Result]]) -> None:
     assert pruned.training is not None and pruned.training.unlabelled_images == 4
     assert "of right answers against float" in " ".join(pruned.steps[-1].notes)
     spec = spec_of(out / teacher.artifact.path)
-    assert spec.points == ("red", "green") and spec.classes == () and spec.outputs == 4
+    assert spec.points == ("red", "green") and spec.classes == () and spec.num_outputs == 4
 
 
 def test_reports_say_what_right_means(finished: tuple[Path, list[Result]]) -> None:
@@ -112,8 +112,8 @@ def test_eval_and_predict_agree_with_the_report(
 ) -> None:
     out, results = finished
     model = out / results[0].artifact.path
-    stored = json.loads(next((out / "runs/stages").glob("data-*/images.json")).read_text())
-    rows = [row for row in stored["images"] if row[2] == "validation"]
+    stored = json.loads(next((out / "runs/stages").glob("data-*/pictures.json")).read_text())
+    rows = [row for row in stored["pictures"] if row[2] == "validation"]
     true = np.array([row[4] for row in rows])
     places = [dots / row[0] for row in rows]
     found = [list(x.values()) for x in predict_files(model, places) if isinstance(x, dict)]
@@ -200,7 +200,7 @@ def test_a_classifiers_stages_know_nothing_of_points(write_recipe: Write, shapes
     recipe["candidates"]["int8"] = [{"prune": {"ratio": 0.5}}, {"quantize": {}}]
     plan = make_plan(load_recipe(write_recipe(recipe)), machine(), 1)
     assert plan.data.settings.keys() == {
-        "builder", "settings", "image_column", "label_column", "validation_fraction", "seed",
+        "builder", "settings", "picture_column", "label_column", "validation_fraction", "seed",
         "fingerprint",
     }  # fmt: skip
     for stage in plan.stages:

@@ -54,7 +54,7 @@ def test_the_teacher_keeps_the_order_of_its_weights(
     recipe["candidates"] = {"int8": [{"quantize": {}}]}
     made = stored_teacher(load_recipe(write_recipe(recipe)), tmp_path / "out")
     assert made.classes == ORDER
-    read = task_of(made).read(shapes, ())[0]
+    read = task_of(made).read_more(shapes, ())
     targets = task_of(made).targets(read)
     assert read.classes != ORDER
     assert {p.label: int(t) for p, t in zip(read.images, targets, strict=True)} == {

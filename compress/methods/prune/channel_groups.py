@@ -26,6 +26,7 @@ from compress.measure.layer_times import LayerShape
 from compress.measure.module_shapes import layer_shapes
 from compress.methods.layer_patterns import matching
 from compress.methods.prune.equivalence import ANSWER, Removed, first_unlike, randomly_drawn
+from compress.models.repeatability import refuse_unrepeatable
 from compress.models.structure import restructure
 from compress.utils.errors import UserError
 
@@ -75,6 +76,8 @@ class PrunableNetwork:
         # The graph is traced by gradients, and the importance of channels may be computed by them.
         self.model = copy.deepcopy(model).eval().cpu().requires_grad_(True)
         self.example = torch.zeros(1, 3, spec.height, spec.width)
+        drawn = torch.Generator().manual_seed(0)
+        self.images = torch.randn(2, 3, spec.height, spec.width, generator=drawn)
         self.names = {module: name for name, module in self.model.named_modules()}
         layers = {n: m for m, n in self.names.items() if isinstance(m, nn.Conv2d | nn.Linear)}
         kept = set(matching(ignore, list(layers)))
@@ -95,10 +98,10 @@ class PrunableNetwork:
                 "There is nothing to prune: every layer is ignored, or bound to a grouped "
                 "convolution or to a group norm."
             )
+        refuse_unrepeatable(self.model, self.images, type(model).__name__)
         self._narrowed: dict[tuple[str, int, int], LayerShape] = {}
         # Half of the channels, tried now: better than after training and computing the importance.
-        draw = torch.Generator().manual_seed(0)
-        worth = [torch.rand(group.channels, generator=draw) for group in self.groups]
+        worth = [torch.rand(group.channels, generator=drawn) for group in self.groups]
         halves = [g.blocks * max(1, g.channels // g.blocks // 2) for g in self.groups]
         half = most_important(self.groups, worth, halves)
         self._checked(randomly_drawn(copy.deepcopy(self.model)), half)
@@ -192,14 +195,13 @@ class PrunableNetwork:
         found = layer_shapes(narrow, self.example)
         for name, shape in planned.items():
             if found.get(name) != shape:
+                has, wanted = _sizes(found.get(name)), _sizes(shape)
                 raise _Unfollowable(
-                    f"layer {name!r} has {_sizes(found.get(name))} where {_sizes(shape)} were "
-                    "planned"
+                    f"layer {name!r} has {has} channels where {wanted} were planned"
                 )
-        images = torch.randn(2, *self.example.shape[1:], generator=torch.Generator().manual_seed(1))
-        name = first_unlike(full, narrow, self._removed(kept), images)
-        if name is not None:
-            where = name if name == ANSWER else f"layer {name!r}"
+        unlike = first_unlike(full, narrow, self._removed(kept), self.images)
+        if unlike is not None:
+            where = unlike if unlike == ANSWER else f"layer {unlike!r}"
             raise _Unfollowable(
                 f"{where} is computed from other channels than those that stay (slices by number "
                 "or with a step, channels that are mixed outside layers)"
@@ -259,7 +261,7 @@ def _dependencies(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
 
 
 def _sizes(shape: LayerShape | None) -> str:
-    return f"{shape.in_channels} → {shape.out_channels} channels" if shape else "no channels"
+    return f"{shape.in_channels} → {shape.out_channels}" if shape else "no"
 
 
 def _cannot(model: nn.Module, error: Exception) -> str:

@@ -30,7 +30,7 @@ class Removed(NamedTuple):
 def first_unlike(
     full: nn.Module, narrow: nn.Module, removed: Iterable[Removed], images: Tensor
 ) -> str | None:
-    """Return the first layer that makes something else in the narrow network, None if there is none.
+    """Return the first layer that makes something else in the narrow network, if any does.
 
     Args:
         full: is silenced, so give a copy; in evaluation mode, as `narrow` is.
@@ -129,7 +129,7 @@ class _SameStatistics(TorchFunctionMode):
     another group is seen.
     """
 
-    REPLACED = ("layer_norm", "rms_norm", "group_norm", "normalize", "mean")
+    REPLACED = ("layer_norm", "rms_norm", "group_norm", "normalize", "local_response_norm", "mean")
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,12 +190,15 @@ class _SameStatistics(TorchFunctionMode):
         eps: float = 0,
         cudnn_enabled: bool = True,
     ) -> Tensor:
-        groups = self._scaled(input).unflatten(1, (num_groups, -1))
+        groups = self._scaled(input).reshape(len(input), num_groups, -1, *input.shape[2:])
         numbers = torch.arange(1.0, num_groups + 1).reshape(-1, *(1,) * (groups.ndim - 2))
         last = (groups * numbers).flatten(1, 2).movedim(1, -1)
         return _affine(last, weight, bias).movedim(-1, 1)
 
     def _normalize(self, input: Tensor, *args: object, **kwargs: object) -> Tensor:
+        return self._scaled(input)
+
+    def _local_response_norm(self, input: Tensor, *args: object, **kwargs: object) -> Tensor:
         return self._scaled(input)
 
     def _mean(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -39,13 +39,20 @@ class ChannelGroup:
 
     root: str  # the layer that names the group
     channels: int
-    outputs: tuple[str, ...]  # layers that make the channels
-    inputs: dict[str, int]  # layers that read them: features read per channel
+    outputs: dict[str, float]  # layers that make the channels: which share of them
+    inputs: dict[str, float]  # layers that read them: features read per channel
     blocks: int = 1  # consecutive blocks that keep equally many, the groups of group norms
+    parts: tuple[tuple[int, ...], ...] = ()  # channels of layers that make only some of them
 
     def best(self, importance: Tensor, width: int) -> list[int]:
-        """Return so many channels, those that are worth most, equally many of each block."""
-        worth = importance.reshape(self.blocks, -1)
+        """Return so many channels, those that are worth most.
+
+        Equally many of each block, and of each part at least one where the width has room.
+        """
+        worth = importance.clone()
+        for part in self.parts:
+            worth[part[int(worth[list(part)].argmax())]] = torch.inf
+        worth = worth.reshape(self.blocks, -1)
         order = worth.argsort(stable=True)[:, worth.shape[1] - width // self.blocks :]
         starts = torch.arange(self.blocks)[:, None] * worth.shape[1]
         found: list[int] = (order + starts).flatten().sort().values.tolist()
@@ -107,32 +114,39 @@ class PrunableNetwork:
         self._checked(randomly_drawn(copy.deepcopy(self.model)), half)
 
     def _group(self, group: tp.Group) -> ChannelGroup:
-        outputs: list[str] = []
-        inputs: dict[str, int] = {}
+        parts: list[tuple[int, ...]] = []
+        outputs: dict[str, float] = defaultdict(float)
+        inputs: dict[str, float] = defaultdict(float)
         channels = len(group[0].idxs)
-        for dep, idxs in group:
-            if not isinstance(dep.target.module, nn.Conv2d | nn.Linear):
+        for item in group:
+            module = item.dep.target.module
+            if not isinstance(module, nn.Conv2d | nn.Linear):
                 continue
-            name = self.names[dep.target.module]
-            if self.graph.is_out_channel_pruning_fn(dep.handler):
-                outputs.append(name)
-            else:
-                inputs[name] = inputs.get(name, 0) + len(idxs) // channels
+            makes = self.graph.is_out_channel_pruning_fn(item.dep.handler)
+            (outputs if makes else inputs)[self.names[module]] += len(item.idxs) / channels
+            if makes and len(item.idxs) < channels:
+                parts.append(tuple(item.root_idxs))
         root = self.names[group[0].dep.target.module]
-        return ChannelGroup(root, channels, tuple(outputs), inputs, _blocks(group))
+        blocks = _blocks(group)
+        return ChannelGroup(root, channels, dict(outputs), dict(inputs), blocks, tuple(parts))
 
     def shapes_at(self, widths: Sequence[int]) -> dict[str, LayerShape]:
-        """Return the shape of every layer when each group has so many channels left."""
-        out_removed: dict[str, int] = defaultdict(int)
-        in_removed: dict[str, int] = defaultdict(int)
+        """Return the shape of every layer when each group has so many channels left.
+
+        Layers that make only some of a group's channels (their outputs are concatenated) are taken
+        to lose the same share of them.
+        """
+        out_removed: dict[str, float] = defaultdict(float)
+        in_removed: dict[str, float] = defaultdict(float)
         for group, width in zip(self.groups, widths, strict=True):
             removed = group.channels - width
-            for name in group.outputs:
-                out_removed[name] += removed
+            for name, share in group.outputs.items():
+                out_removed[name] += removed * share
             for name, features in group.inputs.items():
                 in_removed[name] += removed * features
         return {
-            name: self._shape(name, in_removed[name], out_removed[name]) for name in self.shapes
+            name: self._shape(name, round(in_removed[name]), round(out_removed[name]))
+            for name in self.shapes
         }
 
     def _shape(self, name: str, fewer_inputs: int, fewer_outputs: int) -> LayerShape:
@@ -161,12 +175,23 @@ class PrunableNetwork:
     def _checked(self, model: nn.Module, kept: Sequence[Collection[int]]) -> nn.Module:
         """Return `model`, which is built as the network is, narrowed as its file will be read."""
         stay = [set(channels) for channels in kept]
+        removed = list(self._removed(stay))
+        planned = self._planned(removed)
         try:
+            if empty := [name for name, shape in planned.items() if shape.out_channels < 1]:
+                raise _Unfollowable(f"layer {empty[0]!r} would have no channel left")
             tensors = self._cut(copy.deepcopy(model), stay).state_dict()
             narrow = copy.deepcopy(model)
             restructure(narrow, (), tensors)
             narrow.load_state_dict(tensors)
-            self._compare(copy.deepcopy(model), narrow, stay)
+            self._compare(narrow, planned)
+            unlike = first_unlike(copy.deepcopy(model), narrow, removed, self.images)
+            if unlike is not None:
+                where = unlike if unlike == ANSWER else f"layer {unlike!r}"
+                raise _Unfollowable(
+                    f"{where} is computed from other channels than those that stay (slices by "
+                    "number or with a step, channels that are mixed outside layers)"
+                )
         except Exception as error:
             raise UserError(
                 f"{_cannot(model, error)} {INSTEAD}, or leave the layers out with ignore."
@@ -185,13 +210,12 @@ class PrunableNetwork:
                 graph.get_pruning_group(root, prune, removed).prune()
         return model
 
-    def _compare(self, full: nn.Module, narrow: nn.Module, kept: Sequence[set[int]]) -> None:
-        """Check that every layer has the shape that was planned and makes what it made before.
+    def _compare(self, narrow: nn.Module, planned: dict[str, LayerShape]) -> None:
+        """Compare the shapes of a network's layers with the planned ones.
 
         Raises:
-            _Unfollowable: names the first layer that does not.
+            _Unfollowable: names the first layer that has another.
         """
-        planned = self.shapes_at([len(stay) for stay in kept])
         found = layer_shapes(narrow, self.example)
         for name, shape in planned.items():
             if found.get(name) != shape:
@@ -199,13 +223,13 @@ class PrunableNetwork:
                 raise _Unfollowable(
                     f"layer {name!r} has {has} channels where {wanted} were planned"
                 )
-        unlike = first_unlike(full, narrow, self._removed(kept), self.images)
-        if unlike is not None:
-            where = unlike if unlike == ANSWER else f"layer {unlike!r}"
-            raise _Unfollowable(
-                f"{where} is computed from other channels than those that stay (slices by number "
-                "or with a step, channels that are mixed outside layers)"
-            )
+
+    def _planned(self, removed: Iterable[Removed]) -> dict[str, LayerShape]:
+        """Return the shape that every layer must have without these channels."""
+        fewer: dict[tuple[str, bool], int] = defaultdict(int)
+        for item in removed:
+            fewer[item.name, item.is_output] += len(item.places)
+        return {n: self._shape(n, fewer[n, False], fewer[n, True]) for n in self.shapes}
 
     def _removed(self, kept: Sequence[set[int]]) -> Iterator[Removed]:
         """Say where in the full network the channels are that do not stay."""
@@ -241,8 +265,8 @@ def _blocks(group: tp.Group) -> int:
         if _is_grouped(module):
             return 0
         if isinstance(module, nn.GroupNorm):
-            alone = list(item.idxs) == list(item.root_idxs) == list(range(module.num_channels))
-            if not alone or module.num_groups == channels:
+            own = list(range(module.num_channels))
+            if any(list(places) != own for places in (range(channels), item.idxs, item.root_idxs)):
                 return 0
             blocks = lcm(blocks, module.num_groups)
     return blocks if blocks < channels or blocks == 1 else 0
@@ -271,12 +295,21 @@ def _cannot(model: nn.Module, error: Exception) -> str:
     elif isinstance(error, _Unfollowable):
         reason = str(error)
     else:
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}{_layer(error)}"
     where = _own_line(error)
     return (
         f"{type(model).__name__} cannot be pruned, Torch-Pruning does not follow it: {reason}"
         f"{f' at {where}' if where else ''}."
     )
+
+
+def _layer(error: Exception) -> str:
+    """Return the innermost layer of the network that the error came through, if any."""
+    through = [frame.f_locals.get("self") for frame, _ in walk_tb(error.__traceback__)]
+    modules = [module for module in through if isinstance(module, nn.Module)]
+    names = (n for n, m in modules[0].named_modules() if m is modules[-1]) if modules else iter(())
+    name = next(names, "")
+    return f" in layer {name!r}" if name else ""
 
 
 def _own_line(error: Exception) -> str:

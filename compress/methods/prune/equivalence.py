@@ -70,7 +70,7 @@ def randomly_drawn(model: nn.Module) -> nn.Module:
 
 def _silence(model: nn.Module, removed: Removed) -> None:
     """Set to zero the weights of these channels."""
-    places = torch.tensor(removed.places)
+    places = torch.tensor(removed.places, dtype=torch.int64)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     with torch.no_grad():
         if removed.name in parameters:
@@ -84,7 +84,7 @@ def _silence(model: nn.Module, removed: Removed) -> None:
                 axis = int(removed.is_output == transposed) if parameter.ndim > 1 else 0
                 if key == "bias" and not removed.is_output:
                     continue
-            if len(places) and parameter.shape[axis] > max(removed.places):
+            if parameter.shape[axis] > max(removed.places, default=0):
                 parameter.index_fill_(axis, places, 0.0)
 
 

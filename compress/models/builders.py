@@ -109,11 +109,21 @@ def _version(package: str) -> str:
         return "missing"
 
 
-def build(name: str, settings: dict[str, Any], outputs: int, allowed: Sequence[str]) -> "nn.Module":
-    """Calls a builder; `outputs` are the numbers that the network gives for an image.
+def build(
+    name: str,
+    settings: dict[str, Any],
+    outputs: int,
+    allowed: Sequence[str],
+    size: tuple[int, int] | None = None,
+) -> "nn.Module":
+    """Calls a builder.
+
+    Args:
+        outputs: the numbers that the network gives for an image.
+        size: height and width of its images; lazy layers (nn.LazyLinear, say) then get their sizes.
 
     Raises:
-        UserError: settings that the builder does not take.
+        UserError: settings that the builder does not take, images that its network does not.
     """
     from torch import nn
 
@@ -129,4 +139,22 @@ def build(name: str, settings: dict[str, Any], outputs: int, allowed: Sequence[s
         raise UserError(f"{name} cannot be built with {settings}: {error}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"{name} returned {type(model).__name__}, not a torch.nn.Module.")
+    if size is not None:
+        _settle(model, name, *size)
     return model
+
+
+def _settle(model: "nn.Module", name: str, height: int, width: int) -> None:
+    """Gives lazy layers their sizes by one empty image: until then they cannot even be copied."""
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    if not any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+        return
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, height, width))
+    except Exception as error:  # whatever somebody's network raises
+        raise UserError(f"{name} does not take images of {height} x {width}: {error}") from error
+    model.train(training)

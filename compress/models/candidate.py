@@ -43,7 +43,7 @@ class Candidate:
     ) -> "Candidate":
         """A new network with weights drawn from `seed`."""
         with torch_seed(seed, "weights"):
-            model = build(builder, settings, spec.num_outputs, allowed)
+            model = build(builder, settings, spec.num_outputs, allowed, (spec.height, spec.width))
         check_forward(model, spec, builder)
         return cls(model, builder, settings, spec, Provenance(lineage))
 
@@ -129,7 +129,7 @@ class Candidate:
             model: nn.Module = onnx_network.OnnxNetwork(folder / past.deployed)
             return cls(model, builder, settings, spec, past)
         with torch.random.fork_rng(devices=[]):
-            model = build(builder, settings, spec.num_outputs, allowed)
+            model = build(builder, settings, spec.num_outputs, allowed, (spec.height, spec.width))
         restructure(model, past.replaced, tensors)
         load_into(model, tensors, path)
         return cls(model.eval(), builder, settings, spec, past)

@@ -97,9 +97,9 @@ def built(name: str, size: int | None, allowed: Sequence[str]) -> Built:
     if detector and size is not None:
         settings |= {"min_size": size, "max_size": max(size, 1333)}
     classes = DETECTOR_CLASSES if detector else CLASSES
-    with torch_seed(0, "weights"):
-        model = build(name, settings, classes, allowed).eval()
     size = size or (DETECTOR_SIZE if detector else SIZE)
+    with torch_seed(0, "weights"):
+        model = build(name, settings, classes, allowed, (size, size)).eval()
     spec = InputSpec(
         height=size,
         width=size,

@@ -198,7 +198,8 @@ def _impossible(recipe: Recipe, allowed: Sequence[str]) -> dict[str, str]:
     @cache
     def before() -> "nn.Module | None":
         try:
-            return make(recipe.teacher.builder or "", recipe.teacher.settings)
+            teacher, size = recipe.teacher, (recipe.teacher.image_size,) * 2
+            return build(teacher.builder or "", teacher.settings, outputs, allowed, size)
         except UserError:  # a file, or a builder that wants the data's own classes
             return None
 

@@ -120,7 +120,7 @@ class Precisions:
 def measure(network: Network, work: Work, device: torch.device, allowed: tuple[str, ...]) -> float:
     """Time a few steps of the network in float32 and bfloat16, by turns; return their ratio."""
     with torch_seed(0, "precision"):
-        model = build(network.builder, network.settings, 2, allowed)
+        model = build(network.builder, network.settings, 2, allowed, (network.size,) * 2)
         images = torch.randn(BATCH, 3, network.size, network.size).to(device)
         layout = place(model, device, images, trains=work == "training")
         images = images.contiguous(memory_format=layout)

@@ -130,7 +130,7 @@ def silence(prunable: PrunableNetwork, model: nn.Module, channels: Sequence[Tens
 def test_at_full_width_nothing_changes(name: str) -> None:
     prunable = pruned(name)
     full = [group.channels for group in prunable.groups]
-    same = prunable.narrow(most_important(random_worth(prunable), full))
+    same = prunable.narrow(most_important(prunable.groups, random_worth(prunable), full))
     assert torch.equal(outputs(same), outputs(network(name)))
 
 
@@ -138,7 +138,7 @@ def test_at_full_width_nothing_changes(name: str) -> None:
 def test_shapes_are_those_of_the_narrowed_network(name: str) -> None:
     prunable = pruned(name)
     widths = [max(1, group.channels * (3 + i % 4) // 7) for i, group in enumerate(prunable.groups)]
-    model = prunable.narrow(most_important(random_worth(prunable), widths))
+    model = prunable.narrow(most_important(prunable.groups, random_worth(prunable), widths))
     assert prunable.shapes_at(widths) == layer_shapes(model, prunable.example)
 
 
@@ -147,7 +147,7 @@ def test_shapes_are_those_of_the_narrowed_network(name: str) -> None:
 def test_shapes_at_any_width(data: st.DataObject) -> None:
     prunable = pruned("mobilenet_v2")
     widths = [data.draw(st.integers(1, group.channels)) for group in prunable.groups]
-    model = prunable.narrow(most_important(random_worth(prunable), widths))
+    model = prunable.narrow(most_important(prunable.groups, random_worth(prunable), widths))
     assert prunable.shapes_at(widths) == layer_shapes(model, prunable.example)
 
 
@@ -165,14 +165,16 @@ def test_what_goes_is_what_was_chosen(name: str) -> None:
     silence(prunable, silent, removed)
     expected = outputs(silent)
     assert not torch.allclose(expected, outputs(prunable.model), rtol=1e-3)
-    torch.testing.assert_close(outputs(prunable.narrow(most_important(worth, widths))), expected)
+    torch.testing.assert_close(
+        outputs(prunable.narrow(most_important(prunable.groups, worth, widths))), expected
+    )
 
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_fresh_network_takes_the_structure(name: str) -> None:
     prunable = pruned(name)
     widths = [max(1, 2 * group.channels // 3) for group in prunable.groups]
-    narrow = prunable.narrow(most_important(random_worth(prunable), widths))
+    narrow = prunable.narrow(most_important(prunable.groups, random_worth(prunable), widths))
     fresh = network(name, seed=5)
     restructure(fresh, (), narrow.state_dict())
     fresh.load_state_dict(narrow.state_dict())
@@ -234,7 +236,7 @@ def test_a_dead_channel_goes_first(name: str, importance: str) -> None:
         assert w[channel] == 0 and w.any() and (w >= 0).all()
     # Were the dead ones not the first to go, one that matters would.
     narrow = prunable.narrow(
-        most_important(worth, [group.channels - 1 for group in prunable.groups])
+        most_important(prunable.groups, worth, [group.channels - 1 for group in prunable.groups])
     )
     torch.testing.assert_close(outputs(narrow), outputs(prunable.model))
 

@@ -134,7 +134,7 @@ def look_at_network(
     from compress.models.candidate import check_forward
     from compress.models.class_names import check_class_names
 
-    network = build(builder, {}, len(spec.classes), allowed)
+    network = build(builder, {}, len(spec.classes), allowed, (spec.height, spec.width))
     check_forward(network, spec, builder)
     if weights.startswith("torchvision:"):
         tensors: dict[str, Tensor] = _downloadable(builder, weights, allowed)
@@ -163,7 +163,8 @@ def refuse_unprunable(builder: str, spec: "InputSpec", allowed: Sequence[str]) -
     from compress.methods.prune.channel_groups import PrunableNetwork
     from compress.models.builders import build
 
-    PrunableNetwork(build(builder, {}, len(spec.classes), allowed), spec)
+    size = (spec.height, spec.width)
+    PrunableNetwork(build(builder, {}, len(spec.classes), allowed, size), spec)
 
 
 def _load(network: "nn.Module", tensors: "dict[str, Tensor]", weights: str) -> None:

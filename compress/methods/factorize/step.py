@@ -9,7 +9,7 @@ from compress.methods.layer_patterns import matching
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from compress.measure.layer_times import LayerShape, LayerTimes
     from compress.methods.context import Context, StepInputs
@@ -39,22 +39,27 @@ class Factorize(Method[Settings]):
         from compress.measure.module_shapes import layer_shapes
         from compress.methods.decided import Decided
         from compress.models.candidate import Candidate
-        from compress.results.schema import StepReport
+        from compress.results.schema import Decision, StepReport
 
         before = Candidate.load(inputs.previous, context.allowed)
         model, spec = before.model, before.spec
-        shapes = layer_shapes(model, torch.zeros(1, 3, spec.height, spec.width))
+        example = torch.zeros(1, 3, spec.height, spec.width)
+        shapes = layer_shapes(model, example)
         named = list(dict.fromkeys(matching(settings.layers, list(shapes))))
         forms = _forms(model, named, settings)
         times = context.layer_times()
         decisions, split = [], {}
         for number, (name, form) in enumerate(forms.items()):
             layer = model.get_submodule(name)
-            ranks, before_s, after_s = _ranks(layer, form, shapes[name], settings, times)
-            decision = _decision(name, form, ranks, before_s, after_s)
-            decisions.append(decision)
-            if decision.kept:
-                split[name] = {"form": form, "ranks": ranks}
+            fault = fault_when_split(model, name, form, example)
+            if fault:
+                reason = f"the network does not run when it is split ({fault}): it stays as it was"
+                decisions.append(Decision(layer=name, change=form, kept=False, reason=reason))
+            else:
+                ranks, before_s, after_s = _ranks(layer, form, shapes[name], settings, times)
+                decisions.append(_decision(name, form, ranks, before_s, after_s))
+                if decisions[-1].kept:
+                    split[name] = {"form": form, "ranks": ranks}
             context.progress.advance(number + 1, len(forms))
         notes = []
         if not split:
@@ -114,6 +119,34 @@ def _form(layer: "nn.Module", settings: Settings) -> "Form | None":
     if admitted == ("svd",):
         return "svd"
     return wanted if wanted in admitted else None
+
+
+def fault_when_split(model: "nn.Module", name: str, form: "Form", example: "Tensor") -> str:
+    """Return what stops the network when this layer is split, "" where nothing does.
+
+    Some networks read a layer's weight themselves (nn.TransformerEncoderLayer in evaluation mode).
+
+    Args:
+        model: in evaluation mode; is left as it is.
+        example: images, float32 (n, 3, height, width).
+    """
+    import torch
+
+    from compress.models.factorized_layers import empty, full_ranks, replace
+
+    layer = model.get_submodule(name)
+    new = empty(layer, form, [1 for _ in full_ranks(layer, form)])
+    with torch.no_grad():
+        for parameter in new.parameters():
+            parameter.zero_()
+        replace(model, name, new)
+        try:
+            model(example)
+        except Exception as error:  # whatever somebody's network raises
+            return f"{type(error).__name__}: {error}"
+        finally:
+            replace(model, name, layer)
+    return ""
 
 
 def _decision(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import lcm
 
 import numpy as np
 
@@ -16,16 +17,18 @@ class WidthOptions:
     kept: tuple[float, ...]
 
     @classmethod
-    def of(cls, importance: np.ndarray, round_to: int) -> "WidthOptions":
+    def of(cls, importance: np.ndarray, round_to: int, blocks: int = 1) -> "WidthOptions":
         """Multiples of `round_to` up to the full width, and the full width itself.
 
         Args:
             importance: (channels,), not negative.
+            blocks: consecutive ones of which each keeps equally many channels.
         """
-        channels = len(importance)
-        widths = [*range(round_to, channels, round_to), channels]
-        best_first = np.concatenate([[0.0], np.sort(importance)[::-1].cumsum()])
-        return cls(tuple(widths), tuple(float(best_first[w]) for w in widths))
+        channels, step = len(importance), lcm(round_to, blocks)
+        widths = [*range(step, channels, step), channels]
+        by_rank = np.sort(importance.reshape(blocks, -1), axis=1)[:, ::-1].sum(0)
+        best_first = np.concatenate([[0.0], by_rank.cumsum()])
+        return cls(tuple(widths), tuple(float(best_first[w // blocks]) for w in widths))
 
 
 def allocate(choices: Sequence[WidthOptions], cost: Cost, target: float) -> list[int]:

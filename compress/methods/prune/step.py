@@ -81,7 +81,10 @@ class Prune(Method[Settings]):
         before = Candidate.load(inputs.previous, context.allowed)
         prunable = PrunableNetwork(before.model, before.spec, settings.ignore)
         worth = _importance(prunable, inputs, settings, context, before)
-        choices = [WidthOptions.of(np.asarray(w), settings.round_to) for w in worth]
+        choices = [
+            WidthOptions.of(np.asarray(w), settings.round_to, group.blocks)
+            for w, group in zip(worth, prunable.groups, strict=True)
+        ]
         search = Search(prunable, choices, settings.scope == "uniform", settings.round_to)
         times = None
         if settings.ratio is not None:
@@ -92,7 +95,7 @@ class Prune(Method[Settings]):
             assert settings.speedup is not None
 
             def measure(widths: "Sequence[int]") -> float:
-                narrow = prunable.narrow(most_important(worth, widths))
+                narrow = prunable.narrow(most_important(prunable.groups, worth, widths))
                 return _speedup(replace(before, model=narrow), inputs, context)
 
             table = context.layer_times()
@@ -112,7 +115,8 @@ class Prune(Method[Settings]):
             notes=notes,
         )
         roots = [group.root for group in prunable.groups]
-        kept = dict(zip(roots, most_important(worth, found.widths), strict=True))
+        stay = most_important(prunable.groups, worth, found.widths)
+        kept = dict(zip(roots, stay, strict=True))
         return Decided({"kept_channels": kept}, report)
 
     def apply(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":

@@ -140,12 +140,12 @@ def _step(
         with autocast(batch.inputs.device, settings.precision):
             outputs = model(mixed)
         partner = replace(batch, targets=batch.targets[order])
-        named = named_floats(outputs, task)
+        named = named_floats(outputs, task, training=True)
         loss = weight * objective(named, batch) + (1 - weight) * objective(named, partner)
     else:
         with autocast(batch.inputs.device, settings.precision):
             outputs = model(batch.inputs)
-        loss = objective(named_floats(outputs, task), batch)
+        loss = objective(named_floats(outputs, task, training=True), batch)
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     scaler.unscale_(optimizer)
@@ -158,9 +158,14 @@ def _step(
     return float(loss.detach())
 
 
-def named_floats(given: Any, task: Task[Any]) -> dict[str, Tensor]:
-    """Return what a network gives as its task's outputs by name, float32 (n, …)."""
-    return {name: x.float() for name, x in by_name(given, tuple(task.spec.outputs)).items()}
+def named_floats(given: Any, task: Task[Any], training: bool = False) -> dict[str, Tensor]:
+    """Return what a network gives as its task's outputs by name, float32 (n, …).
+
+    Args:
+        training: whether it is in training mode; what heads give that it has then alone is left
+            out.
+    """
+    return {name: x.float() for name, x in by_name(given, task.spec.outputs, training).items()}
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:

@@ -131,8 +131,8 @@ def look_at_network(
         UserError: weights of another network, a network that does not take such images.
     """
     from compress.models.builders import build, load_module
-    from compress.models.candidate import check_forward
     from compress.models.class_names import check_class_names
+    from compress.models.trial import check_forward
 
     network = build(builder, {}, len(spec.classes), allowed)
     check_forward(network, spec, builder)

@@ -9,6 +9,7 @@ import typer
 from compress.cli.run import Allowed, Assignments, Data, Recipe
 
 if TYPE_CHECKING:
+    from compress.data.dataset import Dataset
     from compress.recipe.schema import Recipe as Loaded
 
 
@@ -51,19 +52,33 @@ def _faults(recipe: "Loaded", allowed: list[str]) -> Iterator[str]:
     from compress.recipe.load import builders_of
     from compress.utils.errors import UserError
 
+    unknown = set()
     for path, name in builders_of(recipe):
         try:
             resolve(name, allowed)
         except UserError as error:
+            unknown.add(name)
             yield f"{'.'.join(map(str, path))}: {error}"
-    for question in (_data, _weights):
+    data = None
+    try:
+        data = _read(recipe)
+        typer.echo(_data(recipe, data))
+    except UserError as error:
+        yield str(error)
+    try:
+        typer.echo(_weights(recipe))
+    except UserError as error:
+        yield str(error)
+    if data is not None and recipe.teacher.builder not in {None, *unknown}:
         try:
-            typer.echo(question(recipe))
+            for note in _tried(recipe, data, allowed):
+                typer.echo(f"teacher: {note}")
         except UserError as error:
             yield str(error)
 
 
-def _data(recipe: "Loaded") -> str:
+def _read(recipe: "Loaded") -> "Dataset | None":
+    """Return the dataset; None where a run is to make it."""
     from compress.tasks.base import Source
     from compress.utils.errors import UserError
 
@@ -71,11 +86,32 @@ def _data(recipe: "Loaded") -> str:
     if settings.builder is not None:
         if settings.path is not None and not Path(settings.path).exists():
             raise UserError(f"No data at {settings.path}.")
-        return f"data: made by {settings.builder}" + (f" of {settings.path}" * bool(settings.path))
+        return None
     assert settings.path is not None
     task, asked = settings.asked
-    source = Source(Path(settings.path), settings.image_column, settings.label_column)
-    data = task.read(source, asked)
+    return task.read(
+        Source(Path(settings.path), settings.image_column, settings.label_column), asked
+    )
+
+
+def _tried(recipe: "Loaded", data: "Dataset", allowed: list[str]) -> list[str]:
+    """Build the teacher for the data and try it; return what is taken of its outputs."""
+    from compress.models.builders import build
+    from compress.models.trial import check_forward
+    from compress.workflow.stages.teacher import input_spec
+
+    settings = recipe.teacher
+    assert settings.builder is not None
+    spec = input_spec(settings, recipe.data.image_fit, data)
+    model = build(settings.builder, settings.settings, spec.num_outputs, allowed)
+    return check_forward(model, spec, settings.builder)
+
+
+def _data(recipe: "Loaded", data: "Dataset | None") -> str:
+    settings = recipe.data
+    task = settings.asked[0]
+    if data is None:
+        return f"data: made by {settings.builder}" + (f" of {settings.path}" * bool(settings.path))
     labelled = sum(p.is_labelled for p in data.images)
     annotated = data.annotated if settings.task is None else f"for {task.name}"
     found = (

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from compress.export.reference_answers import reference_of
 from compress.models.sessions import open_session
 from compress.results.schema import Result
 from compress.runtimes import package_of, runtime_for
-from compress.runtimes.outputs import by_name
 from compress.tasks import task_of
 from compress.tasks.base import Task
 from compress.utils.errors import UserError
@@ -68,7 +68,7 @@ def write_bundle(row: Result, model: Path, why: str, folder: Path) -> None:
                 task_of(spec),
                 package=package,
                 reference=reference,
-                places=by_name({x: i for i, x in enumerate(session.outputs)}, tuple(spec.outputs)),
+                places=_places(session.outputs, spec),
                 grey=GREY,
             ),
             "requirements.txt": REQUIREMENTS.format(runtime=_pinned(row, package)),
@@ -78,6 +78,13 @@ def write_bundle(row: Result, model: Path, why: str, folder: Path) -> None:
             (made / name).write_text(text, encoding="utf-8")
         for file in made.iterdir():
             file.replace(folder / file.name)
+
+
+def _places(outputs: Sequence[str], spec: InputSpec) -> dict[str, int]:
+    """Return where in a file's outputs the task's are: by name, or else in its order."""
+    named = set(spec.outputs) <= set(outputs)
+    order = list(outputs if named else spec.outputs)
+    return {name: order.index(name) for name in spec.outputs}
 
 
 def remedy(row: Result, model: Path) -> str:

@@ -3,8 +3,8 @@
 import logging
 import shutil
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -43,7 +43,8 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
         return
     model, spec = for_deployment(candidate.model.eval().float().cpu()), candidate.spec
     example = torch.zeros(2, 3, spec.height, spec.width)
-    names = _output_names(model, example, spec)
+    # A hook and no module around it: nodes are known by the modules that they come from.
+    model.register_forward_hook(lambda _module, _inputs, given: _answer(given, spec))
     batch = torch.export.Dim("batch", min=1, max=65536)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -57,7 +58,7 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
                 dynamo=True,
                 dynamic_shapes=({0: batch},),
                 input_names=[INPUT],
-                output_names=names,
+                output_names=list(spec.outputs),
                 opset_version=OPSET,
                 verbose=False,
             )
@@ -69,23 +70,16 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
         logger.setLevel(level)
     assert program is not None
     proto = program.model_proto
-    for output in [x for x in proto.graph.output if x.name not in spec.outputs]:
-        proto.graph.output.remove(output)
     entry = proto.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, spec.model_dump_json()
     with atomic(path) as temporary:
         onnx.save(proto, temporary)
 
 
-def _output_names(model: nn.Module, example: Tensor, spec: InputSpec) -> list[str]:
-    """Return the names of all that a network gives, in its order; the spec's where it has none."""
-    with torch.no_grad():
-        given = model(example)
-    if isinstance(given, Mapping):
-        return list(given)
-    count = len(given) if isinstance(given, list | tuple) else 1
-    own = list(spec.outputs)
-    return [*own, *(f"unused_{i}" for i in range(len(own), count))]
+def _answer(given: Any, spec: InputSpec) -> Tensor | tuple[Tensor, ...]:
+    """Return what a task names of all that a network gives, in the task's order."""
+    named = tuple(by_name(given, spec.outputs).values())
+    return named if len(named) > 1 else named[0]
 
 
 def check_export(candidate: Candidate, path: Path, images: np.ndarray) -> float:
@@ -101,18 +95,18 @@ def check_export(candidate: Candidate, path: Path, images: np.ndarray) -> float:
         UserError: they differ by more than TOLERANCE, a layer has other weights than the network's,
             or the network itself does not answer the same twice; names the first layer that does.
     """
-    names = tuple(candidate.spec.outputs)
+    outputs = candidate.spec.outputs
     refuse_unrepeatable(candidate.model.eval(), torch.from_numpy(images), candidate.name)
     with torch.inference_mode():
-        given = by_name(candidate.model.eval()(torch.from_numpy(images)), names)
-    expected = {name: given[name].float().numpy() for name in names}
+        given = by_name(candidate.model.eval()(torch.from_numpy(images)), outputs)
+    expected = {name: given[name].float().numpy() for name in outputs}
     if not all(np.isfinite(output).all() for output in expected.values()):
         raise UserError(
             f"{candidate.name} answers real images with numbers that are not finite: its "
             "training diverged. Lower lr, or use precision: float32."
         )
     _check_layers(candidate.model, path)
-    got = by_name(OnnxSession(path, threads=1).run(images), names)
+    got = by_name(OnnxSession(path, threads=1).run(images), outputs)
     difference = max(_difference(output, got[name]) for name, output in expected.items())
     if difference > TOLERANCE:
         layer = first_difference(candidate.model, path, images)

@@ -1,14 +1,19 @@
 """Networks by name. A recipe is data from somebody: it may name builders under a few packages only.
 
-A builder is a function `builder(num_classes=..., **settings) -> nn.Module`; of a network that
-predicts points, `num_classes` is the number of its coordinates. It is named
-`package.module:function`, or `package.function`. `timm:resnet18` goes through `timm.create_model`.
+A builder is a function or class `builder(num_classes=..., **settings) -> nn.Module`; of a network
+that predicts points, `num_classes` is the number of its coordinates. The argument may be called
+otherwise (CLASS_ARGUMENTS), and a network that knows its classes may take none. A builder is named
+`package.module:function`, or `package.function`. `timm:resnet18` goes through `timm.create_model`,
+with timm's tag or without (`timm:resnet18.a1_in1k`).
 """
 
 import functools
 import hashlib
 import importlib
+import inspect
+import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +27,21 @@ if TYPE_CHECKING:
     from torch import nn
 
 ALLOWED = ("teachers", "students", "torchvision.models", "timm")
+# What the number of classes is called, the likeliest first where a builder takes several.
+CLASS_ARGUMENTS = (
+    "num_classes",
+    "n_classes",
+    "nclasses",
+    "nclass",
+    "num_class",
+    "num_labels",
+    "n_labels",
+    "classes",
+    "num_outputs",
+    "n_outputs",
+    "out_features",
+)
+NEVER_SET = {"num_classes", "pretrained", "checkpoint_path"}
 
 
 def split_name(name: str, allowed: Sequence[str] = ()) -> tuple[str, str]:
@@ -31,9 +51,10 @@ def split_name(name: str, allowed: Sequence[str] = ()) -> tuple[str, str]:
         UserError: not a name of this form, or outside the allowed packages.
     """
     module, _, function = name.partition(":") if ":" in name else name.rpartition(".")
+    of_timm = name.startswith("timm:") and re.fullmatch(r"\w[\w.-]*", function) is not None
     if (
         not module
-        or not function.isidentifier()
+        or not (function.isidentifier() or of_timm)
         or not all(map(str.isidentifier, module.split(".")))
     ):
         raise UserError(f"{name!r} is no builder name: write package.module:function.")
@@ -59,6 +80,7 @@ def resolve(name: str, allowed: Sequence[str] = ()) -> Callable[..., Any]:
     module_name, function = split_name(name, allowed)
     module = load_module(name, allowed)
     if module_name == "timm":
+        _check_timm(module, function)
         return functools.partial(module.create_model, function)
     found = getattr(module, function, None)
     if not callable(found):
@@ -67,9 +89,29 @@ def resolve(name: str, allowed: Sequence[str] = ()) -> Callable[..., Any]:
         hint = f" Did you mean {', '.join(near)}?" if near else ""
         raise UserError(f"{module_name} has no function {function!r}.{hint}")
     # What the module itself imported (os.system, say) is not its own to offer.
-    if not _below(getattr(found, "__module__", ""), (*ALLOWED, *allowed)):
+    own = found.func if isinstance(found, functools.partial) else found
+    if not _below(getattr(own, "__module__", ""), (*ALLOWED, *allowed)):
         raise UserError(f"{name!r} is refused: {function} is not defined below {module_name}.")
     return found  # type: ignore[no-any-return]
+
+
+def _check_timm(timm: ModuleType, name: str) -> None:
+    """Refuse what timm has no network of, or not with this tag.
+
+    Raises:
+        UserError: names what is near.
+    """
+    network = name.partition(".")[0]
+    if not timm.is_model(network):
+        near = get_close_matches(network, timm.list_models(), 3)
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        raise UserError(f"timm has no network {network!r}.{hint}")
+    try:
+        timm.models.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        tags = timm.list_pretrained(f"{network}.*")
+        known = f"choose of {', '.join([network, *tags])}" if tags else f"write {network}"
+        raise UserError(f"timm has no network {name!r}: {known}.") from error
 
 
 def load_module(name: str, allowed: Sequence[str] = ()) -> ModuleType:
@@ -128,20 +170,65 @@ def build(
     from torch import nn
 
     builder = resolve(name, allowed)
-    if refused := settings.keys() & {"num_classes", "pretrained", "checkpoint_path"}:
+    if isinstance(builder, nn.Module):
+        raise UserError(f"{name} is a network: name the function or the class that builds it.")
+    argument = class_argument(builder)
+    if refused := settings.keys() & (NEVER_SET | {argument}):
         raise UserError(
-            f"{name}: {', '.join(sorted(refused))} cannot be set: the data gives the classes, and "
-            "weights come from teacher.weights."
+            f"{name}: {', '.join(map(str, sorted(refused)))} cannot be set: the data gives the "
+            "classes, and weights come from teacher.weights."
         )
+    arguments = settings if argument is None else {argument: outputs, **settings}
     try:
-        model = builder(num_classes=outputs, **settings)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of defaults: for who calls the builder
+            model = builder(**arguments)
     except Exception as error:  # whatever somebody's builder raises
-        raise UserError(f"{name} cannot be built with {settings}: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise UserError(f"{name} returned {type(model).__name__}, not a torch.nn.Module.")
+        shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        unnamed = f" A builder is told the number of classes as {', '.join(CLASS_ARGUMENTS)}."
+        raise UserError(
+            f"{name} cannot be built with ({shown}): {error}{unnamed * (argument is None)}"
+        ) from error
+    _check_network(model, name)
     if size is not None:
         _settle(model, name, *size)
     return model
+
+
+def class_argument(builder: Callable[..., Any]) -> str | None:
+    """Return what a builder calls the number of classes; None where it takes no such argument."""
+    try:
+        parameters = inspect.signature(builder).parameters.values()
+    except (TypeError, ValueError):  # of C code, say
+        return "num_classes"
+    own = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters)
+    for name in CLASS_ARGUMENTS:
+        # Beside **settings, which may take num_classes, numbers of outputs are a layer's.
+        if name in own and not (takes_any and "out" in name):
+            return name
+    return "num_classes" if takes_any else None
+
+
+def _check_network(model: object, name: str) -> None:
+    """Refuse what a builder gave that is no network, or none whose layers can be changed."""
+    import torch
+    from torch import nn
+
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError(
+            f"{name} returned a TorchScript module, whose layers cannot be changed: name what "
+            "builds the network that it was made of."
+        )
+    if isinstance(model, nn.Module):
+        return
+    given = type(model).__name__
+    if isinstance(model, tuple | list):
+        given += f" of {', '.join(type(item).__name__ for item in model)}"
+    raise UserError(
+        f"{name} returned a {given}, not a torch.nn.Module: name a function that returns the "
+        "network alone."
+    )
 
 
 def _settle(model: "nn.Module", name: str, height: int, width: int) -> None:

@@ -1,6 +1,5 @@
 """A model in memory, what it expects of an image, and how it came to be."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +14,8 @@ from compress.models.builders import build
 from compress.models.checkpoint import load_into, load_tensors, save_tensors
 from compress.models.provenance import FILE, Provenance
 from compress.models.structure import Replaced, restructure
+from compress.models.trial import check_forward
 from compress.results.schema import StepReport, Training
-from compress.runtimes.outputs import by_name
 from compress.utils.errors import UserError
 from compress.utils.seeding import torch_seed
 
@@ -133,31 +132,3 @@ class Candidate:
         restructure(model, past.replaced, tensors)
         load_into(model, tensors, path)
         return cls(model.eval(), builder, settings, spec, past)
-
-
-def check_forward(model: nn.Module, spec: InputSpec, builder: str) -> None:
-    """Runs two empty images in training mode: better now than after hours of a teacher's.
-
-    Raises:
-        UserError: the network does not take such images, or gives no such outputs.
-    """
-    trial = copy.deepcopy(model).train()  # a copy: batch norms take notice of what they see
-    with torch.no_grad():
-        try:
-            outputs = trial(torch.zeros(2, 3, spec.height, spec.width))
-        except Exception as error:
-            raise UserError(
-                f"{builder} does not take images of {spec.height} x {spec.width}: {error}"
-            ) from error
-    try:
-        given = by_name(outputs, tuple(spec.outputs))
-    except UserError as error:
-        raise UserError(f"{builder}: {error}") from error
-    for name, shape in spec.outputs.items():
-        got = getattr(given[name], "shape", None)
-        if got != (2, *shape):
-            shown = type(given[name]).__name__ if got is None else tuple(got)
-            raise UserError(
-                f"{builder} gives {shown} for two images; expected {(2, *shape)}: it is to "
-                f"predict {spec.named}."
-            )

@@ -63,7 +63,7 @@ def infer(session: Session, images: np.ndarray, spec: InputSpec) -> dict[str, np
     count = len(images)
     if session.batch_size:
         images = np.resize(images, (session.batch_size, *images.shape[1:]))
-    given = by_name(session.run(images), tuple(spec.outputs))
+    given = by_name(session.run(images), spec.outputs)
     for name, shape in spec.outputs.items():
         given[name] = given[name][:count]
         if given[name].shape != (count, *shape):

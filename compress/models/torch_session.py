@@ -35,6 +35,7 @@ class TorchSession:
         self.image_size = (candidate.spec.height, candidate.spec.width)
         self.spec: str | None = candidate.spec.model_dump_json()
         self.outputs = tuple(candidate.spec.outputs)
+        self.shapes = candidate.spec.outputs
         self.model = candidate.model
         contiguous = runtime == "torch-contiguous"
         self.format = torch.contiguous_format
@@ -64,7 +65,7 @@ class TorchSession:
             # A detector answers a list, one dictionary an image: the first one's boxes stand in.
             if self.detector:
                 return {"boxes": np.asarray(outputs[0]["boxes"].float().numpy())}
-            found = by_name(outputs, self.outputs)
+            found = by_name(outputs, self.shapes)
             return {name: np.asarray(x.float().numpy()) for name, x in found.items()}
         finally:
             torch.set_num_threads(before)

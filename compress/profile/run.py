@@ -117,7 +117,7 @@ def _of_file(job: _Job, path: Path, folder: Path) -> Profile:
 
 def _of_built(job: _Job, network: Built, folder: Path) -> Profile:
     from compress.export.onnx import export_onnx
-    from compress.models.candidate import check_forward
+    from compress.models.trial import check_forward
 
     check_forward(network.model, network.spec, network.builder)
     saved, file = saved_in(folder / "torch", network), folder / "model.onnx"

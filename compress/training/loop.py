@@ -158,7 +158,7 @@ def _loss(training: _Training, batch: Batch, mix_rng: np.random.Generator) -> Te
     def outputs(inputs: Tensor) -> dict[str, Tensor]:
         with autocast(inputs.device, settings.precision):
             given = training.model(inputs)
-        return named_floats(given, training.feed.task)
+        return named_floats(given, training.feed.task, training=True)
 
     # Losses, and a teacher that is asked within one, are computed outside of the autocast.
     if settings.mixup == 0:
@@ -171,9 +171,14 @@ def _loss(training: _Training, batch: Batch, mix_rng: np.random.Generator) -> Te
     return weight * objective(mixed, batch) + (1 - weight) * objective(mixed, partner)
 
 
-def named_floats(given: Any, task: Task[Any]) -> dict[str, Tensor]:
-    """Return what a network gives as its task's outputs by name, float32 (n, …)."""
-    return {name: x.float() for name, x in by_name(given, tuple(task.spec.outputs)).items()}
+def named_floats(given: Any, task: Task[Any], training: bool = False) -> dict[str, Tensor]:
+    """Return what a network gives as its task's outputs by name, float32 (n, …).
+
+    Args:
+        training: whether it is in training mode; what heads give that it has then alone is left
+            out.
+    """
+    return {name: x.float() for name, x in by_name(given, task.spec.outputs, training).items()}
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:

@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18
 
 from compress.cli.init import init
-from compress.cli.init.inspect import Images, look_at_images
+from compress.cli.init.inspect import Images, look_at_images, network_input
 from compress.cli.init.write import METHODS, Answers, Schedule, write_recipe
+from compress.models.builders import build
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import chosen
 from compress.utils.errors import UserError
@@ -181,6 +182,57 @@ def test_weights_of_other_classes(make: Init, tmp_path: Path) -> None:
     save_file(resnet18(num_classes=3).state_dict(), other, {"classes": '["a", "b", "c"]'})
     with pytest.raises(UserError, match="3 only in the data"):
         make("c.yaml", weights=str(other))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "size", "mean", "unsaid"),
+    [
+        ("timm:test_vit3.r160_in1k", 160, 0.5, ("crop_pct 0.95", "interpolation bicubic")),
+        ("timm:test_resnet", 160, 0.5, ("crop_pct 0.95",)),
+        ("timm:inception_v3.tf_in1k", 299, 0.5, ("crop_pct 0.875", "interpolation bicubic")),
+        ("timm:resnet18.tv_in1k", 224, 0.485, ("crop_pct 0.875",)),
+        ("timm:xcit_nano_12_p8_224", 224, 0.485, ("interpolation bicubic",)),
+        ("torchvision.models:resnet18", 224, 0.485, ()),
+    ],
+)
+def test_what_the_network_itself_says_of_its_images(
+    teacher: str, size: int, mean: float, unsaid: tuple[str, ...]
+) -> None:
+    own = network_input(teacher, "a file", len(CLASSES), [])
+    assert (own.size, own.mean[0], own.unsaid) == (size, mean, unsaid)
+    assert own.std == ((0.5,) * 3 if mean == 0.5 else (0.229, 0.224, 0.225))
+
+
+def test_the_networks_own_mean_and_size_are_in_the_recipe(
+    make: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, teacher = tmp_path / "vit.safetensors", "timm:test_vit3.r160_in1k"
+    save_file(build(teacher, {}, len(CLASSES), ()).state_dict(), path)
+    given = {"teacher": teacher, "weights": str(path), "methods": "quantize"}
+    told = load_recipe(make(**given, image_size=None)).teacher
+    assert told.builder == teacher and told.image_size == 160
+    assert told.mean == told.std == [0.5, 0.5, 0.5]
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "Teacher: made for crop_pct 0.95 and interpolation bicubic, which a recipe cannot express: "
+        "images are scaled bilinearly, and their whole shorter side is seen."
+    ) in said
+    other = load_recipe(make("b.yaml", **given, image_size="160", mean="0.1,0.2,0.3")).teacher
+    assert other.mean == [0.1, 0.2, 0.3] and other.std == [0.5, 0.5, 0.5]
+    with pytest.raises(UserError, match="32 x 32: they are too small, it takes 160 x 160"):
+        make("c.yaml", **given)
+
+
+def test_torchvision_says_what_its_weights_were_trained_for() -> None:
+    for weights, size, mean, unsaid in (
+        ("ResNet18_Weights.IMAGENET1K_V1", 224, 0.485, ("crop_pct 0.875",)),
+        ("ResNet50_Weights.IMAGENET1K_V2", 224, 0.485, ("crop_pct 0.966",)),
+        # Transformed by the network itself, where torchvision loads these into it.
+        ("GoogLeNet_Weights.IMAGENET1K_V1", 224, 0.5, ("crop_pct 0.875",)),
+    ):
+        builder = f"torchvision.models:{weights.partition('_')[0].lower()}"
+        own = network_input(builder, f"torchvision:{weights}", 3, [])
+        assert (own.size, own.mean[0], own.unsaid) == (size, mean, unsaid)
 
 
 def test_an_onnx_file(make: Init, onnx_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

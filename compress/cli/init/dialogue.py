@@ -9,16 +9,18 @@ import typer
 from compress.cli.init import parse
 from compress.cli.init.inspect import (
     Images,
+    OwnInput,
     look_at_images,
     look_at_network,
     look_at_onnx,
+    network_input,
     onnx_input,
     refuse_unprunable,
 )
 from compress.cli.init.questions import Questions
 from compress.cli.init.write import CHANGING, METHODS, Answers
 from compress.data.input_spec import InputSpec
-from compress.recipe.schema import IMAGENET_MEAN, IMAGENET_STD, Channel
+from compress.recipe.schema import Channel
 from compress.utils.errors import UserError
 
 
@@ -52,7 +54,11 @@ def answers_of(options: Options, allowed: Sequence[str]) -> Answers:
     teacher, stored = _model(ask, options, allowed)
     folder, images = ask.answer(options.data, "The folder of images", _look_at_folder)
     typer.echo(f"Images: {images.describe()}.")
-    spec = _input_spec(ask, options, Path(teacher) if stored is None else None, images.classes)
+    if stored is None:
+        own = onnx_input(Path(teacher))
+    else:
+        own = network_input(teacher, stored, len(images.classes), allowed)
+    spec = _input_spec(ask, options, own, images.classes)
     retrain = _layer_to_retrain(ask, options, teacher, stored, spec, allowed)
     methods = _methods(ask, options, is_file=stored is None)
     if "prune" in methods:
@@ -95,15 +101,18 @@ def _look_at_folder(text: str) -> tuple[Path, Images]:
 
 
 def _input_spec(
-    ask: Questions, options: Options, file: Path | None, classes: tuple[str, ...]
+    ask: Questions, options: Options, own: OwnInput, classes: tuple[str, ...]
 ) -> InputSpec:
-    """Return what the model takes; an ONNX file says some of it itself."""
-    usual_size, noted = (224, None) if file is None else onnx_input(file)
-    size = ask.answer(options.image_size, "Image size in pixels", parse.size, str(usual_size))
-    usual_mean = _said(noted.mean if noted else IMAGENET_MEAN)
-    usual_std = _said(noted.std if noted else IMAGENET_STD)
-    mean = ask.answer(options.mean, "Mean of its normalisation", parse.channels, usual_mean)
-    std = ask.answer(options.std, "Its standard deviation", parse.deviations, usual_std)
+    """Return what the model takes; the defaults are what it says itself."""
+    if own.unsaid:
+        typer.echo(
+            f"Teacher: made for {' and '.join(own.unsaid)}, which a recipe cannot express: images "
+            "are scaled bilinearly, and their whole shorter side is seen."
+        )
+    size = ask.answer(options.image_size, "Image size in pixels", parse.size, str(own.size))
+    question = "Mean of its normalisation"
+    mean = ask.answer(options.mean, question, parse.channels, _said(own.mean))
+    std = ask.answer(options.std, "Its standard deviation", parse.deviations, _said(own.std))
     return InputSpec(height=size, width=size, mean=mean, std=std, classes=classes)
 
 

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.recipe.schema import IMAGENET_MEAN, IMAGENET_STD, Channel
 from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torchvision.models import WeightsEnum
 
     from compress.data.input_spec import InputSpec
 
@@ -103,7 +105,17 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
     return Teacher(f"{len(model.graph.node)} operations, {len(spec.classes)} outputs: they fit")
 
 
-def onnx_input(path: Path) -> tuple[int, "InputSpec | None"]:
+@dataclass(frozen=True)
+class OwnInput:
+    """What a teacher takes by its own account, or as is usual where it says nothing."""
+
+    size: int = 224  # pixels
+    mean: Channel = IMAGENET_MEAN
+    std: Channel = IMAGENET_STD
+    unsaid: tuple[str, ...] = ()  # what a recipe has no words for: "crop_pct 0.9"
+
+
+def onnx_input(path: Path) -> OwnInput:
     """Return the size of the images that the file takes, and what else it says of them.
 
     Raises:
@@ -116,7 +128,63 @@ def onnx_input(path: Path) -> tuple[int, "InputSpec | None"]:
     height, width = OnnxSession(path, threads=1).image_size
     if height != width:
         raise UserError(f"{path} takes images of {height} x {width}; recipes are for square ones.")
-    return height, noted_spec(model)
+    noted = noted_spec(model)
+    return OwnInput(height) if noted is None else OwnInput(height, noted.mean, noted.std)
+
+
+def network_input(builder: str, weights: str, outputs: int, allowed: Sequence[str]) -> OwnInput:
+    """Return what torchvision says of its weights, timm of its network, or else what is usual.
+
+    Args:
+        weights: a file, or `torchvision:…`.
+        outputs: how many classes to build the network for.
+
+    Raises:
+        UserError: the network cannot be built, torchvision has no such weights.
+    """
+    from compress.models.builders import build
+
+    network = build(builder, {}, outputs, allowed)
+    if weights.startswith("torchvision:"):
+        return _torchvision_input(network, weights)
+    own = getattr(network, "pretrained_cfg", None)
+    if not own:
+        return OwnInput()
+    from timm.data.config import resolve_data_config
+
+    told = resolve_data_config(pretrained_cfg=own)  # type: ignore[no-untyped-call]
+    height, width = told["input_size"][1:]
+    unsaid = _unsaid(told["crop_pct"], told["interpolation"])
+    if told["crop_mode"] != "center":
+        unsaid += (f"crop_mode {told['crop_mode']}",)
+    if height != width:
+        unsaid += (f"images of {height} x {width}",)
+    return OwnInput(height, _channel(told["mean"]), _channel(told["std"]), unsaid)
+
+
+def _torchvision_input(network: "nn.Module", weights: str) -> OwnInput:
+    preset = _torchvision_weights(weights).transforms()
+    (size,), (scaled,) = preset.crop_size, preset.resize_size
+    mean, std = _channel(preset.mean), _channel(preset.std)
+    if hasattr(network, "transform_input"):
+        # Their builders turn it on with these weights: ImageNet's mean and std become 0.5.
+        mean = std = (0.5, 0.5, 0.5)
+    return OwnInput(size, mean, std, _unsaid(size / scaled, preset.interpolation.value))
+
+
+def _unsaid(crop: float, interpolation: str) -> tuple[str, ...]:
+    """Return what differs from how images are brought to the input here.
+
+    Args:
+        crop: share of the scaled image's shorter side that is seen.
+    """
+    seen = () if crop == 1 else (f"crop_pct {crop:.3g}",)
+    return seen if interpolation == "bilinear" else (*seen, f"interpolation {interpolation}")
+
+
+def _channel(values: Sequence[float]) -> Channel:
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 def look_at_network(
@@ -131,8 +199,8 @@ def look_at_network(
         UserError: weights of another network, a network that does not take such images.
     """
     from compress.models.builders import build, load_module
-    from compress.models.candidate import check_forward
     from compress.models.class_names import check_class_names
+    from compress.models.trial import check_forward
 
     network = build(builder, {}, len(spec.classes), allowed, (spec.height, spec.width))
     check_forward(network, spec, builder)
@@ -175,15 +243,19 @@ def _load(network: "nn.Module", tensors: "dict[str, Tensor]", weights: str) -> N
 
 def _downloadable(builder: str, weights: str, allowed: Sequence[str]) -> "dict[str, Tensor]":
     """Return tensors of the shapes that the weights must have: nothing is downloaded yet."""
-    from torchvision.models import get_weight
-
     from compress.models.builders import build
 
+    categories = _torchvision_weights(weights).meta["categories"]
+    return build(builder, {}, len(categories), allowed).state_dict()
+
+
+def _torchvision_weights(name: str) -> "WeightsEnum":
+    from torchvision.models import get_weight
+
     try:
-        meta = get_weight(weights.removeprefix("torchvision:")).meta
+        return get_weight(name.removeprefix("torchvision:"))
     except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"torchvision has no {weights!r}: {error}") from error
-    return build(builder, {}, len(meta["categories"]), allowed).state_dict()
+        raise UserError(f"torchvision has no {name!r}: {error}") from error
 
 
 def _other_classes(network: "nn.Module", tensors: "dict[str, Tensor]") -> str | None:

@@ -159,8 +159,9 @@ def _start(inputs: "StepInputs", settings: Settings, how: str, context: "Context
 
     from compress.methods.distill.train import fresh_student
     from compress.models.binary_layers import binarize_layer
-    from compress.models.candidate import Candidate, check_forward
+    from compress.models.candidate import Candidate
     from compress.models.structure import Replaced
+    from compress.models.trial import check_forward
     from compress.utils.errors import UserError
 
     if settings.student is not None:

@@ -91,8 +91,9 @@ def _continued(
     """The network of the steps before, with its weights or with fresh ones."""
     from dataclasses import replace
 
-    from compress.models.candidate import Candidate, check_forward
+    from compress.models.candidate import Candidate
     from compress.models.structure import reset_weights
+    from compress.models.trial import check_forward
     from compress.utils.seeding import torch_seed
 
     before = Candidate.load(inputs.previous, context.allowed)

@@ -28,6 +28,7 @@ from compress.methods.layer_patterns import matching
 from compress.methods.prune.equivalence import ANSWER, Removed, first_unlike, randomly_drawn
 from compress.models.repeatability import refuse_unrepeatable
 from compress.models.structure import restructure
+from compress.runtimes.outputs import by_name, in_order
 from compress.utils.errors import UserError
 
 INSTEAD = "Distil into a narrower student instead (- distill: {student: …})"
@@ -93,7 +94,9 @@ class PrunableNetwork:
             with _ChannelsStay():
                 self.shapes = layer_shapes(self.model, self.example)
             self.graph = _dependencies(self.model, self.example)
-            ignored = [layers[name] for name in kept.union(list(self.shapes)[-1:])]
+            kept |= _last_layers(self.model, self.example, spec, self.shapes)
+            kept |= layers.keys() - self.shapes.keys()  # heads that serve training only
+            ignored = [layers[name] for name in kept if name in layers]
             found = list(self.graph.get_all_groups(ignored, (nn.Conv2d, nn.Linear)))
         except Exception as error:
             raise UserError(f"{_cannot(model, error)} {INSTEAD}.") from error
@@ -280,8 +283,51 @@ def _is_grouped(module: nn.Module) -> bool:
 
 
 def _dependencies(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
+    def run(model: nn.Module, given: tuple[Tensor]) -> Any:
+        # Heads that serve training only read channels, too. Norms and dropout stay as they are.
+        parents = [module for module in model.modules() if list(module.children())]
+        for module in parents if _gives_more_in_training(model, example) else []:
+            module.training = True
+        try:
+            return model(*given)
+        finally:
+            model.eval()
+
     # In a tuple, or the library first tries the image without its batch dimension.
-    return tp.DependencyGraph().build_dependency(model, (example,), verbose=False)
+    return tp.DependencyGraph().build_dependency(
+        model, (example,), forward_fn=run, output_transform=in_order, verbose=False
+    )
+
+
+def _gives_more_in_training(model: nn.Module, example: Tensor) -> bool:
+    """Return whether the network has outputs in training that it has not otherwise."""
+    images, trial = example.repeat(2, 1, 1, 1), copy.deepcopy(model)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        return len(in_order(trial.train()(images))) > len(in_order(trial.eval()(images)))
+
+
+def _last_layers(
+    model: nn.Module, example: Tensor, spec: InputSpec, layers: Iterable[str]
+) -> set[str]:
+    """Return of each of the task's outputs the layer that makes it.
+
+    Args:
+        layers: names, as the network runs them.
+    """
+    weights: dict[str, Any] = {name: model.get_submodule(name).weight for name in layers}
+    given = model(example)
+    try:
+        outputs = list(by_name(given, spec.outputs).values())
+    except UserError:  # the data, and so the shape of the outputs, is not known yet: all of them
+        outputs = in_order(given)
+    found: set[str] = set()
+    for output in outputs:
+        gradients = torch.autograd.grad(
+            output.sum(), list(weights.values()), retain_graph=True, allow_unused=True
+        )
+        used = [name for name, x in zip(weights, gradients, strict=True) if x is not None]
+        found |= set(used[-1:])
+    return found
 
 
 def _sizes(shape: LayerShape | None) -> str:

@@ -95,7 +95,7 @@ def check_same(
         )
     names = tuple(spec.outputs)
     batch = session.batch_size or 1
-    alone = [by_name(session.run(np.repeat(p[None], batch, axis=0)), names) for p in images]
+    alone = [by_name(session.run(np.repeat(p[None], batch, axis=0)), spec.outputs) for p in images]
     expected = joined([{name: x[name][:1] for name in names} for x in alone])
     for name, shape in spec.outputs.items():
         if expected[name].shape[1:] != shape:
@@ -104,7 +104,7 @@ def check_same(
                 f"data asks for {shape}: use the images that it was trained on."
             )
     try:
-        got = by_name(OnnxSession(ours, threads=1).run(images), names)
+        got = by_name(OnnxSession(ours, threads=1).run(images), spec.outputs)
     except UserError:  # an operation holds on to the batch it was exported with
         got = {name: np.full(1, np.nan) for name in names}
     if probabilities:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.data.dataset import Dataset
-from compress.data.input_spec import InputSpec, normalise
+from compress.data.input_spec import Fit, InputSpec, normalise
 from compress.methods.context import Context
 from compress.models.builders import identity, load_module
 from compress.models.candidate import Candidate
@@ -65,14 +65,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     settings = TeacherSettings.from_key(stage.settings)
     data = context.data(inputs["data"])
     pixels = context.pixels(data, inputs["data"])
-    spec = InputSpec(
-        height=settings.image_size,
-        width=settings.image_size,
-        mean=settings.channel_mean,
-        std=settings.channel_std,
-        fit=stage.settings["fit"],
-        **task_of_data(data).predicts(data),
-    )
+    spec = input_spec(settings, stage.settings["fit"], data)
     assert settings.builder is not None
     name = settings.builder.rpartition(":")[2]
     teacher = Candidate.create(
@@ -156,6 +149,18 @@ def _last_part(
         max_batch_size=settings.train.batch_size,
     )
     return teacher.model.get_submodule(settings.train_only), feed
+
+
+def input_spec(settings: TeacherSettings, fit: Fit, data: Dataset) -> InputSpec:
+    """Return what the teacher takes and what it is to predict."""
+    return InputSpec(
+        height=settings.image_size,
+        width=settings.image_size,
+        mean=settings.channel_mean,
+        std=settings.channel_std,
+        fit=fit,
+        **task_of_data(data).predicts(data),
+    )
 
 
 def _with_weights(

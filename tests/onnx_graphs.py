@@ -10,7 +10,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 Dims = Sequence[int | str]
 FLOAT = TensorProto.FLOAT
-WEIGHT = np.random.default_rng(0).standard_normal((3, 3)).astype(np.float32) * 60
+WEIGHT = np.random.default_rng(0).standard_normal((3, 3)).astype(np.float32) * 3
 
 
 def save(

@@ -30,13 +30,22 @@ def bench(
     threads: Annotated[int | None, typer.Option(min=1, help="Without it, all cores.")] = None,
     processes: Annotated[int, typer.Option(min=2, help="Fresh processes, each times all.")] = 5,
     rounds: Annotated[int, typer.Option(min=5, help="A process's samples at batch 1.")] = 20,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Pixels of a side, or height x width, for models that leave them free: 224, "
+            "480x640."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print numbers and samples.")] = False,
 ) -> None:
     """Time model files, interleaved in several fresh processes, with intervals.
 
-    Speedups are against the first file, within one runtime and with the same threads.
+    Speedups are against the first file, within one runtime and with the same threads. Inputs may be
+    of any number, type and shape; they are random numbers.
     """
     from compress.measure.bench import bench as time_files
+    from compress.measure.deployable import height_and_width
     from compress.measure.machine import usable_threads
     from compress.report.bench import show_timings
 
@@ -49,7 +58,10 @@ def bench(
         processes,
         rounds,
         lambda done, total: typer.echo(f"process {done} of {total}", err=True),
+        None if size is None else height_and_width(size),
     )
+    for line in dict.fromkeys(f"{x.file} was fed random numbers: {x.fed}" for x in timings):
+        typer.echo(line, err=True)
     said = (f"{x.file} in {x.runtime}: {x.differs}" for x in timings if x.differs is not None)
     for line in dict.fromkeys(said):  # once, not for every batch
         typer.echo(line, err=True)

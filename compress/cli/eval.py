@@ -63,8 +63,8 @@ def evaluate(
     accuracy = evaluation.accuracy
     for skipped in evaluation.skipped:
         typer.echo(f"Left out: {skipped}", err=True)
-    if evaluation.differs is not None:
-        typer.echo(evaluation.differs, err=True)
+    for said in filter(None, (evaluation.differs, evaluation.note)):
+        typer.echo(said, err=True)
     if as_json:
         typer.echo(accuracy.model_dump_json(indent=2))
         return
@@ -73,8 +73,8 @@ def evaluate(
     shown = shown if evaluation.split == "all" else f"{evaluation.split} split"
     typer.echo(f"{accuracy.images} images of {data} ({shown})")
     sure = f"(95 %: {percent(top1.low)} to {percent(top1.high)})"
-    said = [f"{accuracy.word} {percent(top1.value)} {sure}", _beside(accuracy)]
-    typer.echo(", ".join(filter(None, said)))
+    line = [f"{accuracy.word} {percent(top1.value)} {sure}", _beside(accuracy)]
+    typer.echo(", ".join(filter(None, line)))
 
 
 def _pipeline(

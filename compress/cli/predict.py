@@ -1,6 +1,7 @@
 """`compress predict`: what is on these images, or where?"""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -94,7 +95,7 @@ def _answered(
     from compress.tasks import task_of
 
     task = task_of(spec_of(artifact, spec))
-    found = predict_files(artifact, images, threads, spec)
+    found = predict_files(artifact, images, threads, spec, partial(typer.echo, err=True))
     for number, (image, answer) in enumerate(zip(images, found, strict=True)):
         if isinstance(answer, UserError):
             yield answer

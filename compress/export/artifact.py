@@ -80,11 +80,13 @@ def spec_of(path: Path, spec_file: Path | None = None) -> InputSpec:
     Raises:
         UserError: not a model, no spec in either place, or one that does not fit the file.
     """
-    session = open_session(path, runtime_for(path), threads=1)
-    text, source = session.spec, f"metadata {METADATA_KEY} of {path}"
-    if spec_file is not None:
-        if not spec_file.is_file():
-            raise UserError(f"No input spec at {spec_file}.")
+    session = None
+    if spec_file is None:
+        session = open_session(path, runtime_for(path), threads=1)
+        text, source = session.spec, f"metadata {METADATA_KEY} of {path}"
+    elif not spec_file.is_file():
+        raise UserError(f"No input spec at {spec_file}.")
+    else:
         text, source = spec_file.read_text("utf-8", errors="replace"), str(spec_file)
     if text is None:
         raise UserError(
@@ -101,9 +103,11 @@ def spec_of(path: Path, spec_file: Path | None = None) -> InputSpec:
     if sum(map(bool, (spec.classes, spec.points, spec.predicted))) != 1:
         what = "both classes and points" if spec.points else "neither classes nor points"
         raise UserError(f"{source} names {what}: give what the model predicts, one of the two.")
-    if (spec.height, spec.width) != session.image_size:
+    size = (spec.height, spec.width)
+    session = session or open_session(path, runtime_for(path), threads=1, size=size)
+    if size != session.image_size:
         raise UserError(
             f"{path} takes images of {session.image_size} (height, width), but {source} says "
-            f"{(spec.height, spec.width)}."
+            f"{size}."
         )
     return spec

@@ -1,11 +1,79 @@
 """A user's file in the form that a profile needs: one input, a known size, named nodes."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 
+from compress.models.sessions import Size
 from compress.utils.errors import UserError
+
+
+def height_and_width(text: str) -> Size:
+    """Return what people say of a size: "224" of a square, or "480x640".
+
+    Raises:
+        UserError: something else.
+    """
+    found = re.fullmatch(r"([1-9]\d{0,4})(?:[x×]([1-9]\d{0,4}))?", text.strip().lower())
+    if found is None:
+        raise UserError(f"--size {text}: give pixels, 224, or height x width, 480x640.")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def with_size(path: Path, size: Size | None, folder: Path) -> Path:
+    """The file itself; a copy in `folder` where it leaves height or width of images free.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    if size is None:
+        return path
+    copy = folder / path.name
+    if path.suffix == ".xml":
+        from compress.runtimes.openvino_ir import ov, read_ir
+
+        model = read_ir(path)
+        shapes = {
+            i: [-1 if n.is_dynamic else n.get_length() for n in entry.partial_shape]
+            for i, entry in enumerate(model.inputs)
+            if entry.partial_shape.rank.is_static and len(entry.partial_shape) == 4
+        }
+        if not any([_fill(shape, size) for shape in shapes.values()]):
+            return path
+        model.reshape({i: ov.PartialShape(shape) for i, shape in shapes.items()})
+        folder.mkdir(exist_ok=True)
+        ov.serialize(model, copy)
+        return copy
+    proto = _read(path)
+    changed = False
+    for entry in _inputs(proto):
+        dims = entry.type.tensor_type.shape.dim
+        shape = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims]
+        if len(shape) == 4 and _fill(shape, size):
+            changed = True
+            for dim, number in zip(dims, shape, strict=True):
+                if number > 0:
+                    dim.dim_value = number
+    if not changed:
+        return path
+    del proto.graph.value_info[:]
+    folder.mkdir(exist_ok=True)
+    onnx.save(proto, copy)
+    return copy
+
+
+def _fill(shape: list[int], size: Size) -> bool:
+    """Put height and width into an image's shape where they are free (-1); say whether they were.
+
+    Channels stand first, unless only the last number can be theirs.
+    """
+    first = 1 if shape[3] in (1, 3) and shape[1] not in (1, 3) else 2
+    free = [i for i in (first, first + 1) if shape[i] < 1]
+    for i in free:
+        shape[i] = size[i - first]
+    return bool(free)
 
 
 def as_deployed(path: Path, size: int | None, batch: int, folder: Path) -> Path:
@@ -20,12 +88,8 @@ def as_deployed(path: Path, size: int | None, batch: int, folder: Path) -> Path:
 
 
 def _onnx(path: Path, size: int | None, batch: int, folder: Path) -> Path:
-    try:
-        proto = onnx.load(path)
-    except Exception as error:  # the parser's and the loader's exceptions share no base class
-        raise UserError(f"{path} is no ONNX file, or is cut short: {error}.") from error
-    weights = {tensor.name for tensor in proto.graph.initializer}
-    entries = [entry for entry in proto.graph.input if entry.name not in weights]
+    proto = _read(path)
+    entries = _inputs(proto)
     dims = entries[0].type.tensor_type.shape.dim if entries else []
     if len(entries) != 1 or len(dims) != 4:
         names = ", ".join(entry.name for entry in entries) or "nothing"
@@ -48,6 +112,19 @@ def _onnx(path: Path, size: int | None, batch: int, folder: Path) -> Path:
     copy = folder / path.name
     onnx.save(proto, copy)
     return copy
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(path)
+    except Exception as error:  # the parser's and the loader's exceptions share no base class
+        raise UserError(f"{path} is no ONNX file, or is cut short: {error}.") from error
+
+
+def _inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The inputs that must be fed: old exporters list the weights among them."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    return [entry for entry in proto.graph.input if entry.name not in weights]
 
 
 def _ir(path: Path, size: int | None, batch: int, folder: Path) -> Path:

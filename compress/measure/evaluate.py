@@ -1,6 +1,6 @@
 """Accuracy and predictions of a deployed file, outside any recipe; needs no torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,18 +9,21 @@ import numpy as np
 
 from compress.data.dataset import Dataset
 from compress.data.image_cache import drop_unreadable
-from compress.data.input_spec import preprocess
+from compress.data.input_spec import InputSpec, preprocess
 from compress.export.artifact import spec_of
-from compress.export.reference_answers import difference_here
+from compress.export.reference_answers import answers, difference_here
 from compress.measure.inference import run_on_images
 from compress.measure.machine import machine, usable_threads
 from compress.metrics.keypoints import USUAL, KeypointTolerance
+from compress.metrics.probabilities import Scale, logits_of, note_on, scale_of
 from compress.models.sessions import infer, open_session
 from compress.results.schema import Accuracy
-from compress.runtimes import runtime_for
-from compress.runtimes.outputs import Outputs
+from compress.runtimes import Session, runtime_for
+from compress.runtimes.outputs import Outputs, joined
 from compress.tasks import task_of
 from compress.utils.errors import UserError
+
+SEEN = 16  # images, besides the reference inputs, that tell probabilities from logits
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Evaluation:
     split: str  # "validation", "train", or "all" (also where the data has no split)
     skipped: tuple[str, ...]
     differs: str | None  # how this machine answers otherwise than where the file was judged
+    note: str | None  # what its answers were taken for, where they are no logits
 
 
 def evaluate_file(
@@ -60,15 +64,18 @@ def evaluate_file(
     data = drop_unreadable(task.read_more(data_path, columns), lambda done, total: None)
     notes: list[str] = []
     data = task.checked(data, notes.append)
-    session = open_session(model, runtime_for(model), threads or usable_threads())
+    session = _opened(model, spec, threads)
     differs = difference_here(session, runtime_for(model), machine())
     used, indices = chosen(data, split)
 
+    some = indices[:: -(-len(indices) // SEEN)]
+    scale, note = _scale(session, spec, run_on_images(session, data.paths(some), spec))
+
     def ask(asked: np.ndarray) -> Outputs:
-        return run_on_images(session, data.paths(asked), spec)
+        return _as_logits(run_on_images(session, data.paths(asked), spec), spec, scale)
 
     scored = task.score(ask, data, indices, tolerance, in_run=False)
-    return Evaluation(scored, used, (*data.skipped, *notes), differs)
+    return Evaluation(scored, used, (*data.skipped, *notes), differs, note)
 
 
 def chosen(data: Dataset, split: str | None) -> tuple[str, np.ndarray]:
@@ -102,20 +109,62 @@ def predict_files(
     images: list[Path],
     threads: int | None = None,
     spec_file: Path | None = None,
+    say: Callable[[str], None] = lambda note: None,
 ) -> Iterator[Any]:
     """For each image what the model answers, as its task tells it.
 
     A classifier: the most probable classes with their softmax probabilities. A model of points: x
     and y of each by name, in pixels of the upright image. An image that cannot be read gives
     its error (a UserError), and the next one follows.
+
+    Args:
+        say: is told what the answers were taken for, where they are no logits.
     """
     spec = spec_of(model, spec_file)
     task = task_of(spec)
-    session = open_session(model, runtime_for(model), threads or usable_threads())
+    session = _opened(model, spec, threads)
+    readable = (x for x in _prepared(images[:SEEN], spec) if isinstance(x, np.ndarray))
+    seen = [infer(session, x, spec) for x in readable]
+    scale, note = _scale(session, spec, *seen)
+    if note is not None:
+        say(note)
+    for image, prepared in zip(images, _prepared(images, spec), strict=True):
+        if isinstance(prepared, UserError):
+            yield prepared
+            continue
+        answered = _as_logits(infer(session, prepared, spec), spec, scale)
+        yield next(task.answers(answered, [image]))
+
+
+def _prepared(images: Sequence[Path], spec: InputSpec) -> Iterator[np.ndarray | UserError]:
+    """Yield each image as the network takes it, float32 (1, 3, height, width), or its error."""
     for image in images:
         try:
-            prepared = preprocess([image], spec)
+            yield preprocess([image], spec)
         except UserError as error:
             yield error
-            continue
-        yield next(task.answers(infer(session, prepared, spec), [image]))
+
+
+def _opened(model: Path, spec: InputSpec, threads: int | None) -> Session:
+    """Load the file, for the spec's size where it leaves that free."""
+    size = (spec.height, spec.width)
+    return open_session(model, runtime_for(model), threads or usable_threads(), size=size)
+
+
+def _scale(session: Session, spec: InputSpec, *seen: Outputs) -> tuple[Scale | None, str | None]:
+    """Return on what scale a file answers where logits are expected, and what to say of it.
+
+    Args:
+        seen: its answers to some images; those to the reference inputs are added.
+    """
+    name = task_of(spec).logits
+    if name is None:
+        return None, None
+    answered = joined([*seen, answers(session, spec)])[name]
+    return scale_of(answered), note_on(answered)
+
+
+def _as_logits(outputs: Outputs, spec: InputSpec, scale: Scale | None) -> Outputs:
+    """Return the outputs with logits, whatever scale the file gives them on."""
+    name = task_of(spec).logits
+    return outputs if name is None else {**outputs, name: logits_of(outputs[name], scale)}

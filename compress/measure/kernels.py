@@ -16,10 +16,11 @@ from typing import Any, Literal
 import numpy as np
 
 from compress.measure.conditions import QUIET_CORES
+from compress.measure.inputs import random_inputs
 from compress.measure.latency import SETTLE_S, WARM_UP
 from compress.measure.processes import others_cpu_s
-from compress.models.sessions import open_session
-from compress.runtimes import Session
+from compress.models.sessions import open_file
+from compress.runtimes import AnyFile
 
 ATTEMPTS = 3  # to time without disturbance
 TURNS, TURN_S = 8, 0.2  # with and without the profile, and the least time of a turn
@@ -84,22 +85,21 @@ def _time_kernels(path: Path, runtime: str, threads: int, batch: int) -> Timing:
     it is the fastest quarter of the turns.
     """
     by_call = runtime == "onnxruntime"
-    plain = open_session(path, runtime, threads)
-    rng = np.random.default_rng(0)
-    images = rng.standard_normal((batch, 3, *plain.image_size)).astype(np.float32)
-    latency_s = min(_seconds(plain, images, WARM_UP))
+    plain = open_file(path, runtime, threads)
+    arrays = random_inputs(plain.inputs, batch, np.random.default_rng(0))
+    latency_s = min(_seconds(plain, arrays, WARM_UP))
     calls = min(MOST_CALLS, math.ceil(TURN_S / latency_s))
     whole: list[float] = []
     profiled: list[Sample] = []
     started, others = time.perf_counter(), others_cpu_s()
     for _ in range(TURNS):
         time.sleep(SETTLE_S)  # idle threads of the other session spin for a while
-        seconds = _seconds(plain, images, 1 + calls)[1:]
+        seconds = _seconds(plain, arrays, 1 + calls)[1:]
         whole += seconds if by_call else [float(np.mean(seconds))]
         if by_call:
-            profiled += _onnxruntime_turn(path, threads, images, calls)
+            profiled += _onnxruntime_turn(path, threads, arrays, calls)
         else:
-            profiled.append(_openvino_turn(path, runtime, threads, images, calls))
+            profiled.append(_openvino_turn(path, runtime, threads, arrays, calls))
     others = others_cpu_s() - others
     fastest = sorted(profiled, key=lambda sample: sample[0])[: _quarter(profiled)]
     return Timing(
@@ -114,11 +114,11 @@ def _quarter(samples: Sequence[object]) -> int:
     return math.ceil(len(samples) / 4)
 
 
-def _seconds(session: Session, images: np.ndarray, calls: int) -> list[float]:
+def _seconds(file: AnyFile, arrays: Sequence[np.ndarray], calls: int) -> list[float]:
     samples = []
     for _ in range(calls):
         started = time.perf_counter()
-        session.run(images)
+        file.call(arrays)
         samples.append(time.perf_counter() - started)
     return samples
 
@@ -134,14 +134,16 @@ def mean_kernels(calls: Sequence[Sequence[Kernel]]) -> list[Kernel]:
     return [replace(k, seconds=seconds[names] / len(calls)) for names, k in first.items()]
 
 
-def _onnxruntime_turn(path: Path, threads: int, images: np.ndarray, calls: int) -> list[Sample]:
+def _onnxruntime_turn(
+    path: Path, threads: int, arrays: Sequence[np.ndarray], calls: int
+) -> list[Sample]:
     """Take one sample a call."""
-    from compress.runtimes.onnxruntime import OnnxSession
+    from compress.runtimes.onnxruntime import OnnxFile
 
     with tempfile.TemporaryDirectory() as folder:
-        session = OnnxSession(path, threads, profile=Path(folder) / "kernels")
+        session = OnnxFile(path, threads, profile=Path(folder) / "kernels")
         time.sleep(SETTLE_S)
-        seconds = _seconds(session, images, WARM_UP + calls)
+        seconds = _seconds(session, arrays, WARM_UP + calls)
         profile = json.loads(Path(session.session.end_profiling()).read_text("utf-8"))
     kernels = kernels_by_call(profile)
     return list(zip(seconds, kernels, strict=True))[WARM_UP:]
@@ -191,21 +193,21 @@ def _kernel(event: Event) -> Kernel:
 
 
 def _openvino_turn(
-    path: Path, runtime: str, threads: int, images: np.ndarray, calls: int
+    path: Path, runtime: str, threads: int, arrays: Sequence[np.ndarray], calls: int
 ) -> Sample:
     """Take one sample: the graph holds kernels' means over all calls, cut to microseconds.
 
     What takes less than one takes none.
     """
-    from compress.runtimes.openvino import OpenVinoSession
+    from compress.runtimes.openvino import OpenVinoFile
 
     precision: Literal["f32", "bf16"] = "bf16" if runtime == "openvino-bf16" else "f32"
-    session = OpenVinoSession(path, threads, precision, profile=True)
-    request = session.request(len(images))
+    session = OpenVinoFile(path, threads, precision, profile=True)
+    request = session.request(*(x.shape for x in arrays))
     time.sleep(SETTLE_S)
-    _seconds(session, images, WARM_UP)
+    _seconds(session, arrays, WARM_UP)
     before = {kernel.names: kernel.seconds for kernel in _openvino_kernels(request)}
-    seconds = float(np.mean(_seconds(session, images, calls)))
+    seconds = float(np.mean(_seconds(session, arrays, calls)))
     kernels = []
     for kernel in _openvino_kernels(request):
         # The warm-up, which is slower, is taken out of the mean.

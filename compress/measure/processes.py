@@ -205,16 +205,14 @@ def load(
     photographs: Sequence[Path] = (),
 ) -> MakeCall:
     """Load a model; photographs are not its business."""
-    import numpy as np
+    from compress.measure.inputs import random_inputs
+    from compress.models.sessions import open_file
 
-    from compress.models.sessions import open_session
-
-    session = open_session(path, runtime, threads, tuple(allowed))
+    file = open_file(path, runtime, threads, tuple(allowed))
 
     def make_call(batch: int, rng: "np.random.Generator") -> Callable[[int], object]:
-        size = (batch, 3, *session.image_size)
-        images = rng.standard_normal(size).astype(np.float32)
-        return lambda number: session.run(images)
+        arrays = random_inputs(file.inputs, batch, rng)
+        return lambda number: file.call(arrays)
 
     return make_call
 

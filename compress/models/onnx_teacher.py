@@ -1,20 +1,27 @@
 """Somebody's ONNX file as the teacher: read as data, brought to the form that our own exports have.
 
-Exporters write batch norms unfolded, a batch of exactly one, probabilities instead of logits, or
-weights in a second file. What is written here computes the same (the teacher's stage proves it on
-real images) with batch norms folded, any number of images, logits, and the input spec inside.
+Exporters write batch norms unfolded, a batch of exactly one, probabilities instead of logits, half
+precision, weights in a second file or among the inputs. What is written here computes the same (the
+teacher's stage proves it on real images) in float32, with batch norms folded, any number of images,
+logits, and the input spec inside.
 """
 
 import hashlib
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 from onnx import numpy_helper, version_converter
 
 from compress.data.input_spec import METADATA_KEY, InputSpec
+from compress.metrics.probabilities import LEAST, MOST, Scale
+from compress.models.onnx_faults import fault_of, real_inputs
+from compress.models.onnx_float32 import in_float32
 from compress.utils.errors import UserError
 
 OLDEST_OPSET = 13  # the first in which int8 has a scale for each channel
@@ -24,7 +31,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     """The file with all its weights, also those that lie in files beside it.
 
     Raises:
-        UserError: missing, damaged, or weights that lie outside the file's folder.
+        UserError: missing, damaged, weights that lie outside the file's folder, or a file that
+            cannot be a teacher: int8, in training mode, of other inputs than images.
     """
     if not path.is_file():
         raise UserError(f"teacher.onnx: no file at {path} (the path is relative to the recipe).")
@@ -36,6 +44,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise UserError(f"teacher.onnx: {path} is damaged or no ONNX file: {reason}") from error
     if len(model.graph.output) == 0 or len(model.graph.input) == 0:
         raise UserError(f"teacher.onnx: {path} has no input or no output.")
+    if fault := fault_of(model):
+        raise UserError(f"teacher.onnx: {path} {fault}.")
     return model
 
 
@@ -50,25 +60,63 @@ def noted_spec(model: onnx.ModelProto) -> InputSpec | None:
     return None if text is None else InputSpec.model_validate_json(text)
 
 
-def gives_probabilities(model: onnx.ModelProto) -> bool:
-    """Whether the first output comes from a softmax."""
-    return _softmax(model.graph) is not None
+def plain(model: onnx.ModelProto, spec: InputSpec) -> onnx.ModelProto:
+    """The same network as far as any runtime can tell: float32, the spec's size and outputs.
+
+    Weights are no inputs any more. Where the file leaves height and width free, they are fixed.
+
+    Raises:
+        UserError: of another size, or with fewer outputs than the spec names.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(in_float32(model))
+    (entry,) = real_inputs(copy.graph)
+    sides = entry.type.tensor_type.shape.dim[2:]
+    for side, pixels in zip(sides, (spec.height, spec.width), strict=True):
+        if not side.HasField("dim_value"):
+            side.dim_value = pixels
+    if [side.dim_value for side in sides] != [spec.height, spec.width]:
+        raise UserError(
+            f"teacher.onnx takes images of {tuple(side.dim_value for side in sides)} (height, "
+            f"width); teacher.image_size is {spec.height}. Give its own size."
+        )
+    _only(copy.graph.input, [entry])
+    copy.ir_version = max(copy.ir_version, 4)  # before, weights had to be inputs
+    del copy.graph.value_info[:]  # of any size
+    outputs = {output.name: output for output in copy.graph.output}
+    if len(outputs) < len(spec.outputs):
+        raise UserError(
+            f"teacher.onnx gives {len(outputs)} outputs where {', '.join(spec.outputs)} are "
+            "expected."
+        )
+    named = outputs.keys() >= spec.outputs.keys()
+    kept = [outputs[name] for name in spec.outputs] if named else list(outputs.values())
+    _only(copy.graph.output, kept[: len(spec.outputs)])
+    return copy
 
 
-def like_ours(model: onnx.ModelProto, spec: InputSpec) -> onnx.ModelProto:
+def _only(entries: Any, kept: list[onnx.ValueInfoProto]) -> None:
+    copies = [onnx.ValueInfoProto.FromString(entry.SerializeToString()) for entry in kept]
+    del entries[:]
+    entries.extend(copies)
+
+
+def like_ours(
+    model: onnx.ModelProto, spec: InputSpec, scale: Scale | None = None, logits: int = 0
+) -> onnx.ModelProto:
     """The same network in the form of our own exports: see the top of this file.
+
+    Args:
+        model: plain.
+        scale: of which function it gives the probabilities, where logits are expected.
+        logits: the number of that output.
 
     Raises:
         UserError: of an opset that cannot be converted, or nothing that onnxruntime runs.
     """
     model = _with_new_opset(model)
-    softmax = _softmax(model.graph)
-    if softmax is not None:
-        model.graph.node.remove(softmax)
-        logits = onnx.helper.make_empty_tensor_value_info(softmax.input[0])
-        logits.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
-        model.graph.output[0].CopyFrom(logits)
-    del model.graph.output[len(spec.outputs) :]
+    if scale is not None:
+        _give_logits(model.graph, model.graph.output[logits], scale)
     _free_batch(model.graph)
     model = _folded(model)
     _name_nodes(model.graph)
@@ -91,10 +139,38 @@ def _with_new_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         ) from error
 
 
-def _softmax(graph: onnx.GraphProto) -> onnx.NodeProto | None:
-    """The softmax that makes the first output, if one does."""
-    result = graph.output[0].name
-    return next((n for n in graph.node if result in n.output and n.op_type == "Softmax"), None)
+def _give_logits(graph: onnx.GraphProto, output: onnx.ValueInfoProto, scale: Scale) -> None:
+    """Undoes what makes probabilities of logits: leaves out a last softmax, else inverts it."""
+    last = next((n for n in graph.node if output.name in n.output), None)
+    if scale == "softmax" and last is not None and last.op_type == "Softmax":
+        name = last.input[0]
+        graph.node.remove(last)
+    else:
+        name = f"{output.name}_as_logits"
+        graph.node.extend(_inverse(graph, output.name, name, scale))
+    output.CopyFrom(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+
+
+def _inverse(
+    graph: onnx.GraphProto, given: str, result: str, scale: Scale
+) -> Iterator[onnx.NodeProto]:
+    """Yields what computes log p, or log p - log(1 - p), as `probabilities.logits_of` does."""
+    most = MOST if scale == "sigmoid" else 1.0
+    for name, number in (("least", LEAST), ("most", most), ("one", 1.0)):
+        value = np.asarray(number, np.float32)
+        graph.initializer.append(numpy_helper.from_array(value, f"{result}_{name}"))
+    steps = [("Clip", [given, f"{result}_least", f"{result}_most"], "p")]
+    if scale == "softmax":
+        steps += [("Log", [f"{result}_p"], "")]
+    else:
+        steps += [
+            ("Log", [f"{result}_p"], "log_p"),
+            ("Sub", [f"{result}_one", f"{result}_p"], "q"),
+            ("Log", [f"{result}_q"], "log_q"),
+            ("Sub", [f"{result}_log_p", f"{result}_log_q"], ""),
+        ]
+    for kind, inputs, output in steps:
+        yield onnx.helper.make_node(kind, inputs, [f"{result}_{output}" if output else result])
 
 
 def _free_batch(graph: onnx.GraphProto) -> None:

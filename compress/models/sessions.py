@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from compress.data.input_spec import InputSpec
-from compress.runtimes import Session, package_of
+from compress.runtimes import AnyFile, Session, package_of
 from compress.runtimes.outputs import by_name
 from compress.utils.errors import UserError
 
-# Path, threads, allowed packages of builders, whether it runs alone.
-Loader = Callable[[Path, int, tuple[str, ...], bool], Session]
+Size = tuple[int, int]  # height and width of images
+# Path, threads, allowed packages of builders, whether it runs alone, the size of a file that
+# leaves its own free.
+Loader = Callable[[Path, int, tuple[str, ...], bool, Size | None], Session]
 
 
 def loader_of(runtime: str) -> Loader:
@@ -22,21 +24,26 @@ def loader_of(runtime: str) -> Loader:
     if runtime.startswith("torch"):
         from compress.models.torch_session import TorchSession
 
-        return lambda path, threads, allowed, _: TorchSession(path, threads, allowed, runtime)
+        return lambda path, threads, allowed, *_: TorchSession(path, threads, allowed, runtime)
     if package_of(runtime) == "openvino":
         from compress.runtimes.openvino import OpenVinoSession
 
         in_bfloat16 = runtime == "openvino-bf16"
-        return lambda path, threads, _, __: OpenVinoSession(
-            path, threads, "bf16" if in_bfloat16 else "f32"
+        return lambda path, threads, _, __, size: OpenVinoSession(
+            path, threads, "bf16" if in_bfloat16 else "f32", size=size
         )
     from compress.runtimes.onnxruntime import OnnxSession
 
-    return lambda path, threads, _, alone: OnnxSession(path, threads, alone=alone)
+    return lambda path, threads, _, alone, size: OnnxSession(path, threads, alone=alone, size=size)
 
 
 def open_session(
-    path: Path, runtime: str, threads: int, allowed: tuple[str, ...] = (), alone: bool = True
+    path: Path,
+    runtime: str,
+    threads: int,
+    allowed: tuple[str, ...] = (),
+    alone: bool = True,
+    size: Size | None = None,
 ) -> Session:
     """Loads an artifact's file with an explicit number of threads.
 
@@ -45,8 +52,24 @@ def open_session(
 
     Args:
         alone: off where several sessions run one after the other, see `OnnxSession`.
+        size: height and width of the images, for a file that leaves them free.
     """
-    return loader_of(runtime)(path, threads, allowed, alone)
+    return loader_of(runtime)(path, threads, allowed, alone, size)
+
+
+def open_file(path: Path, runtime: str, threads: int, allowed: tuple[str, ...] = ()) -> AnyFile:
+    """Load a file whatever inputs it has; else as `open_session` does."""
+    if runtime.startswith("torch"):
+        from compress.models.torch_session import TorchSession
+
+        return TorchSession(path, threads, allowed, runtime)
+    if package_of(runtime) == "openvino":
+        from compress.runtimes.openvino import OpenVinoFile
+
+        return OpenVinoFile(path, threads, "bf16" if runtime == "openvino-bf16" else "f32")
+    from compress.runtimes.onnxruntime import OnnxFile
+
+    return OnnxFile(path, threads)
 
 
 def infer(session: Session, images: np.ndarray, spec: InputSpec) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """torch eager on the CPU: how a model is served by those who deploy the training code."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch import nn
 
 from compress.models.candidate import Candidate
 from compress.models.memory_format import place
+from compress.runtimes import Entry
 from compress.runtimes.outputs import by_name
 
 
@@ -33,6 +35,7 @@ class TorchSession:
         """
         candidate = Candidate.load(path.parent, allowed)
         self.image_size = (candidate.spec.height, candidate.spec.width)
+        self.inputs: tuple[Entry, ...] = (Entry("images", "float32", (None, 3, *self.image_size)),)
         self.spec: str | None = candidate.spec.model_dump_json()
         self.outputs = tuple(candidate.spec.outputs)
         self.shapes = candidate.spec.outputs
@@ -50,6 +53,11 @@ class TorchSession:
             for values in (candidate.spec.mean, candidate.spec.std)
         )
         self.threads = threads
+
+    def call(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the outputs, float32 (n, …), for the images in the list."""
+        (images,) = arrays
+        return list(self.run(images).values())
 
     @torch.inference_mode()
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,9 +1,11 @@
 """Artifact -> session: what loads a deployed file and runs it, one file per runtime."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from compress.results.schema import Deployed
+from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,11 +14,39 @@ if TYPE_CHECKING:
 # Where a file keeps what it answered when it was judged, see compress/export/reference_answers.py.
 REFERENCE_KEY = "compress.reference"
 
+# What images can be fed as.
+FLOATS = ("float32", "float16", "float64")
+
 OPENVINO_MISSING = "The runtime openvino needs OpenVINO: pip install 'compress[openvino]'"
 
 
+class Entry(NamedTuple):
+    """An input of a file."""
+
+    name: str
+    dtype: str  # as NumPy calls it, or the runtime where NumPy has none
+    shape: tuple[int | None, ...]  # None: free
+
+    def __str__(self) -> str:
+        return f"{self.name} ({', '.join('?' if n is None else str(n) for n in self.shape)})"
+
+
+class AnyFile(Protocol):
+    """A loaded file with any inputs."""
+
+    inputs: tuple[Entry, ...]
+    reference: str | None  # its answers when it was judged, as JSON
+
+    def call(self, arrays: "Sequence[np.ndarray]") -> "list[np.ndarray]":
+        """Return all outputs in the file's order, of the types that they have.
+
+        Args:
+            arrays: one for each input, of its type.
+        """
+
+
 class Session(Protocol):
-    """A loaded model."""
+    """A loaded model that takes images."""
 
     image_size: tuple[int, int]  # height, width
     batch_size: int | None  # None: any
@@ -30,6 +60,39 @@ class Session(Protocol):
         Args:
             images: float32 (n, 3, height, width), normalised.
         """
+
+
+def image_entry(
+    path: Path, inputs: Sequence[Entry], size: tuple[int, int] | None
+) -> tuple[Entry, tuple[int, int]]:
+    """Return the only input of a file that takes images, and their height and width.
+
+    Args:
+        size: height and width where the file leaves them free.
+
+    Raises:
+        UserError: other inputs, or a size that nobody says.
+    """
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        raise UserError(
+            f"{path} takes {', '.join(map(str, inputs)) or 'nothing'}; expected one input (batch, "
+            "channels, height, width)."
+        )
+    (entry,) = inputs
+    if entry.dtype not in FLOATS:
+        raise UserError(
+            f"{path} takes {entry.dtype}; expected float32, images minus mean, over std: export it "
+            "with such an input, without what prepares the images."
+        )
+    height, width = entry.shape[2:]
+    if height is not None and width is not None:
+        return entry, (height, width)
+    if size is None:
+        raise UserError(
+            f"{path} leaves its input's height and width free: export fixed ones, or give a JSON "
+            "file with both to `compress eval` and `predict` (--spec)."
+        )
+    return entry, (height or size[0], width or size[1])
 
 
 def package_of(runtime: str) -> str:

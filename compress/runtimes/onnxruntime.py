@@ -1,19 +1,23 @@
 """onnxruntime on the CPU."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 from compress.data.input_spec import METADATA_KEY
-from compress.runtimes import REFERENCE_KEY
+from compress.runtimes import REFERENCE_KEY, Entry, image_entry
 from compress.runtimes.denormals import denormals_as_zero
 from compress.runtimes.threads import cpus, on_first_cpu
 from compress.utils.errors import UserError
 
+# What onnxruntime calls types otherwise than NumPy.
+DTYPES = {"float": "float32", "double": "float64"}
 
-class OnnxSession:
-    """An ONNX file with one image input."""
+
+class OnnxFile:
+    """An ONNX file with any inputs."""
 
     def __init__(
         self, path: Path, threads: int, profile: Path | None = None, alone: bool = True
@@ -57,31 +61,58 @@ class OnnxSession:
                 )
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise UserError(f"{path} cannot be loaded by onnxruntime: {error}") from error
-        inputs = self.session.get_inputs()
-        if len(inputs) != 1 or len(inputs[0].shape) != 4:
-            shapes = ", ".join(f"{i.name} {i.shape}" for i in inputs)
-            raise UserError(
-                f"{path} takes {shapes}; expected one input (batch, channels, height, width)."
-            )
-        self.input = inputs[0].name
+        self.inputs = tuple(map(_entry, self.session.get_inputs()))
         self.outputs = tuple(output.name for output in self.session.get_outputs())
-        height, width = inputs[0].shape[2:]
-        if not isinstance(height, int) or not isinstance(width, int):
-            raise UserError(f"{path} leaves its input's height and width free; export fixed ones.")
-        self.image_size = (height, width)
-        batch = inputs[0].shape[0]
-        self.batch_size = batch if isinstance(batch, int) else None
         metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         self.spec = metadata.get(METADATA_KEY)
         self.reference = metadata.get(REFERENCE_KEY)
 
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the outputs by name, float32 (n, …)."""
+    def call(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return all outputs, of the types that they have.
+
+        Raises:
+            UserError: arrays of other shapes or types than the file takes.
+        """
+        fed = {entry.name: x for entry, x in zip(self.inputs, arrays, strict=True)}
         try:
             # Alone, no thread has a CPU of its own: the system places them.
             with denormals_as_zero(), on_first_cpu(1 if self.alone else self.threads):
-                outputs = self.session.run(None, {self.input: images})
+                return list(self.session.run(None, fed))
         except Exception as error:
             raise UserError(f"onnxruntime cannot run the model: {error}") from error
+
+
+class OnnxSession(OnnxFile):
+    """An ONNX file with one image input."""
+
+    def __init__(
+        self,
+        path: Path,
+        threads: int,
+        profile: Path | None = None,
+        alone: bool = True,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        """Loads the file, as `OnnxFile`.
+
+        Args:
+            size: height and width of the images, where the file leaves them free.
+
+        Raises:
+            UserError: missing, nothing that onnxruntime can load, or no file that takes images.
+        """
+        super().__init__(path, threads, profile, alone)
+        entry, self.image_size = image_entry(path, self.inputs, size)
+        self.input, self.batch_size, self._dtype = entry.name, entry.shape[0], entry.dtype
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the outputs by name, float32 (n, …); the file is fed its own type."""
+        outputs = self.call([images.astype(self._dtype, copy=False)])
         found = zip(self.outputs, outputs, strict=True)
         return {name: np.asarray(output, dtype=np.float32) for name, output in found}
+
+
+def _entry(given: onnxruntime.NodeArg) -> Entry:
+    kind = given.type.removeprefix("tensor(").removesuffix(")")
+    shape = tuple(n if isinstance(n, int) else None for n in given.shape)
+    return Entry(given.name, DTYPES.get(kind, kind), shape)

@@ -54,6 +54,8 @@ class Task(ABC, Generic[Answer]):
         order_of: what may stand in another order than the network's: "classes".
         explained: the output with a score for each of several classes (n, classes), whose largest
             is explained by heat maps; None: nothing is to be explained.
+        logits: the output (n, classes) that is logits; a file that gives probabilities in its
+            place is understood. None: no output is.
         unused_in_script: fields of the spec that an exported script does not need.
     """
 
@@ -66,6 +68,7 @@ class Task(ABC, Generic[Answer]):
     image_fit: ClassVar[Fit] = "crop"
     order_of: ClassVar[str] = "outputs"
     explained: ClassVar[str | None] = None
+    logits: ClassVar[str | None] = None
     unused_in_script: ClassVar[Collection[str]] = ("classes", "points")
 
     spec: InputSpec

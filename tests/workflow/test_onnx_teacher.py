@@ -1,5 +1,7 @@
 """An ONNX file as the teacher: the forms that files come in, and the road from one to a report."""
 
+import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,24 +10,43 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import given as for_any
+from hypothesis import settings
+from onnx import TensorProto, helper
 from rich.console import Console
 from torch import nn
 from torchvision.models import mobilenet_v2
+from typer.testing import CliRunner
 
 import compress.methods.quantize.layer_search
+from compress.cli import app
 from compress.data.input_spec import InputSpec
+from compress.export.int8 import quantize_file, ranges_of
 from compress.measure.evaluate import evaluate_file
 from compress.measure.file_shapes import file_layer_shapes
 from compress.measure.module_shapes import layer_shapes
-from compress.models.onnx_teacher import fingerprint, gives_probabilities, like_ours, read_onnx
+from compress.metrics.probabilities import LEAST
+from compress.models.onnx_teacher import fingerprint, like_ours, plain, read_onnx
 from compress.recipe.load import load_recipe
 from compress.report.write import reports_in
 from compress.runtimes.onnxruntime import OnnxSession
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.run import run_recipe
-from compress.workflow.stages.onnx_teacher import check_same
+from compress.workflow.stages.onnx_teacher import alone, check_same, write_like_ours
 from tests.conftest import CLASSES, tiny_recipe
+from tests.onnx_graphs import (
+    FLOAT,
+    SIGMOIDS,
+    TAILS,
+    WEIGHT,
+    Graph,
+    classifier,
+    graphs,
+    logits,
+    save,
+    softmax,
+)
 from tests.outputs import only
 
 Write = Callable[..., Path]
@@ -78,8 +99,21 @@ def old(net: nn.Module, path: Path) -> Path:
 
 
 def ours(given: Path, out: Path) -> Path:
-    onnx.save(like_ours(read_onnx(given), SPEC), out)
+    onnx.save(like_ours(plain(read_onnx(given), SPEC), SPEC), out)
     return out
+
+
+def real(count: int = 12) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    colours = rng.standard_normal((count, 3, 1, 1), dtype=np.float32)
+    return colours + rng.standard_normal((count, 3, 32, 32), dtype=np.float32)
+
+
+def taken(given: Path, spec: InputSpec = SPEC) -> tuple[OnnxSession, list[str]]:
+    """The file as the stage takes it, and what is said of it."""
+    made = given.with_name("made.onnx")
+    notes = write_like_ours(read_onnx(given), made, real(), spec)
+    return OnnxSession(made, threads=1), notes
 
 
 @pytest.mark.parametrize("export", [plainly, old])
@@ -89,20 +123,19 @@ def test_any_export_becomes_ours(
 ) -> None:
     net = network(probabilities)
     given = export(net, tmp_path / "given.onnx")
-    assert gives_probabilities(read_onnx(given)) == probabilities
-    made = ours(given, tmp_path / "ours.onnx")
-
-    graph = onnx.load(made).graph
+    session, notes = taken(given)
+    assert [bool(re.search("of a softmax: their logarithm", n)) for n in notes] == (
+        [True] if probabilities else []
+    )
+    graph = onnx.load(tmp_path / "made.onnx").graph
     assert not {n.op_type for n in graph.node} & {"BatchNormalization", "Softmax"}
     assert len({n.name for n in graph.node}) == len(graph.node)
-    session = OnnxSession(made, threads=1)
     assert session.batch_size is None
     assert session.spec is not None and InputSpec.model_validate_json(session.spec) == SPEC
     images = torch.randn(5, 3, 32, 32)
     net.probabilities = False
     expected = net(images).detach().numpy()
     np.testing.assert_allclose(only(session.run(images.numpy())), expected, atol=1e-5)
-    check_same(given, made, images.numpy(), SPEC, probabilities)
 
 
 def test_shapes_of_a_file_are_those_of_the_network(tmp_path: Path) -> None:
@@ -114,26 +147,24 @@ def test_shapes_of_a_file_are_those_of_the_network(tmp_path: Path) -> None:
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     given = plainly(network(), tmp_path / "given.onnx")
-    made = ours(given, tmp_path / "ours.onnx")
-    images = np.random.default_rng(0).standard_normal((3, 3, 32, 32), dtype=np.float32)
+    images = real(3)
     with pytest.raises(UserError, match=r"takes images of \(32, 32\).*image_size is 64"):
-        check_same(given, made, images, SPEC.at(64), False)
-    two = SPEC.model_copy(update={"classes": CLASSES[:2]})
-    with pytest.raises(UserError, match="but the data asks for 2"):
-        check_same(given, made, images, two, False)
+        taken(given, SPEC.at(64))
+    with pytest.raises(UserError, match=r"but the data asks for \(2,\)"):
+        taken(given, SPEC.model_copy(update={"classes": CLASSES[:2]}))
     other = network()
     nn.init.zeros_(other.classifier.weight)
-    plainly(other, tmp_path / "other.onnx")
+    expected = alone(plainly(other, tmp_path / "other.onnx"), images, SPEC)
     with pytest.raises(UserError, match="be asked for 3 images at once"):
-        check_same(tmp_path / "other.onnx", made, images, SPEC, False)
+        check_same(expected, ours(given, tmp_path / "ours.onnx"), images, SPEC, None)
 
     class Stuck(Net):  # an operation that holds the batch it was exported with
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.cat([super().forward(x)] * 2).reshape(1, 2, 3).sum(1)
 
     stuck = plainly(Stuck().eval(), tmp_path / "stuck.onnx")
-    with pytest.raises(UserError, match=r"be asked for 3 images at once.*free batch dimension"):
-        check_same(stuck, ours(stuck, tmp_path / "freed.onnx"), images, SPEC, False)
+    with pytest.raises(UserError, match=r"be asked for 4 images at once.*free batch dimension"):
+        taken(stuck)
 
     (tmp_path / "text.onnx").write_text("not a model")
     for name, said in (("text", "damaged or no ONNX file"), ("nothing", "no file at")):
@@ -230,3 +261,188 @@ def test_steps_that_need_the_networks_code_are_refused(
     changed["teacher"]["builder"] = "torchvision.models:resnet18"
     with pytest.raises(UserError, match="give either builder"):
         load_recipe(write_recipe(changed))
+
+
+# The forms that answers come in
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_a_softmax_of_any_kind_becomes_logits(tail: str, tmp_path: Path) -> None:
+    given = classifier(tmp_path / "given.onnx", TAILS[tail])
+    session, notes = taken(given)
+    assert notes == ["its answers are the probabilities of a softmax: their logarithm is taken"]
+    made = only(session.run(real()))
+    np.testing.assert_allclose(softmax(made), softmax(logits(real())), rtol=1e-4, atol=1e-7)
+    assert made.min() < -1  # no probabilities any more
+
+
+@pytest.mark.parametrize("tail", SIGMOIDS)
+def test_a_sigmoid_of_any_kind_becomes_logits(tail: str, tmp_path: Path) -> None:
+    session, notes = taken(classifier(tmp_path / "given.onnx", SIGMOIDS[tail]))
+    assert notes == ["its answers are the probabilities of a sigmoid: their logit is taken"]
+    np.testing.assert_allclose(only(session.run(real())), logits(real()), rtol=1e-2, atol=1e-3)
+
+
+def test_certain_answers_have_a_floor(tmp_path: Path) -> None:
+    tail = [
+        helper.make_node("Mul", ["x", "x"], ["x2"]),
+        helper.make_node("Mul", ["x2", "x2"], ["x4"]),
+        helper.make_node("Softmax", ["x4"], ["p"], axis=1),
+        helper.make_node("Flatten", ["p"], ["y"]),
+    ]
+    made = only(taken(classifier(tmp_path / "given.onnx", tail))[0].run(real()))
+    assert np.isfinite(made).all() and made.min() == pytest.approx(np.log(LEAST), rel=1e-3)
+
+
+def test_logits_between_0_and_1_stay_and_it_is_said(tmp_path: Path) -> None:
+    weights = [helper.make_node("HardSigmoid", ["x"], ["y"], alpha=1e-4, beta=0.4)]
+    session, notes = taken(classifier(tmp_path / "given.onnx", weights))
+    assert len(notes) == 1 and "taken for logits" in notes[0]
+    expected = 0.4 + 1e-4 * logits(real())
+    np.testing.assert_allclose(only(session.run(real())), expected, atol=1e-5)
+
+
+# What files are refused for
+
+
+def test_a_file_that_is_int8_already_is_refused(tmp_path: Path) -> None:
+    given = classifier(tmp_path / "given.onnx")
+    quantize_file(given, tmp_path / "int8.onnx", ranges_of(given, real(8), "minmax"))
+    with pytest.raises(UserError, match=r"int8\.onnx is int8 already \(.*the float file"):
+        read_onnx(tmp_path / "int8.onnx")
+
+
+def test_a_check_refuses_it_too(write_recipe: Write, shapes: Path, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale"], ["y"]),
+    ]
+    shape = ("n", 3, 32, 32)
+    save(
+        tmp_path / "given.onnx", nodes, {"x": (FLOAT, shape)}, {"y": (FLOAT, 4)},
+        {"scale": np.array(0.1, np.float32)},
+    )  # fmt: skip
+    written = write_recipe(recipe(shapes, tmp_path / "given.onnx"))
+    refused = CliRunner().invoke(app, ["check", str(written)])
+    assert isinstance(refused.exception, UserError)
+    assert "is int8 already (QuantizeLinear" in str(refused.exception)
+
+
+def test_files_in_training_mode_are_named_for_what_they_are(tmp_path: Path) -> None:
+    node = helper.make_node
+    ones = dict.fromkeys("abcd", np.ones(3, np.float32))
+    norm = node("BatchNormalization", ["i", *"abcd"], ["n", "m", "v"], "norm", training_mode=1)
+    drop = node("Dropout", ["i", "ratio", "on"], ["n"], "drop")
+    flat = node("Flatten", ["n"], ["y"])
+    inputs = {"i": (FLOAT, ("n", 3, 8, 8))}
+    of = {"y": (FLOAT, 2)}
+    drops = {"ratio": np.array(0.5, np.float32), "on": np.array(True)}
+    for first, weights, said in (
+        (norm, ones, "BatchNormalization 'norm'"), (drop, drops, "Dropout 'drop'"),
+    ):  # fmt: skip
+        path = save(tmp_path / "given.onnx", [first, flat], inputs, of, weights)
+        with pytest.raises(UserError, match=f"training mode .{said}.*model.eval"):
+            read_onnx(path)
+    for harmless in ({"on": np.array(False)}, {"ratio": np.array(0, np.float32)}):
+        read_onnx(save(tmp_path / "given.onnx", [drop, flat], inputs, of, drops | harmless))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ({"a": (FLOAT, ("n", 3, 8, 8)), "b": (FLOAT, ("n", 3, 8, 8))}, "takes a, b: .*alone"),
+        ({"a": (FLOAT, ("n", 8, 8, 3))}, "channels last"),
+        ({"a": (FLOAT, ("n", "h", "w", 3))}, "channels last"),
+        ({"a": (TensorProto.UINT8, ("n", 3, 8, 8))}, "takes uint8, .*prepares the images itself"),
+        ({"a": (TensorProto.UINT8, ("n", 8, 8, 3))}, "channels last"),
+        ({"a": (FLOAT, ("n", 4, 8, 8))}, "takes 4 channels"),
+        ({"a": (FLOAT, ("n", 3))}, r"takes a \(\?, 3\)"),
+    ],
+)
+def test_other_inputs_than_images_are_refused(
+    inputs: dict[str, tuple[int, Any]], said: str, tmp_path: Path
+) -> None:
+    nodes = [helper.make_node("Cast", [name], [f"{name}_f"], to=FLOAT) for name in inputs] + [
+        helper.make_node("Sum", [f"{name}_f" for name in inputs], ["y"])
+    ]
+    with pytest.raises(UserError, match=said):
+        read_onnx(save(tmp_path / "given.onnx", nodes, inputs, {"y": (FLOAT, 4)}))
+
+
+# What files are taken with
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_weights_among_the_inputs_are_no_inputs(opset: int, tmp_path: Path) -> None:
+    given = classifier(tmp_path / "given.onnx", listed=True, opset=opset)
+    session, notes = taken(given)
+    assert notes == [] and session.input == "pixel_values"
+    np.testing.assert_allclose(only(session.run(real())), logits(real()), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [("n", 3, "h", "w"), (1, "c", "s", "s"), ("n", 3, 32, "w")])
+def test_a_free_size_is_the_recipes(shape: tuple[int | str, ...], tmp_path: Path) -> None:
+    session, _ = taken(classifier(tmp_path / "given.onnx", shape=shape))
+    assert session.image_size == (32, 32) and session.batch_size is None
+    np.testing.assert_allclose(only(session.run(real())), logits(real()), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("of", [TensorProto.FLOAT16, TensorProto.DOUBLE])
+@pytest.mark.parametrize("tail", [[], TAILS["softmax"], TAILS["then flatten"]])
+def test_other_floats_become_float32(of: int, tail: list[Any], tmp_path: Path) -> None:
+    session, notes = taken(classifier(tmp_path / "given.onnx", tail, of=of))
+    assert (["half precision" in note for note in notes].count(True) == 1) == (
+        of == TensorProto.FLOAT16
+    )
+    assert session.session.get_inputs()[0].type == "tensor(float)"
+    made = only(session.run(real()))
+    np.testing.assert_allclose(softmax(made), softmax(logits(real())), atol=2e-3)
+
+
+def test_half_precision_inside_becomes_float32_too(tmp_path: Path) -> None:
+    node = helper.make_node
+    nodes = [
+        node("GlobalAveragePool", ["i"], ["p"]),
+        node("Flatten", ["p"], ["f"]),
+        node("Cast", ["f"], ["h"], to=TensorProto.FLOAT16),
+        node("MatMul", ["h", "w"], ["x"]),
+        node("Cast", ["x"], ["y"], to=FLOAT),
+    ]
+    path = save(
+        tmp_path / "given.onnx", nodes, {"i": (FLOAT, ("n", 3, 32, 32))}, {"y": (FLOAT, 2)},
+        {"w": WEIGHT.astype(np.float16)},
+    )  # fmt: skip
+    session, notes = taken(path)
+    assert notes == ["in half precision; its float32 twin is used"]
+    expected = real().mean((2, 3)) @ WEIGHT.astype(np.float16).astype(np.float32)
+    np.testing.assert_allclose(only(session.run(real())), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_output_is_found_by_its_name(tmp_path: Path) -> None:
+    node = helper.make_node
+    nodes = [
+        node("GlobalAveragePool", ["i"], ["features"]),
+        node("Flatten", ["features"], ["f"]),
+        node("MatMul", ["f", "w"], ["logits"]),
+        node("Neg", ["f"], ["dead"]),
+    ]
+    path = save(
+        tmp_path / "given.onnx", nodes, {"i": (FLOAT, ("n", 3, 32, 32))},
+        {"features": (FLOAT, 4), "logits": (FLOAT, 2)}, {"w": WEIGHT},
+    )  # fmt: skip
+    made = taken(path)[0].run(real())
+    assert list(made) == ["logits"]
+    np.testing.assert_allclose(made["logits"], logits(real()), rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@for_any(graphs())
+def test_any_file_is_taken_or_refused_in_a_sentence(graph: Graph) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = graph(Path(folder) / "given.onnx")
+        try:
+            session, _ = taken(path)
+        except UserError as error:
+            assert str(error)
+        else:
+            assert only(session.run(real())).shape == (12, 3)

@@ -35,6 +35,7 @@ class Classification(Task[Names]):
     trains_with = ("mixup", "label_smoothing")
     order_of = "classes"  # they are numbered by their names
     explained = "logits"
+    logits = "logits"
 
     @classmethod
     def read(cls, source: Source, settings: Any) -> Dataset:

@@ -7,21 +7,18 @@ import onnx
 
 from compress.data.input_spec import InputSpec, preprocess
 from compress.export.onnx import TOLERANCE
+from compress.export.reference_answers import reference_inputs
 from compress.methods.context import Context
+from compress.metrics.probabilities import Scale, note_on, probabilities_of, scale_of
 from compress.models import onnx_network
 from compress.models.candidate import Candidate
+from compress.models.onnx_float32 import is_half
 from compress.models.onnx_network import OnnxNetwork
-from compress.models.onnx_teacher import (
-    fingerprint,
-    gives_probabilities,
-    like_ours,
-    noted_spec,
-    read_onnx,
-)
+from compress.models.onnx_teacher import fingerprint, like_ours, noted_spec, plain, read_onnx
 from compress.models.provenance import Provenance
 from compress.recipe.schema import TeacherSettings
 from compress.runtimes.onnxruntime import OnnxSession
-from compress.runtimes.outputs import by_name, joined
+from compress.runtimes.outputs import Outputs, by_name, joined
 from compress.tasks import task_of, task_of_data
 from compress.training.loop import finish
 from compress.utils.errors import UserError
@@ -31,6 +28,8 @@ from compress.workflow.cache import Stage
 VERSION = 1
 FILE = "teacher.onnx"
 CHECKED_IMAGES = 4
+SEEN = 16  # images, besides the reference inputs, that tell probabilities from logits
+HALF = 0.05  # what rounding to half precision may change, as a fraction of the outputs' deviation
 
 
 def plan(settings: TeacherSettings, fit: str, data: Stage) -> Stage:
@@ -65,11 +64,11 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     if noted is not None:
         spec = task_of(spec).check_weights({"spec": noted.model_dump(mode="json")})
     path = folder / FILE
-    with atomic(path) as temporary:
-        onnx.save(like_ours(given, spec), temporary)
-    chosen = data.indices("validation")[:CHECKED_IMAGES]
+    validation = data.indices("validation")
+    chosen = validation[:: -(-len(validation) // SEEN)]
     images = preprocess(data.paths(chosen), spec)
-    check_same(context.weights_path, path, images, spec, gives_probabilities(given))
+    for note in write_like_ours(given, path, images, spec):
+        context.progress.note(f"teacher.onnx: {note}")
     network = OnnxNetwork(path)
     past = Provenance(("ONNX file",), deployed=FILE)
     candidate = Candidate(network, onnx_network.BUILDER, {}, spec, past)
@@ -77,40 +76,96 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     finish(folder)
 
 
+def write_like_ours(
+    given: onnx.ModelProto, path: Path, images: np.ndarray, spec: InputSpec
+) -> list[str]:
+    """Writes the file in our form, proven on real images; returns what is to be said of it.
+
+    Args:
+        images: float32 (n, 3, height, width), prepared.
+
+    Raises:
+        UserError: a file of other images or outputs than the spec's, or that cannot be asked for
+            several images at once.
+    """
+    notes = []
+    asked = plain(given, spec)
+    with atomic(path) as temporary:  # first as it was given, then in our form
+        onnx.save(asked, temporary)
+        expected = alone(temporary, images, spec)
+        if is_half(given):
+            notes.append("in half precision; its float32 twin is used")
+            onnx.save(given, temporary)
+            check_half(alone(temporary, images[:CHECKED_IMAGES], spec), expected)
+            onnx.save(asked, temporary)
+        logits = task_of(spec).logits
+        scale = None
+        if logits is not None:
+            unreal = alone(temporary, reference_inputs(spec), spec)
+            answers = joined([expected, unreal])[logits]
+            scale, note = scale_of(answers), note_on(answers)
+            notes += [] if note is None else [note]
+        number = 0 if logits is None else list(spec.outputs).index(logits)
+        onnx.save(like_ours(asked, spec, scale, number), temporary)
+        some = {name: x[:CHECKED_IMAGES] for name, x in expected.items()}
+        check_same(some, temporary, images[:CHECKED_IMAGES], spec, scale)
+    return notes
+
+
+def alone(file: Path, images: np.ndarray, spec: InputSpec) -> dict[str, np.ndarray]:
+    """Return what a file answers to each image alone, by the spec's names.
+
+    Raises:
+        UserError: outputs that are not one for each class, say.
+    """
+    session = OnnxSession(file, threads=1, size=(spec.height, spec.width))
+    names = tuple(spec.outputs)
+    batch = session.batch_size or 1
+    answers = [by_name(session.run(np.repeat(p[None], batch, axis=0)), names) for p in images]
+    found = joined([{name: x[name][:1] for name in names} for x in answers])
+    for name, shape in spec.outputs.items():
+        if found[name].shape[1:] != shape:
+            raise UserError(
+                f"teacher.onnx gives outputs of {found[name].shape[1:]} for an image, but the "
+                f"data asks for {shape}: use the images that it was trained on."
+            )
+    return found
+
+
+def check_half(half: Outputs, twin: Outputs) -> None:
+    """Compares a file's answers in half precision with those of its float32 twin.
+
+    Raises:
+        UserError: they differ by more than rounding can explain.
+    """
+    for name, given in half.items():
+        if not np.abs(given - twin[name][: len(given)]).max() <= HALF * (given.std() + 1e-12):
+            raise UserError(
+                "teacher.onnx answers otherwise in float32 than in half precision: export it in "
+                "float32."
+            )
+
+
 def check_same(
-    given: Path, ours: Path, images: np.ndarray, spec: InputSpec, probabilities: bool
+    expected: Outputs, ours: Path, images: np.ndarray, spec: InputSpec, scale: Scale | None
 ) -> None:
     """Compares our form of the file, asked for all images at once, with the file as it was given.
 
+    Args:
+        expected: what that answered to each image alone.
+        scale: of what function it gives the probabilities; ours gives logits.
+
     Raises:
-        UserError: images of another size, outputs that are not one for each class, or others
-            than those of the file that was given.
+        UserError: other outputs than those of the file that was given.
     """
-    session = OnnxSession(given, threads=1)
-    if session.image_size != (spec.height, spec.width):
-        raise UserError(
-            f"teacher.onnx takes images of {session.image_size} (height, width), or has its "
-            f"channels last; teacher.image_size is {spec.height}. Give its own size; channels "
-            "must come before height and width."
-        )
     names = tuple(spec.outputs)
-    batch = session.batch_size or 1
-    alone = [by_name(session.run(np.repeat(p[None], batch, axis=0)), spec.outputs) for p in images]
-    expected = joined([{name: x[name][:1] for name in names} for x in alone])
-    for name, shape in spec.outputs.items():
-        if expected[name].shape[1:] != shape:
-            raise UserError(
-                f"teacher.onnx gives outputs of {expected[name].shape[1:]} for an image, but the "
-                f"data asks for {shape}: use the images that it was trained on."
-            )
     try:
         got = by_name(OnnxSession(ours, threads=1).run(images), spec.outputs)
     except UserError:  # an operation holds on to the batch it was exported with
         got = {name: np.full(1, np.nan) for name in names}
-    if probabilities:
-        logits = got[names[0]]
-        odds = np.exp(logits - logits.max(-1, keepdims=True))
-        got[names[0]] = odds / odds.sum(-1, keepdims=True)
+    logits = task_of(spec).logits
+    if scale is not None and logits is not None:
+        got[logits] = probabilities_of(got[logits], scale)
     if not all(_same(got[name], expected[name]) for name in names):
         raise UserError(
             f"teacher.onnx cannot be asked for {len(images)} images at once as for each alone. "

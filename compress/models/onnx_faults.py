@@ -1,0 +1,98 @@
+"""What makes somebody's ONNX file no teacher, found in its graph, each in a sentence."""
+
+from collections.abc import Iterator
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+# Beside all whose names begin with QLinear or end in Integer.
+QUANTIZED = (
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QGemm", "QAttention",
+    "MatMulNBits", "GatherBlockQuantized",
+)  # fmt: skip
+
+
+def fault_of(model: onnx.ModelProto) -> str | None:
+    """Return why a file cannot be a teacher, and what to do; None: as far as its graph tells."""
+    nodes = list(all_nodes(model.graph))
+    for node in nodes:
+        kind = node.op_type
+        if kind in QUANTIZED or kind.startswith("QLinear") or kind.endswith("Integer"):
+            return (
+                f"is int8 already ({kind} {node.name!r}): give the float file that it was made from"
+            )
+    known = _constants(model.graph, nodes)
+    for node in nodes:
+        if _trains(node, known):
+            return (
+                f"was exported in training mode ({node.op_type} {node.name!r} does not compute as "
+                "in deployment): export it after model.eval()"
+            )
+    return _input_fault(real_inputs(model.graph))
+
+
+def real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """Return the inputs that must be fed: old exporters list the weights among them."""
+    weights = {tensor.name for tensor in graph.initializer}
+    weights |= {tensor.values.name for tensor in graph.sparse_initializer}
+    return [entry for entry in graph.input if entry.name not in weights]
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes, also those of the graphs inside of them (If, Loop)."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from all_nodes(inner)
+
+
+def _constants(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> dict[str, onnx.TensorProto]:
+    found = {tensor.name: tensor for tensor in graph.initializer}
+    for node in nodes:
+        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
+            found[node.output[0]] = node.attribute[0].t
+    return found
+
+
+def _trains(node: onnx.NodeProto, known: dict[str, onnx.TensorProto]) -> bool:
+    """Whether a node computes from the batch, or drops at random."""
+    facts = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type == "BatchNormalization":
+        # Before opset 14 it is the further outputs that say so, before 7 an attribute.
+        return bool(facts.get("training_mode") or any(node.output[1:])) or facts.get("is_test") == 0
+    if node.op_type != "Dropout":
+        return False
+    given = [known.get(name) for name in node.input[1:]]
+    ratio, mode = [*given, None, None][:2]
+    if ratio is not None and not numpy_helper.to_array(ratio).any():
+        return False
+    on = mode is not None and bool(numpy_helper.to_array(mode).any())
+    return on or facts.get("is_test") == 0
+
+
+def _input_fault(inputs: list[onnx.ValueInfoProto]) -> str | None:
+    if len(inputs) != 1:
+        names = ", ".join(entry.name for entry in inputs) or "nothing"
+        return f"takes {names}: a teacher takes images alone, export it with the others built in"
+    (entry,) = inputs
+    kind = entry.type.tensor_type
+    dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
+    if len(dims) != 4:
+        shown = ", ".join("?" if n is None else str(n) for n in dims)
+        return f"takes {entry.name} ({shown}); expected (batch, channels, height, width)"
+    if dims[3] in (1, 3) and dims[1] not in (1, 3):
+        return (
+            "takes images with the channels last (batch, height, width, channels): export it with "
+            "the channels before height and width"
+        )
+    if dims[1] not in (1, 3, None):
+        return f"takes {dims[1]} channels; an image has 3"
+    if kind.elem_type not in FLOATS:
+        name = TensorProto.DataType.Name(kind.elem_type).lower()
+        return (
+            f"takes {name}, and so prepares the images itself: export the network without that, "
+            "with an input of float32"
+        )
+    return None

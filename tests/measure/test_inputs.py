@@ -1,0 +1,173 @@
+"""What models are timed on, whatever they take, and how images are fed to files of other types."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import pytest
+from hypothesis import given, settings
+from onnx import TensorProto, helper
+from typer.testing import CliRunner
+
+from compress.cli import app
+from compress.measure.bench import bench
+from compress.measure.deployable import height_and_width, with_size
+from compress.measure.inputs import described, random_inputs
+from compress.models.sessions import open_file, open_session
+from compress.runtimes import Entry
+from compress.utils.errors import UserError
+from tests.onnx_graphs import FLOAT, Graph, classifier, graphs, logits, save
+from tests.outputs import only
+
+RUNTIMES = ["onnxruntime", "openvino"]
+QUICK = ["--processes", "2", "--rounds", "5", "--threads", "1"]
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def several(path: Path) -> Path:
+    """Bytes with the channels last, a mask, numbers of boxes and a threshold."""
+    node = helper.make_node
+    nodes = [
+        node("Cast", ["pixels"], ["p"], to=FLOAT),
+        node("ReduceMean", ["p"], ["m"], axes=[1, 2], keepdims=0),
+        node("Cast", ["boxes"], ["b"], to=FLOAT),
+        node("Cast", ["half"], ["h"], to=FLOAT),
+        node("Cast", ["mask"], ["k"], to=FLOAT),
+        node("Sum", ["m", "b", "h", "k"], ["y"]),
+    ]
+    inputs: dict[str, tuple[int, Any]] = {
+        "pixels": (TensorProto.UINT8, ("n", "h", "w", 3)),
+        "boxes": (TensorProto.INT64, (1, 3)),
+        "half": (TensorProto.FLOAT16, ()),
+        "mask": (TensorProto.BOOL, ("n", 1)),
+    }
+    return save(path, nodes, inputs, {"y": (FLOAT, 2)})
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_each_input_gets_numbers_of_its_type(runtime: str, tmp_path: Path) -> None:
+    path = with_size(several(tmp_path / "m.onnx"), (8, 16), tmp_path / "fixed")
+    file = open_file(path, runtime, 1)
+    arrays = random_inputs(file.inputs, 2, rng())
+    by_name = {entry.name: x for entry, x in zip(file.inputs, arrays, strict=True)}
+    assert {k: (x.dtype.name, x.shape) for k, x in by_name.items()} == {
+        "pixels": ("uint8", (2, 8, 16, 3)),
+        "boxes": ("int64", (1, 3)),
+        "half": ("float16", ()),
+        "mask": ("bool", (2, 1)),
+    }
+    assert by_name["pixels"].max() > 200 and set(by_name["boxes"].ravel().tolist()) <= {0, 1}
+    expected = by_name["pixels"].mean((1, 2)) + by_name["boxes"]
+    expected = expected + by_name["half"].astype(np.float32) + by_name["mask"]
+    (got,) = file.call(arrays)
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+
+
+def test_what_is_fed_is_said() -> None:
+    inputs = [Entry("a", "float32", (None, None, 8, 8)), Entry("b", "uint8", (2, 4))]
+    assert described(inputs, 2) == "a float32 (2, 3, 8, 8), normal; b uint8 (2, 4), 0 to 255"
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (Entry("a", "float32", (None, 3, None, 8)), r"a \(\?, 3, \?, 8\) has free.*--size"),
+        (Entry("a", "float32", (None, None, None, 3)), "--size"),
+        (Entry("a", "float32", (None, None)), "--size"),
+        (Entry("a", "float32", (8, 3, 8, 8)), "takes 8 images a call: give --batch 8"),
+        (Entry("a", "string", (1, 3)), "of type string"),
+        (Entry("a", "float8e4m3fn", (1, 3)), "of type float8e4m3fn"),
+    ],
+)
+def test_what_cannot_be_fed_is_said(entry: Entry, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        random_inputs([entry], 1, rng())
+
+
+def test_sizes_as_people_write_them() -> None:
+    assert height_and_width("224") == (224, 224)
+    assert height_and_width(" 480X640") == height_and_width("480×640") == (480, 640)
+    for text in ("", "0", "-3", "3x", "1x2x3", "big", "1.5", "9999999"):
+        with pytest.raises(UserError, match="--size"):
+            height_and_width(text)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_bench_times_any_file_and_says_what_it_was_fed(runtime: str, tmp_path: Path) -> None:
+    path = several(tmp_path / "m.onnx")
+    arguments = ["bench", str(path), "--runtime", runtime, *QUICK]
+    done = CliRunner().invoke(app, [*arguments, "--size", "8x16", "--json"])
+    assert done.exit_code == 0, done.output
+    assert "m.onnx was fed random numbers: pixels uint8 (1, 8, 16, 3), 0 to 255" in done.stderr
+    (row,) = json.loads(done.stdout)
+    assert row["latency"]["median_s"] > 0 and "half float16 ()" in row["fed"]
+    refused = CliRunner().invoke(app, arguments)
+    assert isinstance(refused.exception, UserError)
+    assert "--size" in str(refused.exception)
+
+
+def test_a_size_is_for_files_that_leave_it_free(tmp_path: Path) -> None:
+    free = classifier(tmp_path / "free.onnx", shape=("n", 3, "h", "w"))
+    fixed = classifier(tmp_path / "fixed.onnx", shape=("n", 3, 16, 16))
+    ir = tmp_path / "free.xml"
+    ov.save_model(ov.Core().read_model(free), ir)
+    rows = bench([free, fixed, ir], [], [2], 1, 2, 5, size=(8, 12))
+    assert [row.fed.removesuffix(", normal").split(" float32 ")[1] for row in rows] == [
+        "(2, 3, 8, 12)",
+        "(2, 3, 16, 16)",
+        "(2, 3, 8, 12)",
+    ]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_images_are_fed_in_half_precision_where_a_file_takes_it(
+    runtime: str, tmp_path: Path
+) -> None:
+    path = classifier(tmp_path / "m.onnx", of=TensorProto.FLOAT16)
+    images = rng().standard_normal((2, 3, 32, 32), dtype=np.float32)
+    answers = only(open_session(path, runtime, 1).run(images))
+    assert answers.dtype == np.float32
+    np.testing.assert_allclose(answers, logits(images), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_session_of_a_free_size_is_told_one(runtime: str, tmp_path: Path) -> None:
+    path = classifier(tmp_path / "m.onnx", shape=("n", 3, "h", "w"))
+    session = open_session(path, runtime, 1, size=(8, 12))
+    assert session.image_size == (8, 12)
+    images = rng().standard_normal((2, 3, 8, 12), dtype=np.float32)
+    np.testing.assert_allclose(only(session.run(images)), logits(images), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_bytes_are_no_prepared_images(runtime: str, tmp_path: Path) -> None:
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to=FLOAT)]
+    inputs: dict[str, tuple[int, Any]] = {"x": (TensorProto.UINT8, ("n", 3, 8, 8))}
+    path = save(tmp_path / "m.onnx", nodes, inputs, {"y": (FLOAT, 4)})
+    with pytest.raises(UserError, match="takes uint8; expected float32"):
+        open_session(path, runtime, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs())
+def test_any_file_runs_or_is_refused_in_a_sentence(graph: Graph) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = with_size(graph(Path(folder) / "m.onnx"), (32, 32), Path(folder))
+        for runtime in RUNTIMES:
+            try:
+                file = open_file(path, runtime, 1)
+                outputs = file.call(random_inputs(file.inputs, 1, rng()))
+            except UserError as error:
+                assert str(error)
+            else:
+                assert outputs and all(isinstance(x, np.ndarray) for x in outputs)
+            try:
+                open_session(path, runtime, 1)
+            except UserError as error:
+                assert str(error)

@@ -185,10 +185,10 @@ def test_classes_in_another_order_are_told(net: nn.Sequential, told: Told) -> No
 
 
 FEEDINGS = {
-    "scaled by ImageNet's mean and deviation, blue first": (IMAGENET_MEAN, IMAGENET_STD, True),
+    "normalised with ImageNet's mean and std, blue first": (IMAGENET_MEAN, IMAGENET_STD, True),
     "scaled to [-1, 1]": ((0.5,) * 3, (0.5,) * 3, False),
-    "as bytes (0 to 255)": ((0.0,) * 3, (1 / 255,) * 3, False),
-    "as bytes less Caffe's means, blue first": (CAFFE, (1 / 255,) * 3, True),
+    "bytes (0 to 255)": ((0.0,) * 3, (1 / 255,) * 3, False),
+    "bytes less Caffe's means, blue first": (CAFFE, (1 / 255,) * 3, True),
 }
 
 
@@ -339,9 +339,9 @@ def test_feedings_are_as_those_who_use_them_write_them() -> None:
     planes = images.transpose(0, 3, 1, 2).astype(np.float32)
     caffe = planes[:, ::-1] - np.float32([103.939, 116.779, 123.68])[:, None, None]
     for said, expected in {
-        "as bytes less Caffe's means, blue first": caffe,
+        "bytes less Caffe's means, blue first": caffe,
         "scaled to [-1, 1]": planes / 127.5 - 1,
-        "as bytes (0 to 255), blue first": planes[:, ::-1],
+        "bytes (0 to 255), blue first": planes[:, ::-1],
         "scaled to [0, 1]": planes / 255,
     }.items():
         np.testing.assert_allclose(made[said], expected, atol=1e-3)
@@ -360,14 +360,14 @@ def test_a_few_images_more_by_chance_are_not_told() -> None:
         def score(prepared: np.ndarray) -> Scores:
             each = np.zeros(40)
             each[slice(5, 5 + count) if prepared.max() > 100 else slice(5)] = 1
-            return Scores("top-1", each.mean(), each)
+            return Scores(each.mean(), each)
 
         return score
 
-    assert list(of_feeding(images, SPEC, reaching(18), 0.3)) == []  # p = 0.011
-    (doubt,) = of_feeding(images, SPEC, reaching(30), 0.3)
+    assert list(of_feeding(images, SPEC, reaching(18), "top-1", 0.3)) == []  # p = 0.011
+    (doubt,) = of_feeding(images, SPEC, reaching(30), "top-1", 0.3)
     assert figures(doubt) == [12.5, 75.0]
-    assert list(of_feeding(images, SPEC, reaching(30), 0.7)) == []  # a guess does as well
+    assert list(of_feeding(images, SPEC, reaching(30), "top-1", 0.7)) == []  # a guess does as well
 
 
 def test_outputs_that_are_no_numbers_reach_nothing() -> None:

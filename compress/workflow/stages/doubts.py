@@ -87,7 +87,7 @@ def _of_feeding(
         outputs = joined([infer(session, prepared[i : i + size], spec) for i in starts])
         return scores(task, judge, outputs)
 
-    return of_feeding(np.stack(images), spec, score, share)
+    return of_feeding(np.stack(images), spec, score, task.word, share)
 
 
 def load(folder: Path) -> list[str]:

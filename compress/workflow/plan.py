@@ -18,6 +18,7 @@ from compress.workflow.planned_row import PlannedRow
 from compress.workflow.stages import (
     accuracy,
     data,
+    doubts,
     export,
     latency,
     layers,
@@ -171,6 +172,11 @@ def _rows(
             looked = saliency.plan(
                 name, settings, runtime, machine, recipe.seed, basis.data, model.stage, artifact
             )
+        judged = accuracy.plan(name, runtime, machine, basis.data, artifact, basis.tolerance)
+        doubted = None
+        if model.role == "teacher" and runtime == model.runtimes[0]:
+            given = recipe.teacher.weights is not None or recipe.teacher.onnx is not None
+            doubted = doubts.plan(runtime, given, basis.data, artifact, judged)
         # A control is built like what it is the control of; torch tells nothing of layers.
         told = model.role != "control" and runtime != "torch"
         yield PlannedRow(
@@ -181,9 +187,10 @@ def _rows(
             runtime=runtime,
             model=model.stage,
             artifact=artifact,
-            accuracy=accuracy.plan(name, runtime, machine, basis.data, artifact, basis.tolerance),
+            accuracy=judged,
             layers=layers.plan(name, runtime, machine, threads, artifact) if told else None,
             saliency=looked,
+            doubts=doubted,
         )
 
 

@@ -20,6 +20,7 @@ class PlannedRow:
     accuracy: Stage
     layers: Stage | None = None
     saliency: Stage | None = None
+    doubts: Stage | None = None  # whether the teacher is asked rightly
 
     @property
     def key(self) -> RowKey:
@@ -29,4 +30,5 @@ class PlannedRow:
     @property
     def ends(self) -> list[Stage]:
         """The stages that, with those they build on, make the row but for its times."""
-        return [stage for stage in (self.accuracy, self.layers, self.saliency) if stage]
+        ends = (self.accuracy, self.doubts, self.layers, self.saliency)
+        return [stage for stage in ends if stage]

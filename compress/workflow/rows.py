@@ -7,10 +7,8 @@ from compress.data.dataset import Dataset
 from compress.export.artifact import Artifact
 from compress.methods import discover
 from compress.methods.decided import Decided
-from compress.metrics.keypoints import KeypointTolerance
 from compress.models.provenance import Provenance
 from compress.results.schema import Accuracy, Machine, Result, StepReport
-from compress.tasks import task_of
 from compress.workflow.cache import DECIDE, MEASURED_ON, OF_A_MACHINE, Stage, Store
 from compress.workflow.plan import Plan, in_order
 from compress.workflow.planned_row import PlannedRow
@@ -21,7 +19,7 @@ FEW_IMAGES = 100  # validation images below which a report warns
 def result_of(
     entry: PlannedRow, plan: Plan, store: Store, out: Path, command: str, here: Machine
 ) -> Result:
-    from compress.workflow.stages import accuracy, latency, layers, saliency
+    from compress.workflow.stages import accuracy, doubts, latency, layers, saliency
 
     artifact = Artifact.load(store.folder(entry.artifact))
     timed = latency.load(store.folder(plan.latency))
@@ -49,7 +47,8 @@ def result_of(
         saliency=saliency.load(store.folder(entry.saliency)) if entry.saliency else None,
         dropped=past.dropped if _judged(entry) else None,
         notes=[
-            *_notes(entry, artifact, past, scored, data, plan.recipe.measure.keypoint_tolerance),
+            *_notes(entry, artifact, past, scored, data),
+            *(doubts.load(store.folder(entry.doubts)) if entry.doubts else []),
             *_of_other_machine(entry, store),
         ],
         machine=here,
@@ -111,7 +110,6 @@ def _notes(
     past: Provenance,
     scored: Accuracy,
     data: Dataset,
-    tolerance: KeypointTolerance,
 ) -> list[str]:
     """What a reader must know of a row."""
     notes = []
@@ -129,12 +127,5 @@ def _notes(
         notes.append(
             f"There are only {scored.images} validation images: an accuracy is known to "
             f"± {(scored.top1.high - scored.top1.low) / 2:.0%} at best."
-        )
-    task = task_of(artifact.spec)
-    guess, share = task.guess(data, tolerance) or ("", -1.0)
-    if scored.top1.low <= share:
-        notes.append(
-            f"The teacher is no better than always naming {guess} ({share:.1%}): check the order "
-            f"of its {task.order_of}, mean, std and image_size."
         )
     return notes

@@ -21,6 +21,7 @@ from compress.workflow.cache import Stage, Store
 from compress.workflow.plan import Plan, in_order, make_plan, weights_path
 from compress.workflow.precision import Precisions, resolved
 from compress.workflow.rows import of_other_machine, result_of
+from compress.workflow.stages import doubts
 
 RUNS, STAGES, TABLES = "runs", "stages", "latency_tables"
 # Is told the recipe, its rows and the candidates that failed, when all is measured.
@@ -144,6 +145,9 @@ def _make(plan: Plan, store: Store, context: Context) -> dict[str, str]:
             continue
         try:
             run_stage(stage, store, context)
+            if stage.kind == doubts.KIND:
+                for doubt in doubts.load(store.folder(stage)):
+                    context.progress.note(doubt)
         except UserError as error:
             if stage.key in needed:
                 raise

@@ -25,7 +25,7 @@ def in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
     inputs and constants, and where it names a type.
     """
     images = {entry.type.tensor_type.elem_type for entry in real_inputs(model.graph)}
-    changed = HALVES if is_half(model) else set()
+    changed: set[int] = set(HALVES) if is_half(model) else set()
     if TensorProto.DOUBLE in images:
         changed = changed | {TensorProto.DOUBLE}
     if not changed:

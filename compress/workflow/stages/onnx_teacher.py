@@ -121,7 +121,9 @@ def alone(file: Path, images: np.ndarray, spec: InputSpec) -> dict[str, np.ndarr
     session = OnnxSession(file, threads=1, size=(spec.height, spec.width))
     names = tuple(spec.outputs)
     batch = session.batch_size or 1
-    answers = [by_name(session.run(np.repeat(p[None], batch, axis=0)), names) for p in images]
+    answers = [
+        by_name(session.run(np.repeat(p[None], batch, axis=0)), spec.outputs) for p in images
+    ]
     found = joined([{name: x[name][:1] for name in names} for x in answers])
     for name, shape in spec.outputs.items():
         if found[name].shape[1:] != shape:

@@ -101,9 +101,9 @@ def spec_of(path: Path, spec_file: Path | None = None) -> InputSpec:
     if sum(map(bool, (spec.classes, spec.points, spec.predicted))) != 1:
         what = "both classes and points" if spec.points else "neither classes nor points"
         raise UserError(f"{source} names {what}: give what the model predicts, one of the two.")
-    if (spec.height, spec.width) != session.image_size:
+    if spec.shape != (session.channels, *session.image_size):
         raise UserError(
-            f"{path} takes images of {session.image_size} (height, width), but {source} says "
-            f"{(spec.height, spec.width)}."
+            f"{path} takes images of {(session.channels, *session.image_size)} (channels, height, "
+            f"width), but {source} says {spec.shape}."
         )
     return spec

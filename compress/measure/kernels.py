@@ -86,7 +86,7 @@ def _time_kernels(path: Path, runtime: str, threads: int, batch: int) -> Timing:
     by_call = runtime == "onnxruntime"
     plain = open_session(path, runtime, threads)
     rng = np.random.default_rng(0)
-    images = rng.standard_normal((batch, 3, *plain.image_size)).astype(np.float32)
+    images = rng.standard_normal((batch, plain.channels, *plain.image_size)).astype(np.float32)
     latency_s = min(_seconds(plain, images, WARM_UP))
     calls = min(MOST_CALLS, math.ceil(TURN_S / latency_s))
     whole: list[float] = []

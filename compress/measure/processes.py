@@ -212,7 +212,7 @@ def load(
     session = open_session(path, runtime, threads, tuple(allowed))
 
     def make_call(batch: int, rng: "np.random.Generator") -> Callable[[int], object]:
-        size = (batch, 3, *session.image_size)
+        size = (batch, session.channels, *session.image_size)
         images = rng.standard_normal(size).astype(np.float32)
         return lambda number: session.run(images)
 

@@ -109,8 +109,18 @@ def _version(package: str) -> str:
         return "missing"
 
 
-def build(name: str, settings: dict[str, Any], outputs: int, allowed: Sequence[str]) -> "nn.Module":
-    """Calls a builder; `outputs` are the numbers that the network gives for an image.
+def build(
+    name: str,
+    settings: dict[str, Any],
+    outputs: int,
+    allowed: Sequence[str],
+    image: tuple[int, int, int] | None = None,
+) -> "nn.Module":
+    """Calls a builder; makes what it built for RGB into a network for grey images.
+
+    Args:
+        outputs: the numbers that the network gives for an image.
+        image: channels, height and width of its input; None: as it is built.
 
     Raises:
         UserError: settings that the builder does not take.
@@ -129,4 +139,8 @@ def build(name: str, settings: dict[str, Any], outputs: int, allowed: Sequence[s
         raise UserError(f"{name} cannot be built with {settings}: {error}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"{name} returned {type(model).__name__}, not a torch.nn.Module.")
+    if image is not None and image[0] == 1:
+        from compress.models.channels import for_one_channel
+
+        return for_one_channel(model, image)
     return model

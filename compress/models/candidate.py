@@ -12,6 +12,7 @@ from torch import nn
 from compress.data.input_spec import InputSpec
 from compress.models import onnx_network
 from compress.models.builders import build
+from compress.models.channels import other_channels
 from compress.models.checkpoint import load_into, load_tensors, save_tensors
 from compress.models.provenance import FILE, Provenance
 from compress.models.structure import Replaced, restructure
@@ -43,7 +44,7 @@ class Candidate:
     ) -> "Candidate":
         """A new network with weights drawn from `seed`."""
         with torch_seed(seed, "weights"):
-            model = build(builder, settings, spec.num_outputs, allowed)
+            model = build(builder, settings, spec.num_outputs, allowed, spec.shape)
         check_forward(model, spec, builder)
         return cls(model, builder, settings, spec, Provenance(lineage))
 
@@ -129,7 +130,7 @@ class Candidate:
             model: nn.Module = onnx_network.OnnxNetwork(folder / past.deployed)
             return cls(model, builder, settings, spec, past)
         with torch.random.fork_rng(devices=[]):
-            model = build(builder, settings, spec.num_outputs, allowed)
+            model = build(builder, settings, spec.num_outputs, allowed, spec.shape)
         restructure(model, past.replaced, tensors)
         load_into(model, tensors, path)
         return cls(model.eval(), builder, settings, spec, past)
@@ -144,8 +145,10 @@ def check_forward(model: nn.Module, spec: InputSpec, builder: str) -> None:
     trial = copy.deepcopy(model).train()  # a copy: batch norms take notice of what they see
     with torch.no_grad():
         try:
-            outputs = trial(torch.zeros(2, 3, spec.height, spec.width))
+            outputs = trial(torch.zeros(2, *spec.shape))
         except Exception as error:
+            if reason := other_channels(model, spec.shape):
+                raise UserError(f"{builder} {reason}.") from error
             raise UserError(
                 f"{builder} does not take images of {spec.height} x {spec.width}: {error}"
             ) from error

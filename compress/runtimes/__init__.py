@@ -18,6 +18,7 @@ OPENVINO_MISSING = "The runtime openvino needs OpenVINO: pip install 'compress[o
 class Session(Protocol):
     """A loaded model."""
 
+    channels: int  # of an image
     image_size: tuple[int, int]  # height, width
     batch_size: int | None  # None: any
     spec: str | None  # the InputSpec that the file carries, as JSON
@@ -28,7 +29,7 @@ class Session(Protocol):
         """Return the outputs by the file's names for them, float32 (n, …).
 
         Args:
-            images: float32 (n, 3, height, width), normalised.
+            images: float32 (n, channels, height, width), normalised.
         """
 
 

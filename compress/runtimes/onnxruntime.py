@@ -65,9 +65,10 @@ class OnnxSession:
             )
         self.input = inputs[0].name
         self.outputs = tuple(output.name for output in self.session.get_outputs())
-        height, width = inputs[0].shape[2:]
+        channels, height, width = inputs[0].shape[1:]
         if not isinstance(height, int) or not isinstance(width, int):
             raise UserError(f"{path} leaves its input's height and width free; export fixed ones.")
+        self.channels = channels if isinstance(channels, int) else 3  # where they are left free
         self.image_size = (height, width)
         batch = inputs[0].shape[0]
         self.batch_size = batch if isinstance(batch, int) else None

@@ -46,6 +46,7 @@ class OpenVinoSession:
         batch, channels, height, width = shapes[0]
         if height.is_dynamic or width.is_dynamic:
             raise UserError(f"{path} leaves its input's height and width free; export fixed ones.")
+        self.channels = 3 if channels.is_dynamic else channels.get_length()
         self.image_size = (height.get_length(), width.get_length())
         self.batch_size = None if batch.is_dynamic else batch.get_length()
         self.spec = _noted(self.model, METADATA_KEY)

@@ -23,9 +23,15 @@ def init(
     data: Annotated[
         str | None, typer.Option(help="Images: class folders, or a folder with a train.csv.")
     ] = None,
-    image_size: Annotated[str | None, typer.Option(help="Pixels; 224, or the ONNX file's.")] = None,
-    mean: Annotated[str | None, typer.Option(help="R,G,B in 0 to 1; ImageNet's.")] = None,
-    std: Annotated[str | None, typer.Option(help="R,G,B in 0 to 1; ImageNet's.")] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="Pixels, or HEIGHTxWIDTH; 224, or the ONNX file's.")
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="R,G,B (or one, of grey) in 0 to 1; ImageNet's.")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="R,G,B (or one, of grey) in 0 to 1; ImageNet's.")
+    ] = None,
     methods: Annotated[
         str | None, typer.Option(help="Of shufflenet, mobilenet, prune, factorize, quantize.")
     ] = None,

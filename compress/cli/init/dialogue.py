@@ -17,8 +17,8 @@ from compress.cli.init.inspect import (
 )
 from compress.cli.init.questions import Questions
 from compress.cli.init.write import CHANGING, METHODS, Answers
-from compress.data.input_spec import InputSpec
-from compress.recipe.schema import IMAGENET_MEAN, IMAGENET_STD, Channel
+from compress.data.input_spec import Channels, InputSpec
+from compress.recipe.schema import IMAGENET_MEAN, IMAGENET_STD
 from compress.utils.errors import UserError
 
 
@@ -66,9 +66,7 @@ def answers_of(options: Options, allowed: Sequence[str]) -> Answers:
         retrain=retrain,
         data=folder,
         images=images,
-        image_size=spec.height,
-        mean=spec.mean,
-        std=spec.std,
+        spec=spec,
         methods=methods,
         speedup=speedup,
         max_accuracy_drop=drop,
@@ -98,16 +96,30 @@ def _input_spec(
     ask: Questions, options: Options, file: Path | None, classes: tuple[str, ...]
 ) -> InputSpec:
     """Return what the model takes; an ONNX file says some of it itself."""
-    usual_size, noted = (224, None) if file is None else onnx_input(file)
-    size = ask.answer(options.image_size, "Image size in pixels", parse.size, str(usual_size))
+    usual_size, noted = ("224", None) if file is None else onnx_input(file)
+    question = "Image size in pixels (or HEIGHTxWIDTH)"
+    height, width = ask.answer(options.image_size, question, parse.size, usual_size)
     usual_mean = _said(noted.mean if noted else IMAGENET_MEAN)
     usual_std = _said(noted.std if noted else IMAGENET_STD)
     mean = ask.answer(options.mean, "Mean of its normalisation", parse.channels, usual_mean)
     std = ask.answer(options.std, "Its standard deviation", parse.deviations, usual_std)
-    return InputSpec(height=size, width=size, mean=mean, std=std, classes=classes)
+    if len(mean) != len(std):
+        raise UserError(
+            f"--mean has {len(mean)} and --std {len(std)} numbers: give one each for grey images, "
+            "or three."
+        )
+    colours: Channels = noted.channels if noted and len(noted.mean) == 3 else "rgb"
+    return InputSpec(
+        height=height,
+        width=width,
+        channels="grey" if len(mean) == 1 else colours,
+        mean=mean,
+        std=std,
+        classes=classes,
+    )
 
 
-def _said(channels: Channel) -> str:
+def _said(channels: Sequence[float]) -> str:
     return ",".join(map(str, channels))
 
 

@@ -91,9 +91,15 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
     check_class_names(noted and list(noted.classes), spec.classes)
     session = OnnxSession(path, threads=1)
     height, width = session.image_size
-    if (height, width) != (spec.height, spec.width):
-        raise UserError(f"{path} takes images of {height} x {width}: give --image-size {height}.")
-    images = np.zeros((session.batch_size or 1, 3, height, width), np.float32)
+    if session.image_size != spec.size:
+        size = _size(session.image_size)
+        raise UserError(f"{path} takes images of {height} x {width}: give --image-size {size}.")
+    if session.channels != spec.shape[0]:
+        raise UserError(
+            f"{path} takes images of {session.channels} channels: give --mean and --std with one "
+            "number for grey images (1 channel), with three for colours."
+        )
+    images = np.zeros((session.batch_size or 1, *spec.shape), np.float32)
     outputs = next(iter(session.run(images).values())).shape[1:]
     if outputs != (len(spec.classes),):
         raise UserError(
@@ -103,20 +109,23 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
     return Teacher(f"{len(model.graph.node)} operations, {len(spec.classes)} outputs: they fit")
 
 
-def onnx_input(path: Path) -> tuple[int, "InputSpec | None"]:
+def onnx_input(path: Path) -> tuple[str, "InputSpec | None"]:
     """Return the size of the images that the file takes, and what else it says of them.
 
     Raises:
-        UserError: not a model, or of images that are not square.
+        UserError: not a model.
     """
     from compress.models.onnx_teacher import noted_spec, read_onnx
     from compress.runtimes.onnxruntime import OnnxSession
 
     model = read_onnx(path)
-    height, width = OnnxSession(path, threads=1).image_size
-    if height != width:
-        raise UserError(f"{path} takes images of {height} x {width}; recipes are for square ones.")
-    return height, noted_spec(model)
+    return _size(OnnxSession(path, threads=1).image_size), noted_spec(model)
+
+
+def _size(sides: tuple[int, int]) -> str:
+    """Return height and width as --image-size takes them."""
+    height, width = sides
+    return f"{height}" if height == width else f"{height}x{width}"
 
 
 def look_at_network(
@@ -134,7 +143,7 @@ def look_at_network(
     from compress.models.candidate import check_forward
     from compress.models.class_names import check_class_names
 
-    network = build(builder, {}, len(spec.classes), allowed)
+    network = build(builder, {}, len(spec.classes), allowed, spec.shape)
     check_forward(network, spec, builder)
     if weights.startswith("torchvision:"):
         tensors: dict[str, Tensor] = _downloadable(builder, weights, allowed)
@@ -163,7 +172,7 @@ def refuse_unprunable(builder: str, spec: "InputSpec", allowed: Sequence[str]) -
     from compress.methods.prune.channel_groups import PrunableNetwork
     from compress.models.builders import build
 
-    PrunableNetwork(build(builder, {}, len(spec.classes), allowed), spec)
+    PrunableNetwork(build(builder, {}, len(spec.classes), allowed, spec.shape), spec)
 
 
 def _load(network: "nn.Module", tensors: "dict[str, Tensor]", weights: str) -> None:

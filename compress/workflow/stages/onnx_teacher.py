@@ -37,13 +37,8 @@ def plan(settings: TeacherSettings, fit: str, data: Stage) -> Stage:
     """The file is known by its contents; no seed: nothing is drawn."""
     assert settings.onnx is not None
     path = Path(settings.onnx)
-    described = {
-        "onnx": fingerprint(read_onnx(path)),
-        "image_size": settings.image_size,
-        "mean": settings.mean,
-        "std": settings.std,
-        "fit": fit,
-    }
+    described = settings.in_key(include={"image_size", "channels", "mean", "std"})
+    described |= {"onnx": fingerprint(read_onnx(path)), "fit": fit}
     title = f"teacher {path.name}: the file as given"
     return Stage("onnx_teacher", title, VERSION, described, {"data": data}, run)
 
@@ -54,14 +49,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     described = stage.settings
     given = read_onnx(context.weights_path)
     noted = noted_spec(given)
-    spec = InputSpec(
-        height=described["image_size"],
-        width=described["image_size"],
-        mean=described["mean"],
-        std=described["std"],
-        fit=described["fit"],
-        **task_of_data(data).predicts(data),
-    )
+    settings = TeacherSettings.from_key(described)
+    spec = settings.input_spec(described["fit"], **task_of_data(data).predicts(data))
     if noted is not None:
         spec = task_of(spec).check_weights({"spec": noted.model_dump(mode="json")})
     path = folder / FILE
@@ -87,11 +76,17 @@ def check_same(
             than those of the file that was given.
     """
     session = OnnxSession(given, threads=1)
-    if session.image_size != (spec.height, spec.width):
+    if session.image_size != spec.size:
         raise UserError(
             f"teacher.onnx takes images of {session.image_size} (height, width), or has its "
-            f"channels last; teacher.image_size is {spec.height}. Give its own size; channels "
+            f"channels last; teacher.image_size is {spec.size}. Give its own size; channels "
             "must come before height and width."
+        )
+    if session.channels != spec.shape[0]:
+        grey = "channels: grey and one number" if session.channels == 1 else "three numbers"
+        raise UserError(
+            f"teacher.onnx takes images of {session.channels} channels, and is to get "
+            f"{spec.shape[0]}: give {grey} in mean and std (1 and 3 channels are possible)."
         )
     names = tuple(spec.outputs)
     batch = session.batch_size or 1

@@ -66,7 +66,7 @@ class Network:
             self.spec = InputSpec.model_validate_json(self.session.spec)
 
     def outputs(self, images: np.ndarray) -> np.ndarray:
-        """Return the first output for uint8 images (n, height, width, 3), float32 (n, …)."""
+        """Return the first output for uint8 images (n, height, width, channels)."""
         prepared = normalise(images, self.spec)
         if self.session.batch_size in (None, len(prepared)):
             return self._first(prepared)
@@ -146,7 +146,8 @@ class Cascade:
                     view.turned(2 * math.pi * i / stage.turns, spec.width / spec.height)
                     for i in range(stage.turns)
                 ]
-                shown = np.stack([cut(image, turn, spec.width, spec.height) for turn in turns])
+                seen = image.convert("L") if spec.channels == "grey" else image
+                shown = np.stack([cut(seen, turn, spec.width, spec.height) for turn in turns])
             with clock.part(f"{stage.name}{NETWORK}"):
                 outputs = network.outputs(shown)
             if spec.points:

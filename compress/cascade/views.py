@@ -106,7 +106,7 @@ def _metric(point: Point, aspect: float) -> complex:
 
 
 def cut(photograph: Image.Image, view: View, width: int, height: int) -> np.ndarray:
-    """Return what a view shows, uint8 (height, width, 3).
+    """Return what a view shows, uint8 (height, width, channels).
 
     Outside of the photograph is its mean colour. An upright view inside the photograph is scaled
     as `data.input_spec` scales images. Any other is looked up bilinearly; where it shrinks the
@@ -114,7 +114,7 @@ def cut(photograph: Image.Image, view: View, width: int, height: int) -> np.ndar
     """
     if (box := _upright_box(view, photograph.size)) is not None:
         scaled = photograph.resize((width, height), Image.Resampling.BILINEAR, box)
-        return np.asarray(scaled, dtype=np.uint8)
+        return np.asarray(scaled, dtype=np.uint8).reshape(height, width, -1)
     to_pixels = (1 / width, 1 / height)
     a, b, d, e = (
         view.a * to_pixels[0], view.b * to_pixels[1], view.d * to_pixels[0], view.e * to_pixels[1],
@@ -136,7 +136,7 @@ def cut(photograph: Image.Image, view: View, width: int, height: int) -> np.ndar
         Image.Resampling.BILINEAR,
         fillcolor=mean,
     )
-    return np.asarray(shown, dtype=np.uint8)
+    return np.asarray(shown, dtype=np.uint8).reshape(height, width, -1)
 
 
 def _upright_box(view: View, size: tuple[int, int]) -> tuple[float, float, float, float] | None:

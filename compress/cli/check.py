@@ -98,12 +98,12 @@ def _tried(recipe: "Loaded", data: "Dataset", allowed: list[str]) -> list[str]:
     """Build the teacher for the data and try it; return what is taken of its outputs."""
     from compress.models.builders import build
     from compress.models.trial import check_forward
-    from compress.workflow.stages.teacher import input_spec
+    from compress.tasks import task_of_data
 
     settings = recipe.teacher
     assert settings.builder is not None
-    spec = input_spec(settings, recipe.data.image_fit, data)
-    model = build(settings.builder, settings.settings, spec.num_outputs, allowed)
+    spec = settings.input_spec(recipe.data.image_fit, **task_of_data(data).predicts(data))
+    model = build(settings.builder, settings.settings, spec.num_outputs, allowed, spec.shape)
     return check_forward(model, spec, settings.builder)
 
 

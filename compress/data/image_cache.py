@@ -1,4 +1,4 @@
-"""Decodes every image once: uint8 arrays on disk, memory-mapped, one per input size."""
+"""Decodes every image once: uint8 arrays on disk, memory-mapped, one for each kind of input."""
 
 import os
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from compress.data.dataset import Dataset
-from compress.data.input_spec import load_image
+from compress.data.input_spec import InputSpec, load_image
 from compress.utils.errors import UserError
 from compress.utils.files import atomic
 
@@ -17,6 +17,7 @@ MAX_UNREADABLE = 0.01  # fraction of a dataset that may be skipped
 MAX_PLAIN = 0.1  # fraction of a dataset that may be of one colour each before it is said
 VERSION = 2
 CHUNK = 256  # images that may wait in memory to be written
+GLANCE = InputSpec(height=32, width=32, mean=(0,) * 3, std=(1,) * 3, fit="stretch")
 
 
 def drop_unreadable(data: Dataset, progress: Callable[[int, int], None]) -> Dataset:
@@ -30,7 +31,7 @@ def drop_unreadable(data: Dataset, progress: Callable[[int, int], None]) -> Data
 
     def look(path: Path) -> tuple[str | None, bool]:
         try:
-            image = load_image(path, 32, 32, "stretch")
+            image = load_image(path, GLANCE)
         except OSError as error:
             return str(error) or type(error).__name__, False
         return None, bool((image == image[0, 0]).all())
@@ -62,15 +63,21 @@ def _plain_note(plain: list[str], count: int) -> list[str]:
     return [f"{said}: look at one, and save them with 8 bits a channel"]
 
 
-def pixels(data: Dataset, size: int, fit: str, cache: Path) -> np.ndarray:
-    """All images as uint8 (n, size, size, 3), memory-mapped from `cache`, decoded if need be.
+def pixels(data: Dataset, spec: InputSpec, cache: Path) -> np.ndarray:
+    """All images as `load_image` gives them, memory-mapped from `cache`, decoded if need be.
 
-    An image is brought to the size exactly as in deployment (`load_image`), so that a view
-    without augmentation is what the deployed model will see.
+    An image is brought to the size exactly as in deployment, so that a view without augmentation
+    is what the deployed model will see.
+
+    Returns:
+        uint8 (n, height, width, channels), RGB or grey.
     """
-    file = cache / f"pixels-v{VERSION}-{size}-{fit}.npy"
+    channels, height, width = spec.shape
+    size = f"{height}" if height == width else f"{height}x{width}"
+    grey = "-grey" if channels == 1 else ""
+    file = cache / f"pixels-v{VERSION}-{size}-{spec.fit}{grey}.npy"
     if not file.is_file():
-        shape = (len(data.images), size, size, 3)
+        shape = (len(data.images), height, width, channels)
         paths = [data.root / p.path for p in data.images]
         # Plain writes: on a full disk a memory map would end the process without a word.
         with (
@@ -82,6 +89,6 @@ def pixels(data: Dataset, size: int, fit: str, cache: Path) -> np.ndarray:
             np.lib.format.write_array_header_1_0(out, header)
             for start in range(0, len(paths), CHUNK):
                 chunk = paths[start : start + CHUNK]
-                for image in pool.map(lambda p: load_image(p, size, size, fit), chunk):
+                for image in pool.map(lambda p: load_image(p, spec), chunk):
                     out.write(image.tobytes())
     return np.asanyarray(np.load(file, mmap_mode="r"))

@@ -5,12 +5,20 @@ is what is deployed. The spec travels in the metadata of every exported file.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from compress.utils.errors import UserError
+from compress.utils.settings import sides
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +29,7 @@ BOX = ("top_left", "bottom_right")  # the two points that are a box
 
 
 Fit = Literal["crop", "stretch", "letterbox"]
+Channels = Literal["rgb", "bgr", "grey"]  # bgr: blue first, as OpenCV reads
 GREY = (114, 114, 114)  # what a letterbox fills up with
 Shape = tuple[int, ...]
 
@@ -38,12 +47,13 @@ class Predicted(BaseModel):
 
 
 class InputSpec(BaseModel):
-    """Preprocessing: RGB, fitted to height x width pixels, /255, minus mean, over std, NCHW.
+    """Preprocessing: fitted to height x width pixels, /255, minus mean, over std, NCHW.
 
-    `mean` and `std` are in units of [0, 1] pixels, one number a channel. `fit` says how another
-    aspect ratio is brought to the input: "crop" scales the shorter side and cuts the centre,
-    "stretch" scales both sides, "letterbox" scales the longer side and fills up with grey. Scaling
-    is Pillow's antialiased bilinear.
+    `channels` are red, green and blue, or blue first, or one of grey. `mean` and `std` are in units
+    of [0, 1] pixels, one number a channel, in the channels' order. `fit` says how another aspect
+    ratio is brought to the input: "crop" scales the shorter side and cuts the centre, "stretch"
+    scales both sides, "letterbox" scales the longer side and fills up with grey. Scaling is
+    Pillow's antialiased bilinear.
 
     A network predicts classes, or points, or what another task asks for. Where the first two points
     are named as in BOX, they are a box.
@@ -53,18 +63,40 @@ class InputSpec(BaseModel):
 
     height: int
     width: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     fit: Fit = "crop"
+    channels: Channels = "rgb"
     classes: tuple[str, ...] = ()  # of a classifier, whose output is logits
     points: tuple[str, ...] = ()  # of a network whose output is x, y of each, as `place` says
     predicted: Predicted | None = None
 
+    @model_validator(mode="after")
+    def _a_number_for_each_channel(self) -> Self:
+        count = self.shape[0]
+        if len(self.mean) != count or len(self.std) != count:
+            raise ValueError(
+                f"channels {self.channels} need {count} number{'s' * (count > 1)} in mean and in "
+                f"std, not {len(self.mean)} and {len(self.std)}"
+            )
+        return self
+
     @model_serializer(mode="wrap")
-    def _without_what_is_not_there(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Keep what is written for classes and points as it always was."""
+    def _without_what_is_usual(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keep what is written for classes and points, and of RGB, as it always was."""
+        usual = {"predicted": None, "channels": "rgb"}
         given: dict[str, Any] = dump(self)
-        return {k: v for k, v in given.items() if k != "predicted" or v is not None}
+        return {k: v for k, v in given.items() if k not in usual or v != usual[k]}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the network's input in pixels."""
+        return self.height, self.width
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the network's input."""
+        return 1 if self.channels == "grey" else 3, self.height, self.width
 
     @property
     def outputs(self) -> dict[str, Shape]:
@@ -97,13 +129,18 @@ class InputSpec(BaseModel):
             return f"{self.predicted.task} ({', '.join(self.outputs)})"
         return f"{len(self.points)} points" if self.points else f"{len(self.classes)} classes"
 
-    def at(self, size: int) -> "InputSpec":
-        """The same spec for square inputs of `size` pixels."""
-        return self.model_copy(update={"height": size, "width": size})
+    def at(self, size: int | Sequence[int]) -> "InputSpec":
+        """The same spec for inputs of another size: the side of a square, or height and width."""
+        height, width = sides(size)
+        return self.model_copy(update={"height": height, "width": width})
 
 
-def load_image(path: Path, height: int, width: int, fit: str) -> "np.ndarray":
-    """An image file as uint8 (height, width, 3) RGB, its EXIF orientation applied.
+def load_image(path: Path, spec: InputSpec) -> "np.ndarray":
+    """An image file fitted to the input, its EXIF orientation applied.
+
+    Returns:
+        uint8 (height, width, 3), RGB also where the network takes blue first; of grey
+        (height, width, 1).
 
     Raises:
         OSError: not an image, truncated, or empty.
@@ -116,18 +153,20 @@ def load_image(path: Path, height: int, width: int, fit: str) -> "np.ndarray":
     try:
         with Image.open(path) as file:
             # JPEG can be decoded at 1/2, 1/4, 1/8 of its size: 20-megapixel photographs in no time.
-            file.draft("RGB", (2 * width, 2 * height))
-            image = upright_rgb(file)
+            file.draft("RGB", (2 * spec.width, 2 * spec.height))
+            image = upright_grey(file) if spec.channels == "grey" else upright_rgb(file)
     except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise OSError(str(error)) from error
-    if image.size != (width, height):
-        if fit == "crop":
-            image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-        elif fit == "letterbox":
-            image = ImageOps.pad(image, (width, height), Image.Resampling.BILINEAR, GREY)
+    size = (spec.width, spec.height)
+    if image.size != size:
+        if spec.fit == "crop":
+            image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+        elif spec.fit == "letterbox":
+            border = GREY[0] if image.mode == "L" else GREY
+            image = ImageOps.pad(image, size, Image.Resampling.BILINEAR, border)
         else:
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image, dtype=np.uint8)
+            image = image.resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(image, dtype=np.uint8).reshape(*spec.size, -1)
 
 
 def upright_rgb(file: "Image") -> "Image":
@@ -148,6 +187,18 @@ def upright_rgb(file: "Image") -> "Image":
     if file.mode[0] not in "IF":
         return file.convert("RGB")
     return eight_bits(file).convert("RGB")
+
+
+def upright_grey(file: "Image") -> "Image":
+    """The same in grey: mode L, colours by their luminance (ITU-R 601), as Pillow weighs them.
+
+    Raises:
+        ValueError: numbers that have no range of their own.
+    """
+    from PIL import ImageOps
+
+    ImageOps.exif_transpose(file, in_place=True)
+    return (eight_bits(file) if file.mode[0] in "IF" else file).convert("L")
 
 
 def eight_bits(image: "Image") -> "Image":
@@ -180,9 +231,15 @@ def eight_bits(image: "Image") -> "Image":
 
 
 def normalise(images: "np.ndarray", spec: InputSpec) -> "np.ndarray":
-    """uint8 (n, height, width, 3) to the float32 (n, 3, height, width) that the network takes."""
+    """uint8 (n, height, width, channels), RGB or grey, to what the network takes.
+
+    Returns:
+        float32 (n, channels, height, width), in the spec's order of channels.
+    """
     import numpy as np
 
+    if spec.channels == "bgr":
+        images = images[..., ::-1]
     # By planes: NumPy takes four times as long to repeat three numbers along the last axis.
     scaled = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32)
     scaled /= 255
@@ -192,7 +249,7 @@ def normalise(images: "np.ndarray", spec: InputSpec) -> "np.ndarray":
 
 
 def preprocess(paths: list[Path], spec: InputSpec) -> "np.ndarray":
-    """Image files to one float32 (n, 3, height, width) array, as deployed.
+    """Image files to one float32 (n, channels, height, width) array, as deployed.
 
     Raises:
         UserError: a file that cannot be read as an image.
@@ -202,7 +259,7 @@ def preprocess(paths: list[Path], spec: InputSpec) -> "np.ndarray":
     images = []
     for path in paths:
         try:
-            images.append(load_image(path, spec.height, spec.width, spec.fit))
+            images.append(load_image(path, spec))
         except OSError as error:
             raise UserError(f"{path} cannot be read as an image: {error}") from error
     return normalise(np.stack(images), spec)

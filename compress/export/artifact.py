@@ -103,11 +103,10 @@ def spec_of(path: Path, spec_file: Path | None = None) -> InputSpec:
     if sum(map(bool, (spec.classes, spec.points, spec.predicted))) != 1:
         what = "both classes and points" if spec.points else "neither classes nor points"
         raise UserError(f"{source} names {what}: give what the model predicts, one of the two.")
-    size = (spec.height, spec.width)
-    session = session or open_session(path, runtime_for(path), threads=1, size=size)
-    if size != session.image_size:
+    session = session or open_session(path, runtime_for(path), threads=1, size=spec.size)
+    if spec.shape != (session.channels, *session.image_size):
         raise UserError(
-            f"{path} takes images of {session.image_size} (height, width), but {source} says "
-            f"{size}."
+            f"{path} takes images of {(session.channels, *session.image_size)} (channels, height, "
+            f"width), but {source} says {spec.shape}."
         )
     return spec

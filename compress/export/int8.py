@@ -59,7 +59,7 @@ def ranges_of(
     percentile: float = 99.99,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Ranges:
-    """Ranges of all activations on `images`, float32 (n, 3, height, width).
+    """Ranges of all activations on `images`, float32 (n, channels, height, width).
 
     minmax: all that was seen · percentile: without the outermost values · entropy: the least
     information lost (Migacz 2017) · mse: the least squared error between a value and its int8.

@@ -56,7 +56,8 @@ def _facts(row: Result, spec: InputSpec) -> Iterator[tuple[str, str]]:
     if row.peak_memory_bytes is not None:
         yield "memory", f"{units.megabytes(row.peak_memory_bytes)} MB, Python and runtime included"
     yield "file", f"{units.megabytes(file.size_bytes)} MB, sha256 {file.sha256}"
-    yield "input", f"RGB, {spec.height} x {spec.width} pixels ({spec.fit}); see model.json"
+    colours = {"rgb": "RGB", "bgr": "BGR (blue first)", "grey": "grey"}[spec.channels]
+    yield "input", f"{colours}, {spec.height} x {spec.width} pixels ({spec.fit}); see model.json"
     yield from task_of(spec).described()
     yield "measured on", f"{machine.cpu}, {machine.cores} cores, {machine.system}"
     versions = ", ".join(f"{k} {v}" for k, v in sorted(machine.versions.items()))

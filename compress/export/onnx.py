@@ -33,7 +33,8 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
 
     Binary layers are written as float convolutions of ±1: exact in any runtime, and no faster.
 
-    Metadata: `compress.input` holds the input spec (size, mean, std, fit, class names) as JSON.
+    Metadata: `compress.input` holds the input spec (size, channels, mean, std, fit, class names)
+    as JSON.
 
     Raises:
         UserError: an operation that cannot be exported.
@@ -42,7 +43,7 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
         shutil.copyfile(candidate.model.path, path)  # brought to this form when it was read
         return
     model, spec = for_deployment(candidate.model.eval().float().cpu()), candidate.spec
-    example = torch.zeros(2, 3, spec.height, spec.width)
+    example = torch.zeros(2, *spec.shape)
     # A hook and no module around it: nodes are known by the modules that they come from.
     model.register_forward_hook(lambda _module, _inputs, given: _answer(given, spec))
     batch = torch.export.Dim("batch", min=1, max=65536)
@@ -86,7 +87,7 @@ def check_export(candidate: Candidate, path: Path, images: np.ndarray) -> float:
     """Compares all outputs of the file in onnxruntime with those of the network in torch.
 
     Args:
-        images: float32 (n, 3, height, width), real ones, normalised.
+        images: float32 (n, channels, height, width), real ones, normalised.
 
     Returns:
         The largest difference of an output, as a fraction of the outputs' standard deviation.

@@ -82,7 +82,7 @@ def reference_inputs(spec: InputSpec) -> np.ndarray:
 
     In integers and from a generator that NumPy promises never to change: the same everywhere.
     """
-    shape = (COUNT, spec.height, spec.width, 3)
+    shape = (COUNT, *spec.size, spec.shape[0])
     noise = np.random.RandomState(0).randint(0, 256, shape, dtype=np.uint8)
     made = []
     for i, image in enumerate(noise.astype(np.int64)):

@@ -141,7 +141,8 @@ def _ir(path: Path, size: int | None, batch: int, folder: Path) -> Path:
     height, width = _checked(path, known, size, batch)
     if known[2:] == [height, width]:
         return path
-    model.reshape(ov.PartialShape([-1 if known[0] is None else known[0], 3, height, width]))
+    batch_there = -1 if known[0] is None else known[0]
+    model.reshape(ov.PartialShape([batch_there, known[1] or 3, height, width]))
     copy = folder / path.name
     ov.serialize(model, copy)
     return copy
@@ -152,8 +153,8 @@ def _checked(
 ) -> tuple[int, int]:
     """Height and width, from the file or, where it leaves them free, as asked."""
     its_batch, channels, height, width = known
-    if channels not in (None, 3):
-        raise UserError(f"{path} takes {channels} channels; an image has 3.")
+    if channels not in (None, 1, 3):
+        raise UserError(f"{path} takes {channels} channels; an image has 3, or 1 in grey.")
     if its_batch not in (None, batch):
         raise UserError(f"{path} takes {its_batch} images a call: give --batch {its_batch}.")
     if height is None or width is None:

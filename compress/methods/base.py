@@ -5,11 +5,12 @@ from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from compress.utils.settings import RecipeModel
+from compress.utils.settings import ImageSize, RecipeModel
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from compress.data.input_spec import InputSpec
     from compress.methods.context import Context, StepInputs
     from compress.methods.decided import Decided
     from compress.models.candidate import Candidate
@@ -24,7 +25,7 @@ class Student(NamedTuple):
 
     builder: str
     settings: dict[str, Any]
-    image_size: int | None
+    image_size: ImageSize | None
 
 
 class Method(ABC, Generic[S]):
@@ -75,14 +76,14 @@ class Method(ABC, Generic[S]):
         settings: S,
         before: "Callable[[], nn.Module | None]",
         build: "Callable[[str, dict[str, Any]], nn.Module]",
-        image_size: int,
+        spec: "InputSpec",
     ) -> None:
         """Refuse, before anything runs, what the networks alone show to be impossible.
 
         Args:
             before: makes the network that the step starts from; None where it is not known yet.
             build: makes a network of a builder's name and settings.
-            image_size: of the input of the network before.
+            spec: the input of the network before; it names no outputs.
 
         Raises:
             UserError: what stands in the way.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from compress.data.input_spec import InputSpec
     from compress.measure.layer_times import LayerTimes
     from compress.models.candidate import Candidate
     from compress.results.schema import Machine
@@ -26,7 +27,6 @@ class Context:
     """One per run: seed, device, threads and what the user allowed are decided once."""
 
     seed: int
-    fit: str  # how other aspect ratios are brought to the input
     device: "torch.device"
     threads: int
     allowed: tuple[str, ...]
@@ -50,11 +50,11 @@ class Context:
         path = built if built.is_dir() or self.data_path is None else self.data_path
         return Dataset.load(folder, path.parent if path.is_file() else path)
 
-    def pixels(self, data: Dataset, folder: Path) -> "Callable[[int], np.ndarray]":
-        """Decoded images by size, cached in the data stage's folder."""
+    def pixels(self, data: Dataset, folder: Path) -> "Callable[[InputSpec], np.ndarray]":
+        """Decoded images as a network takes them, cached in the data stage's folder."""
         from compress.data.image_cache import pixels
 
-        return lambda size: pixels(data, size, self.fit, folder)
+        return lambda spec: pixels(data, spec, folder)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class StepInputs:
     """What a step works on; `folder` is its own to write to."""
 
     data: Dataset
-    pixels: Callable[[int], "np.ndarray"]  # image size -> uint8 (n, size, size, 3)
+    pixels: "Callable[[InputSpec], np.ndarray]"  # uint8 (n, height, width, channels)
     previous: Path  # the candidate the step starts from
     teacher_folder: Path
     teacher_outputs: Path | None

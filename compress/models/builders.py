@@ -156,13 +156,14 @@ def build(
     settings: dict[str, Any],
     outputs: int,
     allowed: Sequence[str],
-    size: tuple[int, int] | None = None,
+    image: tuple[int, int, int] | None = None,
 ) -> "nn.Module":
-    """Calls a builder.
+    """Calls a builder; makes what it built for RGB into a network for grey images.
 
     Args:
         outputs: the numbers that the network gives for an image.
-        size: height and width of its images; lazy layers (nn.LazyLinear, say) then get their sizes.
+        image: channels, height and width of its input; lazy layers (nn.LazyLinear, say) then get
+            their sizes. None: as it is built.
 
     Raises:
         UserError: settings that the builder does not take, images that its network does not.
@@ -190,8 +191,13 @@ def build(
             f"{name} cannot be built with ({shown}): {error}{unnamed * (argument is None)}"
         ) from error
     _check_network(model, name)
-    if size is not None:
-        _settle(model, name, *size)
+    if image is None:
+        return model
+    _settle(model, name, image)
+    if image[0] == 1:
+        from compress.models.channels import for_one_channel
+
+        return for_one_channel(model, image)
     return model
 
 
@@ -231,17 +237,25 @@ def _check_network(model: object, name: str) -> None:
     )
 
 
-def _settle(model: "nn.Module", name: str, height: int, width: int) -> None:
-    """Gives lazy layers their sizes by one empty image: until then they cannot even be copied."""
+def _settle(model: "nn.Module", name: str, image: tuple[int, int, int]) -> None:
+    """Give lazy layers their sizes by one empty image: until then they cannot even be copied.
+
+    A network that is yet to be made into one for grey images gets one of three channels.
+    """
     import torch
     from torch.nn.parameter import is_lazy
 
     if not any(map(is_lazy, (*model.parameters(), *model.buffers()))):
         return
     training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, height, width))
-    except Exception as error:  # whatever somebody's network raises
-        raise UserError(f"{name} does not take images of {height} x {width}: {error}") from error
+    shapes = [image] if image[0] == 3 else [image, (3, *image[1:])]
+    for number, shape in enumerate(shapes, 1):
+        try:
+            with torch.no_grad():
+                model.eval()(torch.zeros(1, *shape))
+            break
+        except Exception as error:  # whatever somebody's network raises
+            if number == len(shapes):
+                size = f"{image[1]} x {image[2]}"
+                raise UserError(f"{name} does not take images of {size}: {error}") from error
     model.train(training)

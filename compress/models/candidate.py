@@ -42,7 +42,7 @@ class Candidate:
     ) -> "Candidate":
         """A new network with weights drawn from `seed`."""
         with torch_seed(seed, "weights"):
-            model = build(builder, settings, spec.num_outputs, allowed, (spec.height, spec.width))
+            model = build(builder, settings, spec.num_outputs, allowed, spec.shape)
         check_forward(model, spec, builder)
         return cls(model, builder, settings, spec, Provenance(lineage))
 
@@ -128,7 +128,7 @@ class Candidate:
             model: nn.Module = onnx_network.OnnxNetwork(folder / past.deployed)
             return cls(model, builder, settings, spec, past)
         with torch.random.fork_rng(devices=[]):
-            model = build(builder, settings, spec.num_outputs, allowed, (spec.height, spec.width))
+            model = build(builder, settings, spec.num_outputs, allowed, spec.shape)
         restructure(model, past.replaced, tensors)
         load_into(model, tensors, path)
         return cls(model.eval(), builder, settings, spec, past)

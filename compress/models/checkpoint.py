@@ -96,6 +96,14 @@ def _advice(
             "Auxiliary heads serve training only: build the network without them (settings: "
             "{aux_logits: false})."
         )
+    channels = None if missing or unknown else _channels(shapes, tensors, wanted)
+    if channels == 1:
+        return (
+            "They are of a network for 1 channel: say channels: grey, with mean and std of one "
+            "number each."
+        )
+    if channels == 3:
+        return "They are of a network for 3 channels: say channels: rgb (or bgr)."
     layers = {k.rpartition(".")[0] for k in shapes}
     outputs_only = all(tensors[k].shape[1:] == wanted[k].shape[1:] for k in shapes)
     if missing or unknown or len(layers) != 1 or not outputs_only:
@@ -104,6 +112,18 @@ def _advice(
         "They are of another number of classes: give the data that they were trained on, or train "
         f"the last part anew (teacher.train_only: {layers.pop()}, and teacher.train)."
     )
+
+
+def _channels(
+    shapes: list[str], tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> int | None:
+    """Return 1 or 3 where one convolution takes so many channels, and is to take the other."""
+    if len(shapes) != 1:
+        return None
+    there, here = tensors[shapes[0]].shape, wanted[shapes[0]].shape
+    if len(there) != 4 or len(here) != 4 or {there[1], here[1]} != {1, 3}:
+        return None
+    return there[1] if (*there[:1], *there[2:]) == (*here[:1], *here[2:]) else None
 
 
 def _read_safetensors(path: Path) -> tuple[StateDicts, dict[str, Any]]:

@@ -78,7 +78,7 @@ def infer(session: Session, images: np.ndarray, spec: InputSpec) -> dict[str, np
     A file with a fixed batch gets its images repeated up to that number.
 
     Args:
-        images: float32 (n, 3, height, width), prepared.
+        images: float32 (n, channels, height, width), prepared.
 
     Raises:
         UserError: other outputs than the spec says.

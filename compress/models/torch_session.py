@@ -34,8 +34,10 @@ class TorchSession:
                 first; "torch-bf16" computes convolutions and matrix products in bfloat16.
         """
         candidate = Candidate.load(path.parent, allowed)
-        self.image_size = (candidate.spec.height, candidate.spec.width)
-        self.inputs: tuple[Entry, ...] = (Entry("images", "float32", (None, 3, *self.image_size)),)
+        self.channels, *_ = candidate.spec.shape
+        self.image_size = candidate.spec.size
+        shape = (None, *candidate.spec.shape)
+        self.inputs: tuple[Entry, ...] = (Entry("images", "float32", shape),)
         self.spec: str | None = candidate.spec.model_dump_json()
         self.outputs = tuple(candidate.spec.outputs)
         self.shapes = candidate.spec.outputs
@@ -43,13 +45,13 @@ class TorchSession:
         contiguous = runtime == "torch-contiguous"
         self.format = torch.contiguous_format
         if not contiguous:
-            example = torch.zeros(1, 3, *self.image_size)
+            example = torch.zeros(1, *candidate.spec.shape)
             self.format = place(self.model, torch.device("cpu"), example)
             self.model.eval()
         self.bfloat16 = runtime == "torch-bf16"
         self.detector = is_detector(self.model)
         self.mean, self.std = (
-            torch.tensor(values).reshape(3, 1, 1)
+            torch.tensor(values).reshape(-1, 1, 1)
             for values in (candidate.spec.mean, candidate.spec.std)
         )
         self.threads = threads

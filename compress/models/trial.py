@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.data.input_spec import InputSpec
+from compress.models.channels import other_channels
 from compress.models.weight_names import is_auxiliary
 from compress.runtimes.outputs import by_name, fitting_parts, parts_of
 from compress.utils.errors import UserError
@@ -80,7 +81,7 @@ def _check_first_head(trial: nn.Module, trained: Any, spec: InputSpec, builder: 
     fitting = fitting_parts(parts_of(trained), shape)
     if len(fitting) < 2:
         return
-    images = torch.zeros(2, 3, spec.height, spec.width)
+    images = torch.zeros(2, *spec.shape)
     with torch.enable_grad():
         heads = by_name(trial.train()(images), spec.outputs, training=True)
         answer = by_name(trial.eval()(images), spec.outputs)
@@ -109,8 +110,10 @@ def _run(trial: nn.Module, spec: InputSpec, builder: str) -> Any:
         UserError: nothing; says which size it takes.
     """
     try:
-        return trial(torch.zeros(2, 3, spec.height, spec.width))
+        return trial(torch.zeros(2, *spec.shape))
     except Exception as error:  # whatever somebody's network raises
+        if reason := other_channels(trial, spec.shape):
+            raise UserError(f"{builder} {reason}.") from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
         when = " in training" if trial.training else ""
         remedy = ", or ".join(_remedies(trial, spec))
@@ -123,7 +126,7 @@ def _run(trial: nn.Module, spec: InputSpec, builder: str) -> Any:
 def _remedies(trial: nn.Module, spec: InputSpec) -> Iterator[str]:
     """Yield what to do about a network that does not take images of this size in this mode."""
     size = max(spec.height, spec.width)
-    other = _size_taken(trial, size)
+    other = _size_taken(trial, size, spec.shape[0])
     if other is not None:
         why = "they are too small, it takes" if other > size else "it takes"
         yield f"{why} {other} x {other}"
@@ -131,12 +134,12 @@ def _remedies(trial: nn.Module, spec: InputSpec) -> Iterator[str]:
         yield "build it without its auxiliary heads (settings: {aux_logits: false})"
 
 
-def _size_taken(trial: nn.Module, size: int) -> int | None:
+def _size_taken(trial: nn.Module, size: int, channels: int) -> int | None:
     """Return the least of the larger sizes that the network takes, or else a smaller one."""
 
     def takes(pixels: int) -> bool:
         try:
-            trial(torch.zeros(2, 3, pixels, pixels))
+            trial(torch.zeros(2, channels, pixels, pixels))
         except Exception:  # as above
             return False
         return True

@@ -56,7 +56,7 @@ class _Clocked:
 
     def __init__(self, session: Session) -> None:
         self.session, self.seconds = session, 0.0
-        self.image_size = session.image_size
+        self.channels, self.image_size = session.channels, session.image_size
         self.batch_size, self.spec = session.batch_size, session.spec
         self.reference, self.outputs = session.reference, session.outputs
 
@@ -214,7 +214,7 @@ def _work_in_torch(session: Session, batch: int) -> tuple[int | None, int]:
 
     assert isinstance(session, TorchSession)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        session.run(np.zeros((batch, 3, *session.image_size), np.float32))
+        session.run(np.zeros((batch, session.channels, *session.image_size), np.float32))
     weights = sum(p.numel() * p.element_size() for p in session.model.parameters())
     return counter.get_total_flops() // 2 or None, weights
 

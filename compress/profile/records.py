@@ -109,6 +109,7 @@ class Profile(Record):
     random_weights: bool
     threads: int
     batch: int
+    channels: int = 3  # of an image
     height: int  # of a pipeline, the largest photograph's
     width: int
     machine: Machine

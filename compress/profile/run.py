@@ -146,7 +146,8 @@ def _layer_by_layer(
     layers, timing = time_layers(file, runtime, job.threads, batch)
     layers = in_blocks(layers)
     job.say("Measuring the machine's limits")
-    height, width = open_session(file, runtime, job.threads).image_size
+    session = open_session(file, runtime, job.threads)
+    height, width = session.image_size
     return Profile(
         model=name,
         runtime=runtime,
@@ -154,6 +155,7 @@ def _layer_by_layer(
         random_weights=random_weights,
         threads=job.threads,
         batch=batch,
+        channels=session.channels,
         height=height,
         width=width,
         machine=job.machine,

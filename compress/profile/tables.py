@@ -33,7 +33,7 @@ def heading(profile: Profile) -> str:
         )
     return (
         f"{profile.model}{weights} in {profile.runtime} {profile.runtime_version}, "
-        f"{profile.batch} × 3 × {profile.height} × {profile.width}, {threads}: "
+        f"{profile.batch} × {profile.channels} × {profile.height} × {profile.width}, {threads}: "
         f"{ms(profile.whole_s)} ms a call{_size(profile)}"
     )
 

@@ -99,7 +99,7 @@ def built(name: str, size: int | None, allowed: Sequence[str]) -> Built:
     classes = DETECTOR_CLASSES if detector else CLASSES
     size = size or (DETECTOR_SIZE if detector else SIZE)
     with torch_seed(0, "weights"):
-        model = build(name, settings, classes, allowed, (size, size)).eval()
+        model = build(name, settings, classes, allowed, (3, size, size)).eval()
     spec = InputSpec(
         height=size,
         width=size,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, create_model, model_validator
 
-from compress.data.input_spec import BOX, Fit
+from compress.data.input_spec import BOX, Channels, Fit, InputSpec
 from compress.data.keypoints import PointColumns
 from compress.measure.saliency.settings import SaliencySettings
 from compress.methods import discover
@@ -19,14 +19,14 @@ from compress.tasks.base import Task
 from compress.tasks.settings import TaskSettings
 from compress.training.settings import TrainSettings
 from compress.utils.errors import UserError
-from compress.utils.settings import Fraction, RecipeModel
+from compress.utils.settings import Fraction, ImageSize, RecipeModel, sides
 from compress.utils.units import parse_bytes
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LARGEST_STD = 2.0  # of pixels from 0 to 1; beyond, it was meant for bytes
 NAME = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$"
 
-Channel = tuple[float, float, float]
 PointName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")]
 XY = Annotated[list[str], Field(min_length=2, max_length=2)]
 Positive = Annotated[float, Field(gt=0)]
@@ -121,31 +121,69 @@ class TeacherSettings(RecipeModel):
     file that says so, or `torchvision:VGG16_Weights.IMAGENET1K_FEATURES`, which downloads.
 
     Or it is an `onnx` file, likewise: then only what it answers can be used.
+
+    `mean` and `std` are of pixels from 0 to 1, a number for each channel in the order of `channels`
+    (bgr: of blue first). One number each means grey images.
     """
 
     builder: str | None = None
     onnx: str | None = None
     settings: dict[str, Any] = {}
     weights: str | None = None
-    image_size: Annotated[int, Field(ge=8, le=2048)] = 224
-    mean: Annotated[list[float], Field(min_length=3, max_length=3)] = list(IMAGENET_MEAN)
-    std: Annotated[list[Positive], Field(min_length=3, max_length=3)] = list(IMAGENET_STD)
+    image_size: ImageSize = 224
+    channels: Channels = "rgb"  # that the network takes; bgr: blue first, as from OpenCV or Caffe
+    mean: Annotated[list[float], Field(min_length=1, max_length=3)] = list(IMAGENET_MEAN)
+    std: Annotated[list[Positive], Field(min_length=1, max_length=3)] = list(IMAGENET_STD)
     train_only: str | None = None  # this last part anew (e.g. classifier), the rest as in weights
     views: Annotated[int, Field(ge=1, le=100)] = 4  # of each image that it is trained on
     train: TrainSettings | None = None  # none: the weights are taken as they are
 
     old_names = {"only": "train_only"}
     key_names = {"train_only": "only"}
+    came_later = ("channels",)
 
-    @property
-    def channel_mean(self) -> Channel:
-        red, green, blue = self.mean
-        return red, green, blue
+    def input_spec(self, fit: Fit, **predicts: Any) -> InputSpec:
+        """Return what the network expects of an image.
 
-    @property
-    def channel_std(self) -> Channel:
-        red, green, blue = self.std
-        return red, green, blue
+        Args:
+            fit: how other aspect ratios are brought to its input.
+            predicts: fields of `InputSpec` that say what it answers.
+        """
+        height, width = sides(self.image_size)
+        return InputSpec(
+            height=height,
+            width=width,
+            channels=self.channels,
+            mean=tuple(self.mean),
+            std=tuple(self.std),
+            fit=fit,
+            **predicts,
+        )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_number_means_grey(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "channels" not in value:
+            mean = value.get("mean")
+            if isinstance(mean, list) and len(mean) == 1:
+                return value | {"channels": "grey"}
+        return value
+
+    @model_validator(mode="after")
+    def _numbers_of_channels(self) -> "TeacherSettings":
+        count = 1 if self.channels == "grey" else 3
+        if not len(self.mean) == len(self.std) == count:
+            numbers = "1 number" if count == 1 else f"{count} numbers"
+            raise ValueError(
+                f"channels: {self.channels} needs {numbers} in mean and in std, not "
+                f"{len(self.mean)} and {len(self.std)}"
+            )
+        if not all(0 <= x <= 1 for x in self.mean) or max(self.std) > LARGEST_STD:
+            raise ValueError(
+                f"mean {self.mean} and std {self.std} are on the scale of bytes: pixels are from 0 "
+                "to 1 here, so divide by 255 (bytes as they are: mean 0, std 1/255 = 0.003922)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _weights_or_training(self) -> "TeacherSettings":

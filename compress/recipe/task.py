@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, get_args
 
-from compress.methods.distill.settings import Distillation
+from compress.methods.distill.settings import Distillation, Learning
 from compress.recipe.yaml_file import KeyPath
+from compress.tasks.base import Task
 from compress.tasks.settings import LossSettings
 from compress.training.settings import TrainSettings
-from compress.utils.settings import RecipeModel
+from compress.utils.settings import RecipeModel, sides
 
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
@@ -33,6 +34,31 @@ def task_faults(recipe: "Recipe") -> Iterator[tuple[KeyPath, str]]:
             for name in ("mixup", "label_smoothing"):
                 if getattr(settings, name) > 0 and name not in task.trains_with:
                     yield (*at, name), f"mixes classes, and {task.name} has none: remove it"
+        if isinstance(settings, Learning) and settings.learn_from == "teacher":
+            places = task.targets_in_views is not Task.targets_in_views or settings.loss.attention
+            if places:
+                yield from _other_shapes(settings, at, sides(recipe.teacher.image_size))
+
+
+def _other_shapes(
+    settings: Learning, at: KeyPath, teachers: tuple[int, int]
+) -> Iterator[tuple[KeyPath, str]]:
+    """Yield image sizes of other proportions than the teacher's, whose places are learned."""
+    height, width = teachers
+    given = {(*at, "image_size"): settings.image_size}
+    for i, phase in enumerate(settings.train.progressive):
+        given[(*at, "train", "progressive", i, "image_size")] = phase.image_size
+    for where, size in given.items():
+        if size is None:
+            continue
+        own_height, own_width = sides(size)
+        if abs(own_height * width / height - own_width) >= 1:  # to the pixel that rounding takes
+            yield (
+                where,
+                f"{own_height} x {own_width} has other proportions than the teacher's {height} x "
+                f"{width}: places that it finds are fractions of its sides, so give a size of the "
+                "same proportions",
+            )
 
 
 def fit_to_task(recipe: "Recipe") -> "Recipe":

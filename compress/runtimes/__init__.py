@@ -48,6 +48,7 @@ class AnyFile(Protocol):
 class Session(Protocol):
     """A loaded model that takes images."""
 
+    channels: int  # of an image
     image_size: tuple[int, int]  # height, width
     batch_size: int | None  # None: any
     spec: str | None  # the InputSpec that the file carries, as JSON
@@ -58,7 +59,7 @@ class Session(Protocol):
         """Return the outputs by the file's names for them, float32 (n, …).
 
         Args:
-            images: float32 (n, 3, height, width), normalised.
+            images: float32 (n, channels, height, width), normalised.
         """
 
 

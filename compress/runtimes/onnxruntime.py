@@ -104,6 +104,7 @@ class OnnxSession(OnnxFile):
         super().__init__(path, threads, profile, alone)
         entry, self.image_size = image_entry(path, self.inputs, size)
         self.input, self.batch_size, self._dtype = entry.name, entry.shape[0], entry.dtype
+        self.channels = entry.shape[1] or 3  # where they are left free
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the outputs by name, float32 (n, …); the file is fed its own type."""

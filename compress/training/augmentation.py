@@ -50,12 +50,12 @@ def apply_views(
     """Images as the network takes them, augmented.
 
     Args:
-        images: uint8 (n, height, width, 3).
+        images: uint8 (n, height, width, channels), RGB or grey.
         views: float32 (n, 8) as `draw_views` makes them.
         erase: side of the erased square as a fraction of the image's.
 
     Returns:
-        float32 (n, 3, height, width), normalised, channels_last.
+        float32 (n, channels, height, width), normalised, channels_last.
     """
     x = to_pixels(images, device)
     v = torch.from_numpy(np.ascontiguousarray(views)).to(device)
@@ -79,13 +79,15 @@ def _squares(corner: Tensor, side: float, height: int, width: int) -> Tensor:
 
 
 def to_pixels(images: np.ndarray, device: torch.device) -> Tensor:
-    """uint8 (n, height, width, 3) to float32 (n, 3, height, width) in [0, 255], channels_last."""
+    """uint8 (n, height, width, c) to float32 (n, c, height, width) in [0, 255], channels_last."""
     x = torch.from_numpy(np.array(images)).to(device)  # a copy: the store is read-only
     return x.permute(0, 3, 1, 2).float()
 
 
 def normalise_pixels(x: Tensor, spec: InputSpec) -> Tensor:
     """Pixels in [0, 255] to what the network takes; as `input_spec.normalise` does."""
-    mean = torch.tensor(spec.mean, device=x.device).view(1, 3, 1, 1) * 255
-    std = torch.tensor(spec.std, device=x.device).view(1, 3, 1, 1) * 255
+    if spec.channels == "bgr":
+        x = x.flip(1)
+    mean = torch.tensor(spec.mean, device=x.device).view(1, -1, 1, 1) * 255
+    std = torch.tensor(spec.std, device=x.device).view(1, -1, 1, 1) * 255
     return ((x - mean) / std).contiguous(memory_format=torch.channels_last)

@@ -21,7 +21,7 @@ from compress.training.augmentation import (
 from compress.training.settings import Augmentation, TrainSettings
 from compress.utils.seeding import generator
 
-Pixels = Callable[[int], np.ndarray]  # image size -> uint8 (n, size, size, 3)
+Pixels = Callable[[InputSpec], np.ndarray]  # uint8 (n, height, width, channels), RGB or grey
 VALIDATION_BATCH = 64
 
 
@@ -29,7 +29,7 @@ VALIDATION_BATCH = 64
 class Batch:
     """One step's images; `indices` and `views` say which, so that cached outputs can be found."""
 
-    inputs: Tensor  # float32 (n, 3, height, width), or features (n, ...)
+    inputs: Tensor  # float32 (n, channels, height, width), or features (n, ...)
     targets: Tensor  # what the task wants answered in these views
     indices: np.ndarray  # int64 (n,), positions in the dataset
     view_numbers: np.ndarray  # int64 (n,), rows of the bank; all 0 for fresh views
@@ -97,19 +97,19 @@ class ImageFeed:
     def steps(self) -> int:
         return self.images_per_epoch // self.batch_size
 
-    def size(self, epoch: int) -> int:
-        """The image size of an epoch (progressive resizing)."""
+    def spec_of(self, epoch: int) -> InputSpec:
+        """The input of an epoch: its size may be another (progressive resizing)."""
         for phase in self.settings.progressive:
             if epoch < phase.epochs:
-                return phase.image_size
+                return self.spec.at(phase.image_size)
             epoch -= phase.epochs
-        return self.spec.height
+        return self.spec
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         rng = generator(self.seed, "epoch", epoch)
         order = draw_order(self.pool, self.images_per_epoch, rng)
-        size, augmentation = self.size(epoch), self.settings.augmentation
-        pixels, spec = self.pixels(size), self.spec.at(size)
+        spec, augmentation = self.spec_of(epoch), self.settings.augmentation
+        pixels = self.pixels(spec)
         task = task_of(spec)
         targets = task.targets(self.data)
         for step in range(self.steps):
@@ -129,8 +129,8 @@ class ImageFeed:
             )
 
     def validation(self, epoch: int) -> Iterator[tuple[Tensor, Judge]]:
-        size, indices = self.size(epoch), self.data.indices("validation")
-        pixels, spec = self.pixels(size), self.spec.at(size)
+        spec, indices = self.spec_of(epoch), self.data.indices("validation")
+        pixels = self.pixels(spec)
         for start in range(0, len(indices), VALIDATION_BATCH):
             chunk = indices[start : start + VALIDATION_BATCH]
             inputs = normalise_pixels(to_pixels(pixels[chunk], self.device), spec)

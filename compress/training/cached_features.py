@@ -49,8 +49,8 @@ def module_inputs(
     """
     model, spec = teacher.model, teacher.spec
     module = _module(model, name)
-    source = pixels(spec.height)
-    layout = place(model, device, torch.zeros(2, 3, spec.height, spec.width))
+    source = pixels(spec)
+    layout = place(model, device, torch.zeros(2, *spec.shape))
     model.eval()
 
     def inputs(x: Tensor) -> Tensor:

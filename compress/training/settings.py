@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from compress.utils.settings import Fraction, RecipeModel
+from compress.utils.settings import Fraction, ImageSize, RecipeModel
 
 TRAINING_VERSION = 1  # of the loop and the augmentation: part of every trained stage's key
 Precision = Literal["auto", "float32", "bfloat16", "float16"]  # auto: what is fastest here
@@ -27,7 +27,7 @@ class Phase(RecipeModel):
     """So many first epochs at a smaller image size (progressive resizing)."""
 
     epochs: Annotated[int, Field(gt=0)]
-    image_size: Annotated[int, Field(ge=8, le=2048)]
+    image_size: ImageSize
 
 
 class TrainSettings(RecipeModel):

@@ -1,12 +1,44 @@
 """What everything in a recipe is made of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+SMALLEST, LARGEST = 8, 2048  # sides of a network's input in pixels
+
+
+def sides(size: int | Sequence[int]) -> tuple[int, int]:
+    """Return height and width of an `image_size`: the side of a square, or both."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
+def _image_size(value: Any) -> int | list[int]:
+    both = value if isinstance(value, list | tuple) else [value, value]
+    if len(both) != 2 or not all(
+        type(side) is int and SMALLEST <= side <= LARGEST for side in both
+    ):
+        raise ValueError(
+            f"give the side of a square in pixels, from {SMALLEST} to {LARGEST}, or [height, "
+            f"width], not {value!r}; a candidate of each size: a list of such pairs"
+        )
+    return both[0] if both[0] == both[1] else list(both)  # a square is the same, said either way
+
+
+_Side = Annotated[int, Field(ge=SMALLEST, le=LARGEST)]
+ImageSize = Annotated[
+    _Side | Annotated[list[_Side], Field(min_length=2, max_length=2)], BeforeValidator(_image_size)
+]  # of a network's input in pixels: the side of a square, or [height, width]
 NOW = "x-now"  # in the JSON Schema of a setting's old name: what it is called now
 
 
@@ -20,11 +52,13 @@ class RecipeModel(BaseModel):
     Attributes:
         old_names: of settings, each with the name now.
         key_names: of settings in stages' keys, by the name now, where they differ.
+        came_later: settings that stages' keys hold only where they are not the default.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
     old_names: ClassVar[Mapping[str, str]] = {}
     key_names: ClassVar[Mapping[str, str]] = {}
+    came_later: ClassVar[tuple[str, ...]] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -61,7 +95,12 @@ class RecipeModel(BaseModel):
             chosen: as of `model_dump`, by the names now.
         """
         dumped = self.model_dump(**chosen)
-        return {self.key_names.get(name, name): value for name, value in dumped.items()}
+        usual = {name: type(self).model_fields[name].default for name in self.came_later}
+        return {
+            self.key_names.get(name, name): value
+            for name, value in dumped.items()
+            if name not in usual or value != usual[name]
+        }
 
     @classmethod
     def from_key(cls, described: Mapping[str, Any]) -> Self:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.methods import discover
 from compress.models.builders import build
+from compress.models.channels import fault
 from compress.recipe.load import runtimes_of
 from compress.recipe.schema import Recipe, chosen
 from compress.results.schema import Role, Runtime
@@ -198,6 +199,7 @@ def _impossible(recipe: Recipe, allowed: Sequence[str]) -> dict[str, str]:
     """Asks the first steps that can tell from the networks alone, before hours of training do."""
     task, asked = recipe.data.asked
     outputs = task.likely_outputs(asked)
+    spec = recipe.teacher.input_spec(recipe.data.image_fit)
 
     def make(builder: str, settings: dict[str, Any]) -> "nn.Module":
         return build(builder, settings, outputs, allowed)
@@ -205,10 +207,13 @@ def _impossible(recipe: Recipe, allowed: Sequence[str]) -> dict[str, str]:
     @cache
     def before() -> "nn.Module | None":
         try:
-            teacher, size = recipe.teacher, (recipe.teacher.image_size,) * 2
-            return build(teacher.builder or "", teacher.settings, outputs, allowed, size)
+            given = recipe.teacher
+            model = build(given.builder or "", given.settings, outputs, allowed, spec.shape)
         except UserError:  # a file, or a builder that wants the data's own classes
             return None
+        if reason := fault(model, spec.shape):
+            raise UserError(f"the teacher {given.builder} {reason}")
+        return model
 
     told: dict[str, str] = {}  # candidates of a grid often differ in nothing that is looked at
     found = {}
@@ -219,7 +224,7 @@ def _impossible(recipe: Recipe, allowed: Sequence[str]) -> dict[str, str]:
         question = f"{kind} {settings.model_dump_json(include=looked_at)}"
         if question not in told:
             try:
-                method.check(settings, before, make, recipe.teacher.image_size)
+                method.check(settings, before, make, spec)
                 told[question] = ""
             except UserError as error:
                 told[question] = str(error)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 from torch import nn
 
+from compress.data.input_spec import InputSpec
 from compress.methods import discover
 from compress.methods.distill.settings import Distillation
 from compress.models.builders import build
@@ -43,11 +44,23 @@ BATCH, STEPS = 4, 3  # images a step; steps that are timed, after one that is no
 
 @dataclass(frozen=True)
 class Network:
-    """One that trains or answers: its builder, the builder's settings, and its image size."""
+    """One that trains or answers: its builder, the builder's settings, and its input."""
 
     builder: str
     settings: dict[str, Any]
-    size: int
+    spec: InputSpec
+
+    @property
+    def size(self) -> str:
+        """How large its images are, in words: "224 px", "64 x 96 px"."""
+        height, width = self.spec.size
+        return f"{height} px" if height == width else f"{height} x {width} px"
+
+    def key(self, work: "Work") -> str:
+        """Return what its times are kept under; of squares in colour, as it always was."""
+        channels, height, width = shape = self.spec.shape
+        size = height if channels == 3 and height == width else shape
+        return json.dumps([self.builder, self.settings, size, work], sort_keys=True)
 
 
 @dataclass
@@ -76,7 +89,7 @@ class Precisions:
             slower = 1 / self.speedup(network, work)
             self._say(
                 f"precision: bfloat16 is {slower:.1f} times as slow as float32 in {work} of "
-                f"{network.builder} at {network.size} px: this CPU only emulates it. Use "
+                f"{network.builder} at {network.size}: this CPU only emulates it. Use "
                 "precision: auto."
             )
         return wanted
@@ -89,7 +102,7 @@ class Precisions:
         speedup = self.speedup(network, work)
         found = "bfloat16" if speedup >= WORTH_IT else "float32"
         self._say(
-            f"precision: {work} of {network.builder} at {network.size} px in {found} "
+            f"precision: {work} of {network.builder} at {network.size} in {found} "
             f"(bfloat16 is {speedup:.2f} times as fast as float32)"
         )
         return found
@@ -110,7 +123,7 @@ class Precisions:
             known: dict[str, float] = json.loads(self._path.read_text("utf-8"))
         except (FileNotFoundError, ValueError):
             known = {}
-        key = json.dumps([network.builder, network.settings, network.size, work], sort_keys=True)
+        key = network.key(work)
         if key not in known:
             known[key] = measure(network, work, self.device, self.allowed)
             write_text(self._path, json.dumps(known, indent=0))
@@ -120,8 +133,9 @@ class Precisions:
 def measure(network: Network, work: Work, device: torch.device, allowed: tuple[str, ...]) -> float:
     """Time a few steps of the network in float32 and bfloat16, by turns; return their ratio."""
     with torch_seed(0, "precision"):
-        model = build(network.builder, network.settings, 2, allowed, (network.size,) * 2)
-        images = torch.randn(BATCH, 3, network.size, network.size).to(device)
+        shape = network.spec.shape
+        model = build(network.builder, network.settings, 2, allowed, shape)
+        images = torch.randn(BATCH, *shape).to(device)
         layout = place(model, device, images, trains=work == "training")
         images = images.contiguous(memory_format=layout)
         model.train(work == "training")
@@ -145,17 +159,18 @@ def _step(model: nn.Module, images: torch.Tensor, precision: str, work: Work) ->
 def resolved(recipe: Recipe, precisions: Precisions) -> Recipe:
     """Return the recipe with every precision decided, so that it is part of the stages' keys."""
     given = recipe.teacher
+    spec = given.input_spec(recipe.data.image_fit)
     teacher = None
     if given.builder is not None:
-        teacher = Network(given.builder, given.settings, given.image_size)
+        teacher = Network(given.builder, given.settings, spec)
     candidates = {}
     for name, chain in recipe.candidates.items():
         network, steps = teacher, []
         for step in chain:
             kind, settings = chosen(step)
             if student := discover()[kind].student(settings):
-                size = student.image_size or given.image_size
-                network = Network(student.builder, student.settings, size)
+                own = spec.at(student.image_size) if student.image_size else spec
+                network = Network(student.builder, student.settings, own)
             decided = _decided(settings, network, teacher, precisions)
             steps.append(step.model_copy(update={kind: decided}))
         candidates[name] = steps

@@ -186,7 +186,6 @@ def context_of(
     """What the stages of a recipe are told beside their settings and inputs."""
     return Context(
         seed=derive(recipe.seed, "run"),
-        fit=recipe.data.image_fit,
         device=_device(recipe.device),
         threads=threads,
         allowed=allowed,

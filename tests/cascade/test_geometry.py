@@ -103,7 +103,7 @@ def test_the_whole_photograph_is_seen_as_in_training(tmp_path, fit, size):
     Image.fromarray(noise).save(tmp_path / "x.png")
     spec = InputSpec(height=64, width=96, mean=(0, 0, 0), std=(1, 1, 1), fit=fit)
     shown = cut(Image.fromarray(noise), whole(size, spec), 96, 64)
-    trained = load_image(tmp_path / "x.png", 64, 96, fit)
+    trained = load_image(tmp_path / "x.png", spec)
     assert np.abs(shown.astype(int) - trained).max() <= 1
 
 

@@ -17,6 +17,7 @@ from torchvision.models import resnet18
 from compress.cli.init import init
 from compress.cli.init.inspect import Images, look_at_images, network_input
 from compress.cli.init.write import METHODS, Answers, Schedule, write_recipe
+from compress.data.input_spec import InputSpec
 from compress.models.builders import build
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import chosen
@@ -97,9 +98,9 @@ def test_every_choice_makes_a_recipe(
     folder = tmp_path_factory.mktemp("any")
     data = folder / "images" / name
     images = Images(CLASSES, 100, unlabelled, None)
+    spec = InputSpec(height=64, width=64, mean=(0.5,) * 3, std=(1.0,) * 3)
     answers = Answers(
-        "timm:resnet50", "torchvision:x", name, data, images, 64,
-        (0.5, 0.5, 0.5), (1.0, 1.0, 1.0), tuple(methods), speedup, 0.0,
+        "timm:resnet50", "torchvision:x", name, data, images, spec, tuple(methods), speedup, 0.0,
     )  # fmt: skip
     write_recipe(answers, folder / "-a name?.yaml")
     recipe = load_recipe(folder / "-a name?.yaml")

@@ -12,11 +12,18 @@ from PIL import Image
 
 from compress.data.dataset import Dataset, Sample
 from compress.data.image_cache import drop_unreadable, pixels
-from compress.data.input_spec import InputSpec, load_image, normalise, preprocess
+from compress.data.input_spec import Channels, Fit, InputSpec, load_image, normalise, preprocess
 from compress.data.layouts import check_classes, read_folder
 from compress.data.split import draw_split
 from compress.utils.errors import UserError
 from tests.conftest import class_folders
+
+
+def fitted(height: int, width: int, fit: Fit = "crop", channels: Channels = "rgb") -> InputSpec:
+    plain = ((0,), (1,)) if channels == "grey" else ((0,) * 3, (1,) * 3)
+    return InputSpec(
+        height=height, width=width, mean=plain[0], std=plain[1], fit=fit, channels=channels
+    )
 
 
 def quiet(done: int, total: int) -> None:
@@ -201,7 +208,7 @@ def test_pixels_are_what_deployment_sees(tmp_path: Path, shapes: Path) -> None:
     spec = InputSpec(
         height=24, width=24, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), classes=data.classes
     )
-    stored = pixels(data, 24, "crop", tmp_path)
+    stored = pixels(data, spec, tmp_path)
     assert stored.shape == (len(data.images), 24, 24, 3) and stored.dtype == np.uint8
     chosen = np.array([0, 5, 20])
     deployed = preprocess(data.paths(chosen), spec)
@@ -216,16 +223,16 @@ def test_exif_orientation_and_aspect_ratio(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     image.save(tmp_path / "a.jpg", exif=exif, quality=95)
-    upright = load_image(tmp_path / "a.jpg", 60, 20, "stretch")
+    upright = load_image(tmp_path / "a.jpg", fitted(60, 20, "stretch"))
     assert upright[5].mean() > 240 and upright[55].mean() < 15
-    cropped = load_image(tmp_path / "a.jpg", 20, 20, "crop")  # the centre of 20 x 60
+    cropped = load_image(tmp_path / "a.jpg", fitted(20, 20, "crop"))  # the centre of 20 x 60
     assert cropped[2].mean() > 240 and cropped[17].mean() < 15
 
 
 def test_sixteen_bits_are_not_clipped_to_white(tmp_path):
     ramp = np.tile(np.arange(0, 65536, 1024, dtype=np.uint16), (64, 1))
     Image.fromarray(ramp).save(tmp_path / "deep.png")
-    read = load_image(tmp_path / "deep.png", 64, 64, "crop")
+    read = load_image(tmp_path / "deep.png", fitted(64, 64, "crop"))
     assert read[0, :, 0].tolist() == (ramp[0] >> 8).tolist()
 
 
@@ -249,7 +256,7 @@ def test_deep_images_are_scaled_by_their_range(
     name: str, values: np.ndarray, tmp_path: Path
 ) -> None:
     Image.fromarray(values).save(tmp_path / name)
-    read = load_image(tmp_path / name, 64, 64, "crop")
+    read = load_image(tmp_path / name, fitted(64, 64, "crop"))
     expected = (GREYS * 1.04 - 3).clip(0, 255).round() if name == "overshot.tif" else GREYS
     np.testing.assert_array_equal(read, np.repeat(expected[:, :, None], 3, axis=2))
 
@@ -265,7 +272,7 @@ def test_deep_images_are_scaled_by_their_range(
 def test_deep_images_without_a_range_are_refused(values: np.ndarray, tmp_path: Path) -> None:
     Image.fromarray(values).save(tmp_path / "a.tif")
     with pytest.raises(OSError, match=r"its pixels are numbers from .* scale them to 0 to 1"):
-        load_image(tmp_path / "a.tif", 64, 64, "crop")
+        load_image(tmp_path / "a.tif", fitted(64, 64, "crop"))
 
 
 def test_many_images_of_one_colour_are_said(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def stages_of(
         progress = Progress(Console(quiet=True))
         progress.titles[stage.key] = stage.title
         run_stage(stage, store, Context(
-            seed=1, fit="stretch", device=torch.device("cpu"), threads=1, allowed=(),
+            seed=1, device=torch.device("cpu"), threads=1, allowed=(),
             progress=progress, data_path=dots / "points.csv", weights_path=None,
             tables=tmp_path, machine=machine(),
         ))  # fmt: skip
@@ -172,8 +172,8 @@ def test_what_is_cached_is_where_the_teacher_looks(dots: Path, tmp_path: Path) -
     augmentation = Augmentation()
     cpu = torch.device("cpu")
 
-    def decoded(size: int) -> np.ndarray:
-        return pixels(data, size, "stretch", tmp_path)
+    def decoded(spec: InputSpec) -> np.ndarray:
+        return pixels(data, spec, tmp_path)
 
     online = make_online(teacher, decoded, augmentation, cpu, "float32")
     bank = draw_bank(2, len(data.images), augmentation, seed=5)

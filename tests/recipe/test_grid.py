@@ -101,12 +101,12 @@ def test_values_of_all_kinds_make_names(write_recipe: Write) -> None:
   a:
     - distill:
         student: ["students.shufflenet:shufflenet_v2_x0_5"]
-        image_size: [32]
+        image_size: [[32, 32]]
         hard_weight: [1e-9]
         train: {epochs: 1}
 """
     student = "students.shufflenet_shufflenet_v2_x0_5"
-    name = f"a-student-{student}-image_size-32-hard_weight-1e-09"
+    name = f"a-student-{student}-image_size-1-hard_weight-1e-09"
     assert list(loaded(write_recipe, text)) == [name]
 
 

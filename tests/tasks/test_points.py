@@ -94,7 +94,7 @@ def test_it_is_where_images_are_loaded_to(
         exif[0x0112] = orientation
         stored.save(path, exif=exif)
         assert upright_size(path) == size
-        loaded = load_image(path, 48, 64, fit)[..., 0].astype(float)
+        loaded = load_image(path, spec)[..., 0].astype(float)
         loaded = np.maximum(loaded - GREY[0], 0)  # what a letterbox fills up with
     [[found]] = to_input(np.array([[[x + 0.5, y + 0.5]]]), sizes, spec)
     rows, columns = np.indices(loaded.shape) + 0.5
@@ -108,7 +108,7 @@ def test_large_jpegs_that_are_decoded_smaller(tmp_path: Path) -> None:
     pixels[480:520, 680:720] = 255
     Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
     for fit in FITS:
-        loaded = load_image(tmp_path / "a.jpg", 40, 40, fit)[..., 0].astype(float)
+        loaded = load_image(tmp_path / "a.jpg", spec_of(40, 40, fit))[..., 0].astype(float)
         loaded = np.maximum(loaded - GREY[0], 0)
         rows, columns = np.indices(loaded.shape) + 0.5
         centre = np.array([(columns * loaded).sum(), (rows * loaded).sum()]) / loaded.sum()
@@ -277,7 +277,7 @@ def test_feeds_give_the_points_of_their_views(dots: Path, tmp_path: Path) -> Non
     pool = data.indices("train", "unlabelled")
     settings = TrainSettings(epochs=1, batch_size=34)
     feed = ImageFeed(
-        data, lambda size: pixels(data, size, "stretch", tmp_path), spec, settings, pool, 34, 0, CPU
+        data, lambda spec: pixels(data, spec, tmp_path), spec, settings, pool, 34, 0, CPU
     )
     [batch] = feed.batches(0)
     unlabelled = ~np.isin(batch.indices, data.indices("train"))

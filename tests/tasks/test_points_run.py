@@ -177,7 +177,7 @@ def test_only_the_last_part_is_trained_on_moved_points(
     stage = plan.entries[0].model
     store = Store(out / "runs/stages")
     run_stage(stage, store, Context(
-        seed=1, fit="stretch", device=torch.device("cpu"), threads=1, allowed=(),
+        seed=1, device=torch.device("cpu"), threads=1, allowed=(),
         progress=_progress(stage), data_path=Path(str(loaded.data.path)), weights_path=weights,
         tables=out, machine=machine(),
     ))  # fmt: skip

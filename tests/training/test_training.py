@@ -50,7 +50,7 @@ def spec(data: Dataset) -> InputSpec:
 @pytest.fixture(scope="module")
 def decoded(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pixels:
     cache = tmp_path_factory.mktemp("pixels")
-    return lambda size: pixels(data, size, "crop", cache)
+    return lambda spec: pixels(data, spec, cache)
 
 
 def net(classes: int = 3) -> nn.Module:
@@ -73,8 +73,8 @@ def test_a_view_that_changes_nothing_is_what_deployment_sees(
     decoded: Pixels, spec: InputSpec
 ) -> None:
     views = draw_views(5, STILL, np.random.default_rng(0))
-    got = apply_views(decoded(32)[:5], views, spec, CPU).numpy()
-    np.testing.assert_allclose(got, normalise(decoded(32)[:5], spec), atol=2e-3)
+    got = apply_views(decoded(spec)[:5], views, spec, CPU).numpy()
+    np.testing.assert_allclose(got, normalise(decoded(spec)[:5], spec), atol=2e-3)
 
 
 @pytest.mark.parametrize("shape", [(33, 33), (33, 65)])

@@ -120,7 +120,6 @@ def test_without_boxes_it_says_that_it_cannot_be_told(
     here = machine()
     context = Context(
         seed=0,
-        fit="stretch",
         device=torch.device("cpu"),
         threads=1,
         allowed=(),

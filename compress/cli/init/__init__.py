@@ -23,12 +23,14 @@ def init(
     data: Annotated[
         str | None, typer.Option(help="Images: class folders, or a folder with a train.csv.")
     ] = None,
-    image_size: Annotated[str | None, typer.Option(help="Pixels; its own, or 224.")] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="Pixels, or HEIGHTxWIDTH; its own, or 224.")
+    ] = None,
     mean: Annotated[
-        str | None, typer.Option(help="R,G,B in 0 to 1; its own, or ImageNet's.")
+        str | None, typer.Option(help="R,G,B (or one, of grey) in 0 to 1; its own, or ImageNet's.")
     ] = None,
     std: Annotated[
-        str | None, typer.Option(help="R,G,B in 0 to 1; its own, or ImageNet's.")
+        str | None, typer.Option(help="R,G,B (or one, of grey) in 0 to 1; its own, or ImageNet's.")
     ] = None,
     methods: Annotated[
         str | None, typer.Option(help="Of shufflenet, mobilenet, prune, factorize, quantize.")

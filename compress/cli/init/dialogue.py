@@ -19,8 +19,7 @@ from compress.cli.init.inspect import (
 )
 from compress.cli.init.questions import Questions
 from compress.cli.init.write import CHANGING, METHODS, Answers
-from compress.data.input_spec import InputSpec
-from compress.recipe.schema import Channel
+from compress.data.input_spec import Channels, InputSpec
 from compress.utils.errors import UserError
 
 
@@ -72,9 +71,7 @@ def answers_of(options: Options, allowed: Sequence[str]) -> Answers:
         retrain=retrain,
         data=folder,
         images=images,
-        image_size=spec.height,
-        mean=spec.mean,
-        std=spec.std,
+        spec=spec,
         methods=methods,
         speedup=speedup,
         max_accuracy_drop=drop,
@@ -109,14 +106,28 @@ def _input_spec(
             f"Teacher: made for {' and '.join(own.unsaid)}, which a recipe cannot express: images "
             "are scaled bilinearly, and their whole shorter side is seen."
         )
-    size = ask.answer(options.image_size, "Image size in pixels", parse.size, str(own.size))
+    question = "Image size in pixels (or HEIGHTxWIDTH)"
+    height, width = ask.answer(options.image_size, question, parse.size, own.said_size)
     question = "Mean of its normalisation"
     mean = ask.answer(options.mean, question, parse.channels, _said(own.mean))
     std = ask.answer(options.std, "Its standard deviation", parse.deviations, _said(own.std))
-    return InputSpec(height=size, width=size, mean=mean, std=std, classes=classes)
+    if len(mean) != len(std):
+        raise UserError(
+            f"--mean has {len(mean)} and --std {len(std)} numbers: give one each for grey images, "
+            "or three."
+        )
+    colours: Channels = own.channels if own.channels != "grey" else "rgb"
+    return InputSpec(
+        height=height,
+        width=width,
+        channels="grey" if len(mean) == 1 else colours,
+        mean=mean,
+        std=std,
+        classes=classes,
+    )
 
 
-def _said(channels: Channel) -> str:
+def _said(channels: Sequence[float]) -> str:
     return ",".join(map(str, channels))
 
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.recipe.schema import IMAGENET_MEAN, IMAGENET_STD, Channel
+from compress.recipe.schema import IMAGENET_MEAN, IMAGENET_STD
 from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torchvision.models import WeightsEnum
 
-    from compress.data.input_spec import InputSpec
+    from compress.data.input_spec import Channels, InputSpec
 
 VALIDATION_FRACTION = 0.2  # what a recipe draws unless it says otherwise
 NAMES_SHOWN = 3
@@ -93,9 +93,15 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
     check_class_names(noted and list(noted.classes), spec.classes)
     session = OnnxSession(path, threads=1)
     height, width = session.image_size
-    if (height, width) != (spec.height, spec.width):
-        raise UserError(f"{path} takes images of {height} x {width}: give --image-size {height}.")
-    images = np.zeros((session.batch_size or 1, 3, height, width), np.float32)
+    if session.image_size != spec.size:
+        size = OwnInput(session.image_size).said_size
+        raise UserError(f"{path} takes images of {height} x {width}: give --image-size {size}.")
+    if session.channels != spec.shape[0]:
+        raise UserError(
+            f"{path} takes images of {session.channels} channels: give --mean and --std with one "
+            "number for grey images (1 channel), with three for colours."
+        )
+    images = np.zeros((session.batch_size or 1, *spec.shape), np.float32)
     outputs = next(iter(session.run(images).values())).shape[1:]
     if outputs != (len(spec.classes),):
         raise UserError(
@@ -109,27 +115,33 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
 class OwnInput:
     """What a teacher takes by its own account, or as is usual where it says nothing."""
 
-    size: int = 224  # pixels
-    mean: Channel = IMAGENET_MEAN
-    std: Channel = IMAGENET_STD
+    size: tuple[int, int] = (224, 224)  # height and width in pixels
+    mean: Sequence[float] = IMAGENET_MEAN
+    std: Sequence[float] = IMAGENET_STD
+    channels: "Channels" = "rgb"
     unsaid: tuple[str, ...] = ()  # what a recipe has no words for: "crop_pct 0.9"
+
+    @property
+    def said_size(self) -> str:
+        """Height and width as --image-size takes them."""
+        height, width = self.size
+        return f"{height}" if height == width else f"{height}x{width}"
 
 
 def onnx_input(path: Path) -> OwnInput:
     """Return the size of the images that the file takes, and what else it says of them.
 
     Raises:
-        UserError: not a model, or of images that are not square.
+        UserError: not a model.
     """
     from compress.models.onnx_teacher import noted_spec, read_onnx
     from compress.runtimes.onnxruntime import OnnxSession
 
     model = read_onnx(path)
-    height, width = OnnxSession(path, threads=1).image_size
-    if height != width:
-        raise UserError(f"{path} takes images of {height} x {width}; recipes are for square ones.")
-    noted = noted_spec(model)
-    return OwnInput(height) if noted is None else OwnInput(height, noted.mean, noted.std)
+    size, noted = OnnxSession(path, threads=1).image_size, noted_spec(model)
+    if noted is None:
+        return OwnInput(size)
+    return OwnInput(size, noted.mean, noted.std, noted.channels)
 
 
 def network_input(builder: str, weights: str, outputs: int, allowed: Sequence[str]) -> OwnInput:
@@ -157,19 +169,18 @@ def network_input(builder: str, weights: str, outputs: int, allowed: Sequence[st
     unsaid = _unsaid(told["crop_pct"], told["interpolation"])
     if told["crop_mode"] != "center":
         unsaid += (f"crop_mode {told['crop_mode']}",)
-    if height != width:
-        unsaid += (f"images of {height} x {width}",)
-    return OwnInput(height, _channel(told["mean"]), _channel(told["std"]), unsaid)
+    return OwnInput((height, width), told["mean"], told["std"], unsaid=unsaid)
 
 
 def _torchvision_input(network: "nn.Module", weights: str) -> OwnInput:
     preset = _torchvision_weights(weights).transforms()
     (size,), (scaled,) = preset.crop_size, preset.resize_size
-    mean, std = _channel(preset.mean), _channel(preset.std)
+    mean, std = tuple(preset.mean), tuple(preset.std)
     if hasattr(network, "transform_input"):
         # Their builders turn it on with these weights: ImageNet's mean and std become 0.5.
         mean = std = (0.5, 0.5, 0.5)
-    return OwnInput(size, mean, std, _unsaid(size / scaled, preset.interpolation.value))
+    unsaid = _unsaid(size / scaled, preset.interpolation.value)
+    return OwnInput((size, size), mean, std, unsaid=unsaid)
 
 
 def _unsaid(crop: float, interpolation: str) -> tuple[str, ...]:
@@ -180,11 +191,6 @@ def _unsaid(crop: float, interpolation: str) -> tuple[str, ...]:
     """
     seen = () if crop == 1 else (f"crop_pct {crop:.3g}",)
     return seen if interpolation == "bilinear" else (*seen, f"interpolation {interpolation}")
-
-
-def _channel(values: Sequence[float]) -> Channel:
-    red, green, blue = map(float, values)
-    return red, green, blue
 
 
 def look_at_network(
@@ -202,7 +208,7 @@ def look_at_network(
     from compress.models.class_names import check_class_names
     from compress.models.trial import check_forward
 
-    network = build(builder, {}, len(spec.classes), allowed, (spec.height, spec.width))
+    network = build(builder, {}, len(spec.classes), allowed, spec.shape)
     check_forward(network, spec, builder)
     if weights.startswith("torchvision:"):
         tensors: dict[str, Tensor] = _downloadable(builder, weights, allowed)
@@ -231,8 +237,7 @@ def refuse_unprunable(builder: str, spec: "InputSpec", allowed: Sequence[str]) -
     from compress.methods.prune.channel_groups import PrunableNetwork
     from compress.models.builders import build
 
-    size = (spec.height, spec.width)
-    PrunableNetwork(build(builder, {}, len(spec.classes), allowed, size), spec)
+    PrunableNetwork(build(builder, {}, len(spec.classes), allowed, spec.shape), spec)
 
 
 def _load(network: "nn.Module", tensors: "dict[str, Tensor]", weights: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compress.utils.errors import UserError
+from compress.utils.settings import LARGEST, SMALLEST
 
 
 def teacher(text: str, allowed: Sequence[str]) -> str:
@@ -40,24 +41,30 @@ def weights(text: str) -> str:
     return str(path)
 
 
-def size(text: str) -> int:
-    """Return pixels, as many as recipes allow."""
-    if not text.isdecimal() or not 8 <= int(text) <= 2048:
-        raise UserError(f"--image-size: {text!r} is no whole number from 8 to 2048.")
-    return int(text)
+def size(text: str) -> tuple[int, int]:
+    """Return height and width in pixels, as many as recipes allow; one number is of a square."""
+    both = [part.strip() for part in text.split("x")]
+    possible = [x.isdecimal() and SMALLEST <= int(x) <= LARGEST for x in both]
+    if len(both) > 2 or not all(possible):
+        raise UserError(
+            f"--image-size: {text!r} is no whole number from {SMALLEST} to {LARGEST}, nor two as "
+            "HEIGHTxWIDTH."
+        )
+    return int(both[0]), int(both[-1])
 
 
-def channels(text: str, flag: str = "--mean") -> tuple[float, float, float]:
-    """Return three numbers, which have commas between them."""
+def channels(text: str, flag: str = "--mean") -> tuple[float, ...]:
+    """Return three numbers, which have commas between them, or the one of grey images."""
     numbers = [_number(part, flag) for part in text.split(",")]
-    if len(numbers) != 3:
-        raise UserError(f"{flag}: give three numbers (red,green,blue), not {text!r}.")
-    red, green, blue = numbers
-    return red, green, blue
+    if len(numbers) not in (1, 3):
+        raise UserError(
+            f"{flag}: give three numbers (red,green,blue), or one for grey images, not {text!r}."
+        )
+    return tuple(numbers)
 
 
-def deviations(text: str) -> tuple[float, float, float]:
-    """Return three numbers above zero."""
+def deviations(text: str) -> tuple[float, ...]:
+    """Return one or three numbers above zero."""
     found = channels(text, "--std")
     if min(found) <= 0:
         raise UserError(f"--std: {text!r} must be above zero: images are divided by it.")

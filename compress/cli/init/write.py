@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compress.cli.init.inspect import VALIDATION_FRACTION, Images
+from compress.data.input_spec import InputSpec
 from compress.utils.files import write_text
 
 # What may be asked for; int8 is measured always, since it needs no training.
@@ -62,12 +63,16 @@ class Answers:
     retrain: str | None  # the layer to train anew
     data: Path
     images: Images
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    spec: InputSpec
     methods: tuple[str, ...]
     speedup: float
     max_accuracy_drop: float
+
+    @property
+    def image_size(self) -> int | list[int]:
+        """Of the network's input, as a recipe says it."""
+        height, width = self.spec.size
+        return height if height == width else [height, width]
 
     @property
     def is_onnx(self) -> bool:

@@ -22,12 +22,12 @@ def gallery(
     """JPEGs in base64, one for each of the first images: "image", and by method the overlays.
 
     Args:
-        images: uint8 (n, height, width, 3).
+        images: uint8 (n, height, width, channels), RGB or grey.
         maps: by method (n, height, width).
         boxes: (n, 4), left, top, right, bottom in fractions, drawn into the images; or none,
             (0, 4).
     """
-    images = images[:IMAGES]
+    images = np.broadcast_to(images[:IMAGES], (*images[:IMAGES].shape[:3], 3))  # grey: in RGB
     layers: dict[str, Sequence[np.ndarray]] = {"picture": list(images)}
     for method, found in maps.items():
         layers[method] = [overlay(p, m) for p, m in zip(images, found, strict=False)]

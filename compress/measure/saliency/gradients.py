@@ -27,7 +27,7 @@ def grad_cam(model: nn.Module, images: np.ndarray, targets: np.ndarray) -> np.nd
     """Grad-CAM on the last feature map, brought to the input's size bilinearly.
 
     Args:
-        images: float32 (n, 3, height, width), normalised.
+        images: float32 (n, channels, height, width), normalised.
         targets: int64 (n,), the class to explain of each.
 
     Returns:
@@ -90,7 +90,7 @@ def last_feature_map(model: nn.Module, images: np.ndarray) -> nn.Module:
     activation and the shortcut that is added to it, and before any pooling.
 
     Args:
-        images: float32 (n, 3, height, width); the network is run on them once.
+        images: float32 (n, channels, height, width); the network is run on them once.
 
     Raises:
         UserError: no convolution gives more than one place.

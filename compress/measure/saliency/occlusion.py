@@ -50,7 +50,7 @@ def occlusion_of_file(
     """What a deployed file's answers rest on; some 225 runs an image.
 
     Args:
-        images: float32 (n, 3, height, width), normalised.
+        images: float32 (n, channels, height, width), normalised.
         targets: int64 (n,), the class to explain of each.
         output: the name of that with the classes' scores.
         progress: told how many of how many images are done.
@@ -86,7 +86,7 @@ def occlusion(model: nn.Module, images: np.ndarray, targets: np.ndarray) -> np.n
     """The same of a network in torch, by captum; arguments as for `occlusion_of_file`."""
     from captum.attr import Occlusion  # late: it brings matplotlib, which takes seconds
 
-    height, width = images.shape[2:]
+    channels, height, width = images.shape[1:]
     patch, stride = patch_and_stride(height, width)
     method = Occlusion(model.eval())
     raw = []
@@ -94,11 +94,11 @@ def occlusion(model: nn.Module, images: np.ndarray, targets: np.ndarray) -> np.n
         with torch.no_grad():
             found = method.attribute(
                 image[None],
-                sliding_window_shapes=(3, patch, patch),
-                strides=(3, stride, stride),
+                sliding_window_shapes=(channels, patch, patch),
+                strides=(channels, stride, stride),
                 baselines=image.mean((1, 2), keepdim=True).expand_as(image)[None],
                 target=target,
                 perturbations_per_eval=BATCH,
             )
-        raw.append(found[0, 0].numpy())  # the patch covers all three colours: they are the same
+        raw.append(found[0, 0].numpy())  # the patch covers all channels: they are the same
     return as_maps(np.stack(raw))

@@ -40,7 +40,7 @@ def deploy(
     Where the popcount kernel is missing or wrong the file is an exact float one, and dropped.
 
     Args:
-        images: float32 (n, 3, height, width) of the training split, normalised.
+        images: float32 (n, channels, height, width) of the training split, normalised.
         rest: what the real layers are in.
     """
     simulated, file = folder / SIMULATED, folder / DEPLOYED

@@ -188,7 +188,7 @@ def prove(candidate: Candidate, path: Path, images: np.ndarray, threads: int) ->
 
     Args:
         path: ONNX file with the network's real parts in float32.
-        images: float32 (n, 3, height, width), real ones, normalised.
+        images: float32 (n, channels, height, width), real ones, normalised.
     """
     layers = binary_layers(candidate.model)
     model = ov.Core().read_model(path)
@@ -290,7 +290,7 @@ def int8_rest(simulated: Path, images: np.ndarray) -> onnx.ModelProto:
 
     Args:
         simulated: ONNX file with signs as ±1.
-        images: float32 (n, 3, height, width), on which ranges are found.
+        images: float32 (n, channels, height, width), on which ranges are found.
     """
     proto = onnx.load(simulated)
     ranges = ranges_of(simulated, images, "mse")
@@ -334,7 +334,7 @@ def _sign_layers(proto: onnx.ModelProto) -> list[str]:
 
 def binary_shapes(candidate: Candidate) -> dict[str, LayerShape]:
     """Return the binary layers' shapes at batch 1, by name."""
-    blank = torch.zeros(1, 3, candidate.spec.height, candidate.spec.width)
+    blank = torch.zeros(1, *candidate.spec.shape)
     seen = _inputs_of_layers(candidate.model, blank)
     return {
         name: LayerShape(

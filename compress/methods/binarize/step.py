@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from compress.data.input_spec import InputSpec
     from compress.methods.context import Context, StepInputs
     from compress.methods.decided import Decided
     from compress.models.candidate import Candidate
@@ -54,7 +55,7 @@ class Binarize(Method[Settings]):
         settings: Settings,
         before: "Callable[[], nn.Module | None]",
         build: "Callable[[str, dict[str, Any]], nn.Module]",
-        image_size: int,
+        spec: "InputSpec",
     ) -> None:
         """Refuse, before anything runs, what no kernel can do.
 

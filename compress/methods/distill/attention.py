@@ -73,7 +73,7 @@ def _last_map(network: Candidate) -> tuple[nn.Module, tuple[int, int]]:
     training = network.model.training
     device = next(network.model.parameters()).device
     try:
-        image = torch.zeros(1, 3, network.spec.height, network.spec.width, device=device)
+        image = torch.zeros(1, *network.spec.shape, device=device)
         network.model.eval()(image)
     finally:
         network.model.train(training)

@@ -10,7 +10,7 @@ from compress.methods.base import Student
 from compress.tasks import discover
 from compress.tasks.settings import LossSettings
 from compress.training.settings import Precision, TrainSettings, ViewSettings
-from compress.utils.settings import Fraction, RecipeModel
+from compress.utils.settings import Fraction, ImageSize, RecipeModel
 
 if TYPE_CHECKING:
     Loss = LossSettings
@@ -56,7 +56,7 @@ class Learning(Distillation):
 
     student: str | None = None
     student_settings: dict[str, Any] = {}
-    image_size: Annotated[int, Field(ge=8, le=2048)] | None = None  # none: as before
+    image_size: ImageSize | None = None  # none: as before
     control: bool = True  # train a control row on the same schedule, too
     learn_from: Literal["teacher", "labels"] = "teacher"
 

@@ -11,6 +11,7 @@ from compress.training.settings import ViewSettings
 if TYPE_CHECKING:
     from torch import nn
 
+    from compress.data.input_spec import InputSpec
     from compress.methods.context import Context, StepInputs
     from compress.models.candidate import Candidate
 
@@ -48,7 +49,7 @@ class Distill(Method[Settings]):
         settings: Settings,
         before: "Callable[[], nn.Module | None]",
         build: "Callable[[str, dict[str, Any]], nn.Module]",
-        image_size: int,
+        spec: "InputSpec",
     ) -> None:
         """Refuses a student that cannot be built, or that only `binarize` can deploy.
 

@@ -124,9 +124,9 @@ def make_online(
     precision: str,
 ) -> OnlineTeacher:
     spec = teacher.spec
-    layout = place(teacher.model, device, torch.zeros(2, 3, spec.height, spec.width))
+    layout = place(teacher.model, device, torch.zeros(2, *spec.shape))
     teacher.model.eval()
-    return OnlineTeacher(teacher, pixels(spec.height), augmentation, device, precision, layout)
+    return OnlineTeacher(teacher, pixels(spec), augmentation, device, precision, layout)
 
 
 @torch.inference_mode()

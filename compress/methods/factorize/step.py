@@ -43,7 +43,7 @@ class Factorize(Method[Settings]):
 
         before = Candidate.load(inputs.previous, context.allowed)
         model, spec = before.model, before.spec
-        example = torch.zeros(1, 3, spec.height, spec.width)
+        example = torch.zeros(1, *spec.shape)
         shapes = layer_shapes(model, example)
         named = list(dict.fromkeys(matching(settings.layers, list(shapes))))
         forms = _forms(model, named, settings)

@@ -83,9 +83,9 @@ class PrunableNetwork:
         """
         # The graph is traced by gradients, and the importance of channels may be computed by them.
         self.model = copy.deepcopy(model).eval().cpu().requires_grad_(True)
-        self.example = torch.zeros(1, 3, spec.height, spec.width)
+        self.example = torch.zeros(1, *spec.shape)
         drawn = torch.Generator().manual_seed(0)
-        self.images = torch.randn(2, 3, spec.height, spec.width, generator=drawn)
+        self.images = torch.randn(2, *spec.shape, generator=drawn)
         self.names = {module: name for name, module in self.model.named_modules()}
         layers = {n: m for m, n in self.names.items() if isinstance(m, nn.Conv2d | nn.Linear)}
         kept = set(matching(ignore, list(layers)))
@@ -462,7 +462,7 @@ def taylor(
     where the network already fits its labels. Comparable between layers.
 
     Args:
-        batches: images, float32 (n, 3, height, width), on the device to compute on.
+        batches: images, float32 (n, channels, height, width), on the device to compute on.
         drawn_loss: of what the network gives, against labels drawn from what it says, summed.
     """
     model = prunable.model

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from compress.data.input_spec import InputSpec
     from compress.methods.context import Context, StepInputs
     from compress.methods.decided import Decided
     from compress.methods.prune.channel_groups import PrunableNetwork
@@ -37,27 +38,25 @@ class Prune(Method[Settings]):
         settings: Settings,
         before: "Callable[[], nn.Module | None]",
         build: "Callable[[str, dict[str, Any]], nn.Module]",
-        image_size: int,
+        spec: "InputSpec",
     ) -> None:
         """Refuses a network that cannot be pruned, before it is trained.
 
         Args:
             before: makes the network that the step starts from; None where it is not known yet.
-            image_size: of its input.
+            spec: its input.
 
         Raises:
             UserError: what stands in the way.
         """
-        from compress.data.input_spec import InputSpec
         from compress.methods.prune.channel_groups import PrunableNetwork
         from compress.utils.errors import UserError
 
         network = before()
         if network is None:
             return
-        unscaled = InputSpec(height=image_size, width=image_size, mean=(0, 0, 0), std=(1, 1, 1))
         try:
-            PrunableNetwork(network, unscaled, settings.ignore)
+            PrunableNetwork(network, spec, settings.ignore)
         except UserError as error:
             raise UserError(f"prune: {error}") from error
 

@@ -238,7 +238,7 @@ def _layers(made_of: MadeOf) -> dict[str, _Layer]:
         known = file_layer_shapes(float_file)
         return {node: _Layer(node, known.get(node)) for node in layers_of(float_file)}
     spec = candidate.spec
-    shapes = layer_shapes(candidate.model.eval(), torch.zeros(1, 3, spec.height, spec.width))
+    shapes = layer_shapes(candidate.model.eval(), torch.zeros(1, *spec.shape))
     # The exporter names a layer's weight as torch does, also where a batch norm was folded into it.
     modules = {
         node.name: node.input[1].removesuffix(".weight")

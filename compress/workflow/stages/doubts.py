@@ -79,7 +79,7 @@ def _of_feeding(
     """
     spec, labelled = task.spec, data.indices("validation", "train")
     chosen = labelled[np.linspace(0, len(labelled) - 1, min(FED, len(labelled))).astype(int)]
-    images = [load_image(p, spec.height, spec.width, spec.fit) for p in data.paths(chosen)]
+    images = [load_image(p, spec) for p in data.paths(chosen)]
     judge, size = task.judge(data, chosen, tolerance), session.batch_size or BATCH
 
     def score(prepared: np.ndarray) -> Scores:

@@ -36,13 +36,8 @@ def plan(settings: TeacherSettings, fit: str, data: Stage) -> Stage:
     """The file is known by its contents; no seed: nothing is drawn."""
     assert settings.onnx is not None
     path = Path(settings.onnx)
-    described = {
-        "onnx": fingerprint(read_onnx(path)),
-        "image_size": settings.image_size,
-        "mean": settings.mean,
-        "std": settings.std,
-        "fit": fit,
-    }
+    described = settings.in_key(include={"image_size", "channels", "mean", "std"})
+    described |= {"onnx": fingerprint(read_onnx(path)), "fit": fit}
     title = f"teacher {path.name}: the file as given"
     return Stage("onnx_teacher", title, VERSION, described, {"data": data}, run)
 
@@ -53,14 +48,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     described = stage.settings
     given = read_onnx(context.weights_path)
     noted = noted_spec(given)
-    spec = InputSpec(
-        height=described["image_size"],
-        width=described["image_size"],
-        mean=described["mean"],
-        std=described["std"],
-        fit=described["fit"],
-        **task_of_data(data).predicts(data),
-    )
+    settings = TeacherSettings.from_key(described)
+    spec = settings.input_spec(described["fit"], **task_of_data(data).predicts(data))
     if noted is not None:
         spec = task_of(spec).check_weights({"spec": noted.model_dump(mode="json")})
     path = folder / FILE

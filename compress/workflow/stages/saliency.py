@@ -76,7 +76,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         notes = ["Saliency explains the score of a class, and this network names none."]
     elif len(boxes) or settings.gallery:
         paths = data.paths(chosen)
-        pixels = np.stack([load_image(p, spec.height, spec.width, spec.fit) for p in paths])
+        pixels = np.stack([load_image(p, spec) for p in paths])
         session = open_session(
             artifact.path, stage.settings["runtime"], context.threads, context.allowed
         )

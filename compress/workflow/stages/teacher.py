@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.data.dataset import Dataset
-from compress.data.input_spec import Fit, InputSpec, normalise
+from compress.data.input_spec import normalise
 from compress.methods.context import Context
 from compress.models.builders import identity, load_module
 from compress.models.candidate import Candidate
@@ -65,7 +65,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     settings = TeacherSettings.from_key(stage.settings)
     data = context.data(inputs["data"])
     pixels = context.pixels(data, inputs["data"])
-    spec = input_spec(settings, stage.settings["fit"], data)
+    spec = settings.input_spec(stage.settings["fit"], **task_of_data(data).predicts(data))
     assert settings.builder is not None
     name = settings.builder.rpartition(":")[2]
     teacher = Candidate.create(
@@ -151,18 +151,6 @@ def _last_part(
     return teacher.model.get_submodule(settings.train_only), feed
 
 
-def input_spec(settings: TeacherSettings, fit: Fit, data: Dataset) -> InputSpec:
-    """Return what the teacher takes and what it is to predict."""
-    return InputSpec(
-        height=settings.image_size,
-        width=settings.image_size,
-        mean=settings.channel_mean,
-        std=settings.channel_std,
-        fit=fit,
-        **task_of_data(data).predicts(data),
-    )
-
-
 def _with_weights(
     teacher: Candidate, settings: TeacherSettings, data: Dataset, pixels: Pixels, context: Context
 ) -> Candidate:
@@ -182,7 +170,7 @@ def _with_weights(
     prepare = getattr(load_module(settings.builder, context.allowed), "prepare_weights", None)
     if prepare is not None:
         train_indices = data.indices("train")[:STATISTICS_IMAGES]
-        images = normalise(pixels(teacher.spec.height)[train_indices], teacher.spec)
+        images = normalise(pixels(teacher.spec)[train_indices], teacher.spec)
         tensors = prepare(teacher.model, tensors, torch.from_numpy(images))
     if settings.train_only is not None:
         fresh = teacher.model.state_dict()

@@ -107,7 +107,13 @@ def alone(file: Path, images: np.ndarray, spec: InputSpec) -> dict[str, np.ndarr
     Raises:
         UserError: outputs that are not one for each class, say.
     """
-    session = OnnxSession(file, threads=1, size=(spec.height, spec.width))
+    session = OnnxSession(file, threads=1, size=spec.size)
+    if session.channels != spec.shape[0]:
+        grey = "channels: grey and one number" if session.channels == 1 else "three numbers"
+        raise UserError(
+            f"teacher.onnx takes images of {session.channels} channels, and is to get "
+            f"{spec.shape[0]}: give {grey} in mean and std (1 and 3 channels are possible)."
+        )
     names = tuple(spec.outputs)
     batch = session.batch_size or 1
     answers = [

@@ -65,7 +65,6 @@ class Plain:
         (A, (FEATURES, [MAPS])),
         (LOSS, A),
     ],
-    ids=str,
 )
 def test_one_output(answer: object) -> None:
     found = by_name(answer, LOGITS)

@@ -2,13 +2,18 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 from onnx import numpy_helper
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -111,6 +116,58 @@ def test_a_mismatch_names_the_layer_where_it_starts(name: str, layer: str, tmp_p
     with pytest.raises(UserError, match="does not compute what the network does") as caught:
         check_export(candidate, path, images(4))
     assert f"{layer!r}" in str(caught.value)
+
+
+class AlwaysDrops(nn.Module):
+    """Dropout that does not ask for the mode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, 0.5)
+
+
+class Pooled(nn.Module):
+    """A small network; `between` stands before its last layer."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor], norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 3), norm or nn.BatchNorm2d(8)
+        self.last, self.between = nn.Linear(8, 7), between
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.last(self.between(self.norm(self.first(x)).relu().mean((2, 3))))
+        return logits
+
+
+class NeverAsleep(nn.BatchNorm2d):
+    """Stays in training mode, whatever is asked."""
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(True)
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        (
+            lambda: Pooled(lambda x: F.dropout(x, 0.5)),
+            r"twice .* before layer 'last', behind 'norm'",
+        ),
+        (lambda: Pooled(lambda x: x + torch.randn(x.shape)), r"twice .* random numbers"),
+        (lambda: Pooled(AlwaysDrops()), r"twice .* in layer 'between'.*training=self.training"),
+        (lambda: Pooled(nn.Identity(), NeverAsleep(8)), r"beside other images.* in layer 'norm'"),
+        (
+            lambda: Pooled(nn.Identity(), nn.BatchNorm2d(8, track_running_stats=False)),
+            r"beside other images.* in layer 'norm'.*running statistics",
+        ),
+    ],
+)
+def test_a_network_without_one_answer_is_told_so_and_not_the_exporter(
+    model: Callable[[], nn.Module], named: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    candidate = replace(make("vgg"), model=model())
+    with pytest.raises(UserError, match=rf"^vgg .*{named}"):
+        check_export(candidate, tmp_path / "no file is looked at.onnx", images(4))
 
 
 def test_a_session_leaves_the_threads_arithmetic_alone(tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ whose mapping is to be tested.
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,8 +18,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from compress.data.input_spec import InputSpec
+from compress.export.onnx import check_export, export_onnx
+from compress.measure.file_shapes import file_layer_shapes
+from compress.measure.module_shapes import layer_shapes
 from compress.methods.prune.allocation import WidthOptions
 from compress.methods.prune.channel_groups import PrunableNetwork, most_important
+from compress.models.candidate import Candidate
 from compress.utils.errors import UserError
 
 SIZE, CLASSES, GROUPS = 12, 3, 4
@@ -246,7 +253,8 @@ class OfAConcatenation(nn.Module):
 def test_every_layer_of_a_concatenation_keeps_a_channel() -> None:
     model = made_of([("concatenation", "batch"), ("depthwise", "batch")])
     (group,) = PrunableNetwork(model, SPEC).groups
-    assert group.channels == 16 and len(group.parts) == 2
+    assert group.channels == 16
+    assert sorted(group.parts) == [tuple(range(8)), tuple(range(8, 16))]
     for worth in (torch.arange(16.0), torch.arange(16.0).flip(0)):
         stay = group.best(worth, 4)
         assert len(stay) == 4 and all(set(part) & set(stay) for part in group.parts)
@@ -304,3 +312,29 @@ class Awake(nn.Module):
 def test_a_network_of_random_answers_is_refused() -> None:
     with pytest.raises(UserError, match=r"Awake gives the same images other .*before layer 'last'"):
         PrunableNetwork(Awake().eval(), SPEC)
+
+
+def built(num_classes: int) -> nn.Module:
+    """A builder that candidates name."""
+    assert num_classes == CLASSES
+    return made_of([("wider", "group"), ("residual", "batch"), ("concatenation", "batch")])
+
+
+def test_the_network_read_again_and_its_file_have_the_planned_layers(tmp_path: Path) -> None:
+    allowed = ("tests",)
+    candidate = Candidate.create(f"{__name__}:built", {}, SPEC, ("built",), 0, allowed)
+    prunable = PrunableNetwork(candidate.model, SPEC)
+    worth = [torch.arange(float(group.channels)) for group in prunable.groups]
+    widths = [group.channels // (3 * group.blocks) * group.blocks or 2 for group in prunable.groups]
+    narrow = prunable.narrow(most_important(prunable.groups, worth, widths))
+    replace(candidate, model=narrow).save(tmp_path, {}, {})
+    again = Candidate.load(tmp_path, allowed)
+    assert torch.equal(outputs(again.model), outputs(narrow))
+
+    planned = prunable.shapes_at(widths)
+    assert layer_shapes(again.model, prunable.example) == planned
+    path = tmp_path / "model.onnx"
+    export_onnx(again, path)
+    images = np.random.default_rng(0).normal(size=(4, 3, SIZE, SIZE)).astype(np.float32)
+    assert check_export(again, path, images) < 1e-4
+    assert sorted(map(str, file_layer_shapes(path).values())) == sorted(map(str, planned.values()))

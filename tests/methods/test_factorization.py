@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compress.methods.factorize.decomposition import factorize, ranks_by_energy, ranks_by_ratio
+from compress.methods.factorize.step import fault_when_split
 from compress.models.factorized_layers import empty, forms, full_ranks, replace
 
 
@@ -400,3 +401,31 @@ def test_replace():
 def test_replace_what_is_not_there(name):
     with pytest.raises(ValueError, match="has no submodule"):
         replace(nn.Sequential(conv(), nn.Sequential()), name, nn.Identity())
+
+
+class Encoder(nn.Module):
+    """A layer of torch's own that reads its weights itself in evaluation mode, and a plain one."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 4, 4)
+        self.encoder = nn.TransformerEncoderLayer(16, 2, 24, 0.0, batch_first=True)
+        self.last = nn.Linear(16, 5)
+
+    def forward(self, x):
+        return self.last(self.encoder(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+def test_a_layer_whose_weight_the_network_reads_itself_stays():
+    torch.manual_seed(0)
+    model = Encoder().eval()
+    example = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        before = model(example)
+    for name in ("encoder.linear1", "encoder.linear2"):
+        fault = fault_when_split(model, name, "svd", example)
+        assert fault == "AttributeError: 'Sequential' object has no attribute 'weight'"
+    assert fault_when_split(model, "patches", "tucker2", example) == ""
+    assert fault_when_split(model, "last", "svd", example) == ""
+    with torch.no_grad():
+        assert torch.equal(model(example), before)

@@ -101,6 +101,11 @@ class PrunableNetwork:
         except Exception as error:
             raise UserError(f"{_cannot(model, error)} {INSTEAD}.") from error
         self.grouped = [n for n, m in layers.items() if _is_grouped(m)]
+        self.bound = [
+            self.names[group[0].dep.target.module]
+            for group in found
+            if not _blocks(group) and not any(_is_grouped(i.dep.target.module) for i in group)
+        ]
         self.library_groups = [g for g in found if _blocks(g)]
         self.groups = [self._group(group) for group in self.library_groups]
         if not self.groups:
@@ -341,7 +346,8 @@ def _cannot(model: nn.Module, error: Exception) -> str:
     elif isinstance(error, _Unfollowable):
         reason = str(error)
     else:
-        reason = f"{type(error).__name__}: {error}{_layer(error)}"
+        first = (str(error).strip().splitlines() or [""])[0]
+        reason = f"{type(error).__name__}: {first}{_layer(error)}"
     where = _own_line(error)
     return (
         f"{type(model).__name__} cannot be pruned, Torch-Pruning does not follow it: {reason}"

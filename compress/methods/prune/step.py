@@ -107,6 +107,11 @@ class Prune(Method[Settings]):
                 f"prune: {len(prunable.grouped)} grouped convolutions keep their width, and so do "
                 "the layers before and behind them."
             )
+        if prunable.bound:
+            notes.append(
+                f"prune: {', '.join(prunable.bound)} and what is added to them keep their width, "
+                "since a group norm sees them beside other channels, or one by one."
+            )
         report = StepReport(
             step="prune",
             target=found.target,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 VALIDATION_FRACTION = 0.2  # what a recipe draws unless it says otherwise
 NAMES_SHOWN = 3
+USUAL_SIZE = 224  # pixels, of files that leave it free
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
     model = read_onnx(path)
     noted = noted_spec(model)
     check_class_names(noted and list(noted.classes), spec.classes)
-    session = OnnxSession(path, threads=1)
+    session = OnnxSession(path, threads=1, size=(spec.height, spec.width))
     height, width = session.image_size
     if (height, width) != (spec.height, spec.width):
         raise UserError(f"{path} takes images of {height} x {width}: give --image-size {height}.")
@@ -104,7 +105,7 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
 
 
 def onnx_input(path: Path) -> tuple[int, "InputSpec | None"]:
-    """Return the size of the images that the file takes, and what else it says of them.
+    """Return the size of the images that the file takes, or usually, and what else it says of them.
 
     Raises:
         UserError: not a model, or of images that are not square.
@@ -113,7 +114,7 @@ def onnx_input(path: Path) -> tuple[int, "InputSpec | None"]:
     from compress.runtimes.onnxruntime import OnnxSession
 
     model = read_onnx(path)
-    height, width = OnnxSession(path, threads=1).image_size
+    height, width = OnnxSession(path, threads=1, size=(USUAL_SIZE, USUAL_SIZE)).image_size
     if height != width:
         raise UserError(f"{path} takes images of {height} x {width}; recipes are for square ones.")
     return height, noted_spec(model)

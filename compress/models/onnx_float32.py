@@ -6,7 +6,7 @@ from onnx import AttributeProto, TensorProto, numpy_helper
 
 from compress.models.onnx_faults import all_nodes, real_inputs
 
-HALVES = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
+HALVES: set[int] = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
 TYPES = ("to", "dtype")  # attributes that name a type: of Cast, of EyeLike and random numbers
 
 
@@ -26,8 +26,7 @@ def in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     images = {entry.type.tensor_type.elem_type for entry in real_inputs(model.graph)}
     changed: set[int] = set(HALVES) if is_half(model) else set()
-    if TensorProto.DOUBLE in images:
-        changed = changed | {TensorProto.DOUBLE}
+    changed |= images & {TensorProto.DOUBLE}
     if not changed:
         return model
     copy = onnx.ModelProto()

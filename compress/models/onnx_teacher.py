@@ -9,7 +9,7 @@ logits, and the input spec inside.
 import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +61,10 @@ def noted_spec(model: onnx.ModelProto) -> InputSpec | None:
 
 
 def plain(model: onnx.ModelProto, spec: InputSpec) -> onnx.ModelProto:
-    """The same network as far as any runtime can tell: float32, the spec's size and outputs.
-
-    Weights are no inputs any more. Where the file leaves height and width free, they are fixed.
+    """The same network in float32, without weights among its inputs, of a size that is fixed.
 
     Raises:
-        UserError: of another size, or with fewer outputs than the spec names.
+        UserError: it takes images of another size.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(in_float32(model))
@@ -83,15 +81,15 @@ def plain(model: onnx.ModelProto, spec: InputSpec) -> onnx.ModelProto:
     _only(copy.graph.input, [entry])
     copy.ir_version = max(copy.ir_version, 4)  # before, weights had to be inputs
     del copy.graph.value_info[:]  # of any size
+    return copy
+
+
+def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """The same network with these outputs alone, in this order."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
     outputs = {output.name: output for output in copy.graph.output}
-    if len(outputs) < len(spec.outputs):
-        raise UserError(
-            f"teacher.onnx gives {len(outputs)} outputs where {', '.join(spec.outputs)} are "
-            "expected."
-        )
-    named = outputs.keys() >= spec.outputs.keys()
-    kept = [outputs[name] for name in spec.outputs] if named else list(outputs.values())
-    _only(copy.graph.output, kept[: len(spec.outputs)])
+    _only(copy.graph.output, [outputs[name] for name in names])
     return copy
 
 
@@ -107,7 +105,7 @@ def like_ours(
     """The same network in the form of our own exports: see the top of this file.
 
     Args:
-        model: plain.
+        model: plain, with the spec's outputs in their order.
         scale: of which function it gives the probabilities, where logits are expected.
         logits: the number of that output.
 

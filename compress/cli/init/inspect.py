@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 VALIDATION_FRACTION = 0.2  # what a recipe draws unless it says otherwise
 NAMES_SHOWN = 3
+USUAL_SIZE = (224, 224)  # height and width in pixels, where nothing says
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
     model = read_onnx(path)
     noted = noted_spec(model)
     check_class_names(noted and list(noted.classes), spec.classes)
-    session = OnnxSession(path, threads=1)
+    session = OnnxSession(path, threads=1, size=spec.size)
     height, width = session.image_size
     if session.image_size != spec.size:
         size = OwnInput(session.image_size).said_size
@@ -115,7 +116,7 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
 class OwnInput:
     """What a teacher takes by its own account, or as is usual where it says nothing."""
 
-    size: tuple[int, int] = (224, 224)  # height and width in pixels
+    size: tuple[int, int] = USUAL_SIZE  # height and width in pixels
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
     channels: "Channels" = "rgb"
@@ -129,7 +130,7 @@ class OwnInput:
 
 
 def onnx_input(path: Path) -> OwnInput:
-    """Return the size of the images that the file takes, and what else it says of them.
+    """Return the size of the images that the file takes, or usually, and what else it says of them.
 
     Raises:
         UserError: not a model.
@@ -138,7 +139,7 @@ def onnx_input(path: Path) -> OwnInput:
     from compress.runtimes.onnxruntime import OnnxSession
 
     model = read_onnx(path)
-    size, noted = OnnxSession(path, threads=1).image_size, noted_spec(model)
+    size, noted = OnnxSession(path, threads=1, size=USUAL_SIZE).image_size, noted_spec(model)
     if noted is None:
         return OwnInput(size)
     return OwnInput(size, noted.mean, noted.std, noted.channels)

@@ -14,7 +14,14 @@ from compress.models import onnx_network
 from compress.models.candidate import Candidate
 from compress.models.onnx_float32 import is_half
 from compress.models.onnx_network import OnnxNetwork
-from compress.models.onnx_teacher import fingerprint, like_ours, noted_spec, plain, read_onnx
+from compress.models.onnx_teacher import (
+    fingerprint,
+    like_ours,
+    noted_spec,
+    plain,
+    read_onnx,
+    with_outputs,
+)
 from compress.models.provenance import Provenance
 from compress.recipe.schema import TeacherSettings
 from compress.runtimes.onnxruntime import OnnxSession
@@ -77,28 +84,51 @@ def write_like_ours(
         UserError: a file of other images or outputs than the spec's, or that cannot be asked for
             several images at once.
     """
-    notes = []
-    asked = plain(given, spec)
-    with atomic(path) as temporary:  # first as it was given, then in our form
+    with atomic(path) as temporary:  # first as it was given, last in our form
+        asked = plain(given, spec)
+        onnx.save(asked, temporary)
+        asked = with_outputs(asked, used_outputs(temporary, images, spec))
         onnx.save(asked, temporary)
         expected = alone(temporary, images, spec)
+        scale, notes = _scale(temporary, expected, spec)
+        some = images[:CHECKED_IMAGES]
         if is_half(given):
             notes.append("in half precision; its float32 twin is used")
             onnx.save(given, temporary)
-            check_half(alone(temporary, images[:CHECKED_IMAGES], spec), expected)
-            onnx.save(asked, temporary)
+            check_half(alone(temporary, some, spec), expected)
         logits = task_of(spec).logits
-        scale = None
-        if logits is not None:
-            unreal = alone(temporary, reference_inputs(spec), spec)
-            answers = joined([expected, unreal])[logits]
-            scale, note = scale_of(answers), note_on(answers)
-            notes += [] if note is None else [note]
-        number = 0 if logits is None else list(spec.outputs).index(logits)
-        onnx.save(like_ours(asked, spec, scale, number), temporary)
-        some = {name: x[:CHECKED_IMAGES] for name, x in expected.items()}
-        check_same(some, temporary, images[:CHECKED_IMAGES], spec, scale)
+        place = 0 if logits is None else list(spec.outputs).index(logits)
+        onnx.save(like_ours(asked, spec, scale, place), temporary)
+        first = {name: x[: len(some)] for name, x in expected.items()}
+        check_same(first, temporary, some, spec, scale)
     return notes
+
+
+def used_outputs(file: Path, images: np.ndarray, spec: InputSpec) -> list[str]:
+    """Return what the file calls the outputs that the spec names.
+
+    Raises:
+        UserError: the file has no such outputs.
+    """
+    session = OnnxSession(file, threads=1)
+    given = session.run(np.resize(images, (session.batch_size or 1, *images.shape[1:])))
+    found = by_name(given, tuple(spec.outputs))
+    return [next(k for k, x in given.items() if x is found[name]) for name in spec.outputs]
+
+
+def _scale(file: Path, expected: Outputs, spec: InputSpec) -> tuple[Scale | None, list[str]]:
+    """Return on what scale a file answers where logits are expected, and what to say of it.
+
+    Args:
+        expected: its answers to real images.
+    """
+    logits = task_of(spec).logits
+    if logits is None:
+        return None, []
+    unreal = alone(file, reference_inputs(spec), spec)
+    answers = np.concatenate([expected[logits], unreal[logits]])
+    note = note_on(answers)
+    return scale_of(answers), [] if note is None else [note]
 
 
 def alone(file: Path, images: np.ndarray, spec: InputSpec) -> dict[str, np.ndarray]:

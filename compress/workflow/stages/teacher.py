@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from compress.data.dataset import Dataset
 from compress.data.input_spec import normalise
 from compress.methods.context import Context
+from compress.metrics.probabilities import scale_of
 from compress.models.builders import identity, load_module
 from compress.models.candidate import Candidate
 from compress.models.checkpoint import load_into, read_checkpoint
 from compress.models.weight_names import fitted
 from compress.recipe.schema import TeacherSettings
 from compress.results.schema import Training
+from compress.runtimes.outputs import by_name
 from compress.tasks import task_of, task_of_data
 from compress.training.batches import (
     FeatureFeed,
@@ -74,6 +76,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     if settings.weights is not None:
         teacher = _with_weights(teacher, settings, data, pixels, context)
         spec = teacher.spec
+    shown = data.indices("validation")[:STATISTICS_IMAGES:4]
+    refuse_probabilities(teacher, normalise(pixels(spec.height)[shown], spec))
     if settings.train is not None:
         labelled = data.indices("train")
         if settings.train_only is not None:
@@ -106,6 +110,28 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         )
     teacher.save(folder, stage.settings, inputs)
     finish(folder)
+
+
+def refuse_probabilities(teacher: Candidate, images: np.ndarray) -> None:
+    """Refuses a network that ends in a softmax or sigmoid: students learn from logits.
+
+    Args:
+        images: float32 (n, 3, height, width), prepared.
+
+    Raises:
+        UserError: its answers are probabilities.
+    """
+    logits = task_of(teacher.spec).logits
+    if logits is None:
+        return
+    with torch.inference_mode():
+        given = teacher.model.eval()(torch.from_numpy(images))
+    answers = by_name(given, tuple(teacher.spec.outputs))[logits].float().numpy()
+    if scale := scale_of(answers):
+        raise UserError(
+            f"{teacher.name} answers with the probabilities of a {scale}, and logits are expected: "
+            f"leave the {scale} out at the end of its forward."
+        )
 
 
 def _last_part(

@@ -18,7 +18,7 @@ from compress.runtimes.outputs import Outputs
 from compress.tasks.base import Judge, Task
 
 LEVEL = 0.01  # of the tests against guessing
-USEFUL = 1 / 3  # of a guess's mistakes: a teacher that is worth compressing avoids at least these
+USEFUL = 0.4  # of a guess's mistakes: a teacher that is worth compressing avoids at least these
 SURE = 0.001  # of the test that another order, or another feeding, is better: several are tried
 MUCH = 0.1  # as a share of the images: by so much another one must be better to be told
 MOST_CLASSES = 5000  # for which any other order is sought: every two of them are a number in memory
@@ -67,7 +67,7 @@ USUAL_SCALES = {
     "normalised with ImageNet's mean and std": (IMAGENET_MEAN, IMAGENET_STD),
     "scaled to [-1, 1]": ((0.5,) * 3, (0.5,) * 3),
     "scaled to [0, 1]": ((0.0,) * 3, (1.0,) * 3),
-    "bytes (0 to 255)": ((0.0,) * 3, BYTE),
+    "bytes from 0 to 255": ((0.0,) * 3, BYTE),
     "bytes less Caffe's means": (CAFFE, BYTE),
 }
 USUAL = [

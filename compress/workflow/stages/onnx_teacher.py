@@ -110,9 +110,9 @@ def used_outputs(file: Path, images: np.ndarray, spec: InputSpec) -> list[str]:
     Raises:
         UserError: the file has no such outputs.
     """
-    session = OnnxSession(file, threads=1)
+    session = OnnxSession(file, threads=1, size=spec.size)
     given = session.run(np.resize(images, (session.batch_size or 1, *images.shape[1:])))
-    found = by_name(given, tuple(spec.outputs))
+    found = by_name(given, spec.outputs)
     return [next(k for k, x in given.items() if x is found[name]) for name in spec.outputs]
 
 

@@ -77,7 +77,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         teacher = _with_weights(teacher, settings, data, pixels, context)
         spec = teacher.spec
     shown = data.indices("validation")[:STATISTICS_IMAGES:4]
-    refuse_probabilities(teacher, normalise(pixels(spec.height)[shown], spec))
+    refuse_probabilities(teacher, normalise(pixels(spec)[shown], spec))
     if settings.train is not None:
         labelled = data.indices("train")
         if settings.train_only is not None:
@@ -126,7 +126,7 @@ def refuse_probabilities(teacher: Candidate, images: np.ndarray) -> None:
         return
     with torch.inference_mode():
         given = teacher.model.eval()(torch.from_numpy(images))
-    answers = by_name(given, tuple(teacher.spec.outputs))[logits].float().numpy()
+    answers = by_name(given, teacher.spec.outputs)[logits].float().numpy()
     if scale := scale_of(answers):
         raise UserError(
             f"{teacher.name} answers with the probabilities of a {scale}, and logits are expected: "

@@ -118,6 +118,9 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     images = np.random.default_rng(0).standard_normal((3, 3, 32, 32), dtype=np.float32)
     with pytest.raises(UserError, match=r"takes images of \(32, 32\).*image_size is 64"):
         check_same(given, made, images, SPEC.at(64), False)
+    grey = SPEC.model_copy(update={"channels": "grey", "mean": (0.5,), "std": (0.25,)})
+    with pytest.raises(UserError, match="of 3 channels, and is to get 1: give three numbers in"):
+        check_same(given, made, images[:, :1], grey, False)
     two = SPEC.model_copy(update={"classes": CLASSES[:2]})
     with pytest.raises(UserError, match="but the data asks for 2"):
         check_same(given, made, images, two, False)

@@ -79,8 +79,8 @@ def check_same(
     if session.image_size != spec.size:
         raise UserError(
             f"teacher.onnx takes images of {session.image_size} (height, width), or has its "
-            f"channels last; teacher.image_size is {spec.size}. Give its own size; channels "
-            "must come before height and width."
+            f"channels last; teacher.image_size is {spec.height} x {spec.width}. Give its own "
+            "size; channels must come before height and width."
         )
     if session.channels != spec.shape[0]:
         grey = "channels: grey and one number" if session.channels == 1 else "three numbers"

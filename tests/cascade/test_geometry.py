@@ -118,3 +118,13 @@ def test_points_that_fell_together_still_give_a_view():
     assert all(map(math.isfinite, vars(view).values()))
     assert cut(Image.new("RGB", (1, 1)), view, 8, 8).shape == (8, 8, 3)
     assert around([(3.0, 3.0)], 0.5, 1.0).a == 1.0
+
+
+@pytest.mark.parametrize("turned", [0.0, 0.7])
+def test_a_view_in_grey_is_the_grey_of_the_view(turned: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (90, 120, 1), dtype=np.uint8)
+    colour = Image.fromarray(np.repeat(noise, 3, axis=2))
+    view = around([(-20.0, 10.0), (80.0, 70.0)], 0, 1.5).turned(turned, 1.5)
+    shown = cut(colour.convert("L"), view, 24, 16)
+    assert shown.shape == (16, 24, 1)
+    np.testing.assert_allclose(np.repeat(shown, 3, 2), cut(colour, view, 24, 16), atol=1)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from torchvision.models import resnet18
 from compress.cli.init import init
 from compress.cli.init.inspect import Images, look_at_images, network_input
 from compress.cli.init.write import METHODS, Answers, Schedule, write_recipe
-from compress.data.input_spec import InputSpec
+from compress.data.input_spec import METADATA_KEY, InputSpec
 from compress.models.builders import build
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import chosen
@@ -130,7 +131,10 @@ def test_every_line_that_is_likely_to_change_says_why(make: Init) -> None:
         ({"weights": "nothing.pt"}, "--weights: no file at nothing.pt"),
         ({"data": "nothing"}, "No data at nothing"),
         ({"image_size": "4"}, "no whole number from 8 to 2048"),
+        ({"image_size": "32x64x32"}, "nor two as HEIGHTxWIDTH"),
         ({"mean": "1,2"}, "give three numbers"),
+        ({"mean": "0.5"}, "--mean has 1 and --std 3 numbers"),
+        ({"mean": "0.5", "std": "0.2"}, "of a network for 3 channels"),
         ({"std": "1,0,1"}, "must be above zero"),
         ({"methods": "prune,magic"}, "--methods: magic: choose of shufflenet"),
         ({"speedup": "0.5"}, "is below 1"),
@@ -247,6 +251,35 @@ def test_an_onnx_file(make: Init, onnx_file: Path, capsys: pytest.CaptureFixture
     ):
         with pytest.raises(UserError, match=said):
             make("other.yaml", **({"teacher": str(onnx_file), "weights": None} | changes))
+
+
+def test_inputs_that_are_no_rgb_squares(make: Init, tmp_path: Path, shapes: Path) -> None:
+    grey = resnet18(num_classes=len(CLASSES))
+    grey.conv1 = torch.nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+    save_file(grey.state_dict(), tmp_path / "grey.safetensors")
+    given = {"mean": "0.5", "std": "0.2", "image_size": "32x48"}
+    path = make(weights=str(tmp_path / "grey.safetensors"), methods="shufflenet", **given)
+    recipe = load_recipe(path)
+    assert recipe.teacher.input_spec("crop").shape == (1, 32, 48)
+    student = chosen(recipe.candidates["shufflenet_v2_x1_0"][0])[1]
+    assert student.image_size == [32, 48]
+
+    spec = InputSpec(
+        height=32, width=48, mean=(0.1, 0.2, 0.3), std=(1,) * 3, channels="bgr", classes=CLASSES
+    )
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 48, len(CLASSES)))
+    file = tmp_path / "bgr.onnx"
+    torch.onnx.export(
+        model.eval(), (torch.zeros(1, *spec.shape),), file, dynamo=True, verbose=False
+    )
+    noted = onnx.load(file)
+    onnx.helper.set_model_props(noted, {METADATA_KEY: spec.model_dump_json()})
+    onnx.save(noted, file)
+    recipe = load_recipe(make("b.yaml", teacher=str(file), weights=None, image_size=None))
+    kept = {"height", "width", "channels", "mean", "std"}
+    assert recipe.teacher.input_spec("crop").model_dump(include=kept) == spec.model_dump(
+        include=kept
+    )
 
 
 def test_a_network_that_cannot_be_pruned(make: Init, tmp_path: Path) -> None:

@@ -290,3 +290,11 @@ def test_the_gallery_is_small_and_shows_where_the_map_is_high() -> None:
         assert len(jpeg) < 10_000
         with Image.open(io.BytesIO(base64.b64decode(jpeg, validate=True))) as image:
             assert (image.format, image.size) == ("JPEG", (SIDE, 80))
+
+
+def test_a_grey_image_is_shown_as_the_same_in_rgb() -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (3, 40, 60, 1), dtype=np.uint8)
+    maps = np.random.default_rng(1).random((3, 40, 60), dtype=np.float32)
+    none = np.empty((0, 4))
+    expected = gallery(np.repeat(grey, 3, axis=3), {"occlusion": maps}, none)
+    assert gallery(grey, {"occlusion": maps}, none) == expected

@@ -152,6 +152,9 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         taken(given, SPEC.at(64))
     with pytest.raises(UserError, match=r"but the data asks for \(2,\)"):
         taken(given, SPEC.model_copy(update={"classes": CLASSES[:2]}))
+    grey = SPEC.model_copy(update={"channels": "grey", "mean": (0.5,), "std": (0.25,)})
+    with pytest.raises(UserError, match="of 3 channels, and is to get 1: give three numbers in"):
+        alone(given, images[:, :1], grey)
     other = network()
     nn.init.zeros_(other.classifier.weight)
     expected = alone(plainly(other, tmp_path / "other.onnx"), images, SPEC)

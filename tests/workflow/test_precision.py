@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch import nn
 
+from compress.data.input_spec import InputSpec
 from compress.measure.machine import machine
 from compress.models.memory_format import laid_out, place
 from compress.recipe.load import load_recipe
 from compress.results.schema import Machine
 from compress.workflow.precision import Network, Precisions, resolved
 
-VGG = Network("teachers.vgg:vgg16_bn", {"pool": 1, "hidden_layers": 1, "width": 0.125}, 32)
+INPUT = InputSpec(height=32, width=32, mean=(0,) * 3, std=(1,) * 3)
+VGG = Network("teachers.vgg:vgg16_bn", {"pool": 1, "hidden_layers": 1, "width": 0.125}, INPUT)
 RECIPE = """
 version: 1
 name: precisions
@@ -110,3 +112,12 @@ def test_the_layout_is_one_that_the_network_takes(trains: bool) -> None:
     torch.testing.assert_close(network(laid_out(shuffled, layout)), expected)
     plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten())
     assert place(plain, torch.device("cpu"), images, trains) == torch.channels_last
+
+
+def test_times_are_kept_for_each_input_and_for_squares_where_they_always_were() -> None:
+    settings = {"hidden_layers": 1, "pool": 1, "width": 0.125}
+    assert VGG.key("training") == json.dumps([VGG.builder, settings, 32, "training"])
+    grey = InputSpec(height=32, width=32, mean=(0,), std=(1,), channels="grey")
+    others = [Network(VGG.builder, VGG.settings, spec) for spec in (grey, INPUT.at([32, 48]))]
+    assert len({VGG.key("training"), *(x.key("training") for x in others)}) == 3
+    assert [x.size for x in others] == ["32 px", "32 x 48 px"]

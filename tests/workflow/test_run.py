@@ -209,8 +209,8 @@ def test_eval_and_predict_agree_with_the_report(
 ) -> None:
     out, results = finished
     model = out / results[2].artifact.path
-    data = json.loads(next((out / "runs/stages").glob("data-*/images.json")).read_text())
-    table = [(shapes / p, label) for p, label, split, _ in data["images"] if split == "validation"]
+    data = json.loads(next((out / "runs/stages").glob("data-*/pictures.json")).read_text())
+    table = [(shapes / p, label) for p, label, split, _ in data["pictures"] if split == "validation"]
     right = "".join(
         "1" if names[0][0] == label else "0"
         for (_, label), names in zip(

@@ -210,7 +210,8 @@ def test_eval_and_predict_agree_with_the_report(
     out, results = finished
     model = out / results[2].artifact.path
     data = json.loads(next((out / "runs/stages").glob("data-*/pictures.json")).read_text())
-    table = [(shapes / p, label) for p, label, split, _ in data["pictures"] if split == "validation"]
+    rows = [row for row in data["pictures"] if row[2] == "validation"]
+    table = [(shapes / path, label) for path, label, *_ in rows]
     right = "".join(
         "1" if names[0][0] == label else "0"
         for (_, label), names in zip(

@@ -117,7 +117,9 @@ class PrunableNetwork:
         self._narrowed: dict[tuple[str, int, int], LayerShape] = {}
         # Half of the channels, tried now: better than after training and computing the importance.
         worth = [torch.rand(group.channels, generator=drawn) for group in self.groups]
-        halves = [g.blocks * max(1, g.channels // g.blocks // 2) for g in self.groups]
+        halves = [
+            max(len(g.parts), g.blocks * max(1, g.channels // g.blocks // 2)) for g in self.groups
+        ]
         half = most_important(self.groups, worth, halves)
         self._checked(randomly_drawn(copy.deepcopy(self.model)), half)
 

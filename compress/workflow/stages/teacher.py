@@ -32,7 +32,7 @@ from compress.training.batches import (
 from compress.training.cached_features import module_inputs
 from compress.training.loop import finish, train
 from compress.training.objectives import label_objective
-from compress.training.settings import TRAINING_VERSION
+from compress.training.settings import TRAINING_VERSION, TrainSettings
 from compress.utils.errors import UserError
 from compress.workflow.cache import Stage
 
@@ -79,37 +79,49 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     shown = data.indices("validation")[:STATISTICS_IMAGES:4]
     refuse_probabilities(teacher, normalise(pixels(spec)[shown], spec))
     if settings.train is not None:
-        labelled = data.indices("train")
-        if settings.train_only is not None:
-            model, feed = _last_part(teacher, settings, data, pixels, folder, context)
-        else:
-            model = teacher.model
-            feed = ImageFeed(
-                data=data,
-                pixels=pixels,
-                spec=spec,
-                settings=settings.train,
-                pool=labelled,
-                images_per_epoch=len(labelled),
-                seed=context.seed,
-                device=context.device,
-            )
-        objective = label_objective(spec, settings.train)
-        history = train(model, feed, objective, settings.train, folder, context.progress)
-        how = "from scratch" if settings.weights is None else "fine-tuned"
-        if settings.train_only is not None:
-            how = f"only {settings.train_only}"
-        teacher = teacher.trained(
-            Training(
-                description=f"labels, {how}",
-                labelled_images=len(labelled),
-                precision=settings.train.precision,
-                seconds=sum(epoch.seconds for epoch in history),
-                epochs=history,
-            )
-        )
+        teacher = _trained(teacher, settings, settings.train, data, pixels, folder, context)
     teacher.save(folder, stage.settings, inputs)
     finish(folder)
+
+
+def _trained(
+    teacher: Candidate,
+    settings: TeacherSettings,
+    config: TrainSettings,
+    data: Dataset,
+    pixels: Pixels,
+    folder: Path,
+    context: Context,
+) -> Candidate:
+    """Train the teacher, or its last part, on the labels; return it with its training told."""
+    labelled, spec = data.indices("train"), teacher.spec
+    if settings.train_only is not None:
+        model, feed = _last_part(teacher, settings, data, pixels, folder, context)
+    else:
+        model = teacher.model
+        feed = ImageFeed(
+            data=data,
+            pixels=pixels,
+            spec=spec,
+            settings=config,
+            pool=labelled,
+            images_per_epoch=len(labelled),
+            seed=context.seed,
+            device=context.device,
+        )
+    history = train(model, feed, label_objective(spec, config), config, folder, context.progress)
+    how = "from scratch" if settings.weights is None else "fine-tuned"
+    if settings.train_only is not None:
+        how = f"only {settings.train_only}"
+    return teacher.trained(
+        Training(
+            description=f"labels, {how}",
+            labelled_images=len(labelled),
+            precision=config.precision,
+            seconds=sum(epoch.seconds for epoch in history),
+            epochs=history,
+        )
+    )
 
 
 def refuse_probabilities(teacher: Candidate, images: np.ndarray) -> None:

@@ -196,6 +196,11 @@ def _with_weights(
     assert settings.weights is not None and settings.builder is not None
     if settings.weights.startswith("torchvision:"):
         found = {"": _download(settings.weights)}
+        # Loading them, torchvision has the network itself turn ImageNet's mean and std into these.
+        if hasattr(teacher.model, "transform_input") and teacher.spec.mean != (0.5,) * 3:
+            context.progress.note(
+                f"{settings.weights} expects mean: [0.5, 0.5, 0.5] and std: [0.5, 0.5, 0.5]"
+            )
     else:
         # The stage's settings hold the file's hash; where the file lies is not part of them.
         assert context.weights_path is not None

@@ -79,6 +79,7 @@ def _faults(recipe: "Loaded", allowed: list[str]) -> Iterator[str]:
 
 def _read(recipe: "Loaded") -> "Dataset | None":
     """Return the dataset; None where a run is to make it."""
+    from compress.tasks import read_for
     from compress.tasks.base import Source
     from compress.utils.errors import UserError
 
@@ -89,9 +90,8 @@ def _read(recipe: "Loaded") -> "Dataset | None":
         return None
     assert settings.path is not None
     task, asked = settings.asked
-    return task.read(
-        Source(Path(settings.path), settings.image_column, settings.label_column), asked
-    )
+    source = Source(Path(settings.path), settings.image_column, settings.label_column)
+    return read_for(task, source, asked, named=settings.task is not None)
 
 
 def _tried(recipe: "Loaded", data: "Dataset", allowed: list[str]) -> list[str]:
@@ -109,13 +109,11 @@ def _tried(recipe: "Loaded", data: "Dataset", allowed: list[str]) -> list[str]:
 
 def _data(recipe: "Loaded", data: "Dataset | None") -> str:
     settings = recipe.data
-    task = settings.asked[0]
     if data is None:
         return f"data: made by {settings.builder}" + (f" of {settings.path}" * bool(settings.path))
     labelled = sum(p.is_labelled for p in data.images)
-    annotated = data.annotated if settings.task is None else f"for {task.name}"
     found = (
-        f"data: {labelled} labelled images {annotated}, "
+        f"data: {labelled} labelled images {data.annotated}, "
         f"{len(data.images) - labelled} unlabelled (not decoded yet)"
     )
     return "\n  ".join([found, *data.notes])

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec
 from compress.data.keypoints import PointColumns
-from compress.tasks.base import Task
+from compress.tasks.base import Source, Task
 from compress.tasks.classification.task import Classification
 from compress.tasks.keypoints.settings import Columns
 from compress.tasks.keypoints.task import Keypoints
@@ -56,6 +57,20 @@ def usual_task(columns: PointColumns | None) -> tuple[type[Task[Any]], TaskSetti
     if columns is None:
         return Classification, TaskSettings()
     return Keypoints, Columns(names=list(columns.names), columns=list(columns.columns))
+
+
+def read_for(
+    task: type[Task[Any]], source: Source, settings: TaskSettings, *, named: bool
+) -> Dataset:
+    """Return a run's images as the task reads them.
+
+    Args:
+        named: whether the recipe names the task; the dataset then says so, too.
+    """
+    data = task.read(source, settings)
+    if not named:
+        return data
+    return replace(data, task=task.name, task_settings=settings.model_dump())
 
 
 def task_of(spec: InputSpec) -> Task[Any]:

@@ -64,7 +64,7 @@ def test_a_user_error_is_a_sentence_and_exit_code_2(tmp_path: Path) -> None:
 
 def test_check_says_what_is_wrong(write_recipe: Write, shapes: Path) -> None:
     done = compress("check", write_recipe(tiny_recipe(shapes)))
-    assert done.returncode == 0 and "is right: 16 stages, 4 rows" in done.stdout
+    assert done.returncode == 0 and "is right: 17 stages, 4 rows" in done.stdout
     assert "36 labelled images of 3 classes, 6 unlabelled" in done.stdout
     recipe = tiny_recipe(shapes)
     recipe["teacher"]["builder"] = "teachers.vgg:vgg17"
@@ -81,7 +81,7 @@ def test_check_says_what_is_wrong(write_recipe: Write, shapes: Path) -> None:
 def test_dry_run_computes_nothing(write_recipe: Write, shapes: Path, tmp_path: Path) -> None:
     done = compress("run", write_recipe(tiny_recipe(shapes)), "--dry-run", "--out", tmp_path / "o")
     assert done.returncode == 0
-    assert done.stdout.count("to do") == 16
+    assert done.stdout.count("to do") == 17
     assert not (tmp_path / "o").exists()
 
 

@@ -204,7 +204,7 @@ def test_what_the_network_itself_says_of_its_images(
     teacher: str, size: int, mean: float, unsaid: tuple[str, ...]
 ) -> None:
     own = network_input(teacher, "a file", len(CLASSES), [])
-    assert (own.size, own.mean[0], own.unsaid) == (size, mean, unsaid)
+    assert (own.size, own.mean[0], own.unsaid) == ((size, size), mean, unsaid)
     assert own.std == ((0.5,) * 3 if mean == 0.5 else (0.229, 0.224, 0.225))
 
 
@@ -237,7 +237,7 @@ def test_torchvision_says_what_its_weights_were_trained_for() -> None:
     ):
         builder = f"torchvision.models:{weights.partition('_')[0].lower()}"
         own = network_input(builder, f"torchvision:{weights}", 3, [])
-        assert (own.size, own.mean[0], own.unsaid) == (size, mean, unsaid)
+        assert (own.size, own.mean[0], own.unsaid) == ((size, size), mean, unsaid)
 
 
 def test_an_onnx_file(make: Init, onnx_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -203,7 +203,7 @@ def test_a_foreign_model_says_what_is_missing(tmp_path: Path) -> None:
     file.write_text(SPEC.model_dump_json())
     assert spec_of(path, file) == SPEC
     for text, expected in (
-        (SPEC.at(64).model_dump_json(), r"takes images of \(32, 32\)"),
+        (SPEC.at(64).model_dump_json(), r"takes images of \(3, 32, 32\)"),
         ('{"height": 32}', "width: Field required"),
         ("height: 32", "Invalid JSON"),
     ):

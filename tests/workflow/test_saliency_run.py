@@ -87,7 +87,7 @@ def test_each_candidate_is_looked_into_once(finished: tuple[Path, list[Result]])
             assert found.times_even.value == pytest.approx(
                 found.share_inside.value / teacher.area_share
             )
-    assert teacher.gallery["image"] == student.gallery["image"]
+    assert teacher.gallery["picture"] == student.gallery["picture"]
     assert {len(layer) for layer in teacher.gallery.values()} == {4}
 
 
@@ -148,7 +148,7 @@ def test_without_boxes_it_says_that_it_cannot_be_told(
 
 
 def test_faults_of_the_section_are_told_with_their_line(write_recipe: Any, shapes: Path) -> None:
-    tiny = tiny_recipe(shapes) | {"saliency": {"methods": ["gradcam"], "picture": 3}}
+    tiny = tiny_recipe(shapes) | {"saliency": {"methods": ["gradcam"], "image": 3}}
     with pytest.raises(UserError) as caught:
         load_recipe(write_recipe(tiny))
     assert "saliency.methods.0" in str(caught.value)

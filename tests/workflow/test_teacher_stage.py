@@ -41,7 +41,7 @@ def test_of_two_state_dicts_the_run_says_which_it_took(tmp_path: Path, shapes: P
         loaded, tmp_path, machine(), 1, Progress(Console(file=said)), (), weights_path(loaded)
     )
     images = data.plan(loaded.data, context.seed)
-    stage = teacher.plan(loaded.teacher, context.fit, context.seed, images)
+    stage = teacher.plan(loaded.teacher, loaded.data.image_fit, context.seed, images)
     (tmp_path / "data").mkdir()
     (tmp_path / "teacher").mkdir()
     data.run(images, {}, tmp_path / "data", context)

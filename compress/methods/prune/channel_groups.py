@@ -25,10 +25,16 @@ from compress.data.input_spec import InputSpec
 from compress.measure.layer_times import LayerShape
 from compress.measure.module_shapes import layer_shapes
 from compress.methods.layer_patterns import matching
-from compress.methods.prune.equivalence import ANSWER, Removed, first_unlike, randomly_drawn
+from compress.methods.prune.equivalence import (
+    ANSWER,
+    Removed,
+    first_unlike,
+    randomly_drawn,
+    task_outputs,
+)
 from compress.models.repeatability import refuse_unrepeatable
 from compress.models.structure import restructure
-from compress.runtimes.outputs import by_name, in_order
+from compress.runtimes.outputs import in_order
 from compress.utils.errors import UserError
 
 INSTEAD = "Distil into a narrower student instead (- distill: {student: …})"
@@ -84,6 +90,7 @@ class PrunableNetwork:
         # The graph is traced by gradients, and the importance of channels may be computed by them.
         self.model = copy.deepcopy(model).eval().cpu().requires_grad_(True)
         self.example = torch.zeros(1, *spec.shape)
+        self.outputs = spec.outputs
         drawn = torch.Generator().manual_seed(0)
         self.images = torch.randn(2, *spec.shape, generator=drawn)
         self.names = {module: name for name, module in self.model.named_modules()}
@@ -195,7 +202,7 @@ class PrunableNetwork:
             restructure(narrow, (), tensors)
             narrow.load_state_dict(tensors)
             self._compare(narrow, planned)
-            unlike = first_unlike(copy.deepcopy(model), narrow, removed, self.images)
+            unlike = first_unlike(copy.deepcopy(model), narrow, removed, self.images, self.outputs)
             if unlike is not None:
                 where = unlike if unlike == ANSWER else f"layer {unlike!r}"
                 raise _Unfollowable(
@@ -322,13 +329,8 @@ def _last_layers(
         layers: names, as the network runs them.
     """
     weights: dict[str, Any] = {name: model.get_submodule(name).weight for name in layers}
-    given = model(example)
-    try:
-        outputs = list(by_name(given, spec.outputs).values())
-    except UserError:  # the data, and so the shape of the outputs, is not known yet: all of them
-        outputs = in_order(given)
     found: set[str] = set()
-    for output in outputs:
+    for output in task_outputs(model(example), spec.outputs):
         gradients = torch.autograd.grad(
             output.sum(), list(weights.values()), retain_graph=True, allow_unused=True
         )

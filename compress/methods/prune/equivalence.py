@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd as Convolution
 from torch.overrides import TorchFunctionMode
 
-from compress.runtimes.outputs import in_order
+from compress.data.input_spec import Shape
+from compress.runtimes.outputs import by_name, in_order
+from compress.utils.errors import UserError
 
 TOLERANCE = 1e-3  # of the largest number that a layer makes; rounding stays a hundred times below
 ANSWER = "the answer"
@@ -28,13 +30,18 @@ class Removed(NamedTuple):
 
 
 def first_unlike(
-    full: nn.Module, narrow: nn.Module, removed: Iterable[Removed], images: Tensor
+    full: nn.Module,
+    narrow: nn.Module,
+    removed: Iterable[Removed],
+    images: Tensor,
+    outputs: Mapping[str, Shape],
 ) -> str | None:
     """Return the first layer that makes something else in the narrow network, if any does.
 
     Args:
         full: is silenced, so give a copy; in evaluation mode, as `narrow` is.
-        images: float32 (n, 3, height, width), any that are not constant.
+        images: float32 (n, channels, height, width), any that are not constant.
+        outputs: that are the task's, with their shapes for one image; others may get narrower.
 
     Returns:
         A layer's name, or ANSWER where only what the network gives is not the same.
@@ -45,9 +52,9 @@ def first_unlike(
         if item.is_output:
             made.setdefault(item.name, set()).update(item.places)
     statistics = _SameStatistics()
-    expected = _run(full, images, statistics)
+    expected = _run(full, images, statistics, outputs)
     statistics.again()
-    got = _run(narrow, images, statistics)
+    got = _run(narrow, images, statistics, outputs)
     for (name, wanted), (other, found) in zip(expected, got, strict=False):
         if name != other or not _same(wanted, found, made.get(name, set())):
             return name
@@ -89,7 +96,7 @@ def _silence(model: nn.Module, removed: Removed) -> None:
 
 
 def _run(
-    model: nn.Module, images: Tensor, statistics: "_SameStatistics"
+    model: nn.Module, images: Tensor, statistics: "_SameStatistics", outputs: Mapping[str, Shape]
 ) -> list[tuple[str, Tensor]]:
     """Return what each layer made in turn, channels on axis 1, and what the network gave."""
     made: list[tuple[str, Tensor]] = []
@@ -104,11 +111,19 @@ def _run(
     ]
     try:
         with torch.no_grad(), statistics:
-            given = in_order(model(images))
+            given = task_outputs(model(images), outputs)
     finally:
         for hook in hooks:
             hook.remove()
-    return [*made, *((ANSWER, x) for x in given if isinstance(x, Tensor))]
+    return [*made, *((ANSWER, x) for x in given)]
+
+
+def task_outputs(given: Any, outputs: Mapping[str, Shape]) -> list[Tensor]:
+    """Return a network's outputs for the task; all of them where their shape is not known yet."""
+    try:
+        return list(by_name(given, outputs).values())
+    except UserError:  # how many classes the data has, say
+        return in_order(given)
 
 
 def _same(expected: Tensor, found: Tensor, gone: set[int]) -> bool:

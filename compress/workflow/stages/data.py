@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from compress.data.split import draw_split
 from compress.methods.context import BUILT, Context
 from compress.models.builders import identity, resolve
 from compress.recipe.schema import DataSettings
-from compress.tasks import task_named, usual_task
+from compress.tasks import read_for, task_named, usual_task
 from compress.tasks.base import Source, Task
 from compress.tasks.settings import TaskSettings
 from compress.utils.errors import UserError
@@ -87,10 +86,9 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         source = context.data_path
     task, asked = _task(settings)
     columns = settings["picture_column"], settings["label_column"]
-    data = drop_unreadable(task.read(Source(source, *columns), asked), context.progress.advance)
+    data = read_for(task, Source(source, *columns), asked, named="task" in settings)
+    data = drop_unreadable(data, context.progress.advance)
     data = task.checked(data, context.progress.note)
-    if "task" in settings:
-        data = replace(data, task=task.name, task_settings=asked.model_dump())
     fraction, trained = settings["validation_fraction"], settings.get("to_train_on", True)
     data = draw_split(data, fraction, settings["seed"], to_train_on=trained)
     for note in data.notes:

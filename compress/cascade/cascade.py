@@ -16,6 +16,7 @@ from compress.cascade.spec import CascadeSpec, CascadeStage, Look
 from compress.cascade.views import Point, View, around, brought_to, cut, whole
 from compress.data.input_spec import InputSpec, normalise, upright_rgb
 from compress.export.artifact import spec_of
+from compress.metrics.probabilities import probabilities_of
 from compress.models.sessions import open_session
 from compress.runtimes import runtime_for
 from compress.utils.errors import UserError
@@ -154,8 +155,7 @@ class Cascade:
                 points |= _points(outputs, turns, spec)
             else:
                 logits = outputs.mean(0).astype(np.float64)
-                exponents = np.exp(logits - logits.max())
-                probabilities = exponents / exponents.sum()
+                probabilities = probabilities_of(logits, "softmax")
         return Found(image.size, points, probabilities, views, clock.seconds)
 
     def name(self, found: Found) -> str | None:

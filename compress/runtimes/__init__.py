@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from compress.results.schema import Deployed
-from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,39 +60,6 @@ class Session(Protocol):
         Args:
             images: float32 (n, channels, height, width), normalised.
         """
-
-
-def image_entry(
-    path: Path, inputs: Sequence[Entry], size: tuple[int, int] | None
-) -> tuple[Entry, tuple[int, int]]:
-    """Return the only input of a file that takes images, and their height and width.
-
-    Args:
-        size: height and width where the file leaves them free.
-
-    Raises:
-        UserError: other inputs, or a size that nobody says.
-    """
-    if len(inputs) != 1 or len(inputs[0].shape) != 4:
-        raise UserError(
-            f"{path} takes {', '.join(map(str, inputs)) or 'nothing'}; expected one input (batch, "
-            "channels, height, width)."
-        )
-    (entry,) = inputs
-    if entry.dtype not in FLOATS:
-        raise UserError(
-            f"{path} takes {entry.dtype}; expected float32, images minus mean, over std: export it "
-            "with such an input, without what prepares the images."
-        )
-    height, width = entry.shape[2:]
-    if height is not None and width is not None:
-        return entry, (height, width)
-    if size is None:
-        raise UserError(
-            f"{path} leaves its input's height and width free: export fixed ones, or give a JSON "
-            "file with both to `compress eval` and `predict` (--spec)."
-        )
-    return entry, (height or size[0], width or size[1])
 
 
 def package_of(runtime: str) -> str:

@@ -7,8 +7,9 @@ import numpy as np
 import onnxruntime
 
 from compress.data.input_spec import METADATA_KEY
-from compress.runtimes import REFERENCE_KEY, Entry, image_entry
+from compress.runtimes import REFERENCE_KEY, Entry
 from compress.runtimes.denormals import denormals_as_zero
+from compress.runtimes.images import TakesImages
 from compress.runtimes.threads import cpus, on_first_cpu
 from compress.utils.errors import UserError
 
@@ -82,7 +83,7 @@ class OnnxFile:
             raise UserError(f"onnxruntime cannot run the model: {error}") from error
 
 
-class OnnxSession(OnnxFile):
+class OnnxSession(OnnxFile, TakesImages):
     """An ONNX file with one image input."""
 
     def __init__(
@@ -102,15 +103,8 @@ class OnnxSession(OnnxFile):
             UserError: missing, nothing that onnxruntime can load, or no file that takes images.
         """
         super().__init__(path, threads, profile, alone)
-        entry, self.image_size = image_entry(path, self.inputs, size)
-        self.input, self.batch_size, self._dtype = entry.name, entry.shape[0], entry.dtype
-        self.channels = entry.shape[1] or 3  # where they are left free
-
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the outputs by name, float32 (n, …); the file is fed its own type."""
-        outputs = self.call([images.astype(self._dtype, copy=False)])
-        found = zip(self.outputs, outputs, strict=True)
-        return {name: np.asarray(output, dtype=np.float32) for name, output in found}
+        self.take_images(path, size)
+        self.input = self.inputs[0].name
 
 
 def _entry(given: onnxruntime.NodeArg) -> Entry:

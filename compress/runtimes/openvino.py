@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 
 from compress.data.input_spec import METADATA_KEY
-from compress.runtimes import REFERENCE_KEY, Entry, image_entry
+from compress.runtimes import REFERENCE_KEY, Entry
 from compress.runtimes.denormals import denormals_as_zero
+from compress.runtimes.images import TakesImages
 from compress.runtimes.openvino_ir import ov, read_ir, read_model, reason
 from compress.utils.errors import UserError
 
@@ -100,7 +101,7 @@ class OpenVinoFile:
             raise UserError(f"openvino cannot run {self.path}: it takes {entry}, not {given}.")
 
 
-class OpenVinoSession(OpenVinoFile):
+class OpenVinoSession(OpenVinoFile, TakesImages):
     """An ONNX file or an OpenVINO IR with one image input."""
 
     def __init__(
@@ -120,15 +121,7 @@ class OpenVinoSession(OpenVinoFile):
             UserError: missing, nothing that OpenVINO can load, or no file that takes images.
         """
         super().__init__(path, threads, precision, profile)
-        entry, self.image_size = image_entry(path, self.inputs, size)
-        self.batch_size, self._dtype = entry.shape[0], entry.dtype
-        self.channels = entry.shape[1] or 3  # where they are left free
-
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the outputs by name, float32 (n, …); the file is fed its own type."""
-        outputs = self.call([images.astype(self._dtype, copy=False)])
-        found = zip(self.outputs, outputs, strict=True)
-        return {name: np.asarray(output, dtype=np.float32) for name, output in found}
+        self.take_images(path, size)
 
 
 def _entry(path: Path, given: ov.Output, place: int) -> Entry:

@@ -43,24 +43,18 @@ class Feeding(NamedTuple):
             return [float(np.mean(values))]
         return list(reversed(values)) if self.blue_first else list(values)
 
-    def prepare(self, images: np.ndarray) -> np.ndarray:
-        """Return uint8 (n, height, width, channels), red first, as float32 (n, channels, …)."""
-        mean, std = (
-            np.array(self.in_order(values, images.shape[-1]), dtype=np.float32)
-            for values in (self.mean, self.std)
-        )
-        ordered = images[..., ::-1] if self.blue_first else images
-        scaled = (ordered.astype(np.float32) / 255 - mean) / std
-        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+    def of(self, spec: InputSpec) -> InputSpec:
+        """Return the spec of a network that is fed so."""
+        grey = spec.channels == "grey"
+        mean, std = (tuple(self.in_order(x, 1 if grey else 3)) for x in (self.mean, self.std))
+        channels = "grey" if grey else "bgr" if self.blue_first else "rgb"
+        return spec.model_copy(update={"channels": channels, "mean": mean, "std": std})
 
-    def recipe(self, channels: int) -> str:
+    def recipe(self, spec: InputSpec) -> str:
         """Return the keys of a recipe's teacher that ask for it."""
-        mean, std = (
-            ", ".join(f"{x:.6g}" for x in self.in_order(values, channels))
-            for values in (self.mean, self.std)
-        )
-        order = "grey" if channels == 1 else "bgr" if self.blue_first else "rgb"
-        return f"channels: {order}, mean: [{mean}], std: [{std}]"
+        fed = self.of(spec)
+        mean, std = (", ".join(f"{x:.6g}" for x in values) for values in (fed.mean, fed.std))
+        return f"channels: {fed.channels}, mean: [{mean}], std: [{std}]"
 
 
 USUAL_SCALES = {
@@ -260,7 +254,7 @@ def of_feeding(
         return
     best, shown = list[Feeding](), asked.reached
     for feeding in USUAL:
-        prepared = feeding.prepare(images)
+        prepared = normalise(images, feeding.of(spec))
         if np.allclose(prepared, now, atol=1e-3):
             continue
         other = score(prepared)
@@ -269,8 +263,7 @@ def of_feeding(
             best = [*(best if other.reached == shown else ()), feeding]
             shown = other.reached
     if best:
-        channels = images.shape[-1]
-        ways = " or ".join(f"{way.said} ({way.recipe(channels)})" for way in best[:EQUAL])
+        ways = " or ".join(f"{way.said} ({way.recipe(spec)})" for way in best[:EQUAL])
         yield (
             f"The teacher seems to be fed otherwise than it was trained: {word} "
             f"{asked.reached:.1%} of {len(images)} labelled images, but {shown:.1%} if they are "

@@ -1,7 +1,5 @@
 """A method that another package brings goes all the way, with no file of ours touched."""
 
-import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +11,7 @@ from compress.methods.base import Method
 from compress.methods.prune.settings import Settings
 from compress.results.file import read
 from tests.conftest import tiny_recipe
+from tests.installed import compress, installed
 
 TOY = '''
 from pydantic import Field
@@ -62,24 +61,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as if `toy` were installed there."""
     folder = tmp_path_factory.mktemp("installed")
     (folder / "toy.py").write_text(TOY)
-    info = folder / "toy-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[compress.methods]\nround = toy:Round\n")
-    return folder
-
-
-def compress(package: Path, *words: object) -> str:
-    paths = os.pathsep.join([str(package), str(Path(__file__).parents[2])])
-    done = subprocess.run(
-        [sys.executable, "-m", "compress", *map(str, words)],
-        env=os.environ | {"PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{shlex.join(map(str, words))}: {done.stdout}{done.stderr}"
-    return done.stdout
+    return installed(folder, "toy", "[compress.methods]\nround = toy:Round\n")
 
 
 def test_from_the_recipe_to_the_exported_script(

@@ -5,7 +5,6 @@ number that is no mean over images; and a threshold is fitted to every deployed 
 """
 
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from compress.results.file import read
 from compress.results.schema import Result
 from compress.tasks.base import Task
 from tests.conftest import tiny_recipe
+from tests.installed import compress, installed
 
 TOY = '''
 from typing import Annotated
@@ -179,24 +179,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "partstask").mkdir()
     (folder / "partstask/__init__.py").write_text(TOY)
     (folder / "partstask/script.py.j2").write_text(SCRIPT)
-    info = folder / "partstask-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: partstask\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[compress.tasks]\nparts = partstask:Parts\n")
-    return folder
-
-
-def compress(package: Path, *words: object, rc: int = 0) -> str:
-    paths = os.pathsep.join([str(package), str(Path(__file__).parents[2])])
-    done = subprocess.run(
-        [sys.executable, "-m", "compress", *map(str, words)],
-        env=os.environ | {"PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == rc, f"{shlex.join(map(str, words))}: {done.stdout}{done.stderr}"
-    return done.stdout + done.stderr
+    return installed(folder, "partstask", "[compress.tasks]\nparts = partstask:Parts\n")
 
 
 def recipe(shapes: Path) -> dict[str, object]:

@@ -17,7 +17,7 @@ from rich.console import Console
 from scipy import stats
 from torch import nn
 
-from compress.data.input_spec import InputSpec
+from compress.data.input_spec import InputSpec, normalise
 from compress.measure.machine import machine
 from compress.metrics.accuracy import score, wilson
 from compress.recipe.load import load_recipe
@@ -333,7 +333,7 @@ SPEC = InputSpec(height=2, width=2, mean=(0,) * 3, std=(1,) * 3, classes=("a", "
 
 def test_feedings_are_as_those_who_use_them_write_them() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3), dtype=np.uint8)
-    made = {feeding.said: feeding.prepare(images) for feeding in USUAL}
+    made = {feeding.said: normalise(images, feeding.of(SPEC)) for feeding in USUAL}
     planes = images.transpose(0, 3, 1, 2).astype(np.float32)
     caffe = planes[:, ::-1] - np.float32([103.939, 116.779, 123.68])[:, None, None]
     for said, expected in {
@@ -343,9 +343,10 @@ def test_feedings_are_as_those_who_use_them_write_them() -> None:
         "scaled to [0, 1]": planes / 255,
     }.items():
         np.testing.assert_allclose(made[said], expected, atol=1e-3)
-    grey = USUAL[1].prepare(images[..., :1])
+    one = SPEC.model_copy(update={"channels": "grey", "mean": (0.0,), "std": (1.0,)})
+    grey = normalise(images[..., :1], USUAL[1].of(one))
     np.testing.assert_allclose(grey, planes[:, :1] / 127.5 - 1, atol=1e-5)
-    assert USUAL[-1].recipe(1).startswith("channels: grey, mean: [0.45")
+    assert USUAL[-1].recipe(one).startswith("channels: grey, mean: [0.45")
     assert len(made) == 10
 
 

@@ -11,6 +11,7 @@ from compress.data.input_spec import InputSpec
 from compress.data.layouts import check_classes, read_folder
 from compress.metrics.accuracy import score
 from compress.metrics.keypoints import USUAL, KeypointTolerance
+from compress.metrics.probabilities import probabilities_of
 from compress.models.class_names import check_class_names
 from compress.results.schema import TOP1, Accuracy, SingleImageClasses
 from compress.runtimes.outputs import Outputs
@@ -148,9 +149,7 @@ class Classification(Task[Names]):
 
     def answers(self, outputs: Outputs, images: Sequence[Path]) -> Iterator[Names]:
         """Yield the most probable classes."""
-        for logits in outputs["logits"]:
-            p = np.exp(logits - logits.max())
-            p /= p.sum()
+        for p in probabilities_of(outputs["logits"], "softmax"):
             best = np.argsort(-p, kind="stable")[:TOLD]
             yield [(self.spec.classes[i], float(p[i])) for i in best.tolist()]
 

@@ -121,17 +121,17 @@ def _data(recipe: "Loaded", data: "Dataset | None") -> str:
 
 def _weights(recipe: "Loaded") -> str:
     from compress.models.checkpoint import load_tensors
-    from compress.workflow.plan import weights_path
+    from compress.models.weight_sources import is_file
 
-    path = weights_path(recipe)
+    weights = recipe.teacher.weights
     if recipe.teacher.onnx is not None:
         from compress.models.onnx_teacher import read_onnx
 
         nodes = len(read_onnx(Path(recipe.teacher.onnx)).graph.node)
         return f"teacher: an ONNX file of {nodes} operations (not yet run)"
-    if path is None:
-        return f"weights: {recipe.teacher.weights or 'none, trained from scratch'}"
-    tensors, metadata = load_tensors(path)
+    if weights is None or not is_file(weights):
+        return f"weights: {weights or 'none, trained from scratch'}"
+    tensors, metadata = load_tensors(Path(weights))
     classes = metadata.get("classes") or (metadata.get("spec") or {}).get("classes")
     named = f"{len(classes)} classes named" if isinstance(classes, list) else "no classes named"
     return f"weights: {len(tensors)} tensors, {named} (not yet loaded into the network)"

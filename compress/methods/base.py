@@ -1,7 +1,7 @@
 """What a compression method is: the class that each of them is a subclass of."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -26,6 +26,7 @@ class Student(NamedTuple):
     builder: str
     settings: dict[str, Any]
     image_size: ImageSize | None
+    weights: str | None = None  # that it begins with: a file, torchvision:…, or timm
 
 
 class Method(ABC, Generic[S]):
@@ -45,6 +46,7 @@ class Method(ABC, Generic[S]):
         measures: whether `apply` proves or times on this machine what it made.
         judges: whether it decides by right answers, so that how near is right is its business.
         runtimes: in which its files run, where not in all; it judges them in the first.
+        makes_file: whether what it makes is a file, deployed instead of an export of the network.
         nothing_follows: why no step can come after it; empty where one can.
     """
 
@@ -56,6 +58,7 @@ class Method(ABC, Generic[S]):
     measures: ClassVar[bool] = False
     judges: ClassVar[bool] = False
     runtimes: ClassVar[tuple["Deployed", ...]] = ()
+    makes_file: ClassVar[bool] = False
     nothing_follows: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
@@ -100,6 +103,10 @@ class Method(ABC, Generic[S]):
     def student(self, settings: S) -> Student | None:
         """Return the network of its own that it trains, so that the step must come first."""
         return None
+
+    def teachers(self, settings: S) -> Sequence[str]:
+        """Return the names of candidates that it learns from; none: from the recipe's teacher."""
+        return ()
 
     def view_settings(self, settings: S) -> "ViewSettings | None":
         """Return the teacher outputs that it wants cached."""

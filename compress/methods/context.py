@@ -1,6 +1,6 @@
 """What stages and steps are given besides their settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,7 @@ class Context:
     allowed: tuple[str, ...]
     progress: Progress
     data_path: Path | None  # where the images lie; None where a builder makes them
-    weights_path: Path | None  # of the teacher
+    files: Mapping[str, Path]  # of weights, by the hash that stages know them by
     tables: Path  # what layers cost on this machine, kept for all recipes
     machine: "Machine"
     tolerance: KeypointTolerance = USUAL  # how near points and boxes must be to be right
@@ -65,7 +65,8 @@ class StepInputs:
     pixels: "Callable[[InputSpec], np.ndarray]"  # uint8 (n, height, width, channels)
     previous: Path  # the candidate the step starts from
     teacher_folder: Path
-    teacher_outputs: Path | None
+    teacher_outputs: tuple[Path, ...]  # cached, of each that teaches; none: they are asked
+    taught_by: tuple[Path, ...]  # networks that are asked; none: the recipe's teacher
     teacher_artifact: Path | None  # for what is decided by measuring
     decided: dict[str, Any] | None  # by the step's own `decide`
     folder: Path

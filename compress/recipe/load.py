@@ -1,12 +1,14 @@
 """A recipe's file to a recipe: read, checked as a whole, its paths made absolute."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from compress.methods import discover
+from compress.models.weight_sources import is_file
 from compress.recipe.beginning import splice
 from compress.recipe.errors import Faults
 from compress.recipe.grid import Grid, expand
@@ -104,6 +106,7 @@ def _faults_of(recipe: Recipe, grid: Grid) -> Iterator[tuple[KeyPath, str]]:
     yield from _run_nowhere(recipe, grid)
     yield from task_faults(recipe)
     yield from _code_faults(recipe)
+    yield from _teaching_faults(recipe)
     yield from address_faults(_paths_of(recipe))
 
 
@@ -137,15 +140,56 @@ def _code_faults(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
             )
 
 
+def _teaching_faults(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
+    """Candidates that learn from others that are not there, from themselves, or from files."""
+    taught_by = {
+        name: [
+            (("candidates", name, i, kind, "teacher"), teacher)
+            for i, (kind, settings) in enumerate(map(chosen, chain))
+            for teacher in discover()[kind].teachers(settings)
+        ]
+        for name, chain in recipe.candidates.items()
+    }
+    for name, named in taught_by.items():
+        for at, teacher in named:
+            if teacher not in recipe.candidates:
+                near = get_close_matches(teacher, recipe.candidates, 1)
+                yield at, f"no candidate {teacher!r}" + f"; did you mean {near[0]!r}?" * bool(near)
+            elif name in _those_behind(teacher, taught_by):
+                yield at, f"{name} would learn from itself by way of {teacher}"
+            else:
+                kind, _ = chosen(recipe.candidates[teacher][-1])
+                if discover()[kind].makes_file:
+                    what = f"{teacher} ends with {kind}, so it is a file"
+                    yield at, f"{what}: name a candidate that ends before that step"
+
+
+def _those_behind(name: str, taught_by: Mapping[str, Sequence[tuple[KeyPath, str]]]) -> set[str]:
+    """Return a candidate and all that it learns from, one by way of the other."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        if (here := waiting.pop()) not in found:
+            found.add(here)
+            waiting += [teacher for _, teacher in taught_by.get(here, ())]
+    return found
+
+
 def _paths_of(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     """Every path that the recipe names, with its key path."""
     teacher = recipe.teacher
     if recipe.data.path is not None:
         yield ("data", "path"), recipe.data.path
-    if teacher.weights is not None and not teacher.weights.startswith("torchvision:"):
+    if teacher.weights is not None and is_file(teacher.weights):
         yield ("teacher", "weights"), teacher.weights
     if teacher.onnx is not None:
         yield ("teacher", "onnx"), teacher.onnx
+    for name, chain in recipe.candidates.items():
+        for i, step in enumerate(chain):
+            kind, settings = chosen(step)
+            student = discover()[kind].student(settings)
+            if student is not None and student.weights is not None and is_file(student.weights):
+                yield ("candidates", name, i, kind, "weights"), student.weights
 
 
 def address_faults(paths: Iterable[tuple[KeyPath, str]]) -> Iterator[tuple[KeyPath, str]]:
@@ -173,4 +217,20 @@ def _absolute(recipe: Recipe, file: RecipeFile) -> Recipe:
 
     data = recipe.data.model_copy(update=of("data"))
     teacher = recipe.teacher.model_copy(update=of("teacher"))
-    return recipe.model_copy(update={"data": data, "teacher": teacher})
+    candidates = {
+        name: [
+            _with_weights(step, paths.get(("candidates", name, i, chosen(step)[0], "weights")))
+            for i, step in enumerate(chain)
+        ]
+        for name, chain in recipe.candidates.items()
+    }
+    update = {"data": data, "teacher": teacher, "candidates": candidates}
+    return recipe.model_copy(update=update)
+
+
+def _with_weights(step: Any, path: str | None) -> Any:
+    """Return a step with the path of the weights that its student begins with."""
+    if path is None:
+        return step
+    kind, settings = chosen(step)
+    return step.model_copy(update={kind: settings.model_copy(update={"weights": path})})

@@ -19,17 +19,22 @@ from compress.tasks.base import Task
 from compress.tasks.settings import TaskSettings
 from compress.training.settings import TrainSettings
 from compress.utils.errors import UserError
-from compress.utils.settings import Fraction, ImageSize, RecipeModel, sides
+from compress.utils.settings import (
+    Fraction,
+    ImageSize,
+    Positive,
+    RecipeModel,
+    check_normalisation,
+    sides,
+)
 from compress.utils.units import parse_bytes
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-LARGEST_STD = 2.0  # of pixels from 0 to 1; beyond, it was meant for bytes
 NAME = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$"
 
 PointName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")]
 XY = Annotated[list[str], Field(min_length=2, max_length=2)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 def _size(value: str | int) -> str | int:
@@ -178,11 +183,7 @@ class TeacherSettings(RecipeModel):
                 f"channels: {self.channels} needs {numbers} in mean and in std, not "
                 f"{len(self.mean)} and {len(self.std)}"
             )
-        if not all(0 <= x <= 1 for x in self.mean) or max(self.std) > LARGEST_STD:
-            raise ValueError(
-                f"mean {self.mean} and std {self.std} are on the scale of bytes: pixels are from 0 "
-                "to 1 here, so divide by 255 (bytes as they are: mean 0, std 1/255 = 0.003922)"
-            )
+        check_normalisation(self.mean, self.std)
         return self
 
     @model_validator(mode="after")

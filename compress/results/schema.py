@@ -247,12 +247,36 @@ class Epoch(Record):
     images_per_s: float
 
 
+class PseudoLabels(Record):
+    """Unlabelled images that a teacher's answers stood in for labels of, and how good these are."""
+
+    kept: int
+    of: int
+    min_confidence: float
+    temperature: float  # that the teacher's logits were divided by
+    validation_kept: int  # validation images that it would have been as sure of
+    validation_of: int
+    validation_right: float | None  # of those, how often it is right; None: there are none
+
+    @property
+    def described(self) -> str:
+        """What a reader must know of them, in a sentence without its full stop."""
+        said = f"{self.kept} of {self.of} unlabelled images are kept"
+        if self.validation_right is None:
+            return f"{said}; of no validation image is the teacher as sure"
+        return (
+            f"{said}; of {self.validation_kept} of {self.validation_of} validation images the "
+            f"teacher is as sure, and it is right in {100 * self.validation_right:.1f} % of them"
+        )
+
+
 class Training(Record):
     """How the candidate was trained."""
 
     description: str
     labelled_images: int
     unlabelled_images: int = 0  # > 0: transductive when these are the test images
+    pseudo_labels: PseudoLabels | None = None
     precision: str | None = None  # None: before it was kept
     seconds: float
     epochs: list[Epoch] = []

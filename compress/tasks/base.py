@@ -1,5 +1,6 @@
 """What a task is: all that depends on what is predicted of an image, and when it is right."""
 
+import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -177,6 +178,18 @@ class Task(ABC, Generic[Answer]):
         if spec and (theirs is None or ours is None or theirs["task"] != ours.task):
             raise UserError(f"The teacher's weights were not trained for {self.name}.")
         return self.spec
+
+    def same_outputs(self, metadata: Mapping[str, Any]) -> bool:
+        """Return whether weights say that they answer just what this network is to, in its order.
+
+        Args:
+            metadata: of the weights' file.
+        """
+        said = metadata.get("spec")
+        own = json.loads(self.spec.model_dump_json())
+        return isinstance(said, Mapping) and all(
+            said.get(field) == own.get(field) for field in ("classes", "points", "predicted")
+        )
 
     # When an answer is right
 

@@ -72,7 +72,8 @@ class ImageFeed:
     """Augmented views of `pool` (positions in the dataset), `images_per_epoch` an epoch.
 
     With a `bank` of views, epoch e shows view e modulo their number; without one, every epoch draws
-    fresh views. An incomplete last batch is left out.
+    fresh views. An incomplete last batch is left out. A fixed share of each batch may be of images
+    that lie beside the pool: these do not count.
     """
 
     data: Dataset
@@ -84,6 +85,8 @@ class ImageFeed:
     seed: int
     device: torch.device
     bank: np.ndarray | None = None
+    beside: np.ndarray | None = None  # positions of further images, in each batch
+    beside_share: float = 0.0  # of a batch; `images_per_epoch` does not count them
 
     @property
     def task(self) -> Task[Any]:
@@ -91,11 +94,20 @@ class ImageFeed:
 
     @property
     def batch_size(self) -> int:
-        return min(self.settings.batch_size, self.images_per_epoch)
+        most = round(self.images_per_epoch / (1 - self.beside_share))
+        return min(self.settings.batch_size, most)
+
+    @property
+    def _of_pool(self) -> int:
+        """Images of a batch that are of the pool: at least one, as of those beside it."""
+        if self.beside is None:
+            return self.batch_size
+        beside = round(self.beside_share * self.batch_size)
+        return self.batch_size - min(max(beside, 1), self.batch_size - 1)
 
     @property
     def steps(self) -> int:
-        return self.images_per_epoch // self.batch_size
+        return self.images_per_epoch // self._of_pool
 
     def spec_of(self, epoch: int) -> InputSpec:
         """The input of an epoch: its size may be another (progressive resizing)."""
@@ -103,17 +115,28 @@ class ImageFeed:
             if epoch < phase.epochs:
                 return self.spec.at(phase.image_size)
             epoch -= phase.epochs
-        return self.spec
+        own = self.settings.image_size
+        return self.spec if own is None else self.spec.at(own)
+
+    def _is_early(self, epoch: int) -> bool:
+        """Whether the epoch is of a phase of progressive resizing."""
+        return epoch < sum(phase.epochs for phase in self.settings.progressive)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         rng = generator(self.seed, "epoch", epoch)
         order = draw_order(self.pool, self.images_per_epoch, rng)
+        own, others = self._of_pool, self.batch_size - self._of_pool
+        if self.beside is not None:
+            order_beside = draw_order(self.beside, self.steps * others, rng)
         spec, augmentation = self.spec_of(epoch), self.settings.augmentation
         pixels = self.pixels(spec)
         task = task_of(spec)
         targets = task.targets(self.data)
         for step in range(self.steps):
-            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+            indices = order[step * own : (step + 1) * own]
+            if self.beside is not None:
+                further = order_beside[step * others : (step + 1) * others]
+                indices = np.concatenate([indices, further])
             if self.bank is None:
                 numbers = np.zeros(len(indices), dtype=np.int64)
                 views = draw_views(len(indices), augmentation, rng)
@@ -129,7 +152,9 @@ class ImageFeed:
             )
 
     def validation(self, epoch: int) -> Iterator[tuple[Tensor, Judge]]:
-        spec, indices = self.spec_of(epoch), self.data.indices("validation")
+        trained_at = self.settings.image_size is None or self._is_early(epoch)
+        spec = self.spec_of(epoch) if trained_at else self.spec
+        indices = self.data.indices("validation")
         pixels = self.pixels(spec)
         for start in range(0, len(indices), VALIDATION_BATCH):
             chunk = indices[start : start + VALIDATION_BATCH]

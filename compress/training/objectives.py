@@ -1,7 +1,7 @@
 """What a network is trained to do: match labels, or a teacher."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -11,6 +11,10 @@ from compress.tasks.base import TensorOutputs
 from compress.training.batches import Batch
 from compress.training.loop import Objective
 from compress.training.settings import TrainSettings
+
+Teacher = Callable[[Batch], TensorOutputs]  # what it says of a batch's views
+# (student's outputs, teacher's, targets) -> scalar, the batch's mean
+Loss = Callable[[TensorOutputs, TensorOutputs, Tensor], Tensor]
 
 
 def label_objective(spec: InputSpec, settings: TrainSettings) -> Objective:
@@ -23,14 +27,33 @@ def label_objective(spec: InputSpec, settings: TrainSettings) -> Objective:
 class MatchTeacher:
     """(1 - hard_weight) x distillation loss + hard_weight x the labels' own."""
 
-    teacher: Callable[[Batch], TensorOutputs]  # the teacher's outputs for the same views
-    # (student's outputs, teacher's, targets) -> scalar
-    soft: Callable[[TensorOutputs, TensorOutputs, Tensor], Tensor]
+    teacher: Teacher
+    soft: Loss
     hard_weight: float
     hard: Objective
 
     def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor:
+        if self.hard_weight == 1:
+            return self.hard(outputs, batch)
         loss = self.soft(outputs, self.teacher(batch), batch.targets)
         if self.hard_weight == 0:
             return loss
         return (1 - self.hard_weight) * loss + self.hard_weight * self.hard(outputs, batch)
+
+
+def part_of(outputs: TensorOutputs, batch: Batch, chosen: Tensor) -> tuple[TensorOutputs, Batch]:
+    """Return outputs and batch of some of its images.
+
+    Args:
+        chosen: bool (n,).
+    """
+    at = chosen.numpy()
+    part = replace(
+        batch,
+        inputs=batch.inputs[chosen],
+        targets=batch.targets[chosen],
+        indices=batch.indices[at],
+        view_numbers=batch.view_numbers[at],
+        views=batch.views[at],
+    )
+    return {name: x[chosen] for name, x in outputs.items()}, part

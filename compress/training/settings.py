@@ -22,6 +22,11 @@ class Augmentation(RecipeModel):
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.2  # factor 1 ± contrast around the mean
     erase: Fraction = 0.0  # side of a square set to the image's mean, of the image's side
 
+    @classmethod
+    def none(cls) -> "Augmentation":
+        """Return what leaves an image as it is."""
+        return cls(rotation_degrees=0, scale=0, shift=0, brightness=0, contrast=0)
+
 
 class Phase(RecipeModel):
     """So many first epochs at a smaller image size (progressive resizing)."""
@@ -31,7 +36,11 @@ class Phase(RecipeModel):
 
 
 class TrainSettings(RecipeModel):
-    """How a network is trained: cosine schedule with linear warm-up, one seed, one loop."""
+    """How a network is trained: cosine schedule with linear warm-up, one seed, one loop.
+
+    A network is often better at a size larger than that it was trained at (Touvron et al. 2019,
+    arXiv:1906.06423): `image_size` is that of training alone.
+    """
 
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)] = 64
@@ -42,8 +51,11 @@ class TrainSettings(RecipeModel):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mixup: Annotated[float, Field(ge=0)] = 0.0  # alpha of the Beta distribution; 0 is off
     precision: Precision = "auto"
+    image_size: ImageSize | None = None  # none: the network's own
     progressive: list[Phase] = []
     augmentation: Augmentation = Augmentation()
+
+    came_later = ("image_size",)
 
     @model_validator(mode="after")
     def _phases_leave_an_epoch(self) -> "TrainSettings":
@@ -61,3 +73,6 @@ class ViewSettings(RecipeModel):
     augmentation: Augmentation
     precision: Precision
     attention: bool = False  # where the teacher looks, too
+    validation: bool = False  # of validation images, too: to tell how often it is right
+
+    came_later = ("attention", "validation")

@@ -9,11 +9,15 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import CoreSchema
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
 SMALLEST, LARGEST = 8, 2048  # sides of a network's input in pixels
 
 
@@ -21,6 +25,26 @@ def sides(size: int | Sequence[int]) -> tuple[int, int]:
     """Return height and width of an `image_size`: the side of a square, or both."""
     height, width = (size, size) if isinstance(size, int) else size
     return height, width
+
+
+LARGEST_STD = 2.0  # of pixels from 0 to 1; beyond, it was meant for bytes
+
+
+def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuse a mean and std that are not of pixels from 0 to 1, as many of one as of the other.
+
+    Raises:
+        ValueError: what is wrong.
+    """
+    if len(mean) != len(std) or len(mean) not in (1, 3):
+        raise ValueError(
+            f"mean and std need 3 numbers each, or 1 for grey, not {len(mean)} and {len(std)}"
+        )
+    if not all(0 <= x <= 1 for x in mean) or max(std) > LARGEST_STD:
+        raise ValueError(
+            f"mean {list(mean)} and std {list(std)} are on the scale of bytes: pixels are from 0 "
+            "to 1 here, so divide by 255 (bytes as they are: mean 0, std 1/255 = 0.003922)"
+        )
 
 
 def _image_size(value: Any) -> int | list[int]:
@@ -39,6 +63,7 @@ _Side = Annotated[int, Field(ge=SMALLEST, le=LARGEST)]
 ImageSize = Annotated[
     _Side | Annotated[list[_Side], Field(min_length=2, max_length=2)], BeforeValidator(_image_size)
 ]  # of a network's input in pixels: the side of a square, or [height, width]
+_IN_KEY = "in key"  # tells serialization what it is for
 NOW = "x-now"  # in the JSON Schema of a setting's old name: what it is called now
 
 
@@ -94,7 +119,16 @@ class RecipeModel(BaseModel):
         Args:
             chosen: as of `model_dump`, by the names now.
         """
-        dumped = self.model_dump(**chosen)
+        return self.model_dump(context=_IN_KEY, **chosen)
+
+    @model_serializer(mode="wrap")
+    def _named_as_in_keys(
+        self, dump: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        """Give the settings, and those within, their names in keys where it is for one."""
+        dumped: dict[str, Any] = dump(self)
+        if info.context != _IN_KEY:
+            return dumped
         usual = {name: type(self).model_fields[name].default for name in self.came_later}
         return {
             self.key_names.get(name, name): value

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 from compress.methods import discover
 from compress.models.builders import build
 from compress.models.channels import fault
+from compress.models.onnx_teacher import fingerprint as onnx_fingerprint
+from compress.models.onnx_teacher import read_onnx
+from compress.models.weight_sources import fingerprint, is_file
 from compress.recipe.load import runtimes_of
 from compress.recipe.schema import Recipe, chosen
 from compress.results.schema import Role, Runtime
@@ -147,18 +150,28 @@ def _teacher(recipe: Recipe, basis: step.Basis) -> _Model:
 
 def _candidates(recipe: Recipe, basis: step.Basis) -> Iterator[_Model]:
     """Yield each candidate and, behind it, its controls."""
+
+    @cache
+    def ends(name: str) -> Stage:
+        """The last stage of a candidate that another learns from."""
+        return chain_of(name, [chosen(item) for item in recipe.candidates[name]])
+
+    def chain_of(shown: str, steps: list[tuple[str, Any]]) -> Stage:
+        stage = basis.teacher
+        for kind, settings in steps:
+            teachers = [ends(name) for name in discover()[kind].teachers(settings)]
+            stage = step.plan(f"{shown}: {kind}", kind, settings, basis, stage, teachers)
+        return stage
+
     for name, chain in recipe.candidates.items():
         runtimes = runtimes_of(recipe, chain)
         given = [chosen(item) for item in chain]
         for control, steps in _with_controls(given, recipe.first_own_step(name)):
-            shown = name if control is None else f"{name} ({control})"
-            stage = basis.teacher
-            for kind, settings in steps:
-                stage = step.plan(f"{shown}: {kind}", kind, settings, basis, stage)
             if control is None:
-                yield _Model(shown, "candidate", runtimes, stage)
+                yield _Model(name, "candidate", runtimes, chain_of(name, steps))
             else:
-                yield _Model(shown, "control", runtimes, stage, name, control)
+                shown = f"{name} ({control})"
+                yield _Model(shown, "control", runtimes, chain_of(shown, steps), name, control)
 
 
 def _rows(
@@ -271,9 +284,23 @@ def in_order(ends: list[Stage]) -> Iterator[Stage]:
         yield from visit(end)
 
 
-def weights_path(recipe: Recipe) -> Path | None:
-    """Where the teacher's weights (or its ONNX file) lie, unless they are to be downloaded."""
+def files_of(recipe: Recipe) -> dict[str, Path]:
+    """Return the files of weights that a recipe names, by what stages know them by."""
     if recipe.teacher.onnx is not None:
-        return Path(recipe.teacher.onnx)
-    weights = recipe.teacher.weights
-    return None if weights is None or weights.startswith("torchvision:") else Path(weights)
+        path = Path(recipe.teacher.onnx)
+        found = {onnx_fingerprint(read_onnx(path)): path}
+    else:
+        found = {}
+    paths = {Path(name) for name in _weights_of(recipe) if is_file(name)}
+    return found | {fingerprint(path): path for path in paths}
+
+
+def _weights_of(recipe: Recipe) -> Iterator[str]:
+    """Yield the weights that networks of a recipe begin with, as it names them."""
+    if recipe.teacher.weights is not None:
+        yield recipe.teacher.weights
+    for chain in recipe.candidates.values():
+        for kind, settings in map(chosen, chain):
+            student = discover()[kind].student(settings)
+            if student is not None and student.weights is not None:
+                yield student.weights

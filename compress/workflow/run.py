@@ -1,7 +1,7 @@
 """Runs a recipe: plan, stages, results, report. This file reads as the pipeline."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.utils.seeding import derive
 from compress.workflow.cache import Stage, Store
-from compress.workflow.plan import Plan, in_order, make_plan, weights_path
+from compress.workflow.plan import Plan, files_of, in_order, make_plan
 from compress.workflow.precision import Precisions, resolved
 from compress.workflow.rows import of_other_machine, result_of
 from compress.workflow.stages import doubts
@@ -94,7 +94,7 @@ def _run(
     recipe = with_precisions(recipe, here, out, allowed, progress.note)
     asked = make_plan(recipe, here, threads, allowed)
     store = Store(out / RUNS / STAGES, reuse_other_machine)
-    context = context_of(recipe, out, here, threads, progress, allowed, weights_path(recipe))
+    context = context_of(recipe, out, here, threads, progress, allowed, files_of(recipe))
     reasons = asked.impossible_rows
     for name, reason in reasons.items():
         progress.note(f"{name} cannot be made: {reason}")
@@ -181,7 +181,7 @@ def context_of(
     threads: int,
     progress: Progress,
     allowed: tuple[str, ...],
-    weights: Path | None = None,
+    files: Mapping[str, Path] | None = None,
 ) -> Context:
     """What the stages of a recipe are told beside their settings and inputs."""
     return Context(
@@ -191,7 +191,7 @@ def context_of(
         allowed=allowed,
         progress=progress,
         data_path=None if recipe.data.path is None else Path(recipe.data.path),
-        weights_path=weights,
+        files=files or {},
         tables=out / RUNS / TABLES,
         machine=here,
         tolerance=recipe.measure.keypoint_tolerance,

@@ -129,7 +129,7 @@ def stages_of(
         progress.titles[stage.key] = stage.title
         run_stage(stage, store, Context(
             seed=1, device=torch.device("cpu"), threads=1, allowed=(),
-            progress=progress, data_path=dots / "points.csv", weights_path=None,
+            progress=progress, data_path=dots / "points.csv", files={},
             tables=tmp_path, machine=machine(),
         ))  # fmt: skip
     return store, wanted

@@ -20,6 +20,7 @@ from compress.measure.evaluate import evaluate_file, predict_files
 from compress.methods.context import Context
 from compress.metrics.keypoints import KeypointTolerance
 from compress.models.provenance import Provenance
+from compress.models.weight_sources import fingerprint
 from compress.recipe.load import load_recipe
 from compress.report.write import reports_in
 from compress.results.schema import Result
@@ -178,7 +179,8 @@ def test_only_the_last_part_is_trained_on_moved_points(
     store = Store(out / "runs/stages")
     run_stage(stage, store, Context(
         seed=1, device=torch.device("cpu"), threads=1, allowed=(),
-        progress=_progress(stage), data_path=Path(str(loaded.data.path)), weights_path=weights,
+        progress=_progress(stage), data_path=Path(str(loaded.data.path)), 
+        files={fingerprint(weights): weights},
         tables=out, machine=machine(),
     ))  # fmt: skip
     training = Provenance.load(store.folder(stage)).training

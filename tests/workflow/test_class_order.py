@@ -19,7 +19,7 @@ from compress.recipe.load import load_recipe
 from compress.recipe.schema import Recipe
 from compress.tasks import task_of
 from compress.utils.progress import Progress
-from compress.workflow.plan import weights_path
+from compress.workflow.plan import files_of
 from compress.workflow.run import context_of
 from compress.workflow.stages import data, onnx_teacher, teacher
 from tests.conftest import tiny_recipe
@@ -65,7 +65,7 @@ def test_the_teacher_keeps_the_order_of_its_weights(
 def stored_teacher(recipe: Recipe, out: Path) -> InputSpec:
     """The spec of the teacher that the stages of a run make."""
     quiet = Progress(Console(quiet=True))
-    context = context_of(recipe, out, machine(), 1, quiet, (), weights_path(recipe))
+    context = context_of(recipe, out, machine(), 1, quiet, (), files_of(recipe))
     stages: dict[str, Any] = {"data": data.plan(recipe.data, 0)}
     if recipe.teacher.onnx is None:
         stages["teacher"] = teacher.plan(recipe.teacher, "crop", 0, stages["data"])

@@ -42,7 +42,7 @@ from compress.workflow.doubts import (
     scores,
     sortings,
 )
-from compress.workflow.plan import in_order, make_plan, weights_path
+from compress.workflow.plan import files_of, in_order, make_plan
 from compress.workflow.run import context_of, run_recipe, run_stage
 from compress.workflow.stages import doubts
 from tests.conftest import tiny_recipe
@@ -160,7 +160,7 @@ def judged(recipe: Recipe, out: Path) -> list[str]:
     here, progress = machine(), Progress(Console(quiet=True))
     stage = make_plan(recipe, here, 1).entries[0].doubts
     assert stage is not None
-    context = context_of(recipe, out, here, 1, progress, (), weights_path(recipe))
+    context = context_of(recipe, out, here, 1, progress, (), files_of(recipe))
     store, needed = Store(out / "stages"), list(in_order([stage]))
     with progress.tree({each.key: each.title for each in needed}):
         for each in needed:

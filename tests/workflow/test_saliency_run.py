@@ -125,7 +125,7 @@ def test_without_boxes_it_says_that_it_cannot_be_told(
         allowed=(),
         progress=Progress(Console(quiet=True)),
         data_path=images,
-        weights_path=None,
+        files={},
         tables=tmp_path,
         machine=here,
     )

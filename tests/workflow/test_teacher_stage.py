@@ -18,7 +18,7 @@ from compress.models.provenance import Provenance
 from compress.recipe.load import load_recipe
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
-from compress.workflow.plan import weights_path
+from compress.workflow.plan import files_of
 from compress.workflow.run import context_of
 from compress.workflow.stages import data, teacher
 from tests.conftest import CLASSES, tiny_recipe
@@ -38,7 +38,7 @@ def test_of_two_state_dicts_the_run_says_which_it_took(tmp_path: Path, shapes: P
     loaded = load_recipe(tmp_path / "tiny.yaml")
     said = io.StringIO()
     context = context_of(
-        loaded, tmp_path, machine(), 1, Progress(Console(file=said)), (), weights_path(loaded)
+        loaded, tmp_path, machine(), 1, Progress(Console(file=said)), (), files_of(loaded)
     )
     images = data.plan(loaded.data, context.seed)
     stage = teacher.plan(loaded.teacher, loaded.data.image_fit, context.seed, images)

@@ -8,18 +8,20 @@ import typer
 
 from compress.cli.init import parse
 from compress.cli.init.inspect import (
+    USUAL_SIZE,
     Images,
-    OwnInput,
     look_at_images,
     look_at_network,
     look_at_onnx,
     network_input,
     onnx_input,
     refuse_unprunable,
+    said_size,
 )
 from compress.cli.init.questions import Questions
 from compress.cli.init.write import CHANGING, METHODS, Answers
 from compress.data.input_spec import Channels, InputSpec
+from compress.models.own_input import OwnInput
 from compress.utils.errors import UserError
 
 
@@ -106,8 +108,8 @@ def _input_spec(
             f"Teacher: made for {' and '.join(own.unsaid)}, which a recipe cannot express: images "
             "are scaled bilinearly, and their whole shorter side is seen."
         )
-    question = "Image size in pixels (or HEIGHTxWIDTH)"
-    height, width = ask.answer(options.image_size, question, parse.size, own.said_size)
+    question, said = "Image size in pixels (or HEIGHTxWIDTH)", said_size(own.size or USUAL_SIZE)
+    height, width = ask.answer(options.image_size, question, parse.size, said)
     question = "Mean of its normalisation"
     mean = ask.answer(options.mean, question, parse.channels, _said(own.mean))
     std = ask.answer(options.std, "Its standard deviation", parse.deviations, _said(own.std))

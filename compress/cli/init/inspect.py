@@ -5,14 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.models.own_input import (
+    OwnInput,
+    library_input,
+    torchvision_input,
+    torchvision_weights,
+)
+from compress.models.weight_sources import TORCHVISION
 from compress.recipe.schema import IMAGENET_MEAN, IMAGENET_STD
 from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from torchvision.models import WeightsEnum
 
-    from compress.data.input_spec import Channels, InputSpec
+    from compress.data.input_spec import InputSpec
 
 VALIDATION_FRACTION = 0.2  # what a recipe draws unless it says otherwise
 NAMES_SHOWN = 3
@@ -95,7 +101,7 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
     session = OnnxSession(path, threads=1, size=spec.size)
     height, width = session.image_size
     if session.image_size != spec.size:
-        size = OwnInput(session.image_size).said_size
+        size = said_size(session.image_size)
         raise UserError(f"{path} takes images of {height} x {width}: give --image-size {size}.")
     if session.channels != spec.shape[0]:
         raise UserError(
@@ -112,21 +118,10 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
     return Teacher(f"{len(model.graph.node)} operations, {len(spec.classes)} outputs: they fit")
 
 
-@dataclass(frozen=True)
-class OwnInput:
-    """What a teacher takes by its own account, or as is usual where it says nothing."""
-
-    size: tuple[int, int] = USUAL_SIZE  # height and width in pixels
-    mean: Sequence[float] = IMAGENET_MEAN
-    std: Sequence[float] = IMAGENET_STD
-    channels: "Channels" = "rgb"
-    unsaid: tuple[str, ...] = ()  # what a recipe has no words for: "crop_pct 0.9"
-
-    @property
-    def said_size(self) -> str:
-        """Height and width as --image-size takes them."""
-        height, width = self.size
-        return f"{height}" if height == width else f"{height}x{width}"
+def said_size(size: tuple[int, int]) -> str:
+    """Return height and width as --image-size takes them."""
+    height, width = size
+    return f"{height}" if height == width else f"{height}x{width}"
 
 
 def onnx_input(path: Path) -> OwnInput:
@@ -141,7 +136,7 @@ def onnx_input(path: Path) -> OwnInput:
     model = read_onnx(path)
     size, noted = OnnxSession(path, threads=1, size=USUAL_SIZE).image_size, noted_spec(model)
     if noted is None:
-        return OwnInput(size)
+        return OwnInput(size, IMAGENET_MEAN, IMAGENET_STD)
     return OwnInput(size, noted.mean, noted.std, noted.channels)
 
 
@@ -158,40 +153,10 @@ def network_input(builder: str, weights: str, outputs: int, allowed: Sequence[st
     from compress.models.builders import build
 
     network = build(builder, {}, outputs, allowed)
-    if weights.startswith("torchvision:"):
-        return _torchvision_input(network, weights)
-    own = getattr(network, "pretrained_cfg", None)
-    if not own:
-        return OwnInput()
-    from timm.data.config import resolve_data_config
-
-    told = resolve_data_config(pretrained_cfg=own)  # type: ignore[no-untyped-call]
-    height, width = told["input_size"][1:]
-    unsaid = _unsaid(told["crop_pct"], told["interpolation"])
-    if told["crop_mode"] != "center":
-        unsaid += (f"crop_mode {told['crop_mode']}",)
-    return OwnInput((height, width), told["mean"], told["std"], unsaid=unsaid)
-
-
-def _torchvision_input(network: "nn.Module", weights: str) -> OwnInput:
-    preset = _torchvision_weights(weights).transforms()
-    (size,), (scaled,) = preset.crop_size, preset.resize_size
-    mean, std = tuple(preset.mean), tuple(preset.std)
-    if hasattr(network, "transform_input"):
-        # Their builders turn it on with these weights: ImageNet's mean and std become 0.5.
-        mean = std = (0.5, 0.5, 0.5)
-    unsaid = _unsaid(size / scaled, preset.interpolation.value)
-    return OwnInput((size, size), mean, std, unsaid=unsaid)
-
-
-def _unsaid(crop: float, interpolation: str) -> tuple[str, ...]:
-    """Return what differs from how images are brought to the input here.
-
-    Args:
-        crop: share of the scaled image's shorter side that is seen.
-    """
-    seen = () if crop == 1 else (f"crop_pct {crop:.3g}",)
-    return seen if interpolation == "bilinear" else (*seen, f"interpolation {interpolation}")
+    if weights.startswith(TORCHVISION):
+        return torchvision_input(network, weights)
+    own = library_input(network, builder) if hasattr(network, "pretrained_cfg") else None
+    return own or OwnInput(USUAL_SIZE, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def look_at_network(
@@ -211,7 +176,7 @@ def look_at_network(
 
     network = build(builder, {}, len(spec.classes), allowed, spec.shape)
     check_forward(network, spec, builder)
-    if weights.startswith("torchvision:"):
+    if weights.startswith(TORCHVISION):
         tensors: dict[str, Tensor] = _downloadable(builder, weights, allowed)
         metadata: dict[str, Any] = {}
         notes: list[str] = []
@@ -251,17 +216,8 @@ def _downloadable(builder: str, weights: str, allowed: Sequence[str]) -> "dict[s
     """Return tensors of the shapes that the weights must have: nothing is downloaded yet."""
     from compress.models.builders import build
 
-    categories = _torchvision_weights(weights).meta["categories"]
+    categories = torchvision_weights(weights).meta["categories"]
     return build(builder, {}, len(categories), allowed).state_dict()
-
-
-def _torchvision_weights(name: str) -> "WeightsEnum":
-    from torchvision.models import get_weight
-
-    try:
-        return get_weight(name.removeprefix("torchvision:"))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"torchvision has no {name!r}: {error}") from error
 
 
 def _other_classes(network: "nn.Module", tensors: "dict[str, Tensor]") -> str | None:

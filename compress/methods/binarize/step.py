@@ -34,6 +34,7 @@ class Binarize(Method[Settings]):
     settings = Settings
     version = 2
     measures = True
+    makes_file = True
     runtimes = ("openvino",)
     nothing_follows = "its file is finished; put binarize last"
     prepared = set(Settings.model_fields) - {"rest", "images", "control"}
@@ -45,6 +46,10 @@ class Binarize(Method[Settings]):
     def student(self, settings: Settings) -> Student | None:
         """Return its own network, where one is named."""
         return settings.own_network
+
+    def teachers(self, settings: Settings) -> list[str]:
+        """Return the candidates that it learns from."""
+        return settings.teachers
 
     def view_settings(self, settings: Settings) -> ViewSettings | None:
         """Return how the views are drawn that it learns from and the teacher answers."""
@@ -70,7 +75,12 @@ class Binarize(Method[Settings]):
         from compress.utils.errors import UserError
 
         if settings.student is not None:
-            faults = list(binary_faults(build(settings.student, settings.student_settings)))
+            student = build(settings.student, settings.student_settings)
+            faults = list(binary_faults(student))
+            if settings.weights is not None:
+                from compress.methods.distill.student import check_weights
+
+                check_weights("binarize", settings, student, spec.num_outputs or 2)
         elif (network := before()) is not None:
             faults = _obstacles(network, settings)
         else:
@@ -158,7 +168,7 @@ def _trained(
 def _start(inputs: "StepInputs", settings: Settings, how: str, context: "Context") -> "Candidate":
     """Return the student, or the network before with its convolutions made binary."""
 
-    from compress.methods.distill.train import fresh_student
+    from compress.methods.distill.student import fresh_student
     from compress.models.binary_layers import binarize_layer
     from compress.models.candidate import Candidate
     from compress.models.structure import Replaced

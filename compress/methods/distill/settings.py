@@ -9,14 +9,31 @@ from pydantic import Field, model_validator
 from compress.methods.base import Student
 from compress.tasks import discover
 from compress.tasks.settings import LossSettings
-from compress.training.settings import Precision, TrainSettings, ViewSettings
-from compress.utils.settings import Fraction, ImageSize, RecipeModel
+from compress.training.settings import Augmentation, Precision, TrainSettings, ViewSettings
+from compress.utils.settings import (
+    Fraction,
+    ImageSize,
+    Positive,
+    RecipeModel,
+    check_normalisation,
+)
 
 if TYPE_CHECKING:
     Loss = LossSettings
 else:  # those of all tasks; which of them fit is for recipe/task.py to say
     Loss = reduce(or_, {loss: None for task in discover().values() for loss in task.losses})
 USUAL = next(iter(discover().values())).usual_loss()
+
+
+class Unlabelled(RecipeModel):
+    """How unlabelled images take part: with what the teacher says of the image as it is.
+
+    It counts from a confidence on, sharpened; a fixed share of each batch is such images.
+    """
+
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5  # of each batch
+    min_confidence: Fraction = 0.0  # of the teacher's most probable class, before it is sharpened
+    temperature: Annotated[float, Field(gt=0, le=10)] = 1.0  # below 1 sharpens the teacher's answer
 
 
 class Distillation(RecipeModel):
@@ -27,7 +44,7 @@ class Distillation(RecipeModel):
     teacher_outputs: Literal["cached", "online"] = "cached"
     views: Annotated[int, Field(ge=1, le=1000)] = 8  # augmented views of each image when cached
     top_k: Annotated[int, Field(ge=2)] = 512  # logits kept of each view
-    unlabelled: bool = True  # learn from unlabelled images too, where there are some
+    unlabelled: bool | Unlabelled = True  # learn from unlabelled images too, where there are some
     teacher_precision: Precision = "auto"
     train: TrainSettings
 
@@ -37,10 +54,34 @@ class Distillation(RecipeModel):
             raise ValueError(f"{self.loss.name} compares what is cached: remove teacher_outputs")
         return self
 
+    @model_validator(mode="after")
+    def _of_the_image_as_it_is(self) -> Self:
+        if not isinstance(self.unlabelled, Unlabelled):
+            return self
+        usual = Distillation.model_fields
+        named = ("views", "teacher_outputs")
+        if used := [name for name in named if getattr(self, name) != usual[name].default]:
+            raise ValueError(
+                f"unlabelled with a share takes the teacher's answer to the image as it is: remove "
+                f"{' and '.join(used)}"
+            )
+        if self.loss.attention:
+            raise ValueError("unlabelled with a share takes answers alone: choose another loss")
+        return self
+
     def view_settings(self) -> ViewSettings | None:
         """What must be cached before training can begin; None if nothing."""
         if self.teacher_outputs == "online":
             return None
+        if isinstance(self.unlabelled, Unlabelled):
+            return ViewSettings(
+                count=1,
+                top_k=self.top_k,
+                unlabelled=True,
+                validation=True,
+                augmentation=Augmentation.none(),
+                precision=self.teacher_precision,
+            )
         return ViewSettings(
             count=self.views,
             top_k=self.top_k,
@@ -56,16 +97,35 @@ class Learning(Distillation):
 
     student: str | None = None
     student_settings: dict[str, Any] = {}
-    image_size: ImageSize | None = None  # none: as before
+    weights: str | None = None  # that the student begins with: a file, torchvision:…, or timm
+    head: str | list[str] | None = None  # its modules that begin anew; none: the last linear layer
+    mean: Annotated[list[float], Field(min_length=1, max_length=3)] | None = None  # none: theirs
+    std: Annotated[list[Positive], Field(min_length=1, max_length=3)] | None = None
+    image_size: ImageSize | None = None  # none: as before, or as the weights say
     control: bool = True  # train a control row on the same schedule, too
     learn_from: Literal["teacher", "labels"] = "teacher"
+    teacher: str | list[str] | None = None  # another candidate, or several; none: the recipe's
+
+    came_later = ("weights", "head", "mean", "std", "teacher")
 
     @model_validator(mode="after")
     def _a_student_or_the_network_before(self) -> Self:
-        if self.student is not None and self.image_size is None:
+        if self.student is not None and self.image_size is None and self.weights is None:
             raise ValueError("a student needs an image_size")
         if self.student is None and self.student_settings:
             raise ValueError("student_settings are for a student: name one, or remove them")
+        if self.student is None and (named := self._of_weights):
+            raise ValueError(
+                f"{' and '.join(named)} are for a student, which begins with weights: name one"
+            )
+        if self.weights is None and (named := self._of_weights):
+            raise ValueError(f"{' and '.join(named)} are of weights that a student begins with")
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("give both mean and std, or neither: the weights say them")
+        if self.mean is not None and self.std is not None:
+            check_normalisation(self.mean, self.std)
+        if self.learn_from == "labels" and self.teacher is not None:
+            raise ValueError("learn_from: labels asks no teacher: remove one of the two")
         if self.learn_from == "labels" and self.control:
             raise ValueError("learn_from: labels is the control itself: set control: false")
         if self.train.mixup > 0 and self.learn_from == "teacher":
@@ -73,11 +133,26 @@ class Learning(Distillation):
         return self
 
     @property
+    def _of_weights(self) -> list[str]:
+        """The settings given that are of weights that a student begins with."""
+        return [x for x in ("weights", "head", "mean", "std") if getattr(self, x) is not None]
+
+    @property
+    def head_modules(self) -> list[str]:
+        """Those that are named as the head."""
+        return [self.head] if isinstance(self.head, str) else self.head or []
+
+    @property
+    def teachers(self) -> list[str]:
+        """The candidates that it learns from; none: the recipe's teacher."""
+        return [self.teacher] if isinstance(self.teacher, str) else self.teacher or []
+
+    @property
     def own_network(self) -> Student | None:
         """The student, where one is named."""
         if self.student is None:
             return None
-        return Student(self.student, self.student_settings, self.image_size)
+        return Student(self.student, self.student_settings, self.image_size, self.weights)
 
     def view_settings(self) -> ViewSettings | None:
         """What must be cached before training can begin; None if nothing."""
@@ -88,8 +163,11 @@ class Learning(Distillation):
 
         What only a teacher's student depends on goes back to its default: one control serves all.
         """
-        unused = ("loss", "hard_weight", "teacher_outputs", "views", "top_k", "teacher_precision")
+        of_teacher = ("teacher", "teacher_outputs", "teacher_precision", "top_k")
+        unused = ("loss", "hard_weight", "views", *of_teacher)
         update = {name: type(self).model_fields[name].default for name in unused}
+        if isinstance(self.unlabelled, Unlabelled):
+            update["unlabelled"] = Unlabelled(share=self.unlabelled.share)
         return self.model_copy(update=update | {"learn_from": "labels", "control": False})
 
 

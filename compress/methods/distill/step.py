@@ -40,6 +40,10 @@ class Distill(Method[Settings]):
         """Its own network, where one is named."""
         return settings.own_network
 
+    def teachers(self, settings: Settings) -> list[str]:
+        """Return the candidates that it learns from."""
+        return settings.teachers
+
     def view_settings(self, settings: Settings) -> ViewSettings | None:
         """What the teacher says of the views that it learns from."""
         return settings.view_settings()
@@ -64,16 +68,22 @@ class Distill(Method[Settings]):
 
         if settings.student is None:
             return
-        if binary_layers(build(settings.student, settings.student_settings)):
+        student = build(settings.student, settings.student_settings)
+        if binary_layers(student):
             raise UserError(
                 f"distill: {settings.student} has binary layers: train it with the step binarize, "
                 "which deploys them as popcounts, or in float with student_settings: "
                 "{binary: false}."
             )
+        if settings.weights is not None:
+            from compress.methods.distill.student import check_weights
+
+            check_weights("distill", settings, student, spec.num_outputs or 2)
 
     def apply(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
         """Trains the network on the teacher's logits, or as a student's control on the labels."""
-        from compress.methods.distill.train import distil, fresh_student
+        from compress.methods.distill.student import fresh_student
+        from compress.methods.distill.train import distil
 
         from_teacher = settings.learn_from == "teacher"
         how = f"distil {settings.loss.name}" if from_teacher else NO_TEACHER

@@ -2,14 +2,16 @@
 
 from contextlib import ExitStack
 
+import numpy as np
 from torch import Tensor
 
 from compress.methods.context import Context, StepInputs
 from compress.methods.distill import attention
-from compress.methods.distill.settings import Distillation, Learning
-from compress.methods.distill.teacher_cache import CachedTeacher, make_online
+from compress.methods.distill.settings import Distillation, Unlabelled
+from compress.methods.distill.teachers import whoever_teaches
+from compress.methods.distill.unlabelled import BesideLabelled, Sharpened, kept
 from compress.models.candidate import Candidate
-from compress.results.schema import Training
+from compress.results.schema import PseudoLabels, Training
 from compress.tasks import task_of
 from compress.tasks.base import TensorOutputs
 from compress.training.batches import Batch, ImageFeed, draw_bank
@@ -32,39 +34,98 @@ def distil(
     fresh views each epoch, as plain training would: it has no use for stored ones.
     """
     data, config = inputs.data, settings.train
-    labelled = data.indices("train")
-    with_unlabelled = data.indices("train", "unlabelled") if settings.unlabelled else labelled
-    cached = from_teacher and settings.teacher_outputs == "cached"
-    bank = draw_bank(settings.views, len(data.images), config.augmentation, context.seed)
-    feed = ImageFeed(
-        data=data,
-        pixels=inputs.pixels,
-        spec=student.spec,
-        settings=config,
-        pool=with_unlabelled if from_teacher else labelled,
-        images_per_epoch=len(with_unlabelled),
-        seed=context.seed,
-        device=context.device,
-        bank=bank if cached else None,
-    )
     with ExitStack() as while_training:
-        if from_teacher:
-            objective = _match_teacher(student, settings, inputs, context, while_training)
+        if not from_teacher:
+            objective, pseudo_labels = label_objective(student.spec, config), None
+            sure = data.indices("unlabelled")
+        elif isinstance(settings.unlabelled, Unlabelled):
+            objective, sure, pseudo_labels = _beside(student, settings, inputs, context)
         else:
-            objective = label_objective(student.spec, config)
+            objective = _match_teacher(student, settings, inputs, context, while_training)
+            sure, pseudo_labels = data.indices("unlabelled"), None
+        feed = _feed(student, settings, inputs, context, from_teacher, sure)
         history = train(student.model, feed, objective, config, inputs.folder, context.progress)
-    views = f"{settings.views} cached views" if cached else "fresh views, teacher run online"
-    loss = settings.loss.model_dump(exclude={"name"})
-    if detail := ", ".join(f"{k} {v:g}" for k, v in loss.items()):
-        how = f"{how} ({detail})"
+    labelled = data.indices("train")
+    learned_from = len(sure) if feed.beside is not None else len(feed.pool) - len(labelled)
     return Training(
-        description=f"{how}, {views}" if from_teacher else "labels only, fresh views",
+        description=_described(settings, how, feed) if from_teacher else "labels only, fresh views",
         labelled_images=len(labelled),
-        unlabelled_images=len(with_unlabelled) - len(labelled) if from_teacher else 0,
+        unlabelled_images=learned_from,
+        pseudo_labels=pseudo_labels,
         precision=config.precision,
         seconds=sum(epoch.seconds for epoch in history),
         epochs=history,
     )
+
+
+def _feed(
+    student: Candidate,
+    settings: Distillation,
+    inputs: StepInputs,
+    context: Context,
+    from_teacher: bool,
+    unlabelled: np.ndarray,
+) -> ImageFeed:
+    """Return the batches: an epoch of a control has as many steps as one of its student.
+
+    Args:
+        unlabelled: positions of the images without labels that may be learned from.
+    """
+    data, config = inputs.data, settings.train
+    labelled, share = data.indices("train"), 0.0
+    pool, count = labelled, len(labelled)
+    if isinstance(settings.unlabelled, Unlabelled):
+        share = settings.unlabelled.share if from_teacher else 0.0
+        count = count if from_teacher else round(count / (1 - settings.unlabelled.share))
+    elif settings.unlabelled:
+        together = data.indices("train", "unlabelled")
+        pool, count = together if from_teacher else labelled, len(together)
+    of_views = from_teacher and settings.teacher_outputs == "cached" and not share
+    bank = draw_bank(settings.views, len(data.images), config.augmentation, context.seed)
+    return ImageFeed(
+        data=data,
+        pixels=inputs.pixels,
+        spec=student.spec,
+        settings=config,
+        pool=pool,
+        images_per_epoch=count,
+        seed=context.seed,
+        device=context.device,
+        bank=bank if of_views else None,
+        beside=unlabelled if share else None,
+        beside_share=share,
+    )
+
+
+def _described(settings: Distillation, how: str, feed: ImageFeed) -> str:
+    """Return in words what was learned from: "distil kd (temperature 4), 8 cached views"."""
+    loss = settings.loss.model_dump(exclude={"name"})
+    if detail := ", ".join(f"{k} {v:g}" for k, v in loss.items()):
+        how = f"{how} ({detail})"
+    if feed.beside is not None:
+        return f"{how}, the teacher's answers to images as they are, fresh views"
+    if feed.bank is not None:
+        return f"{how}, {settings.views} cached views"
+    return f"{how}, fresh views, teacher run online"
+
+
+def _beside(
+    student: Candidate, settings: Distillation, inputs: StepInputs, context: Context
+) -> tuple[Objective, np.ndarray, PseudoLabels]:
+    """Return what is learned of labelled and unlabelled images, and which of the latter count."""
+    assert isinstance(settings.unlabelled, Unlabelled)
+    task = task_of(student.spec)
+    assert task.logits is not None
+    teacher, _ = whoever_teaches(settings, inputs, context)
+    sure, facts = kept(teacher, inputs.data, task_of(inputs.teacher.spec), settings.unlabelled)
+    context.progress.note(facts.described)
+    soft = task.teacher_loss(settings.loss)
+    hard = label_objective(student.spec, settings.train)
+    is_labelled = np.zeros(len(inputs.data.images), dtype=bool)
+    is_labelled[inputs.data.indices("train")] = True
+    sharp = Sharpened(teacher, task.logits, settings.unlabelled.temperature)
+    of_labelled = MatchTeacher(teacher, soft, settings.hard_weight, hard)
+    return BesideLabelled(of_labelled, soft, sharp, is_labelled), sure, facts
 
 
 def _match_teacher(
@@ -77,20 +138,12 @@ def _match_teacher(
     """What the student is trained to do; it is watched where its attention counts."""
     soft = task_of(student.spec).teacher_loss(settings.loss)
     hard = label_objective(student.spec, settings.train)
-    if inputs.teacher_outputs is None:
-        online = make_online(
-            inputs.teacher,
-            inputs.pixels,
-            settings.train.augmentation,
-            context.device,
-            settings.teacher_precision,
-        )
-        return MatchTeacher(online, soft, settings.hard_weight, hard)
-    cached = CachedTeacher.load(inputs.teacher_outputs, inputs.teacher.spec)
-    match = MatchTeacher(cached, soft, settings.hard_weight, hard)
+    teacher, cached = whoever_teaches(settings, inputs, context)
+    match = MatchTeacher(teacher, soft, settings.hard_weight, hard)
     weight = settings.loss.attention
     if not weight:
         return match
+    assert cached is not None, "attention is cached, and of one teacher"
     watch = while_training.enter_context(attention.watched(student))
 
     def match_attention_too(outputs: TensorOutputs, batch: Batch) -> Tensor:
@@ -99,16 +152,3 @@ def _match_teacher(
         return match(outputs, batch) + weight * attention.difference(here, there)
 
     return match_attention_too
-
-
-def fresh_student(settings: Learning, inputs: StepInputs, how: str, context: Context) -> Candidate:
-    """The student that the settings name, with weights drawn from the seed."""
-    assert settings.student is not None and settings.image_size is not None
-    return Candidate.create(
-        settings.student,
-        settings.student_settings,
-        inputs.teacher.spec.at(settings.image_size),
-        (*inputs.teacher.provenance.lineage, f"{how} → {settings.student}"),
-        context.seed,
-        context.allowed,
-    )

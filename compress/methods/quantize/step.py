@@ -33,6 +33,7 @@ class Quantize(Method[Settings]):
     version = 2
     prepared = {"ranges", "percentile", "images", "bias_correction", "portable", "train"}
     measures = True
+    makes_file = True
     judges = True
     nothing_follows = "int8 is made of the finished float network; put quantize last"
 

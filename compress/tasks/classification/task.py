@@ -78,6 +78,11 @@ class Classification(Task[Names]):
         classes = check_class_names(known, self.spec.classes)
         return self.spec.model_copy(update={"classes": classes})
 
+    def same_outputs(self, metadata: Mapping[str, Any]) -> bool:
+        """Return whether weights name the same classes in the same order."""
+        known = metadata.get("classes") or (metadata.get("spec") or {}).get("classes")
+        return known == list(self.spec.classes)
+
     def judge(
         self, data: Dataset, indices: np.ndarray, tolerance: KeypointTolerance = USUAL
     ) -> Judge:

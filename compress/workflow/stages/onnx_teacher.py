@@ -50,10 +50,9 @@ def plan(settings: TeacherSettings, fit: str, data: Stage) -> Stage:
 
 
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
-    assert context.weights_path is not None
     data = context.data(inputs["data"])
     described = stage.settings
-    given = read_onnx(context.weights_path)
+    given = read_onnx(context.files[described["onnx"]])
     noted = noted_spec(given)
     settings = TeacherSettings.from_key(described)
     spec = settings.input_spec(described["fit"], **task_of_data(data).predicts(data))

@@ -17,12 +17,14 @@ from compress.methods.context import Context, StepInputs
 from compress.methods.decided import Decided
 from compress.metrics.keypoints import KeypointTolerance
 from compress.models.builders import identity
+from compress.models.weight_sources import fingerprint, is_file
 from compress.training.loop import finish
 from compress.training.settings import TRAINING_VERSION
 from compress.workflow.cache import DECIDE, MEASURED_ON, Stage
 from compress.workflow.stages import teacher_outputs
 
 VERSION = 1
+OUTPUTS, TAUGHT_BY = "teacher_outputs", "taught_by"  # roles of inputs; of several, numbered
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,35 @@ class Basis:
     allowed: Sequence[str]
 
 
-def plan(title: str, kind: str, settings: Any, basis: Basis, previous: Stage) -> Stage:
-    """The step after `previous`, with the stages before it that are its own."""
+def plan(
+    title: str,
+    kind: str,
+    settings: Any,
+    basis: Basis,
+    previous: Stage,
+    teachers: Sequence[Stage] = (),
+) -> Stage:
+    """The step after `previous`, with the stages before it that are its own.
+
+    Args:
+        teachers: networks that it learns from; none: the recipe's teacher.
+    """
     method = discover()[kind]
     # Whether there is a control beside it changes nothing in what the step makes.
     described = _described(method, settings.in_key(exclude={"control"}), basis)
     if student := method.student(settings):
         described["code"] = identity(student.builder, basis.allowed)
+        if student.weights is not None and is_file(student.weights):
+            described["settings"]["weights"] = fingerprint(Path(student.weights))
     inputs = {"data": basis.data, "teacher": basis.teacher, "previous": previous}
     learns = dict(inputs)
     if views := method.view_settings(settings):
-        learns["teacher_outputs"] = teacher_outputs.plan(
-            views, basis.seed, basis.data, basis.teacher
-        )
+        for number, teacher in enumerate(teachers or [basis.teacher]):
+            learns[_role(OUTPUTS, number)] = teacher_outputs.plan(
+                views, basis.seed, basis.data, teacher
+            )
+    else:
+        learns |= {_role(TAUGHT_BY, n): teacher for n, teacher in enumerate(teachers)}
     if method.prepares:
         first = f"{title}, prepared"
         looked_at = settings.in_key(include=set(method.prepared))
@@ -68,6 +86,17 @@ def plan(title: str, kind: str, settings: Any, basis: Basis, previous: Stage) ->
     if method.measures:
         described |= {MEASURED_ON: basis.measured_on}
     return Stage("step", title, VERSION, described, inputs, run)
+
+
+def _role(name: str, number: int) -> str:
+    """Return what an input is called that may be one of several."""
+    return f"{name}_{number}" if number else name
+
+
+def _numbered(inputs: dict[str, Path], name: str) -> tuple[Path, ...]:
+    """Return all inputs of a role, in order."""
+    roles = (_role(name, number) for number in range(len(inputs)))
+    return tuple(inputs[role] for role in roles if role in inputs)
 
 
 def _described(method: Method[Any], settings: dict[str, Any], basis: Basis) -> dict[str, Any]:
@@ -121,7 +150,8 @@ def _given(inputs: dict[str, Path], folder: Path, context: Context) -> StepInput
         pixels=context.pixels(data, inputs["data"]),
         previous=inputs["previous"],
         teacher_folder=inputs["teacher"],
-        teacher_outputs=inputs.get("teacher_outputs"),
+        teacher_outputs=_numbered(inputs, OUTPUTS),
+        taught_by=_numbered(inputs, TAUGHT_BY),
         teacher_artifact=inputs.get("teacher_artifact"),
         decided=Decided.load(decided).content if decided else None,
         folder=folder,

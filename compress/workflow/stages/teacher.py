@@ -1,6 +1,5 @@
 """Builds the teacher, gives it its weights, trains it where the recipe says so."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from compress.data.dataset import Dataset
 from compress.data.input_spec import normalise
@@ -16,8 +15,10 @@ from compress.methods.context import Context
 from compress.metrics.probabilities import scale_of
 from compress.models.builders import identity, load_module
 from compress.models.candidate import Candidate
-from compress.models.checkpoint import load_into, read_checkpoint
+from compress.models.checkpoint import load_into
+from compress.models.pretrained import Pretrained
 from compress.models.weight_names import fitted
+from compress.models.weight_sources import TIMM, fingerprint, is_file
 from compress.recipe.schema import TeacherSettings
 from compress.results.schema import Training
 from compress.runtimes.outputs import by_name
@@ -48,14 +49,14 @@ def plan(
     assert settings.builder is not None
     described["code"] = identity(settings.builder, allowed)
     described["training_version"] = TRAINING_VERSION
-    if settings.weights is not None and not settings.weights.startswith("torchvision:"):
+    if settings.weights is not None and is_file(settings.weights):
         path = Path(settings.weights)
         if not path.is_file():
             raise UserError(
                 f"teacher.weights: no file at {path}. Give the path of a safetensors file relative "
                 "to the recipe, or remove the line and add teacher.train to train from scratch."
             )
-        described["weights"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        described["weights"] = fingerprint(path)
     how = f"train {settings.train.epochs} epochs" if settings.train else "weights as given"
     return Stage(
         "teacher", f"teacher {settings.builder.rpartition(':')[2]}: {how}", VERSION, described,
@@ -194,20 +195,18 @@ def _with_weights(
 ) -> Candidate:
     """The teacher with its weights, and with its classes in the order that they name."""
     assert settings.weights is not None and settings.builder is not None
-    if settings.weights.startswith("torchvision:"):
-        found = {"": _download(settings.weights)}
+    # The stage's settings hold a file's hash; where the file lies is not part of them.
+    file = context.files.get(settings.weights)
+    found = Pretrained.read(settings.weights, settings.builder, file)
+    if file is None and settings.weights != TIMM:
         # Loading them, torchvision has the network itself turn ImageNet's mean and std into these.
         if hasattr(teacher.model, "transform_input") and teacher.spec.mean != (0.5,) * 3:
             context.progress.note(
                 f"{settings.weights} expects mean: [0.5, 0.5, 0.5] and std: [0.5, 0.5, 0.5]"
             )
-    else:
-        # The stage's settings hold the file's hash; where the file lies is not part of them.
-        assert context.weights_path is not None
-        found, metadata = read_checkpoint(context.weights_path)
-        if settings.train_only is None:  # with it, the last layer is made anew for this data
-            teacher = replace(teacher, spec=task_of(teacher.spec).check_weights(metadata))
-    tensors, notes = fitted(found, teacher.model)
+    elif settings.train_only is None:  # with it, the last layer is made anew for this data
+        teacher = replace(teacher, spec=task_of(teacher.spec).check_weights(found.metadata))
+    tensors, notes = fitted(found.state_dicts, teacher.model)
     for note in notes:
         context.progress.note(note)
     prepare = getattr(load_module(settings.builder, context.allowed), "prepare_weights", None)
@@ -220,26 +219,5 @@ def _with_weights(
         own = f"{settings.train_only}."
         tensors = {k: v for k, v in tensors.items() if not k.startswith(own)}
         tensors |= {k: v for k, v in fresh.items() if k.startswith(own)}
-    load_into(teacher.model, tensors, context.weights_path or Path(settings.weights))
+    load_into(teacher.model, tensors, found.path)
     return teacher
-
-
-def _download(name: str) -> dict[str, Tensor]:
-    """Weights that torchvision offers online; asked for by name in the recipe.
-
-    Raises:
-        UserError: no such weights, or no way to reach them.
-    """
-    from torchvision.models import get_weight
-
-    try:
-        weights = get_weight(name.removeprefix("torchvision:"))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"teacher.weights: torchvision has no {name!r}: {error}") from error
-    try:
-        return dict(weights.get_state_dict(progress=True, check_hash=True))
-    except OSError as error:
-        raise UserError(
-            f"{name} could not be downloaded from {weights.url} ({error}). Download that file "
-            "elsewhere and give its path as teacher.weights."
-        ) from error

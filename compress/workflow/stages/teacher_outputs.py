@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from compress.data.dataset import Split
 from compress.methods.context import Context
 from compress.methods.distill.teacher_cache import compute, make_online
 from compress.models.candidate import Candidate
@@ -14,9 +15,7 @@ VERSION = 1
 
 def plan(settings: ViewSettings, seed: int, data: Stage, teacher: Stage) -> Stage:
     title = f"teacher outputs: {settings.count} views of each image"
-    # Unasked for, attention leaves no trace: the outputs without it stay those of older runs.
-    unasked = None if settings.attention else {"attention"}
-    described = settings.model_dump(exclude=unasked) | {"seed": seed}
+    described = settings.in_key() | {"seed": seed}
     inputs = {"data": data, "teacher": teacher}
     return Stage("teacher_outputs", title, VERSION, described, inputs, run)
 
@@ -25,7 +24,9 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     described = {k: v for k, v in stage.settings.items() if k in ViewSettings.model_fields}
     settings = ViewSettings.model_validate(described)
     data = context.data(inputs["data"])
-    splits = ("train", "unlabelled") if settings.unlabelled else ("train",)
+    splits: list[Split] = ["train"]
+    splits += ["unlabelled"] if settings.unlabelled else []
+    splits += ["validation"] if settings.validation else []
     online = make_online(
         Candidate.load(inputs["teacher"], context.allowed),
         context.pixels(data, inputs["data"]),

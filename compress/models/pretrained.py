@@ -1,0 +1,218 @@
+"""Weights that a network begins with: of a file, of torchvision, or of timm."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compress.data.input_spec import Channels
+from compress.models.builders import load_module
+from compress.models.checkpoint import load_into, read_checkpoint
+from compress.models.head import belongs, head_of
+from compress.models.own_input import (
+    OwnInput,
+    library_input,
+    noted_input,
+    torchvision_input,
+    torchvision_weights,
+)
+from compress.models.weight_names import StateDicts, fitted
+from compress.models.weight_sources import TIMM, TORCHVISION
+from compress.utils.errors import UserError
+from compress.utils.settings import sides
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights as they were found, not yet a network's."""
+
+    shown: str  # what they are called: a file's name, or as in the recipe
+    path: Path  # for messages
+    state_dicts: StateDicts
+    metadata: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, weights: str, builder: str, path: Path | None) -> "Pretrained":
+        """Read a file, or have torchvision or timm give theirs.
+
+        Args:
+            weights: as a recipe names them.
+            builder: of the network that they are for.
+            path: of the file, where it is one.
+
+        Raises:
+            UserError: not there, damaged, or not to be downloaded here: which file to get.
+        """
+        if path is not None:
+            return cls(path.name, path, *read_checkpoint(path))
+        tensors = _of_timm(builder) if weights == TIMM else _of_torchvision(weights)
+        return cls(weights, Path(weights), {"": tensors}, {})
+
+
+@dataclass(frozen=True)
+class FullInput:
+    """What a network takes of an image; nothing is left open."""
+
+    size: tuple[int, int]  # height and width in pixels
+    mean: Sequence[float]
+    std: Sequence[float]
+    channels: Channels
+
+
+def input_of(
+    found: Pretrained,
+    network: nn.Module,
+    builder: str,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    image_size: int | Sequence[int] | None,
+) -> tuple[FullInput, list[str]]:
+    """Return what images a network that begins with weights takes, and a note on who says so.
+
+    Args:
+        network: of the builder.
+        mean, std, image_size: what a recipe says, before all others; then the weights' own account
+            counts, then the library's that the network is of.
+
+    Raises:
+        UserError: nobody says.
+    """
+    own, who = _own_input(found, network, builder)
+    if mean is None or std is None:
+        if own is None:
+            raise UserError(
+                f"{found.shown} does not say by which mean and std its images were normalised: "
+                "give mean and std beside weights (those of most ImageNet weights are "
+                "[0.485, 0.456, 0.406] and [0.229, 0.224, 0.225])."
+            )
+        mean, std = own.mean, own.std
+        notes = [f"mean and std are {who}'s: {found.shown} says none"] if who else []
+    else:
+        notes = []
+    if image_size is None and (own is None or own.size is None):
+        raise UserError(f"{found.shown} does not say for what size of images: give image_size.")
+    size = own.size if image_size is None and own else sides(image_size or 0)
+    assert size is not None
+    channels: Channels = own.channels if own and len(own.mean) == len(mean) else "rgb"
+    return FullInput(size, mean, std, "grey" if len(mean) == 1 else channels), notes
+
+
+def _own_input(found: Pretrained, network: nn.Module, builder: str) -> tuple[OwnInput | None, str]:
+    """Return what the weights say of their images, or who else does; None: nobody."""
+    if found.shown.startswith(TORCHVISION):
+        return torchvision_input(network, found.shown), ""
+    if noted := noted_input(found.metadata):
+        return noted, ""
+    return library_input(network, builder), "" if found.shown == TIMM else builder
+
+
+def refuse_unfit(
+    found: Pretrained, model: nn.Module, builder: str, outputs: int, head: Sequence[str] = ()
+) -> None:
+    """Refuse weights of another network or width, whatever classes they are of.
+
+    Where the builder converts weights itself, that is seen when they are loaded.
+
+    Raises:
+        UserError: what does not fit.
+    """
+    if not _converts(builder):
+        names = head_of(model, outputs, head)
+        tensors, _ = fitted(found.state_dicts, model)
+        load_into(model, _with_fresh_head(tensors, model, names), found.path)
+
+
+def begin_with(
+    found: Pretrained,
+    model: nn.Module,
+    builder: str,
+    outputs: int,
+    head: Sequence[str],
+    images: Callable[[], Tensor],
+    same_classes: bool = False,
+) -> list[str]:
+    """Give a network the weights, in place, except its head's; return what is to be said of it.
+
+    A head of the same shape is left out, too: that it fits says nothing of what it knows.
+
+    Args:
+        outputs: numbers that the network answers with.
+        head: as `head_of` takes it.
+        images: makes some that the network is for (n, channels, height, width), normalised: a
+            builder that converts weights may ask.
+        same_classes: whether they say that they are of the same classes in the same order. Their
+            head is taken then.
+
+    Raises:
+        UserError: weights of another network or width.
+    """
+    left_out = () if same_classes else head_of(model, outputs, head)
+    tensors, notes = fitted(found.state_dicts, model)
+    unused = [name for name in tensors if belongs(name, left_out)]
+    if _converts(builder):
+        prepare = load_module(builder).prepare_weights
+        tensors = prepare(model, _without(tensors, left_out), images())
+    load_into(model, _with_fresh_head(tensors, model, left_out), found.path)
+    if not left_out:
+        return [f"begins with {found.shown}, the head too: it is of the same classes", *notes]
+    begins = f"begins with {found.shown}, except its head ({', '.join(left_out)})"
+    if unused:
+        begins += f": {', '.join(unused)} of the file are left out, being of other classes"
+    return [begins, *notes]
+
+
+def _without(tensors: Mapping[str, Tensor], head: Sequence[str]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if not belongs(name, head)}
+
+
+def _with_fresh_head(
+    tensors: Mapping[str, Tensor], model: nn.Module, head: Sequence[str]
+) -> dict[str, Tensor]:
+    """Return a file's tensors with the head's that the network has now."""
+    fresh = {name: x for name, x in model.state_dict().items() if belongs(name, head)}
+    return _without(tensors, head) | fresh
+
+
+def _converts(builder: str) -> bool:
+    """Whether the builder's module makes other weights fit."""
+    return hasattr(load_module(builder), "prepare_weights")
+
+
+def _of_torchvision(name: str) -> dict[str, Tensor]:
+    weights = torchvision_weights(name)
+    try:
+        return dict(weights.get_state_dict(progress=True, check_hash=True))
+    except OSError as error:
+        place = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+        raise UserError(
+            f"{name} could not be downloaded from {weights.url} ({error}). Download that file "
+            f"elsewhere and put it at {place}, or give its path as weights."
+        ) from error
+
+
+def _of_timm(builder: str) -> dict[str, Tensor]:
+    """Return the weights that timm has for a network by its tag, or by its usual one.
+
+    Raises:
+        UserError: no network of timm's, none of its weights, or no way to reach them.
+    """
+    module, _, name = builder.partition(":")
+    if module != TIMM:
+        raise UserError(f"weights: timm are for a network of timm's (timm:NAME), not {builder}.")
+    import timm
+
+    own = timm.models.get_pretrained_cfg(name)
+    if own is None or not own.has_weights:
+        raise UserError(f"timm offers no weights for {name}: give a file.")
+    try:
+        return dict(timm.create_model(name, pretrained=True).state_dict())
+    except Exception as error:  # of whatever library timm downloads with
+        where = f"https://huggingface.co/{own.hf_hub_id}" if own.hf_hub_id else own.url
+        first = str(error).partition("\n")[0][:200]
+        raise UserError(
+            f"timm's weights of {name} could not be downloaded ({first}). Download "
+            f"model.safetensors from {where} elsewhere and give its path as weights."
+        ) from error

@@ -1,7 +1,11 @@
-"""Where a view of an image looks: of its eight numbers the four that move it."""
+"""Where a view of an image looks: of its numbers those that move and mirror it."""
 
 import torch
 from torch import Tensor
+
+MIRROR = 10  # the column that says whether the image is mirrored, left to right, before all else
+NEW_CLASS = 2
+MIRRORS = {"same": 1, "new_class": NEW_CLASS}  # what it is then taken for
 
 
 def affine(v: Tensor, aspect: float) -> Tensor:

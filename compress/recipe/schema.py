@@ -204,6 +204,11 @@ class TeacherSettings(RecipeModel):
                 raise ValueError("train_only needs weights to take the rest from, and train")
             if self.train.progressive:
                 raise ValueError("train_only has features of one image_size: no train.progressive")
+            for name in ("image_size", "freeze", "cutmix"):
+                if getattr(self.train, name) not in (None, 0, []):
+                    raise ValueError(f"train_only trains one part on features: no train.{name}")
+            if self.train.augmentation.mirror == "new_class":
+                raise ValueError("train_only cannot double the classes: no mirror: new_class")
         return self
 
 

@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, get_args
 
-from compress.methods.distill.settings import Distillation, Learning
+from compress.methods.distill.settings import Distillation, Learning, Unlabelled
 from compress.recipe.yaml_file import KeyPath
-from compress.tasks.base import Task
 from compress.tasks.settings import LossSettings
 from compress.training.settings import TrainSettings
 from compress.utils.settings import RecipeModel, sides
@@ -31,12 +30,22 @@ def task_faults(recipe: "Recipe") -> Iterator[tuple[KeyPath, str]]:
             if not fits:
                 yield (*at, "loss"), f"{name} is not for {task.name}: remove it, or choose {losses}"
         if isinstance(settings, TrainSettings):
-            for name in ("mixup", "label_smoothing"):
+            for name in ("mixup", "cutmix", "label_smoothing"):
                 if getattr(settings, name) > 0 and name not in task.trains_with:
                     yield (*at, name), f"mixes classes, and {task.name} has none: remove it"
+            if settings.augmentation.mirror != "never" and "mirror" not in task.trains_with:
+                what = f"what {task.name} answers for a mirrored image is not known: remove it"
+                yield (*at, "augmentation", "mirror"), what
         if isinstance(settings, Learning) and settings.learn_from == "teacher":
-            places = task.targets_in_views is not Task.targets_in_views or settings.loss.attention
-            if places:
+            if settings.train.augmentation.mirror == "new_class":
+                yield (
+                    (*at, "train", "augmentation", "mirror"),
+                    "new_class has twice the classes, and the teacher knows them once: use it with "
+                    "learn_from: labels, or mirror: same",
+                )
+            if isinstance(settings.unlabelled, Unlabelled) and task.logits is None:
+                yield (*at, "unlabelled"), f"a share is for classes, and {task.name} has none"
+            if task.has_places or settings.loss.attention:
                 yield from _other_shapes(settings, at, sides(recipe.teacher.image_size))
 
 

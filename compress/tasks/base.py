@@ -50,7 +50,8 @@ class Task(ABC, Generic[Answer]):
         version: raised when the task reads or judges the same data otherwise.
         settings: what a recipe may say of it, under `data.task`.
         losses: ways to learn from the teacher, the usual one first.
-        trains_with: of the settings `mixup` and `label_smoothing` those that make sense.
+        trains_with: of `mixup`, `cutmix`, `label_smoothing` and `mirror` those that make sense.
+        has_places: whether its targets are places in the image, which move with a view of it.
         image_fit: how other aspect ratios are brought to the input, unless a recipe says.
         order_of: what may stand in another order than the network's: "classes".
         explained: the output with a score for each of several classes (n, classes), whose largest
@@ -66,6 +67,7 @@ class Task(ABC, Generic[Answer]):
     settings: ClassVar[type[TaskSettings]] = TaskSettings
     losses: ClassVar[tuple[type[LossSettings], ...]] = (Match,)
     trains_with: ClassVar[Collection[str]] = ()
+    has_places: ClassVar[bool] = False
     image_fit: ClassVar[Fit] = "crop"
     order_of: ClassVar[str] = "outputs"
     explained: ClassVar[str | None] = None

@@ -1,7 +1,7 @@
 """Gives a training loop its batches in a seeded order: augmented images, or cached features."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from compress.training.augmentation import (
     normalise_pixels,
     to_pixels,
 )
+from compress.training.mixing import Mix
 from compress.training.settings import Augmentation, TrainSettings
 from compress.utils.seeding import generator
 
@@ -34,6 +35,22 @@ class Batch:
     indices: np.ndarray  # int64 (n,), positions in the dataset
     view_numbers: np.ndarray  # int64 (n,), rows of the bank; all 0 for fresh views
     views: np.ndarray  # float32 (n, fields)
+    mix: Mix | None = None  # how the network is shown its images; `inputs` are not mixed yet
+
+    def parts(self) -> tuple["Batch", "Batch"]:
+        """Return the images and their partners, as two batches that are not mixed."""
+        assert self.mix is not None
+        order = self.mix.order
+        there = torch.from_numpy(order).to(self.targets.device)
+        partners = replace(
+            self,
+            targets=self.targets[there],
+            indices=self.indices[order],
+            view_numbers=self.view_numbers[order],
+            views=self.views[order] if len(self.views) else self.views,
+            mix=None,
+        )
+        return replace(self, mix=None), partners
 
 
 class Feed(Protocol):

@@ -8,7 +8,8 @@ backward passes (pooling) add in no fixed order: there it ends as near as two ru
 
 import math
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,13 +17,19 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from compress.models.checkpoint import load_tensors, save_tensors
+from compress.models.head import head_of
 from compress.models.memory_format import laid_out, place
 from compress.results.schema import Epoch
 from compress.runtimes.outputs import by_name
 from compress.tasks.base import Task, TensorOutputs
+from compress.training.average import average_of, note_on, take_over
 from compress.training.batches import Batch, Feed
+from compress.training.groups import frozen, make_optimizer, set_learning_rate, train_mode
+from compress.training.mirrored import doubled
+from compress.training.mixing import draw_mix
 from compress.training.settings import TrainSettings
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
@@ -45,40 +52,49 @@ def train(
     settings: TrainSettings,
     folder: Path,
     progress: Progress,
+    head: Sequence[str] = (),
 ) -> list[Epoch]:
     """Trains `model` in place, resuming from `folder` if it holds a checkpoint.
 
+    Args:
+        head: modules that settings name the head; none: the last linear layer.
+
     Returns:
-        One record an epoch. The weights are those of the last epoch: choosing the best epoch on
-        the validation split would flatter what is reported there.
+        One record an epoch. The weights are those of the last epoch, or their average where `ema`
+        asks for it: choosing the best epoch on the validation split would flatter what is reported
+        there.
 
     Raises:
         UserError: the loss became infinite or not a number; the checkpoint of the last good epoch
             stays in `folder`.
     """
-    layout = place(model, feed.device, next(iter(feed.validation(0)))[0], trains=True)
-    scaler = torch.amp.GradScaler(feed.device.type, enabled=settings.precision == "float16")
-    optimizer = make_optimizer(model, settings)
-    training = _Training(model, feed, objective, settings, optimizer, scaler, layout)
-    history = _resume(folder / CHECKPOINT, model, optimizer, scaler)
-    if history:
-        progress.note(f"resumed after epoch {len(history)} of {settings.epochs}")
-    for epoch in range(len(history), settings.epochs):
-        started = time.perf_counter()
-        loss = _epoch(training, epoch, folder, progress)
-        seconds = time.perf_counter() - started
-        last = Epoch(
-            epoch=epoch + 1,
-            loss=loss,
-            validation_top1=judged(model, feed, epoch, settings.precision, layout),
-            seconds=seconds,
-            images_per_s=feed.steps * feed.batch_size / seconds,
+    mirrors = settings.augmentation.mirror == "new_class"
+    if mirrors or settings.head_only_epochs or settings.head_lr_factor != 1:
+        head = head_of(model, feed.task.spec.num_outputs, head)
+    with ExitStack() as while_training:
+        if mirrors:
+            with torch_seed(feed.seed, "mirrored head"):
+                while_training.enter_context(doubled(model, head[0]))
+        layout = place(model, feed.device, next(iter(feed.validation(0)))[0], trains=True)
+        still = while_training.enter_context(frozen(model, settings.freeze))
+        optimizer = make_optimizer(model, settings, head)
+        averaged = None if settings.ema is None else average_of(model, settings.ema)
+        training = _Training(
+            model=model,
+            feed=feed,
+            objective=objective,
+            settings=settings,
+            optimizer=optimizer,
+            scaler=torch.amp.GradScaler(feed.device.type, enabled=settings.precision == "float16"),
+            layout=layout,
+            head=tuple(head),
+            still=still,
+            learning={k: p for k, p in model.named_parameters() if p.requires_grad},
+            averaged=averaged,
         )
-        history.append(last)
-        _save(folder / CHECKPOINT, model, optimizer, scaler, history)
-        progress.epoch(
-            epoch + 1, settings.epochs, loss, last.validation_top1, last.images_per_s, seconds
-        )
+        history = _epochs(training, folder, progress)
+        if averaged is not None:
+            take_over(model, averaged)
     return history
 
 
@@ -93,6 +109,38 @@ class _Training:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     layout: torch.memory_format
+    head: tuple[str, ...]
+    still: Sequence[nn.Module]
+    learning: Mapping[str, nn.Parameter]
+    averaged: AveragedModel | None
+
+
+def _epochs(training: _Training, folder: Path, progress: Progress) -> list[Epoch]:
+    """Train for all epochs that are left."""
+    feed, settings = training.feed, training.settings
+    history = _resume(folder / CHECKPOINT, training)
+    if history:
+        progress.note(f"resumed after epoch {len(history)} of {settings.epochs}")
+    elif settings.ema is not None and (said := note_on(settings.ema, settings.epochs * feed.steps)):
+        progress.note(said)
+    judged_one = training.model if training.averaged is None else training.averaged.module
+    for epoch in range(len(history), settings.epochs):
+        started = time.perf_counter()
+        loss = _epoch(training, epoch, folder, progress)
+        seconds = time.perf_counter() - started
+        last = Epoch(
+            epoch=epoch + 1,
+            loss=loss,
+            validation_top1=judged(judged_one, feed, epoch, settings.precision, training.layout),
+            seconds=seconds,
+            images_per_s=feed.steps * feed.batch_size / seconds,
+        )
+        history.append(last)
+        _save(folder / CHECKPOINT, training, history)
+        progress.epoch(
+            epoch + 1, settings.epochs, loss, last.validation_top1, last.images_per_s, seconds
+        )
+    return history
 
 
 def _epoch(training: _Training, epoch: int, folder: Path, progress: Progress) -> float:
@@ -102,16 +150,17 @@ def _epoch(training: _Training, epoch: int, folder: Path, progress: Progress) ->
         UserError: the loss, or the gradient, is no number any more.
     """
     feed, settings = training.feed, training.settings
-    training.model.train()
+    alone = training.head if epoch < settings.head_only_epochs else None
+    train_mode(training.model, training.still, training.learning, alone)
     mix_rng = generator(feed.seed, "mixup", epoch)
     total_loss = 0.0
     with torch_seed(feed.seed, "dropout", epoch):
         for step, batch in enumerate(feed.batches(epoch)):
             lr = learning_rate(settings, epoch + step / feed.steps)
-            for group in training.optimizer.param_groups:
-                group["lr"] = lr
-            batch = replace(batch, inputs=laid_out(batch.inputs, training.layout))
-            loss = _step(training, batch, mix_rng)
+            set_learning_rate(training.optimizer, lr)
+            mix = draw_mix(settings.mixup, settings.cutmix, len(batch.indices), mix_rng)
+            batch = replace(batch, inputs=laid_out(batch.inputs, training.layout), mix=mix)
+            loss = _step(training, batch)
             if not math.isfinite(loss):
                 raise UserError(
                     f"The loss or its gradient became {loss} at epoch {epoch + 1}, step "
@@ -135,10 +184,10 @@ def finish(folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _step(training: _Training, batch: Batch, mix_rng: np.random.Generator) -> float:
+def _step(training: _Training, batch: Batch) -> float:
     """Take one step and return its loss, or the gradient's norm where that is no number."""
     model, optimizer, scaler = training.model, training.optimizer, training.scaler
-    loss = _loss(training, batch, mix_rng)
+    loss = _loss(training, batch)
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     scaler.unscale_(optimizer)
@@ -148,27 +197,18 @@ def _step(training: _Training, batch: Batch, mix_rng: np.random.Generator) -> fl
         return norm  # a step with it would destroy the weights
     scaler.step(optimizer)  # leaves out a step whose scaled gradients overflow
     scaler.update()
+    if training.averaged is not None:
+        training.averaged.update_parameters(model)
     return float(loss.detach())
 
 
-def _loss(training: _Training, batch: Batch, mix_rng: np.random.Generator) -> Tensor:
+def _loss(training: _Training, batch: Batch) -> Tensor:
     """Return the loss of a batch, of mixed images where the settings ask for that."""
-    settings, objective = training.settings, training.objective
-
-    def outputs(inputs: Tensor) -> dict[str, Tensor]:
-        with autocast(inputs.device, settings.precision):
-            given = training.model(inputs)
-        return named_floats(given, training.feed.task, training=True)
-
+    inputs = batch.inputs if batch.mix is None else batch.mix(batch.inputs)
+    with autocast(inputs.device, training.settings.precision):
+        given = training.model(inputs)
     # Losses, and a teacher that is asked within one, are computed outside of the autocast.
-    if settings.mixup == 0:
-        return objective(outputs(batch.inputs), batch)
-    # Zhang et al. 2018, arXiv:1710.09412: one weight and one permutation a batch.
-    weight = float(mix_rng.beta(settings.mixup, settings.mixup))
-    order = torch.from_numpy(mix_rng.permutation(len(batch.indices))).to(batch.inputs.device)
-    mixed = outputs(weight * batch.inputs + (1 - weight) * batch.inputs[order])
-    partner = replace(batch, targets=batch.targets[order])
-    return weight * objective(mixed, batch) + (1 - weight) * objective(mixed, partner)
+    return training.objective(named_floats(given, training.feed.task, training=True), batch)
 
 
 def named_floats(given: Any, task: Task[Any], training: bool = False) -> dict[str, Tensor]:
@@ -188,23 +228,14 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 
 
 def learning_rate(settings: TrainSettings, epoch: float) -> float:
-    """Linear warm-up, then a cosine to zero; `epoch` is fractional."""
+    """Linear warm-up, then a cosine, or a constant that cools down; `epoch` is fractional."""
     if epoch < settings.warmup_epochs:
         return settings.lr * (epoch + 1e-3) / settings.warmup_epochs
+    if settings.cooldown_epochs is not None:
+        begun = epoch - (settings.epochs - settings.cooldown_epochs)
+        return settings.lr * (1 - math.sqrt(max(begun, 0) / settings.cooldown_epochs))
     rest = max(settings.epochs - settings.warmup_epochs, 1e-9)
     return settings.lr * 0.5 * (1 + math.cos(math.pi * (epoch - settings.warmup_epochs) / rest))
-
-
-def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """AdamW, or SGD with Nesterov momentum; no weight decay on biases and norms."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, settings.lr, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, settings.lr)
 
 
 @torch.inference_mode()
@@ -223,40 +254,36 @@ def judged(
     return float(feed.task.statistic(records, np.ones((1, len(records))))[0])
 
 
-def _save(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    history: list[Epoch],
-) -> None:
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    for number, state in optimizer.state_dict()["state"].items():
+def _save(path: Path, training: _Training, history: list[Epoch]) -> None:
+    tensors = {f"model.{k}": v for k, v in training.model.state_dict().items()}
+    if training.averaged is not None:
+        tensors |= {f"averaged.{k}": v for k, v in training.averaged.state_dict().items()}
+    for number, state in training.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{k}": torch.as_tensor(v) for k, v in state.items()}
-    metadata = {"history": [epoch.model_dump() for epoch in history], "scaler": scaler.state_dict()}
+    scaler = training.scaler.state_dict()
+    metadata = {"history": [epoch.model_dump() for epoch in history], "scaler": scaler}
     save_tensors(path, tensors, metadata)
 
 
-def _resume(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-) -> list[Epoch]:
+def _resume(path: Path, training: _Training) -> list[Epoch]:
     if not path.is_file():
         return []
     tensors, metadata = load_tensors(path)
-    model.load_state_dict(
-        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    )
+
+    def named(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    training.model.load_state_dict(named("model."))
+    if training.averaged is not None:
+        training.averaged.load_state_dict(named("averaged."))
     state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, number, key = name.split(".", 2)
-            state.setdefault(int(number), {})[key] = tensor
+    for name, tensor in named("optimizer.").items():
+        number, key = name.split(".", 1)
+        state.setdefault(int(number), {})[key] = tensor
+    optimizer = training.optimizer
     optimizer.load_state_dict(
         {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
     )
-    if scaler.is_enabled():
-        scaler.load_state_dict(metadata["scaler"])
+    if training.scaler.is_enabled():
+        training.scaler.load_state_dict(metadata["scaler"])
     return [Epoch.model_validate(epoch) for epoch in metadata["history"]]

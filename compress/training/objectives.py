@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from torch import Tensor
 
@@ -12,7 +13,19 @@ from compress.training.batches import Batch
 from compress.training.loop import Objective
 from compress.training.settings import TrainSettings
 
-Teacher = Callable[[Batch], TensorOutputs]  # what it says of a batch's views
+
+class Teacher(Protocol):
+    """What a teacher says of a batch's views, by name, (n, …).
+
+    Attributes:
+        sees_mixed: whether it is shown the mixed images, as the student is; a cached one is not.
+    """
+
+    @property
+    def sees_mixed(self) -> bool: ...
+    def __call__(self, batch: Batch) -> TensorOutputs: ...
+
+
 # (student's outputs, teacher's, targets) -> scalar, the batch's mean
 Loss = Callable[[TensorOutputs, TensorOutputs, Tensor], Tensor]
 
@@ -20,7 +33,23 @@ Loss = Callable[[TensorOutputs, TensorOutputs, Tensor], Tensor]
 def label_objective(spec: InputSpec, settings: TrainSettings) -> Objective:
     """Return the loss that the labels ask for."""
     loss = task_of(spec).label_loss(settings.label_smoothing)
-    return lambda outputs, batch: loss(outputs, batch.targets)
+
+    def objective(outputs: TensorOutputs, batch: Batch) -> Tensor:
+        return over_mix(lambda part: loss(outputs, part.targets), batch)
+
+    return objective
+
+
+def over_mix(loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+    """Return the loss of a batch; of a mixed one those of images and of partners, weighed.
+
+    Args:
+        loss: of a batch that is not mixed.
+    """
+    if batch.mix is None:
+        return loss(batch)
+    images, partners = batch.parts()
+    return batch.mix.weight * loss(images) + (1 - batch.mix.weight) * loss(partners)
 
 
 @dataclass(frozen=True)
@@ -35,7 +64,13 @@ class MatchTeacher:
     def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor:
         if self.hard_weight == 1:
             return self.hard(outputs, batch)
-        loss = self.soft(outputs, self.teacher(batch), batch.targets)
+        seen = self.teacher(batch) if self.teacher.sees_mixed else None
+
+        def soft(part: Batch) -> Tensor:
+            given = self.teacher(part) if seen is None else seen
+            return self.soft(outputs, given, part.targets)
+
+        loss = over_mix(soft, batch)
         if self.hard_weight == 0:
             return loss
         return (1 - self.hard_weight) * loss + self.hard_weight * self.hard(outputs, batch)

@@ -11,8 +11,12 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]  # auto: what is f
 
 
 class Augmentation(RecipeModel):
-    """Light augmentation; each number is the largest change, drawn uniformly. There are no flips:
-    for many things (a whale's head, a text) the mirror image is another thing.
+    """Light augmentation; each number is the largest change, drawn uniformly.
+
+    There are no flips unless they are asked for: of many things (a whale's head, a text) the mirror
+    image is another thing. `mirror: new_class` takes it for one: classes are doubled in training,
+    and halved in what is exported. That needs about twice the epochs. Policies are torchvision's
+    (Müller & Hutter 2021, arXiv:2103.10158; Cubuk et al. 2020, arXiv:1909.13719).
     """
 
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
@@ -21,6 +25,12 @@ class Augmentation(RecipeModel):
     brightness: Annotated[float, Field(ge=0, lt=1)] = 0.2  # factor 1 ± brightness
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.2  # factor 1 ± contrast around the mean
     erase: Fraction = 0.0  # side of a square set to the image's mean, of the image's side
+    saturation: Annotated[float, Field(ge=0, lt=1)] = 0.0  # factor 1 ± saturation, around grey
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # of the colour circle, ± hue
+    mirror: Literal["never", "same", "new_class"] = "never"  # half of the images, left to right
+    policy: Literal["none", "trivial", "rand"] = "none"  # TrivialAugment, RandAugment, before all
+
+    came_later = ("saturation", "hue", "mirror", "policy")
 
     @classmethod
     def none(cls) -> "Augmentation":
@@ -36,7 +46,10 @@ class Phase(RecipeModel):
 
 
 class TrainSettings(RecipeModel):
-    """How a network is trained: cosine schedule with linear warm-up, one seed, one loop.
+    """How a network is trained: linear warm-up, then a cosine, one seed, one loop.
+
+    With `cooldown_epochs` the rate is constant instead and falls at the end, as 1 - sqrt (Hägele et
+    al. 2024, arXiv:2405.18392), so that a run can be continued from where that began.
 
     A network is often better at a size larger than that it was trained at (Touvron et al. 2019,
     arXiv:1906.06423): `image_size` is that of training alone.
@@ -50,12 +63,31 @@ class TrainSettings(RecipeModel):
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mixup: Annotated[float, Field(ge=0)] = 0.0  # alpha of the Beta distribution; 0 is off
+    cutmix: Annotated[float, Field(ge=0)] = 0.0  # likewise; with both, one of them for each batch
+    cooldown_epochs: Annotated[float, Field(gt=0)] | None = None  # none: a cosine
+    freeze: list[str] = []  # modules that stay as they are; * and ? match
+    head_only_epochs: Annotated[int, Field(ge=0)] = 0  # so many first ones train the head alone
+    head_lr_factor: Annotated[float, Field(gt=0)] = 1.0  # of the head, on the learning rate
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # of each block, counted from the end
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of the average that is exported
     precision: Precision = "auto"
     image_size: ImageSize | None = None  # none: the network's own
     progressive: list[Phase] = []
     augmentation: Augmentation = Augmentation()
 
-    came_later = ("image_size",)
+    came_later = (
+        "image_size", "cutmix", "cooldown_epochs", "freeze", "head_only_epochs", "head_lr_factor",
+        "layer_decay", "ema",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _an_epoch_for_each_part(self) -> "TrainSettings":
+        if self.head_only_epochs >= self.epochs:
+            raise ValueError("head_only_epochs must leave at least one epoch for the rest")
+        cooldown = self.cooldown_epochs
+        if cooldown is not None and self.warmup_epochs + cooldown > self.epochs:
+            raise ValueError("warmup_epochs and cooldown_epochs are more than all epochs")
+        return self
 
     @model_validator(mode="after")
     def _phases_leave_an_epoch(self) -> "TrainSettings":

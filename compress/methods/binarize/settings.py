@@ -39,8 +39,6 @@ class Settings(Learning):
                 "activations_first.augmentation must be train's: both stages see the views that "
                 "the teacher was asked about"
             )
-        if first is not None and first.mixup > 0 and self.learn_from == "teacher":
-            raise ValueError("mixup makes images that the teacher was not asked about")
         return self
 
     def stages(self) -> list[tuple[bool, TrainSettings]]:

@@ -128,8 +128,9 @@ class Learning(Distillation):
             raise ValueError("learn_from: labels asks no teacher: remove one of the two")
         if self.learn_from == "labels" and self.control:
             raise ValueError("learn_from: labels is the control itself: set control: false")
-        if self.train.mixup > 0 and self.learn_from == "teacher":
-            raise ValueError("mixup makes images that the teacher was not asked about")
+        mixes = self.train.mixup or self.train.cutmix
+        if mixes and self.learn_from == "teacher" and self.loss.attention:
+            raise ValueError("mixup and cutmix make images that the teacher never looked at")
         return self
 
     @property

@@ -27,6 +27,7 @@ from compress.tasks import task_of
 from compress.training.augmentation import apply_views
 from compress.training.batches import Batch, Pixels
 from compress.training.loop import autocast, named_floats
+from compress.training.mixing import Mix
 from compress.training.settings import Augmentation
 from compress.utils.progress import Progress
 
@@ -54,6 +55,7 @@ class CachedTeacher:
 
     outputs: Mapping[str, Tensor | Largest]  # whole ones: float16 (views, images, …)
     looks: Tensor | None = None  # float16 (views, images, height, width), of length 1
+    sees_mixed: bool = False
 
     @classmethod
     def load(cls, folder: Path, spec: InputSpec) -> "CachedTeacher":
@@ -99,17 +101,21 @@ class OnlineTeacher:
     device: torch.device
     precision: str
     layout: torch.memory_format
+    sees_mixed: bool = True
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """Return the teacher's outputs for a batch, float32 (n, …)."""
-        return self.outputs(batch.indices, batch.views)
+        return self.outputs(batch.indices, batch.views, batch.mix)
 
-    def outputs(self, indices: np.ndarray, views: np.ndarray) -> dict[str, Tensor]:
+    def outputs(
+        self, indices: np.ndarray, views: np.ndarray, mix: Mix | None = None
+    ) -> dict[str, Tensor]:
         """Return the teacher's outputs for images in views of them, float32 (n, …)."""
         inputs = apply_views(
             self.pixels[indices], views, self.teacher.spec, self.device, self.augmentation.erase
         )
+        inputs = inputs if mix is None else mix(inputs)
         # The call comes from inside the student's training step, whose precision is its own.
         with autocast(self.device, self.precision):
             given = self.teacher.model(laid_out(inputs, self.layout))

@@ -24,6 +24,11 @@ class Average:
     teachers: Sequence[Teacher]
     task: Task[Any]
 
+    @property
+    def sees_mixed(self) -> bool:
+        """Whether they are shown mixed images: all are, or none."""
+        return self.teachers[0].sees_mixed
+
     def __call__(self, batch: Batch) -> TensorOutputs:
         """Return their mean outputs for a batch, float32 (n, …)."""
         given = [teacher(batch) for teacher in self.teachers]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from compress.methods.context import Context, StepInputs
 from compress.methods.distill import attention
-from compress.methods.distill.settings import Distillation, Unlabelled
+from compress.methods.distill.settings import Distillation, Learning, Unlabelled
 from compress.methods.distill.teachers import whoever_teaches
 from compress.methods.distill.unlabelled import BesideLabelled, Sharpened, kept
 from compress.models.candidate import Candidate
@@ -44,7 +44,10 @@ def distil(
             objective = _match_teacher(student, settings, inputs, context, while_training)
             sure, pseudo_labels = data.indices("unlabelled"), None
         feed = _feed(student, settings, inputs, context, from_teacher, sure)
-        history = train(student.model, feed, objective, config, inputs.folder, context.progress)
+        head = settings.head_modules if isinstance(settings, Learning) else []
+        history = train(
+            student.model, feed, objective, config, inputs.folder, context.progress, head
+        )
     labelled = data.indices("train")
     learned_from = len(sure) if feed.beside is not None else len(feed.pool) - len(labelled)
     return Training(

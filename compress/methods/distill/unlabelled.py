@@ -14,7 +14,7 @@ from compress.results.schema import PseudoLabels
 from compress.tasks.base import Task, TensorOutputs
 from compress.training.batches import Batch
 from compress.training.loop import Objective
-from compress.training.objectives import Loss, Teacher, part_of
+from compress.training.objectives import Loss, Teacher, over_mix, part_of
 from compress.utils.errors import UserError
 
 BATCH = 256  # images whose cached answers are looked at together
@@ -85,6 +85,7 @@ class Sharpened:
     teacher: Teacher
     logits: str
     temperature: float
+    sees_mixed: bool = False
 
     def __call__(self, batch: Batch) -> TensorOutputs:
         """Return the outputs for a batch, float32 (n, …)."""
@@ -103,6 +104,10 @@ class BesideLabelled:
 
     def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor:
         """Return the loss of a batch."""
+        return over_mix(lambda part: self._of(outputs, part), batch)
+
+    def _of(self, outputs: TensorOutputs, batch: Batch) -> Tensor:
+        """Return the loss of a batch that is not mixed."""
         known = torch.from_numpy(self.is_labelled[batch.indices])
         parts = []
         if bool(known.any()):

@@ -9,6 +9,7 @@ import numpy as np
 from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec
 from compress.data.layouts import check_classes, read_folder
+from compress.data.view_geometry import MIRROR, NEW_CLASS
 from compress.metrics.accuracy import score
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.metrics.probabilities import probabilities_of
@@ -33,7 +34,7 @@ class Classification(Task[Names]):
     name = "classification"
     word = TOP1
     losses = (KD, DKD, DIST)
-    trains_with = ("mixup", "label_smoothing")
+    trains_with = ("mixup", "cutmix", "label_smoothing", "mirror")
     order_of = "classes"  # they are numbered by their names
     explained = "logits"
     logits = "logits"
@@ -65,6 +66,13 @@ class Classification(Task[Names]):
         """Return class indices of the network, int64 (n,), -1 where unlabelled."""
         index: dict[str | None, int] = {name: i for i, name in enumerate(self.spec.classes)}
         return np.array([index.get(image.label, -1) for image in data.images])
+
+    def targets_in_views(self, targets: np.ndarray, views: np.ndarray) -> "Tensor":
+        """Return the classes; those of images whose mirror image is another come after all."""
+        import torch
+
+        moved = (views[:, MIRROR] == NEW_CLASS) & (targets >= 0)
+        return torch.from_numpy(targets + moved * len(self.spec.classes))
 
     def check_weights(self, metadata: Mapping[str, Any]) -> InputSpec:
         """Return the spec with the weights' order of classes; refuse others, or points."""

@@ -30,6 +30,7 @@ class Keypoints(Task[Places]):
     """Where the same points are in every image; the first two may be a box."""
 
     name = "keypoints"
+    has_places = True
     word = RIGHT
     settings = Columns
     losses = (Points, PointsAndAttention)

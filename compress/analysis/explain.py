@@ -92,6 +92,31 @@ def why_in_short(row: Result, probability: float | None) -> str:
     )
 
 
+def teacher_beaten(rows: Sequence[Result]) -> str | None:
+    """Return that a control which never saw the teacher is more often right than it; None if none.
+
+    Compressing this teacher is the wrong question then.
+    """
+    better = [
+        row
+        for row in rows
+        if row.control == NO_TEACHER and row.accuracy.top1_drop and row.accuracy.top1_drop.value < 0
+    ]
+    if not better:
+        return None
+    best = max(better, key=lambda row: row.accuracy.top1.value)
+    drop = best.accuracy.top1_drop
+    assert drop is not None
+    sure = "" if drop.high < 0 else "; it may be chance"
+    return (
+        f"Without the teacher {name(best)} reaches {units.percent(best.accuracy.top1.value)} % "
+        f"{best.accuracy.word}, {units.points(-drop.value)} points more than the teacher itself "
+        f"({_confidence(drop)} {units.points(-drop.high)} to {units.points(-drop.low)}{sure}): "
+        "compressing this teacher is the wrong question. Take that network, or find a better "
+        "teacher."
+    )
+
+
 def lost(best: Result, other: Result) -> str:
     """Why `other`, which meets the budget too, comes after `best`."""
     behind = best.accuracy.top1.value - other.accuracy.top1.value

@@ -16,7 +16,7 @@ from compress.utils.files import write_text
 if TYPE_CHECKING:
     import numpy as np
 
-Split = Literal["train", "validation", "unlabelled"]
+Split = Literal["train", "validation", "unlabelled", "tune"]
 Point = tuple[float, float]  # x, y in pixels of the upright image
 
 
@@ -93,6 +93,11 @@ class Dataset:
 
         return np.flatnonzero([p.split in splits for p in self.images])
 
+    @property
+    def watched(self) -> Split:
+        """The split that is judged while networks train: that to tune on, where there is one."""
+        return "tune" if any(p.split == "tune" for p in self.images) else "validation"
+
     def paths(self, indices: "np.ndarray") -> list[Path]:
         return [self.root / self.images[i].path for i in indices]
 
@@ -118,6 +123,7 @@ class Dataset:
             f"{counts['train']} training and {counts['validation']} validation images "
             f"{self.annotated}, {counts['unlabelled']} unlabelled"
         )
+        text += f", {counts['tune']} to tune on" if counts["tune"] else ""
         return text + (f", {len(self.skipped)} unreadable skipped" if self.skipped else "")
 
     def save(self, folder: Path) -> None:

@@ -28,19 +28,53 @@ def draw_split(
     """
     if all(p.split is not None for p in data.images):
         return _checked(data, to_train_on)
-    rng = generator(seed, "split")
-    images = list(data.images)
+    drawn = _drawn(data, validation_fraction, generator(seed, "split"))
+    images = tuple(
+        replace(p, split=split) if split else p for p, split in zip(data.images, drawn, strict=True)
+    )
+    return _checked(replace(data, images=images), to_train_on)
+
+
+def _drawn(data: Dataset, fraction: float, rng: np.random.Generator) -> list[Split | None]:
+    """Return of each labelled image whether it is one to train on or of the other part."""
+    splits: list[Split | None] = [None] * len(data.images)
     # In the order of names as text, also where classes are numbers: what is drawn is stored.
     by_class = [data.labels == data.classes.index(name) for name in sorted(data.classes)]
-    for group in by_class or [np.array([p.is_labelled for p in images])]:
+    for group in by_class or [np.array([p.is_labelled for p in data.images])]:
         members = np.flatnonzero(group)
-        expected = len(members) * validation_fraction
+        expected = len(members) * fraction
         count = int(expected) + int(rng.random() < expected - int(expected))
         chosen = set(rng.permutation(members)[: min(count, len(members) - 1)].tolist())
         for i in members.tolist():
-            split: Split = "validation" if i in chosen else "train"
-            images[i] = replace(images[i], split=split)
-    return _checked(replace(data, images=tuple(images)), to_train_on)
+            splits[i] = "validation" if i in chosen else "train"
+    return splits
+
+
+def set_aside(data: Dataset, fraction: float, seed: int) -> Dataset:
+    """Take a stratified part of the training images out, to choose settings by.
+
+    A class keeps at least one image to train on, as with `draw_split`.
+
+    Args:
+        fraction: in (0, 1).
+
+    Raises:
+        UserError: it is of no image.
+    """
+    training = [p.split == "train" for p in data.images]
+    asked = [
+        p if is_training else replace(p, label=None, points=(), truth=None)
+        for p, is_training in zip(data.images, training, strict=True)
+    ]
+    asked = [replace(p, split=None) for p in asked]
+    drawn = _drawn(replace(data, images=tuple(asked)), fraction, generator(seed, "tune"))
+    if not any(split == "validation" for split in drawn):
+        raise UserError("data.tune_fraction is of no image: raise it.")
+    images = tuple(
+        replace(p, split="tune") if is_training and split == "validation" else p
+        for p, split, is_training in zip(data.images, drawn, training, strict=True)
+    )
+    return replace(data, images=images)
 
 
 def _checked(data: Dataset, to_train_on: bool) -> Dataset:

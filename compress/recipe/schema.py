@@ -80,8 +80,11 @@ class DataSettings(RecipeModel):
     box: Annotated[list[str], Field(min_length=4, max_length=4)] | None = None  # x y width height
     task: task_model() | None = None  # type: ignore[valid-type]
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2  # where no split is given
+    tune_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None  # of the training images: kept
+    # from training, to choose settings by; the validation images then are looked at once
     fit: Fit | None = None  # how other aspect ratios are brought to the input; none: the task's way
 
+    came_later = ("tune_fraction",)
     old_names = {"picture_column": "image_column"}
     key_names = {"image_column": "picture_column"}
 

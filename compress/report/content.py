@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from compress.analysis.choose import Choice
 from compress.analysis.controls import beside_name, legend
-from compress.analysis.explain import listed, name
+from compress.analysis.explain import listed, name, teacher_beaten
 from compress.analysis.summary import Summary
 from compress.report.cascades import pipeline_tables
 from compress.report.choice_table import choice_table
@@ -98,6 +98,7 @@ class Content:
     """The whole report as text; nothing in it is escaped."""
 
     title: str
+    first: str | None  # what matters more than all the rest
     asked: str
     choice: Choice | None
     choice_table: TextTable | None
@@ -127,6 +128,7 @@ def content(
         commands[row.command].append(name(row))
     return Content(
         title=title,
+        first=teacher_beaten(rows),
         asked=f"{budget}." if budget else "No budget was given: the front shows what can be had.",
         choice=summary.choice,
         choice_table=choice_table(summary.choice) if summary.choice else None,
@@ -193,6 +195,8 @@ def _training(group: Sequence[Result]) -> list[str]:
         f"{_epochs(training)}{units.duration(training.seconds)}"
         f"{f', in {training.precision}' if training.precision else ''}."
     ]
+    if training.pseudo_labels:
+        said.append(f"{training.pseudo_labels.described}.")
     if training.unlabelled_images:
         said.append(
             "Distilled on unlabelled images; if these are the images it will be judged on, "

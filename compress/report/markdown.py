@@ -17,6 +17,7 @@ def markdown(report: Content) -> str:
     """Return the whole file; it shows `pareto.svg`, which stands beside it."""
     parts = [
         f"# {escape(report.title)}",
+        *([f"**{escape(report.first)}**"] if report.first else []),
         f"**Asked:** {escape(report.asked)}",
         *_choice(report),
         "## Front",

@@ -1,6 +1,6 @@
 """What is said of a row below the tables."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from compress.analysis.controls import role
 from compress.analysis.explain import names
@@ -42,8 +42,24 @@ def notes(summary: Summary) -> list[tuple[list[Result], str]]:
             found.setdefault(remark, []).append(row)
     return [
         *((group, ALIKE) for group in summary.alike),
+        *_looks(summary.fastest_first),
         *((group, remark) for remark, group in found.items()),
     ]
+
+
+def _looks(rows: Sequence[Result]) -> Iterator[tuple[list[Result], str]]:
+    """Yield how many files were judged by the validation images, where there were others."""
+    counts = {row.recipe: row.files_judged for row in rows if row.files_judged}
+    for recipe, count in counts.items():
+        group = [row for row in rows if row.recipe == recipe]
+        here = len({row.artifact.sha256 for row in group})
+        if count > here:
+            yield (
+                group,
+                f"their validation images have judged {count} files of this recipe so far, and "
+                f"{here} are here. Settings that were chosen by them flatter what was chosen: keep "
+                "images to choose by with data.tune_fraction.",
+            )
 
 
 def whose(group: Sequence[Result], rows: Sequence[Result], runtimes: bool = True) -> str:

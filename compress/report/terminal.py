@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compress.analysis.controls import beside_name, legend, role
+from compress.analysis.explain import teacher_beaten
 from compress.analysis.summary import Summary
 from compress.report.failures import failure_line
 from compress.report.notes import notes, whose
@@ -62,7 +63,9 @@ def results_table(
         for group, remark in notes(summary)
     ]
     below += [Text(failure_line(failure)) for failure in failed]
-    return Group(table, *below)
+    first = teacher_beaten(rows)
+    above = [Text(plain(first), style="bold")] if first else []
+    return Group(*above, table, *below)
 
 
 def _two_lines(value: str, rest: str = "") -> Text:

@@ -1,6 +1,7 @@
 """`results.jsonl`: a line for each `Result` and `Failure`; it is only ever added to."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,22 @@ def read(path: Path) -> Results:
         raise UserError(f"{file} holds no results{reason}: run the recipe again.")
     rows, failed = _newest(found)
     return Results(file, rows, failed, damaged)
+
+
+def files_judged(path: Path, data: str) -> set[str]:
+    """Return the hashes of all files that a results file has been told of, in whatever run.
+
+    Args:
+        data: key of the images that they were judged on.
+    """
+    lines = path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
+    found = set()
+    for line in lines:
+        with suppress(ValidationError):
+            row = _parsed(line)
+            if isinstance(row, Result) and row.data == data:
+                found.add(row.artifact.sha256)
+    return found
 
 
 def _newest(found: Sequence[Result | Failure]) -> tuple[list[Result], list[Failure]]:

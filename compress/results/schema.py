@@ -433,6 +433,8 @@ class Result(Line):
     layers: list[LayerTime] = []  # in the order of execution; not of controls, nor in torch
     saliency: Saliency | None = None  # where the recipe asks for it, in the first runtime
     dropped: str | None = None  # why this row is no candidate for a choice, in a sentence
+    # Files that were judged on the same validation images, for this recipe, in all runs so far.
+    files_judged: int | None = None
     notes: list[str] = []
     machine: Machine
 

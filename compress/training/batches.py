@@ -171,7 +171,7 @@ class ImageFeed:
     def validation(self, epoch: int) -> Iterator[tuple[Tensor, Judge]]:
         trained_at = self.settings.image_size is None or self._is_early(epoch)
         spec = self.spec_of(epoch) if trained_at else self.spec
-        indices = self.data.indices("validation")
+        indices = self.data.indices(self.data.watched)
         pixels = self.pixels(spec)
         for start in range(0, len(indices), VALIDATION_BATCH):
             chunk = indices[start : start + VALIDATION_BATCH]

@@ -10,7 +10,7 @@ import hashlib
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -163,15 +163,18 @@ def resolved(recipe: Recipe, precisions: Precisions) -> Recipe:
     teacher = None
     if given.builder is not None:
         teacher = Network(given.builder, given.settings, spec)
+    networks = {
+        name: [*_networks([chosen(step) for step in chain], teacher, spec)]
+        for name, chain in recipe.candidates.items()
+    }
     candidates = {}
     for name, chain in recipe.candidates.items():
-        network, steps = teacher, []
-        for step in chain:
+        steps = []
+        for step, network in zip(chain, networks[name], strict=True):
             kind, settings = chosen(step)
-            if student := discover()[kind].student(settings):
-                own = spec.at(student.image_size) if student.image_size else spec
-                network = Network(student.builder, student.settings, own)
-            decided = _decided(settings, network, teacher, precisions)
+            teaching = discover()[kind].teachers(settings)
+            asked = networks[teaching[0]][-1] if teaching else teacher
+            decided = _decided(settings, network, asked, precisions)
             steps.append(step.model_copy(update={kind: decided}))
         candidates[name] = steps
     return recipe.model_copy(
@@ -180,6 +183,18 @@ def resolved(recipe: Recipe, precisions: Precisions) -> Recipe:
             "candidates": candidates,
         }
     )
+
+
+def _networks(
+    chain: Sequence[tuple[str, Any]], teacher: Network | None, spec: InputSpec
+) -> Iterator[Network | None]:
+    """Yield the network that each step trains or makes."""
+    network = teacher
+    for kind, settings in chain:
+        if student := discover()[kind].student(settings):
+            own = spec.at(student.image_size) if student.image_size else spec
+            network = Network(student.builder, student.settings, own)
+        yield network
 
 
 def _decided(

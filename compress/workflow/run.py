@@ -12,7 +12,7 @@ from compress.measure.machine import machine, usable_threads
 from compress.measure.relative import with_comparisons
 from compress.methods.context import Context
 from compress.recipe.schema import BaseRecipe, Recipe
-from compress.results.file import RESULTS_FILE, append, read
+from compress.results.file import RESULTS_FILE, append, files_judged, read
 from compress.results.schema import Failure, Machine, Result
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
@@ -121,8 +121,11 @@ def _run(
         if entry.candidate in reasons
     ]
     results = [result_of(entry, plan, store, out, command, here) for entry in plan.entries]
-    results = with_comparisons(results)
     folder = out / RUNS / recipe.name
+    judged = files_judged(folder / RESULTS_FILE, plan.data.key)
+    judged |= {row.artifact.sha256 for row in results}
+    looked = [row.model_copy(update={"files_judged": len(judged)}) for row in results]
+    results = with_comparisons(looked)
     append_new(folder / RESULTS_FILE, results, progress, failed)
     report(recipe, results, failed)
     return results, failed

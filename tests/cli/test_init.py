@@ -71,6 +71,7 @@ def test_the_recipe_says_what_was_answered(make: Init, shapes: Path, weights: Pa
     steps = {name: [chosen(s)[0] for s in chain] for name, chain in recipe.candidates.items()}
     assert steps == {
         "int8": ["quantize"],
+        "mobilenet_v2": ["distill"],
         "shufflenet_v2_x1_0": ["distill"],
         "mobilenet_v3_large": ["distill"],
         "pruned": ["prune", "distill"],
@@ -79,6 +80,8 @@ def test_the_recipe_says_what_was_answered(make: Init, shapes: Path, weights: Pa
     }
     assert chosen(recipe.candidates["int8"][0])[1].max_drop_vs_float == 0.005
     distill = chosen(recipe.candidates["shufflenet_v2_x1_0"][0])[1]
+    pretrained = chosen(recipe.candidates["mobilenet_v2"][0])[1]
+    assert pretrained.weights == "torchvision:MobileNet_V2_Weights.IMAGENET1K_V2"
     assert distill.unlabelled and distill.train.epochs == 100 and distill.train.batch_size == 8
 
 
@@ -136,7 +139,7 @@ def test_every_line_that_is_likely_to_change_says_why(make: Init) -> None:
         ({"mean": "0.5"}, "--mean has 1 and --std 3 numbers"),
         ({"mean": "0.5", "std": "0.2"}, "of a network for 3 channels"),
         ({"std": "1,0,1"}, "must be above zero"),
-        ({"methods": "prune,magic"}, "--methods: magic: choose of shufflenet"),
+        ({"methods": "prune,magic"}, "--methods: magic: choose of pretrained"),
         ({"speedup": "0.5"}, "is below 1"),
         ({"max_accuracy_drop": "2"}, "no fraction from 0 to 1"),
         ({"max_accuracy_drop": "nan"}, "is no number"),

@@ -184,7 +184,6 @@ def test_weight_decay_is_off_unless_given(shapes: Path, write_recipe: Callable[.
         ({"image_size": None}, "a student needs an image_size"),
         ({"layers": ["features.3"]}, "a student names its own"),
         ({"activations_first": TRAIN | {"augmentation": {"shift": 0.0}}}, "must be train's"),
-        ({"train": TRAIN | {"mixup": 0.2}}, "mixup"),
         ({"learn_from": "labels", "control": True}, "control itself"),
     ],
 )

@@ -265,8 +265,8 @@ def test_contradictions_are_named(write_recipe: Write, tmp_path: Path) -> None:
     recipe["teacher"].pop("train")
     assert "a teacher must know something" in fault(write_recipe(recipe))
     recipe = tiny_recipe(tmp_path)
-    recipe["candidates"]["shufflenet_v2_x0_5"][0]["distill"]["train"]["mixup"] = 0.2
-    assert "mixup" in fault(write_recipe(recipe))
+    recipe["candidates"]["shufflenet_v2_x0_5"][0]["distill"]["train"]["head_only_epochs"] = 3
+    assert "head_only_epochs must leave" in fault(write_recipe(recipe))
     recipe = tiny_recipe(tmp_path)
     recipe["name"] = "../../outside"
     assert "name" in fault(write_recipe(recipe))

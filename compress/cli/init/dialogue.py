@@ -168,5 +168,5 @@ def _methods(ask: Questions, options: Options, is_file: bool) -> tuple[str, ...]
         options.methods,
         f"Methods beside int8 ({described})",
         lambda text: parse.methods(text, possible),
-        "shufflenet",
+        "pretrained",
     )

@@ -13,8 +13,9 @@ from compress.utils.files import write_text
 
 # What may be asked for; int8 is measured always, since it needs no training.
 METHODS = {
-    "shufflenet": "distil into ShuffleNetV2, the smaller student",
-    "mobilenet": "distil into MobileNetV3, the larger student",
+    "pretrained": "fine-tune MobileNetV2 from ImageNet's weights, by the teacher's answers",
+    "shufflenet": "distil into ShuffleNetV2 from fresh weights, the smaller student",
+    "mobilenet": "distil into MobileNetV3 from fresh weights, the larger student",
     "prune": "remove channels of the teacher and train on, alone and with int8",
     "factorize": "split the teacher's layers and train on",
     "quantize": "int8 only: no training at all",

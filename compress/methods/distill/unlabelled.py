@@ -33,7 +33,7 @@ def kept(
     """
     unlabelled = data.indices("unlabelled")
     sure = _confident(teacher, unlabelled, task, settings.min_confidence)
-    judged = data.indices("validation")
+    judged = data.indices(data.watched)
     sure_judged = _confident(teacher, judged, task, settings.min_confidence)
     if not len(sure):
         raise UserError(

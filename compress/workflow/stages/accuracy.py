@@ -10,7 +10,7 @@ from compress.measure.inference import run_on_images
 from compress.methods.context import Context
 from compress.metrics.keypoints import KeypointTolerance
 from compress.models.sessions import open_session
-from compress.results.schema import Accuracy, Machine, Runtime
+from compress.results.schema import Accuracy, Machine, Metric, Runtime
 from compress.runtimes import package_of
 from compress.runtimes.outputs import Outputs
 from compress.tasks import task_of
@@ -62,6 +62,14 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     context.progress.note(
         f"{accuracy.word} {accuracy.top1.value:.1%} of {accuracy.images} validation images"
     )
+    if data.watched != "validation":
+        tuned = task.score(ask, data, data.indices(data.watched), context.tolerance, in_run=False)
+        metric = Metric(
+            name=f"{accuracy.word} to tune by",
+            value=tuned.top1.value,
+            meaning=f"of {tuned.images} images kept from training: settings may be chosen by it.",
+        )
+        accuracy = accuracy.model_copy(update={"further": [*accuracy.further, metric]})
     write_text(folder / FILE, accuracy.model_dump_json())
 
 

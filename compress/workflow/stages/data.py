@@ -9,7 +9,7 @@ from typing import Any
 from compress.data.image_cache import drop_unreadable
 from compress.data.image_files import SUFFIXES
 from compress.data.keypoints import PointColumns
-from compress.data.split import draw_split
+from compress.data.split import draw_split, set_aside
 from compress.methods.context import BUILT, Context
 from compress.models.builders import identity, resolve
 from compress.recipe.schema import DataSettings
@@ -91,6 +91,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     data = task.checked(data, context.progress.note)
     fraction, trained = settings["validation_fraction"], settings.get("to_train_on", True)
     data = draw_split(data, fraction, settings["seed"], to_train_on=trained)
+    if "tune_fraction" in settings:
+        data = set_aside(data, settings["tune_fraction"], settings["seed"])
     for note in data.notes:
         context.progress.note(note)
     for skipped in data.skipped:

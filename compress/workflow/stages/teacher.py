@@ -157,7 +157,7 @@ def _last_part(
 ) -> tuple[nn.Module, Feed]:
     """The module that is trained alone, and its inputs for stored views of labelled images."""
     assert settings.train_only is not None and settings.train is not None
-    labelled = data.indices("train", "validation")
+    labelled, watched = data.indices("train", data.watched), data.indices(data.watched)
     views = draw_bank(settings.views, len(data.images), settings.train.augmentation, context.seed)
     features = module_inputs(
         teacher,
@@ -180,8 +180,8 @@ def _last_part(
         features=features,
         targets=np.stack([targets, *(in_view(view) for view in views[:, labelled])]),
         pool=np.flatnonzero(np.isin(labelled, data.indices("train"))),
-        validation_indices=np.flatnonzero(np.isin(labelled, data.indices("validation"))),
-        validation_judge=task.judge(data, data.indices("validation")),
+        validation_indices=np.flatnonzero(np.isin(labelled, watched)),
+        validation_judge=task.judge(data, watched),
         task=task,
         seed=context.seed,
         device=context.device,

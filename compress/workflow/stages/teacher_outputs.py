@@ -26,7 +26,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     data = context.data(inputs["data"])
     splits: list[Split] = ["train"]
     splits += ["unlabelled"] if settings.unlabelled else []
-    splits += ["validation"] if settings.validation else []
+    splits += [data.watched] if settings.validation else []
     online = make_online(
         Candidate.load(inputs["teacher"], context.allowed),
         context.pixels(data, inputs["data"]),

@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from torch import Tensor
 
+from compress.data.input_spec import InputSpec
 from compress.measure.machine import machine
 from compress.methods.distill.student import fresh_student
 from compress.methods.distill.teacher_cache import CachedTeacher
 from compress.models.candidate import Candidate
 from compress.models.checkpoint import save_tensors
+from compress.models.pretrained import Pretrained, begin_with
 from compress.models.provenance import Provenance
 from compress.recipe.load import load_recipe
+from compress.tasks import task_of
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.cache import Store
@@ -24,7 +28,7 @@ from compress.workflow.plan import Plan, files_of, in_order, make_plan
 from compress.workflow.run import context_of, run_stage
 from compress.workflow.stages import step
 from students.shufflenet import shufflenet_v2_x0_5
-from tests.conftest import tiny_recipe
+from tests.conftest import CLASSES, tiny_recipe
 
 MEAN, STD = [0.4, 0.4, 0.4], [0.2, 0.2, 0.2]
 
@@ -101,6 +105,26 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
     from compress.models.checkpoint import load_tensors
 
     return load_tensors(path)[0]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_head_that_fits_is_taken_only_where_the_weights_name_the_same_classes(
+    shapes: Path, tmp_path: Path, named: bool
+) -> None:
+    torch.manual_seed(3)
+    file = tmp_path / "mine.safetensors"
+    classes = {"classes": ["bar", "cross", "dot"]} if named else {}
+    own = {"mean": MEAN, "std": STD, "size": 32}
+    save_tensors(file, shufflenet_v2_x0_5(num_classes=3).state_dict(), own | classes)
+    found = Pretrained.read(str(file), "students.shufflenet:shufflenet_v2_x0_5", file)
+    network = shufflenet_v2_x0_5(num_classes=3)
+    fresh = network.fc.weight.detach().clone()
+    spec = InputSpec(height=32, width=32, mean=tuple(MEAN), std=tuple(STD), classes=CLASSES)
+    same = task_of(spec).same_outputs(found.metadata)
+    begin_with(found, network, "students.shufflenet:shufflenet_v2_x0_5", 3, [], Tensor, same)
+    assert torch.equal(network.fc.weight, _tensors(file)["fc.weight"] if named else fresh)
+    other = spec.model_copy(update={"classes": CLASSES[::-1]})
+    assert not task_of(other).same_outputs(found.metadata)
 
 
 def test_where_the_weights_lie_is_not_part_of_the_key(
@@ -203,7 +227,6 @@ def test_a_candidate_learns_from_the_mean_answer_of_others(
     ]
     from compress.methods.distill.teachers import Average
     from compress.methods.distill.unlabelled import _batch
-    from compress.tasks import task_of
 
     spec = Candidate.load(store.folder(by_name["first"]), ()).spec
     loaded = [CachedTeacher.load(store.folder(stage), spec) for stage in cached]

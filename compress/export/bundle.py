@@ -71,6 +71,7 @@ def write_bundle(row: Result, model: Path, why: str, folder: Path) -> None:
                 places=_places(session.outputs, spec),
                 grey=GREY[0] if spec.channels == "grey" else GREY,
                 channels=spec.shape[0],
+                mode="L" if spec.channels == "grey" else "RGB",
                 blue_first=spec.channels == "bgr",
             ),
             "requirements.txt": REQUIREMENTS.format(runtime=_pinned(row, package)),

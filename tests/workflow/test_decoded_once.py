@@ -21,7 +21,7 @@ MEASURING = ("latency", "layers", "decide")  # what is timed looks at no image o
 
 
 def recipe(shapes: Path) -> dict[str, Any]:
-    """A teacher of 32 pixels, a student of 24, and a network in int8 that begins with the teacher."""
+    """A teacher of 32 pixels, a student of 24, and a teacher in int8."""
     tiny = tiny_recipe(shapes)
     (distill,) = tiny["candidates"].pop("shufflenet_v2_x0_5")
     once = {"epochs": 1, "batch_size": 8}

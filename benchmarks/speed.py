@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from compress.data.dataset import Dataset
-from compress.data.image_cache import pixels
+from compress.data.image_cache import Decoded
 from compress.data.input_spec import InputSpec
 from compress.data.layouts import read_folder
 from compress.data.split import draw_split
@@ -50,7 +50,7 @@ def feed_of(data: Dataset, size: int, cache: Path) -> ImageFeed:
     pool = np.resize(pool, max(len(pool), 64 * (STEPS + 1)))
     return ImageFeed(
         data=data,
-        pixels=lambda s: pixels(data, s, "crop", cache),
+        pixels=Decoded(data, cache),
         spec=spec,
         settings=TrainSettings(epochs=1),
         pool=pool,

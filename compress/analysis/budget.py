@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from math import inf, log
-from typing import Any, get_args
+from typing import Any
 
-from compress.results.schema import Deployed, Result
+from compress.results.schema import Result
+from compress.runtimes import discover
 from compress.utils import units
 from compress.utils.errors import UserError
 from compress.utils.units import parse_bytes
@@ -223,8 +224,8 @@ class Budget:
             raise UserError(f"No budget was given: ask for one or more of {options}, {RUNTIME}.")
         for constraint, limit in self.limits():
             constraint.check(limit)
-        if self.runtime is not None and self.runtime not in get_args(Deployed):
-            raise UserError(f"{RUNTIME} {self.runtime}: choose of {', '.join(get_args(Deployed))}.")
+        if self.runtime is not None and self.runtime not in discover():
+            raise UserError(f"{RUNTIME} {self.runtime}: choose of {', '.join(discover())}.")
         if self.confidence is not None and not 0.5 <= self.confidence < 1:
             raise UserError(
                 f"{CONFIDENCE} {self.confidence:g} is out of range: give the probability that all "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from compress.results.schema import FROM_SCRATCH, NO_TEACHER, RIGHT, Failure, Result
+from compress.runtimes import discover
 
 CONTROL, DROPPED = "control", "dropped"
 
@@ -10,7 +11,6 @@ MEANINGS = {
     NO_TEACHER: "the control, trained or pruned alike but without the teacher.",
     FROM_SCRATCH: "the control, of the same shape and trained alike but from fresh weights.",
     CONTROL: "made like a candidate but for one thing, to see what that is worth.",
-    "openvino-bf16": "OpenVINO on the same file as openvino, computing in bfloat16 what is float.",
     DROPPED: "measured, but not to be deployed: not on the front and never picked; notes say why.",
 }
 
@@ -37,8 +37,9 @@ def legend(rows: Sequence[Result]) -> list[tuple[str, str]]:
     """The words that these rows need explained, with their meanings."""
     used = {role(row) for row in rows} | {x for row in rows for x in beside_name(row)}
     used |= {row.artifact.runtime for row in rows}
+    known = {name: x.meaning for name, x in discover().items() if x.meaning}
     rules = {row.accuracy.points.rule for row in rows if row.accuracy.points}
     return [
         *((RIGHT, f"images in which {rule}.") for rule in sorted(rules)),
-        *((word, meaning) for word, meaning in MEANINGS.items() if word in used),
+        *((word, meaning) for word, meaning in (known | MEANINGS).items() if word in used),
     ]

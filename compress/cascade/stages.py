@@ -16,7 +16,7 @@ from compress.runtimes import package_of
 from compress.utils.files import write_text
 from compress.workflow.cache import Stage
 
-VERSION = 1
+VERSION = 2  # 2: upright views are reduced by whole factors first
 PIPELINE, JUDGED = "pipeline", "judged.json"
 
 

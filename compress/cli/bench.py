@@ -3,13 +3,12 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from compress.measure.bench import Timing
-    from compress.results.schema import Deployed
 
 
 def bench(
@@ -71,19 +70,15 @@ def bench(
         show_timings(timings, chosen, processes)
 
 
-def _known(runtimes: list[str]) -> "list[Deployed]":
+def _known(runtimes: list[str]) -> list[str]:
     """Return the runtimes.
 
     Raises:
         UserError: one of them does not exist.
     """
-    from compress.results.schema import Deployed
-    from compress.utils.errors import UserError
+    from compress.runtimes import runtime_named
 
-    known = get_args(Deployed)
-    if unknown := [name for name in runtimes if name not in known]:
-        raise UserError(f"No runtime {unknown[0]!r}: choose of {', '.join(known)}.")
-    return cast("list[Deployed]", runtimes)
+    return [runtime_named(name).name for name in runtimes]
 
 
 def _as_json(timing: "Timing") -> dict[str, object]:

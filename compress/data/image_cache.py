@@ -1,7 +1,8 @@
 """Decodes every image once: uint8 arrays on disk, memory-mapped, one for each kind of input."""
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from compress.data.dataset import Dataset
-from compress.data.input_spec import InputSpec, load_image
+from compress.data.input_spec import InputSpec, load_image, read_image
 from compress.utils.errors import UserError
-from compress.utils.files import atomic
+from compress.utils.files import telling_full_disk
 
 MAX_UNREADABLE = 0.01  # fraction of a dataset that may be skipped
 MAX_PLAIN = 0.1  # fraction of a dataset that may be of one colour each before it is said
@@ -63,32 +64,92 @@ def _plain_note(plain: list[str], count: int) -> list[str]:
     return [f"{said}: look at one, and save them with 8 bits a channel"]
 
 
-def pixels(data: Dataset, spec: InputSpec, cache: Path) -> np.ndarray:
-    """All images as `load_image` gives them, memory-mapped from `cache`, decoded if need be.
+class Decoded:
+    """A dataset's images as networks take them, each decoded once for every kind of input.
 
-    An image is brought to the size exactly as in deployment, so that a view without augmentation
-    is what the deployed model will see.
-
-    Returns:
-        uint8 (n, height, width, channels), RGB or grey.
+    They lie in a folder, a memory-mapped file for each kind of input, for all stages of a run and
+    for the next run. Until all were asked for, it is the file of `_decode`. An image is brought to
+    the size exactly as in deployment, so that a view without augmentation is what the deployed
+    model will see, and what is judged is what is deployed.
     """
-    channels, height, width = spec.shape
-    size = f"{height}" if height == width else f"{height}x{width}"
-    grey = "-grey" if channels == 1 else ""
-    file = cache / f"pixels-v{VERSION}-{size}-{spec.fit}{grey}.npy"
-    if not file.is_file():
-        shape = (len(data.images), height, width, channels)
-        paths = [data.root / p.path for p in data.images]
-        # Plain writes: on a full disk a memory map would end the process without a word.
-        with (
-            atomic(file) as temporary,
-            temporary.open("wb") as out,
-            ThreadPoolExecutor(os.cpu_count()) as pool,
-        ):
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(out, header)
-            for start in range(0, len(paths), CHUNK):
-                chunk = paths[start : start + CHUNK]
-                for image in pool.map(lambda p: load_image(p, spec), chunk):
-                    out.write(image.tobytes())
-    return np.asanyarray(np.load(file, mmap_mode="r"))
+
+    def __init__(self, data: Dataset, folder: Path) -> None:
+        self.paths = [data.root / image.path for image in data.images]
+        self.folder = folder
+
+    def __call__(self, spec: InputSpec) -> np.ndarray:
+        """Return all images, memory-mapped: uint8 (n, height, width, channels), RGB or grey.
+
+        Raises:
+            UserError: a file that cannot be read as an image, or the disk is full.
+        """
+        file = self._file(spec)
+        if not file.is_file():
+            part = self._part(np.arange(len(self.paths)), spec)
+            with part.open("r+b") as out:
+                out.truncate(part.stat().st_size - len(self.paths))
+                os.fsync(out.fileno())
+            os.replace(part, file)
+        return np.asanyarray(np.load(file, mmap_mode="r"))
+
+    def of(self, indices: np.ndarray, spec: InputSpec) -> np.ndarray:
+        """Return the images at some places, uint8 (len(indices), …); raises as all of them do."""
+        return self._stored(indices, spec)[indices]
+
+    def batches(self, indices: np.ndarray, spec: InputSpec, size: int) -> Iterator[np.ndarray]:
+        """Yield the same in batches of at most `size`, in order."""
+        stored = self._stored(indices, spec)
+        for start in range(0, len(indices), size):
+            yield stored[indices[start : start + size]]
+
+    def _file(self, spec: InputSpec) -> Path:
+        channels, height, width = spec.shape
+        size = f"{height}" if height == width else f"{height}x{width}"
+        grey = "-grey" if channels == 1 else ""
+        return self.folder / f"pixels-v{VERSION}-{size}-{spec.fit}{grey}.npy"
+
+    def _stored(self, indices: np.ndarray, spec: InputSpec) -> np.ndarray:
+        """Return an array like that of all images in which at least those asked for are right."""
+        file = self._file(spec)
+        found = file if file.is_file() else self._part(indices, spec)
+        return np.asanyarray(np.load(found, mmap_mode="r"))
+
+    def _part(self, indices: np.ndarray, spec: InputSpec) -> Path:
+        """Return the file of `_decode`, with these images in it."""
+        part = self._file(spec).with_suffix(".part")
+        with telling_full_disk(part):
+            _decode(self.paths, np.unique(indices), spec, part)
+        return part
+
+
+def _decode(paths: Sequence[Path], wanted: np.ndarray, spec: InputSpec, part: Path) -> None:
+    """Writes those of the wanted images that a file lacks.
+
+    The file is an array of all images in NumPy's format, and behind it a byte for each that says
+    whether it is there. That is written last: what a kill left out is decoded anew. Plain writes:
+    on a full disk a memory map would end the process without a word.
+    """
+    shape = (len(paths), *spec.size, spec.shape[0])
+    image_bytes = math.prod(shape[1:])
+    with (
+        part.open("r+b" if part.is_file() else "w+b") as out,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(out, header)
+        first = out.tell()
+        end = out.truncate(first + len(paths) * image_bytes + len(paths)) - len(paths)
+        out.seek(end)
+        there = np.frombuffer(bytearray(out.read()), dtype=bool)
+        missing = wanted[~there[wanted]]
+        for start in range(0, len(missing), CHUNK):
+            chunk = missing[start : start + CHUNK]
+            images = pool.map(lambda i: read_image(paths[i], spec), chunk)
+            for i, image in zip(chunk.tolist(), images, strict=True):
+                out.seek(first + i * image_bytes)
+                out.write(image.tobytes())
+            out.flush()
+            os.fsync(out.fileno())
+            there[chunk] = True
+            out.seek(end)
+            out.write(there.tobytes())

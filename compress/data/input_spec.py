@@ -169,6 +169,18 @@ def load_image(path: Path, spec: InputSpec) -> "np.ndarray":
     return np.asarray(image, dtype=np.uint8).reshape(*spec.size, -1)
 
 
+def read_image(path: Path, spec: InputSpec) -> "np.ndarray":
+    """The same, where a file that is no image ends the command.
+
+    Raises:
+        UserError: a file that cannot be read as an image.
+    """
+    try:
+        return load_image(path, spec)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read as an image: {error}") from error
+
+
 def upright_rgb(file: "Image") -> "Image":
     """An opened image of any mode as RGB, 8 bits a channel, its EXIF orientation applied.
 
@@ -256,10 +268,4 @@ def preprocess(paths: list[Path], spec: InputSpec) -> "np.ndarray":
     """
     import numpy as np
 
-    images = []
-    for path in paths:
-        try:
-            images.append(load_image(path, spec))
-        except OSError as error:
-            raise UserError(f"{path} cannot be read as an image: {error}") from error
-    return normalise(np.stack(images), spec)
+    return normalise(np.stack([read_image(path, spec) for path in paths]), spec)

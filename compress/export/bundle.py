@@ -16,7 +16,7 @@ from compress.export.model_card import card
 from compress.export.reference_answers import reference_of
 from compress.models.sessions import open_session
 from compress.results.schema import Result
-from compress.runtimes import package_of, runtime_for
+from compress.runtimes import runtime_for, runtime_named
 from compress.tasks import task_of
 from compress.tasks.base import Task
 from compress.utils.errors import UserError
@@ -56,7 +56,8 @@ def write_bundle(row: Result, model: Path, why: str, folder: Path) -> None:
         if sha256_of(copy) != row.artifact.sha256:
             raise UserError(f"{model} is not the file that was measured. {remedy(row, model)}")
         spec = spec_of(copy)
-        package = package_of(row.artifact.runtime)
+        runtime = runtime_named(row.artifact.runtime)
+        package = runtime.package
         session = open_session(copy, runtime_for(copy), threads=1)
         reference = reference_of(session, row.artifact.runtime)
         texts = {
@@ -66,15 +67,17 @@ def write_bundle(row: Result, model: Path, why: str, folder: Path) -> None:
             "predict.py": _render(
                 "predict.py",
                 task_of(spec),
+                runtime.script(),
                 package=package,
                 reference=reference,
                 places=_places(session.outputs, spec),
                 grey=GREY[0] if spec.channels == "grey" else GREY,
                 channels=spec.shape[0],
+                mode="L" if spec.channels == "grey" else "RGB",
                 blue_first=spec.channels == "bgr",
             ),
             "requirements.txt": REQUIREMENTS.format(runtime=_pinned(row, package)),
-            "README.md": _render("README.md", task_of(spec), **card(row, spec, why)),
+            "README.md": _render("README.md", task_of(spec), "", **card(row, spec, why)),
         }
         for name, text in texts.items():
             (made / name).write_text(text, encoding="utf-8")
@@ -105,24 +108,16 @@ def _facts(row: Result, spec: InputSpec, file: str) -> dict[str, Any]:
     facts = {"file": file, "sha256": row.artifact.sha256, "runtime": row.artifact.runtime}
     facts |= spec.model_dump(exclude=set(task_of(spec).unused_in_script))
     threads = row.at_smallest_batch.threads
-    if package_of(row.artifact.runtime) == "openvino":
-        precision = "bf16" if row.artifact.runtime == "openvino-bf16" else "f32"
-        return facts | {
-            "settings": {
-                "INFERENCE_NUM_THREADS": threads,
-                "NUM_STREAMS": 1,
-                "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_PRECISION_HINT": precision,
-                "CPU_DENORMALS_OPTIMIZATION": True,
-            }
-        }
-    return facts | {"threads": threads}
+    return facts | runtime_named(row.artifact.runtime).facts(threads)
 
 
-def _render(name: str, task: Task[Any], **values: Any) -> str:
+def _render(name: str, task: Task[Any], runtime: str, **values: Any) -> str:
     environment = Environment(  # text, not HTML: the card's values are escaped for Markdown
         loader=ChoiceLoader(
-            [PackageLoader("compress.export", "templates"), DictLoader({"task": task.script()})]
+            [
+                PackageLoader("compress.export", "templates"),
+                DictLoader({"task": task.script(), "runtime": runtime}),
+            ]
         ),
         undefined=StrictUndefined,
         trim_blocks=True,

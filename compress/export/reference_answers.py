@@ -9,7 +9,7 @@ import base64
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
@@ -17,8 +17,8 @@ from pydantic import BaseModel
 from compress.data.input_spec import InputSpec, normalise
 from compress.export.metadata import write_metadata
 from compress.models.sessions import infer, open_session
-from compress.results.schema import Deployed, Machine
-from compress.runtimes import REFERENCE_KEY, Session, package_of
+from compress.results.schema import Machine
+from compress.runtimes import REFERENCE_KEY, Session, discover, package_of
 from compress.runtimes.outputs import Outputs, joined
 from compress.tasks import task_of
 from compress.tasks.base import Task
@@ -101,7 +101,7 @@ def answers(session: Session, spec: InputSpec) -> dict[str, np.ndarray]:
 def write_reference(path: Path, spec: InputSpec, here: Machine) -> None:
     """Puts into a deployed file what it answers on this machine, in every runtime that runs it."""
     found: dict[str, Reference] = {}
-    for runtime in get_args(Deployed):
+    for runtime in discover():
         try:
             given = answers(open_session(path, runtime, threads=1), spec)
         except UserError:  # not installed, or nothing that this runtime or CPU can run

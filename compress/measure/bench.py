@@ -12,9 +12,10 @@ from compress.measure.inputs import described
 from compress.measure.latency import speedup
 from compress.measure.machine import machine
 from compress.measure.processes import Timed, time_in_processes
-from compress.models.sessions import Size, open_file, open_session
+from compress.models.sessions import open_file, open_session
 from compress.results.schema import Deployed, Latency
 from compress.runtimes import runtime_for
+from compress.runtimes.base import Size
 from compress.utils.errors import UserError
 from compress.utils.interval import Interval
 

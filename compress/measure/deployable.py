@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from compress.models.sessions import Size
+from compress.runtimes.base import Size
 from compress.utils.errors import UserError
 
 

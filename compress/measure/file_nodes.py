@@ -1,41 +1,21 @@
 """What a model file asks to be computed: its nodes with their work, whatever runs them."""
 
-import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 from onnx import numpy_helper
 
 from compress.measure.macs import CONVOLUTIONS, WEIGHTS, macs_by_node
 from compress.models.onnx_graph import module_of
-
-LINEAR = "linear"
-
-
-@dataclass(frozen=True)
-class Node:
-    """An operation of the file."""
-
-    name: str
-    operation: str  # of a convolution its kernel, e.g. "conv 3×3"
-    module: str | None  # dotted name of the module that it came from
-    macs: int | None  # multiply-accumulates of one call; None: cannot be counted
-    weight_bytes: int
-    inputs: tuple[str, ...]  # tensors, weights not among them
-    outputs: tuple[str, ...]
-
-    @property
-    def computes(self) -> bool:
-        """Whether it multiplies and accumulates, as far as is known."""
-        return self.macs != 0
+from compress.runtimes import runtime_for, runtime_named
+from compress.runtimes.nodes import LINEAR, Node, convolution
 
 
 def read_network(path: Path, batch: int) -> list[Node]:
-    """The nodes of an ONNX file or an OpenVINO model in an order that they can be computed in."""
-    return _from_openvino(path, batch) if path.suffix == ".xml" else _from_onnx(path, batch)
+    """The nodes of an ONNX file, or of one in a runtime's own format, in an order of computing."""
+    own = runtime_named(runtime_for(path))
+    return own.nodes(path, batch) if own.own_format else _from_onnx(path, batch)
 
 
 def _from_onnx(path: Path, batch: int) -> list[Node]:
@@ -71,12 +51,6 @@ def _operation(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> st
     return LINEAR if weight in weights or ".weight" in weight else "MatMul"
 
 
-def convolution(kernel: Any, groups: int) -> str:
-    """How a convolution is called: "conv 3×3", "depthwise 3×3"."""
-    size = "×".join(map(str, kernel)) or "?"
-    return f"conv {size}" if groups == 1 else f"{'depthwise' if groups > 8 else 'grouped'} {size}"
-
-
 def _module(node: onnx.NodeProto) -> str | None:
     """From the weight's name, what the exporter noted, or a name that looks like a path."""
     for name in node.input[1:]:
@@ -93,58 +67,3 @@ def _from_path(name: str) -> str | None:
     pairs = zip(parts, [*parts[1:], ""], strict=False)
     kept = [part for part, following in pairs if not following.startswith(f"{part}.")]
     return ".".join(kept) or None
-
-
-def _from_openvino(path: Path, batch: int) -> list[Node]:
-    from compress.runtimes.openvino_ir import read_ir
-
-    model = read_ir(path)
-    shape = list(model.inputs[0].partial_shape)
-    model.reshape({0: [batch, *shape[1:]]})
-    nodes = []
-    for op in model.get_ordered_ops():
-        if op.get_type_name() in ("Parameter", "Result", "Constant"):
-            continue
-        sources = [entry.get_node() for entry in op.input_values()]
-        constants = [s for s in sources if s.get_type_name() == "Constant"]
-        macs, operation = _openvino_work(op)
-        nodes.append(
-            Node(
-                name=op.get_friendly_name(),
-                operation=operation,
-                module=_openvino_module(sources),
-                macs=macs,
-                weight_bytes=sum(map(_bytes, constants)),
-                inputs=tuple(s.get_friendly_name() for s in sources if s not in constants),
-                outputs=(op.get_friendly_name(),),
-            )
-        )
-    return nodes
-
-
-def _bytes(constant: Any) -> int:
-    bits = constant.get_element_type().bitwidth * math.prod(constant.get_output_shape(0))
-    return -(-bits // 8)
-
-
-def _openvino_module(sources: list[Any]) -> str | None:
-    """Constants keep the names that the weights had in ONNX."""
-    for source in sources[1:]:
-        if found := re.match(r"(.+)\.weight", source.get_friendly_name()):
-            return found[1]
-    return None
-
-
-def _openvino_work(op: Any) -> tuple[int, str]:
-    kind, output = op.get_type_name(), math.prod(op.get_output_shape(0))
-    weight = list(op.get_input_shape(1)) if op.get_input_size() > 1 else []
-    if kind in ("Convolution", "BinaryConvolution"):
-        return output * math.prod(weight[1:]), convolution(weight[2:], 1)
-    if kind == "GroupConvolution":  # weights: groups, outputs of each, inputs of each, kernel
-        return output * math.prod(weight[2:]), convolution(weight[3:], weight[0])
-    if kind == "MatMul":
-        rows = list(op.get_input_shape(0))
-        shared = rows[-2 if op.get_attributes()["transpose_a"] and len(rows) > 1 else -1]
-        constant = op.input_value(1).get_node().get_type_name() in ("Constant", "FakeQuantize")
-        return output * shared, LINEAR if constant else kind
-    return 0, kind

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from scipy.optimize import brentq
 
-from compress.measure.file_nodes import Node, read_network
-from compress.measure.kernels import Kernel, Timing, time_kernels
+from compress.measure.file_nodes import read_network
+from compress.measure.kernels import Timing, time_kernels
+from compress.runtimes.base import Kernel
+from compress.runtimes.nodes import Node
 from compress.utils.record import Record
 
 # What onnxruntime adds to the names that it takes over.

@@ -4,7 +4,8 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-from compress.results.schema import Machine
+from compress.results.schema import LIBRARIES, Machine
+from compress.runtimes import discover
 from compress.runtimes.threads import cpus
 
 # What decides how fast float, int8 and binary layers run.
@@ -12,7 +13,6 @@ FLAGS = (
     "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16",
     "avx512_fp16", "avx512_vpopcntdq", "amx_bf16", "amx_int8", "asimd", "asimddp", "i8mm", "bf16",
 )  # fmt: skip
-PACKAGES = ("compress", "torch", "torchvision", "onnx", "onnxruntime", "openvino", "numpy")
 
 
 def machine() -> Machine:
@@ -20,6 +20,7 @@ def machine() -> Machine:
     import psutil
 
     model, flags = _cpu()
+    packages = dict.fromkeys([*LIBRARIES, *(x.package for x in discover().values())])
     return Machine(
         cpu=model,
         cpu_flags=[flag for flag in FLAGS if flag in flags],
@@ -27,7 +28,7 @@ def machine() -> Machine:
         memory_bytes=psutil.virtual_memory().total,
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
-        versions={p: v for p in PACKAGES if (v := _version(p)) is not None},
+        versions={p: v for p in packages if (v := _version(p)) is not None},
     )
 
 

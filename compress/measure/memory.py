@@ -57,9 +57,9 @@ def _main(path: Path, runtime: str, threads: int, allowed: tuple[str, ...]) -> N
     from compress.measure.energy import energy_per_call_j
     from compress.models.sessions import loader_of
 
-    load = loader_of(runtime)
+    load = loader_of(runtime, allowed)
     started = time.perf_counter()
-    session = load(path, threads, allowed, True, None)
+    session = load(path, threads, True, None)
     image = np.zeros((1, session.channels, *session.image_size), dtype=np.float32)
     session.run(image)
     cold_start_s = time.perf_counter() - started

@@ -1,6 +1,6 @@
 """What stages and steps are given besides their settings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +11,9 @@ from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.utils.progress import Progress
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
-    from compress.data.input_spec import InputSpec
+    from compress.data.image_cache import Decoded
     from compress.measure.layer_times import LayerTimes
     from compress.models.candidate import Candidate
     from compress.results.schema import Machine
@@ -50,11 +49,11 @@ class Context:
         path = built if built.is_dir() or self.data_path is None else self.data_path
         return Dataset.load(folder, path.parent if path.is_file() else path)
 
-    def pixels(self, data: Dataset, folder: Path) -> "Callable[[InputSpec], np.ndarray]":
+    def pixels(self, data: Dataset, folder: Path) -> "Decoded":
         """Decoded images as a network takes them, cached in the data stage's folder."""
-        from compress.data.image_cache import pixels
+        from compress.data.image_cache import Decoded
 
-        return lambda spec: pixels(data, spec, folder)
+        return Decoded(data, folder)
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class StepInputs:
     """What a step works on; `folder` is its own to write to."""
 
     data: Dataset
-    pixels: "Callable[[InputSpec], np.ndarray]"  # uint8 (n, height, width, channels)
+    pixels: "Decoded"  # what is decoded of `data`
     previous: Path  # the candidate the step starts from
     teacher_folder: Path
     teacher_outputs: tuple[Path, ...]  # cached, of each that teaches; none: they are asked

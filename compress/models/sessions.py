@@ -1,40 +1,27 @@
 """Artifact -> session: what loads a deployed file in any of the runtimes."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from compress.data.input_spec import InputSpec
-from compress.runtimes import AnyFile, Session, package_of
+from compress.runtimes import AnyFile, Session, runtime_named
+from compress.runtimes.base import Loader, Size
 from compress.runtimes.outputs import by_name
 from compress.utils.errors import UserError
 
-Size = tuple[int, int]  # height and width of images
-# Path, threads, allowed packages of builders, whether it runs alone, the size of a file that
-# leaves its own free.
-Loader = Callable[[Path, int, tuple[str, ...], bool, Size | None], Session]
 
+def loader_of(runtime: str, allowed: tuple[str, ...] = ()) -> Loader:
+    """Import what loads files in a runtime and return it, as `Runtime.loader`.
 
-def loader_of(runtime: str) -> Loader:
-    """Import what loads files in a runtime and return it.
-
-    Importing takes longer than loading a small file, and is no property of the file.
+    Args:
+        allowed: packages of builders, for torch.
     """
     if runtime.startswith("torch"):
         from compress.models.torch_session import TorchSession
 
-        return lambda path, threads, allowed, *_: TorchSession(path, threads, allowed, runtime)
-    if package_of(runtime) == "openvino":
-        from compress.runtimes.openvino import OpenVinoSession
-
-        in_bfloat16 = runtime == "openvino-bf16"
-        return lambda path, threads, _, __, size: OpenVinoSession(
-            path, threads, "bf16" if in_bfloat16 else "f32", size=size
-        )
-    from compress.runtimes.onnxruntime import OnnxSession
-
-    return lambda path, threads, _, alone, size: OnnxSession(path, threads, alone=alone, size=size)
+        return lambda path, threads, *_: TorchSession(path, threads, allowed, runtime)
+    return runtime_named(runtime).loader()
 
 
 def open_session(
@@ -54,7 +41,7 @@ def open_session(
         alone: off where several sessions run one after the other, see `OnnxSession`.
         size: height and width of the images, for a file that leaves them free.
     """
-    return loader_of(runtime)(path, threads, allowed, alone, size)
+    return loader_of(runtime, allowed)(path, threads, alone, size)
 
 
 def open_file(path: Path, runtime: str, threads: int, allowed: tuple[str, ...] = ()) -> AnyFile:
@@ -63,13 +50,7 @@ def open_file(path: Path, runtime: str, threads: int, allowed: tuple[str, ...] =
         from compress.models.torch_session import TorchSession
 
         return TorchSession(path, threads, allowed, runtime)
-    if package_of(runtime) == "openvino":
-        from compress.runtimes.openvino import OpenVinoFile
-
-        return OpenVinoFile(path, threads, "bf16" if runtime == "openvino-bf16" else "f32")
-    from compress.runtimes.onnxruntime import OnnxFile
-
-    return OnnxFile(path, threads)
+    return runtime_named(runtime).open(path, threads)
 
 
 def infer(session: Session, images: np.ndarray, spec: InputSpec) -> dict[str, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from compress.measure.file_nodes import LINEAR
 from compress.measure.layer_profile import LAYOUT, Layer
 from compress.profile.records import (
     BETWEEN,
@@ -16,6 +15,7 @@ from compress.profile.records import (
     Profile,
 )
 from compress.profile.roofline import reach
+from compress.runtimes.nodes import LINEAR
 from compress.utils.units import percent, significant, times_interval
 
 MOST = 0.6  # share of the time that the bottleneck is to hold

@@ -2,7 +2,7 @@
 
 import re
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, create_model, model_validator
 
@@ -12,7 +12,7 @@ from compress.measure.saliency.settings import SaliencySettings
 from compress.methods import discover
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.recipe.beginning import FROM
-from compress.results.schema import Deployed
+from compress.runtimes import discover as discover_runtimes
 from compress.tasks import discover as discover_tasks
 from compress.tasks import usual_task
 from compress.tasks.base import Task
@@ -215,6 +215,12 @@ class TeacherSettings(RecipeModel):
         return self
 
 
+if TYPE_CHECKING:
+    Served = str
+else:
+    Served = Literal[tuple(discover_runtimes())]  # the runtimes that are installed, ours or others'
+
+
 def _each_once(value: list[Any]) -> list[Any]:
     if twice := [x for i, x in enumerate(value) if x in value[:i]]:
         raise ValueError(f"names {twice[0]} twice")
@@ -227,7 +233,7 @@ class MeasureSettings(RecipeModel):
     Every candidate gets a row in each of the runtimes, and is compared with the teacher in it.
     """
 
-    runtimes: Annotated[list[Deployed], Field(min_length=1), AfterValidator(_each_once)] = [
+    runtimes: Annotated[list[Served], Field(min_length=1), AfterValidator(_each_once)] = [
         "onnxruntime"
     ]
     threads: Annotated[int, Field(ge=1)] | None = None  # none: all cores the process may use
@@ -255,7 +261,7 @@ class BudgetSettings(RecipeModel):
     min_accuracy: Fraction | None = None
     max_bytes: Size | None = None  # of the file: 5000000, or 5MB
     max_memory: Size | None = None  # of a process that loads the file and runs it
-    runtime: Deployed | None = None
+    runtime: Served | None = None
 
 
 @cache

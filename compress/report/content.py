@@ -24,8 +24,7 @@ from compress.results.schema import (
     Slice,
     Training,
 )
-from compress.runtimes import package_of
-from compress.runtimes.threads import SPINNING
+from compress.runtimes import discover, package_of
 from compress.utils import units
 from compress.utils.text_table import TextTable
 
@@ -277,6 +276,14 @@ def _file(row: Result) -> str:
     )
 
 
+def _idle(runtime: str) -> str:
+    """What idle threads of a runtime do."""
+    if runtime == "torch":
+        return "spin for a while, as OpenMP has them"
+    known = discover().get(runtime)
+    return "not known" if known is None else known.idle
+
+
 def _machine(rows: Sequence[Result]) -> list[tuple[str, str]]:
     facts: dict[str, list[str]] = defaultdict(list)
     for row in rows:
@@ -284,11 +291,11 @@ def _machine(rows: Sequence[Result]) -> list[tuple[str, str]]:
         threads = sorted({x.threads for x in row.latency})
         processes = sorted({len(x.samples_s) for x in row.latency})
         cpus = sorted({cpu for x in row.latency for cpu in x.cpus})
-        package = package_of(row.artifact.runtime)
+        runtime = row.artifact.runtime
         described = [
             *_describe(row.machine),
             ("threads", ", ".join(map(str, threads))),
-            ("idle threads", f"{package}: {SPINNING[package]}"),
+            ("idle threads", f"{package_of(runtime)}: {_idle(runtime)}"),
             ("CPUs used", ", ".join(map(str, cpus)) or "not known"),
             ("batches", ", ".join(map(str, batches))),
             ("processes", ", ".join(map(str, processes))),

@@ -25,6 +25,7 @@ from compress.report.label_placement import (
 )
 from compress.report.tables import Column, columns, more_columns
 from compress.results.schema import FROM_SCRATCH, NO_TEACHER, Result
+from compress.runtimes import discover
 from compress.utils.text import plain
 from compress.utils.units import TIMES
 
@@ -35,12 +36,6 @@ ROLES = {
     FROM_SCRATCH: ORANGE,
     CONTROL: "#56B4E9",
     DROPPED: GREY,
-}
-SHAPES = {
-    "onnxruntime": "circle",
-    "openvino": "square",
-    "openvino-bf16": "diamond",
-    "torch": "triangle-up",
 }
 GREEN = "#009E73"
 FITS = "fits the budget"
@@ -171,11 +166,14 @@ def _budget_layers() -> list[alt.Chart]:
 def _marks(base: alt.Chart, rows: Sequence[Result], told: Sequence[Column]) -> alt.Chart:
     headings = [*(column.heading for column in told), FITS]
     roles = [name for name in ROLES if name in {_role(row) for row in rows}]
-    shapes = [name for name in SHAPES if name in {row.artifact.runtime for row in rows}]
+    used = {row.artifact.runtime for row in rows}
+    marks_of = {name: x.mark for name, x in discover().items()} | {"torch": "triangle-up"}
+    marks_of |= {name: "cross" for name in sorted(used - set(marks_of))}  # of another machine
+    shapes = [name for name in marks_of if name in used]
     marks: alt.Chart = base.mark_point(filled=True, size=110, opacity=1).encode(
         color=alt.Color("role:N", title=None).scale(domain=roles, range=[ROLES[x] for x in roles]),
         shape=alt.Shape("runtime:N", title=None)
-        .scale(domain=shapes, range=[SHAPES[x] for x in shapes])
+        .scale(domain=shapes, range=[marks_of[x] for x in shapes])
         .legend(symbolFillColor=GREY),
         tooltip=[alt.Tooltip(f"{_field(heading)}:N", title=heading) for heading in headings],
     )

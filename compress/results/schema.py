@@ -17,9 +17,11 @@ from compress.utils.record import Record
 # 4: failures beside the results; 5: of what kind a control is
 SCHEMA_VERSION: Final = 5
 
-# What a recipe may ask for. openvino-bf16: OpenVINO on the same files, computing in bfloat16.
-Deployed = Literal["onnxruntime", "openvino", "openvino-bf16"]
-Runtime = Literal[Deployed, "torch"]
+# By the name that `compress.runtimes` knows it by where it is installed; torch beside them.
+Runtime = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=40)]
+Deployed = Runtime  # without torch
+# Of a machine's versions, those that are no runtime's.
+LIBRARIES = ("compress", "torch", "torchvision", "onnx", "numpy")
 TOP1, RIGHT = "top-1", "right answers"
 Role = Literal["teacher", "candidate", "control"]
 # What a control was not given; a method from outside may have kinds of its own.
@@ -89,7 +91,7 @@ class Machine(Record):
 
     def comparable(self) -> tuple[object, ...]:
         """What must agree for two latencies to be compared."""
-        runtimes = {k: v for k, v in self.versions.items() if k in ("onnxruntime", "openvino")}
+        runtimes = {k: v for k, v in self.versions.items() if k not in LIBRARIES}
         return (self.cpu, self.cores, tuple(sorted(runtimes.items())))
 
 

@@ -1,13 +1,26 @@
-"""Artifact -> session: what loads a deployed file and runs it, one file per runtime."""
+"""Artifact -> session: what loads a deployed file and runs it, one file per runtime.
 
+Each is a subclass of `base.Runtime` in a module here, or of another package, named by an entry
+point of the group `compress.runtimes`.
+"""
+
+import importlib
 from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from compress.results.schema import Deployed
+from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from compress.runtimes.base import Runtime
+
+GROUP = "compress.runtimes"  # of entry points: further runtimes, each a subclass of Runtime
+OWN = ("onnxruntime", "openvino")  # modules here
 
 
 # Where a file keeps what it answered when it was judged, see compress/export/reference_answers.py.
@@ -15,8 +28,6 @@ REFERENCE_KEY = "compress.reference"
 
 # What images can be fed as.
 FLOATS = ("float32", "float16", "float64")
-
-OPENVINO_MISSING = "The runtime openvino needs OpenVINO: pip install 'compress[openvino]'"
 
 
 class Entry(NamedTuple):
@@ -62,11 +73,48 @@ class Session(Protocol):
         """
 
 
+@cache
+def discover() -> "dict[str, Runtime]":
+    """Return all runtimes by name: ours in the order of OWN, then those of other packages."""
+    from compress.runtimes.base import Runtime
+
+    own = [importlib.import_module(f"{__name__}.{module}") for module in OWN]
+    found = [
+        thing
+        for module in own
+        for thing in vars(module).values()
+        if isinstance(thing, type) and issubclass(thing, Runtime) and thing is not Runtime
+    ]
+    installed = [entry.load() for entry in entry_points(group=GROUP)]
+    return {cls.name: cls() for cls in (*found, *installed)}
+
+
+def runtime_named(name: str) -> "Runtime":
+    """Return a runtime by its name.
+
+    Raises:
+        UserError: none of that name is installed here.
+    """
+    if name not in discover():
+        raise UserError(f"No runtime {name!r}: choose of {', '.join(discover())}.")
+    return discover()[name]
+
+
+def tells_kernels(runtime: str) -> bool:
+    """Whether a runtime tells how long its kernels take; torch, none of these, does not."""
+    return runtime in discover() and discover()[runtime].tells_kernels
+
+
 def package_of(runtime: str) -> str:
-    """The Python package whose version decides what a runtime computes, and how fast."""
-    return runtime.removesuffix("-bf16")
+    """The Python package whose version decides what a runtime computes, and how fast.
+
+    Of one that is not known here, of a report from elsewhere say, or torch: its own name.
+    """
+    known = discover().get(runtime)
+    return runtime if known is None else known.package
 
 
 def runtime_for(path: Path) -> Deployed:
-    """What loads a file when nobody says: OpenVINO for its own format, onnxruntime for ONNX."""
-    return "openvino" if path.suffix == ".xml" else "onnxruntime"
+    """What loads a file when nobody says: whose own format it is, else onnxruntime."""
+    own = (x.name for x in discover().values() if path.suffix == x.own_format)
+    return next(own, "onnxruntime")

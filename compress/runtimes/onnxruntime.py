@@ -1,17 +1,24 @@
 """onnxruntime on the CPU."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 
 from compress.data.input_spec import METADATA_KEY
 from compress.runtimes import REFERENCE_KEY, Entry
+from compress.runtimes.base import PRECISIONS, Kernel, Loader, Runtime
 from compress.runtimes.denormals import denormals_as_zero
 from compress.runtimes.images import TakesImages
 from compress.runtimes.threads import cpus, on_first_cpu
 from compress.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Event = dict[str, Any]  # of onnxruntime's profile
 
 # What onnxruntime calls types otherwise than NumPy.
 DTYPES = {"float": "float32", "double": "float64"}
@@ -37,6 +44,8 @@ class OnnxFile:
         Raises:
             UserError: missing, or nothing that onnxruntime can load.
         """
+        import onnxruntime  # here: who only asks for its name need not wait for it
+
         if not path.is_file():
             raise UserError(f"No model at {path}.")
         self.threads, self.alone = threads, alone
@@ -82,6 +91,10 @@ class OnnxFile:
         except Exception as error:
             raise UserError(f"onnxruntime cannot run the model: {error}") from error
 
+    def kernels(self) -> list[list[Kernel]]:
+        """Return the kernels of each call so far, where a profile is taken; it ends with that."""
+        return kernels_by_call(json.loads(Path(self.session.end_profiling()).read_text("utf-8")))
+
 
 class OnnxSession(OnnxFile, TakesImages):
     """An ONNX file with one image input."""
@@ -107,7 +120,86 @@ class OnnxSession(OnnxFile, TakesImages):
         self.input = self.inputs[0].name
 
 
-def _entry(given: onnxruntime.NodeArg) -> Entry:
+def _entry(given: "onnxruntime.NodeArg") -> Entry:
     kind = given.type.removeprefix("tensor(").removesuffix(")")
     shape = tuple(n if isinstance(n, int) else None for n in given.shape)
     return Entry(given.name, DTYPES.get(kind, kind), shape)
+
+
+def kernels_by_call(profile: Sequence[Event]) -> list[list[Kernel]]:
+    """Return what onnxruntime's profile says of each call, in the order of execution.
+
+    A kernel that runs a graph of its own (If, Loop) stands for those inside.
+    """
+    starts = sorted(event["ts"] for event in profile if event["name"] == "model_run")
+    events = [
+        event
+        for event in profile
+        if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time")
+    ]
+    # The outer one first, where two start in the same microsecond.
+    events.sort(key=lambda event: (event["ts"], -event["dur"]))
+    calls: list[list[Kernel]] = [[] for _ in starts]
+    call = ends = 0
+    for event in events:
+        while call + 1 < len(starts) and event["ts"] >= starts[call + 1]:
+            call += 1
+        if event["ts"] + event["dur"] <= ends and event["dur"]:
+            continue
+        calls[call].append(_kernel(event))
+        ends = event["ts"] + event["dur"]
+    return calls
+
+
+def _kernel(event: Event) -> Kernel:
+    arguments = event["args"]
+    inputs = [name for entry in arguments["input_type_shape"] for name in entry]
+    outputs = [shape for entry in arguments["output_type_shape"] for shape in entry.values()]
+    read = inputs[0] if inputs else "float"
+    return Kernel(
+        operation=arguments["op_name"],
+        precision=PRECISIONS.get(read, read),
+        output_shape=tuple(outputs[0]) if outputs else (),
+        activation_bytes=int(arguments["activation_size"]) + int(arguments["output_size"]),
+        names=(str(event["name"]).removesuffix("_kernel_time"),),
+        seconds=1e-6 * event["dur"],
+    )
+
+
+SCRIPT = """\
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = MODEL["threads"]
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    session = onnxruntime.InferenceSession(
+        HERE / MODEL["file"], options, providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+    ask = lambda image: session.run(None, {name: image})
+"""
+
+
+class OnnxRuntime(Runtime):
+    """onnxruntime with its own threads."""
+
+    name = package = "onnxruntime"
+    missing = "The runtime onnxruntime is not installed: pip install onnxruntime"
+    idle = "spin for a while, as it has them; in pipelines they sleep, each on its own CPU"
+    mark = "circle"
+
+    def loader(self) -> Loader:
+        """Import onnxruntime, and return what loads ONNX files."""
+        import onnxruntime  # noqa: F401
+
+        return lambda path, threads, alone, size: OnnxSession(path, threads, alone=alone, size=size)
+
+    def open(self, path: Path, threads: int) -> OnnxFile:
+        """Load an ONNX file."""
+        return OnnxFile(path, threads)
+
+    def profiled(self, path: Path, threads: int, folder: Path) -> OnnxFile:
+        """Load an ONNX file; the profile is written when the kernels are asked for."""
+        return OnnxFile(path, threads, profile=folder / "kernels")
+
+    def script(self) -> str:
+        """Return how the exported script loads the file."""
+        return SCRIPT

@@ -9,14 +9,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from compress.data.input_spec import InputSpec
-from compress.runtimes import OPENVINO_MISSING
+from compress.runtimes import runtime_named
 from compress.utils.errors import UserError
 from compress.utils.files import atomic
 
 try:
     import openvino as ov
 except ImportError as error:
-    raise UserError(OPENVINO_MISSING) from error
+    raise UserError(runtime_named("openvino").missing) from error
 
 __all__ = ["SPEC", "ov", "read_ir", "read_model", "reason", "save_ir"]
 

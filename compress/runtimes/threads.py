@@ -19,12 +19,6 @@ VARIABLES = (
     "MKL_NUM_THREADS",
     "MKL_DYNAMIC",
 )
-# Said in every report.
-SPINNING = {
-    "onnxruntime": "spin for a while, as it has them; in pipelines they sleep, each on its own CPU",
-    "openvino": "sleep, as it has them",
-    "torch": "spin for a while, as OpenMP has them",
-}
 
 
 def environment() -> dict[str, str]:

@@ -24,10 +24,24 @@ def atomic(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with telling_full_disk(path):
+            yield temporary
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def telling_full_disk(path: Path) -> Iterator[None]:
+    """Tells a disk that is full while `path` is written as what it is.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    try:
+        yield
     except Exception as error:
         if out_of_space(error):
             free = shutil.disk_usage(path.parent).free / 1e6
@@ -37,8 +51,6 @@ def atomic(path: Path) -> Iterator[Path]:
                 "it goes on where it stopped."
             ) from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def out_of_space(error: BaseException) -> bool:

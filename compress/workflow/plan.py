@@ -15,7 +15,7 @@ from compress.models.weight_sources import fingerprint, is_file
 from compress.recipe.load import runtimes_of
 from compress.recipe.schema import Recipe, chosen
 from compress.results.schema import Role, Runtime
-from compress.runtimes import OPENVINO_MISSING, package_of
+from compress.runtimes import runtime_named, tells_kernels
 from compress.utils.errors import UserError
 from compress.workflow.cache import Stage
 from compress.workflow.planned_row import PlannedRow
@@ -99,9 +99,9 @@ def make_plan(
     Raises:
         UserError: data, weights or a runtime that are not there; no candidate is possible.
     """
-    packages = {package_of(runtime) for runtime in recipe.measure.runtimes}
-    if "openvino" in packages and "openvino" not in machine.versions:
-        raise UserError(OPENVINO_MISSING)
+    for served in map(runtime_named, recipe.measure.runtimes):
+        if served.package not in machine.versions:
+            raise UserError(served.missing)
     impossible = _impossible(recipe, allowed)
     if len(impossible) == len(recipe.candidates):
         raise UserError("\n".join(_faults(recipe, impossible)))
@@ -191,8 +191,8 @@ def _rows(
         if model.role == "teacher" and runtime == model.runtimes[0]:
             given = recipe.teacher.weights is not None or recipe.teacher.onnx is not None
             doubted = doubts.plan(runtime, given, basis.data, artifact, judged)
-        # A control is built like what it is the control of; torch tells nothing of layers.
-        told = model.role != "control" and runtime != "torch"
+        # A control is built like what it is the control of.
+        told = model.role != "control" and tells_kernels(runtime)
         yield PlannedRow(
             candidate=name,
             role=model.role,

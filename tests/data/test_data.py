@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from compress.data.dataset import Dataset, Sample
-from compress.data.image_cache import drop_unreadable, pixels
+from compress.data.image_cache import Decoded, drop_unreadable
 from compress.data.input_spec import Channels, Fit, InputSpec, load_image, normalise, preprocess
 from compress.data.layouts import check_classes, read_folder
 from compress.data.split import draw_split
@@ -208,13 +209,63 @@ def test_pixels_are_what_deployment_sees(tmp_path: Path, shapes: Path) -> None:
     spec = InputSpec(
         height=24, width=24, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), classes=data.classes
     )
-    stored = pixels(data, spec, tmp_path)
+    stored = Decoded(data, tmp_path)(spec)
     assert stored.shape == (len(data.images), 24, 24, 3) and stored.dtype == np.uint8
     chosen = np.array([0, 5, 20])
     deployed = preprocess(data.paths(chosen), spec)
     np.testing.assert_array_equal(normalise(stored[chosen], spec), deployed)
     by_hand = (stored[5, 3, 7, 1] / 255 - 0.5) / 0.3
     assert deployed[1, 1, 3, 7] == pytest.approx(by_hand, rel=1e-5)
+
+
+PART = "pixels-v2-24-crop.part"
+
+
+def test_only_what_is_asked_for_is_decoded_and_kept(tmp_path: Path, shapes: Path) -> None:
+    spec, data = fitted(24, 24), read_folder(shapes)
+    expected = np.stack([load_image(path, spec) for path in data.paths(np.arange(42))])
+    some = np.array([30, 2, 2, 17])
+    np.testing.assert_array_equal(Decoded(data, tmp_path).of(some, spec), expected[some])
+    there = np.frombuffer((tmp_path / PART).read_bytes()[-42:], bool)
+    assert np.flatnonzero(there).tolist() == [2, 17, 30]
+
+    elsewhere = replace(data, root=tmp_path / "nothing here")
+    known = Decoded(elsewhere, tmp_path)
+    np.testing.assert_array_equal(known.of(some[::-1], spec), expected[some[::-1]])
+    np.testing.assert_array_equal(np.concatenate([*known.batches(some, spec, 3)]), expected[some])
+    with pytest.raises(UserError, match="cannot be read as an image"):
+        known(spec)
+
+    np.testing.assert_array_equal(Decoded(data, tmp_path)(spec), expected)
+    assert [file.name for file in tmp_path.iterdir()] == ["pixels-v2-24-crop.npy"]
+    np.testing.assert_array_equal(np.load(tmp_path / "pixels-v2-24-crop.npy"), expected)
+    np.testing.assert_array_equal(known(spec), expected)
+
+
+@pytest.mark.parametrize("left", [0, 10, 5000, -42, -20, -1])
+def test_what_a_kill_left_is_gone_on_from(left: int, tmp_path: Path, shapes: Path) -> None:
+    """Cut anywhere: what is not known to be there is decoded anew."""
+    spec, data = fitted(24, 24), read_folder(shapes)
+    chosen = np.arange(0, 42, 5)
+    expected = Decoded(data, tmp_path).of(chosen, spec).copy()
+    whole = (tmp_path / PART).read_bytes()
+    (tmp_path / PART).write_bytes(whole[:left])
+    np.testing.assert_array_equal(Decoded(data, tmp_path).of(chosen, spec), expected)
+
+
+def test_a_full_disk_is_said_where_images_are_decoded(tmp_path: Path, shapes: Path) -> None:
+    resource = pytest.importorskip("resource")
+    spec, data = fitted(24, 24), read_folder(shapes)
+    chosen = np.arange(42)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(UserError, match="The disk is full"):
+            Decoded(data, tmp_path).of(chosen, spec)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    found = Decoded(data, tmp_path).of(chosen, spec)
+    np.testing.assert_array_equal(found, [load_image(x, spec) for x in data.paths(chosen)])
 
 
 def test_exif_orientation_and_aspect_ratio(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from compress.data.image_cache import pixels
+from compress.data.image_cache import Decoded
 from compress.data.input_spec import Channels, Fit, InputSpec, load_image, normalise, preprocess
 from compress.data.layouts import read_folder
 from compress.training.augmentation import normalise_pixels, to_pixels
@@ -104,7 +104,7 @@ def test_pixels_of_any_shape_are_what_deployment_sees(
     channels: Channels, shapes: Path, tmp_path: Path
 ) -> None:
     data, spec = read_folder(shapes), spec_of(channels)
-    stored = pixels(data, spec, tmp_path)
+    stored = Decoded(data, tmp_path)(spec)
     count, height, width = spec.shape
     assert stored.shape == (len(data.images), height, width, count)
     chosen = np.array([0, 5, 20])
@@ -118,8 +118,8 @@ def test_decoded_squares_in_colour_are_found_where_they_always_were(
 ) -> None:
     data = read_folder(shapes)
     for spec in (spec_of("rgb", 24, 24), spec_of("bgr", 24, 24)):  # blue first is no file's order
-        pixels(data, spec, tmp_path)
+        Decoded(data, tmp_path)(spec)
         assert [file.name for file in tmp_path.iterdir()] == ["pixels-v2-24-crop.npy"]
     for spec in (spec_of("grey", 24, 24), spec_of("rgb", 24, 40)):
-        pixels(data, spec, tmp_path)
+        Decoded(data, tmp_path)(spec)
     assert len(list(tmp_path.iterdir())) == 3

@@ -159,7 +159,7 @@ def test_a_student_learns_to_look_where_the_teacher_looks(
 
 
 def test_what_is_cached_is_where_the_teacher_looks(dots: Path, tmp_path: Path) -> None:
-    from compress.data.image_cache import pixels
+    from compress.data.image_cache import Decoded
     from compress.data.keypoints import PointColumns
     from compress.data.layouts import read_folder
     from compress.data.split import draw_split
@@ -173,7 +173,7 @@ def test_what_is_cached_is_where_the_teacher_looks(dots: Path, tmp_path: Path) -
     cpu = torch.device("cpu")
 
     def decoded(spec: InputSpec) -> np.ndarray:
-        return pixels(data, spec, tmp_path)
+        return Decoded(data, tmp_path)(spec)
 
     online = make_online(teacher, decoded, augmentation, cpu, "float32")
     bank = draw_bank(2, len(data.images), augmentation, seed=5)

@@ -19,7 +19,7 @@ from compress.export.onnx import export_onnx
 from compress.measure import kernels
 from compress.measure.deployable import as_deployed
 from compress.measure.file_nodes import _from_path, read_network
-from compress.measure.kernels import Kernel, Timing, kernels_by_call, mean_kernels, time_kernels
+from compress.measure.kernels import Timing, mean_kernels, time_kernels
 from compress.measure.layer_profile import (
     CLOCK_S,
     LAYOUT,
@@ -35,6 +35,8 @@ from compress.profile import roofline as limits
 from compress.profile.blocks import in_blocks, tree
 from compress.profile.records import BETWEEN, Part
 from compress.profile.roofline import measure_limits, reach
+from compress.runtimes.base import Kernel
+from compress.runtimes.onnxruntime import kernels_by_call
 from tests.profiles import LIMITS, layer
 
 SPEC = InputSpec(height=32, width=32, mean=(0, 0, 0), std=(1, 1, 1), classes=tuple("abc"))

@@ -269,16 +269,14 @@ def test_a_box_and_points_move_as_they_do_alone() -> None:
 
 
 def test_feeds_give_the_points_of_their_views(dots: Path, tmp_path: Path) -> None:
-    from compress.data.image_cache import pixels
+    from compress.data.image_cache import Decoded
 
     data = drop_misplaced(read_folder(dots / "points.csv", points=RED_GREEN), print)
     data = draw_split(data, 0.25, 0)
     spec = spec_of(points=data.points)
     pool = data.indices("train", "unlabelled")
     settings = TrainSettings(epochs=1, batch_size=34)
-    feed = ImageFeed(
-        data, lambda spec: pixels(data, spec, tmp_path), spec, settings, pool, 34, 0, CPU
-    )
+    feed = ImageFeed(data, Decoded(data, tmp_path), spec, settings, pool, 34, 0, CPU)
     [batch] = feed.batches(0)
     unlabelled = ~np.isin(batch.indices, data.indices("train"))
     assert torch.isnan(batch.targets[unlabelled]).all() and unlabelled.sum() == 4

@@ -155,14 +155,14 @@ def _trained(
     inputs: "StepInputs", settings: Settings, context: "Context"
 ) -> "tuple[Candidate, np.ndarray]":
     """Return the trained network, and images of the training split to find ranges on."""
-    from compress.data.input_spec import preprocess
+    from compress.data.input_spec import normalise
     from compress.models.candidate import Candidate
     from compress.utils.seeding import generator
 
     candidate = Candidate.load(inputs.previous, context.allowed)
     training = inputs.data.indices("train")
     chosen = generator(context.seed, "calibration").permutation(training)[: settings.images]
-    return candidate, preprocess(inputs.data.paths(chosen), candidate.spec)
+    return candidate, normalise(inputs.pixels.of(chosen, candidate.spec), candidate.spec)
 
 
 def _start(inputs: "StepInputs", settings: Settings, how: str, context: "Context") -> "Candidate":

@@ -42,7 +42,7 @@ def fresh_student(settings: Learning, inputs: StepInputs, how: str, context: Con
     shown = inputs.data.indices("train")[:STATISTICS_IMAGES]
 
     def images() -> torch.Tensor:
-        return torch.from_numpy(normalise(inputs.pixels(spec)[shown], spec))
+        return torch.from_numpy(normalise(inputs.pixels.of(shown, spec), spec))
 
     notes = begin_with(
         found,

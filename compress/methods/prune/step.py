@@ -147,7 +147,7 @@ def _importance(
     context: "Context",
     before: "Candidate",
 ) -> "list[Tensor]":
-    from compress.data.input_spec import preprocess
+    from compress.data.input_spec import normalise
     from compress.methods.prune import channel_groups as pruning
     from compress.tasks import task_of
     from compress.training.loop import autocast, named_floats
@@ -171,10 +171,11 @@ def _importance(
         )
 
     def batches() -> "Iterator[Tensor]":
-        for start in range(0, len(chosen), BATCH):
-            paths = inputs.data.paths(chosen[start : start + BATCH])
-            yield torch.from_numpy(preprocess(paths, before.spec)).to(context.device)
-            context.progress.advance(min(start + BATCH, len(chosen)), len(chosen))
+        done = 0
+        for images in inputs.pixels.batches(chosen, before.spec, BATCH):
+            yield torch.from_numpy(normalise(images, before.spec)).to(context.device)
+            done += len(images)
+            context.progress.advance(done, len(chosen))
 
     with torch_seed(context.seed, "labels drawn for importance"):
         return pruning.taylor(

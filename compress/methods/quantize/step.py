@@ -51,7 +51,7 @@ class Quantize(Method[Settings]):
 
     def prepare(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
         """Trains for int8 where asked to, writes the float file, finds the activations' ranges."""
-        from compress.data.input_spec import preprocess
+        from compress.data.input_spec import normalise
         from compress.export.int8 import correct_biases, largest_weight, ranges_of
         from compress.export.onnx import export_onnx
         from compress.models.candidate import Candidate
@@ -65,8 +65,8 @@ class Quantize(Method[Settings]):
             lineage = f"quantize int8 (trained, {settings.train.loss.name})"
         file = inputs.folder / FLOAT
         export_onnx(candidate, file)
-        paths = inputs.data.paths(_calibrated_on(inputs, settings, context))
-        images = preprocess(paths, candidate.spec)
+        chosen = _calibrated_on(inputs, settings, context)
+        images = normalise(inputs.pixels.of(chosen, candidate.spec), candidate.spec)
         how, progress = settings.ranges, context.progress.advance
         try:
             ranges = ranges_of(file, images, how, settings.percentile, progress)
@@ -102,14 +102,14 @@ class Quantize(Method[Settings]):
 
 def _made_of(inputs: "StepInputs", settings: Settings, context: "Context") -> "MadeOf":
     """Return what `prepare` left, and the images that judge."""
-    from compress.data.input_spec import preprocess
+    from compress.data.input_spec import normalise
     from compress.methods.quantize.layer_search import Judge, MadeOf
     from compress.models.candidate import Candidate
     from compress.tasks import task_of
 
     candidate = Candidate.load(inputs.previous, context.allowed)
     chosen = _judged_on(inputs, settings, context)
-    images = preprocess(inputs.data.paths(chosen), candidate.spec)
+    images = normalise(inputs.pixels.of(chosen, candidate.spec), candidate.spec)
     task = task_of(candidate.spec)
     records_of = task.judge(inputs.data, chosen, context.tolerance)
     file = inputs.previous / FLOAT
@@ -170,13 +170,13 @@ def _trained(
     import copy
     from dataclasses import replace
 
-    from compress.data.input_spec import preprocess
+    from compress.data.input_spec import normalise
     from compress.methods.distill.train import distil
     from compress.methods.quantize.fake_quantization import simulate_int8
 
     plain = copy.deepcopy(candidate.model)
-    sample = inputs.data.paths(inputs.data.indices("train")[:SAMPLE])
-    simulated = simulate_int8(candidate.model, preprocess(sample, candidate.spec), portable)
+    sample = inputs.pixels.of(inputs.data.indices("train")[:SAMPLE], candidate.spec)
+    simulated = simulate_int8(candidate.model, normalise(sample, candidate.spec), portable)
     training = distil(
         replace(candidate, model=simulated), settings, inputs, context, "quantization-aware"
     )

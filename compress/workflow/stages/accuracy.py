@@ -1,4 +1,4 @@
-"""Accuracy of an artifact on the validation split, computed in its runtime from image files."""
+"""Accuracy of an artifact on the validation split, computed in its runtime."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from compress.export.artifact import Artifact
-from compress.measure.inference import run_on_images
+from compress.measure.inference import run_on_decoded
 from compress.methods.context import Context
 from compress.metrics.keypoints import KeypointTolerance
 from compress.models.sessions import open_session
@@ -49,12 +49,13 @@ def plan(
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
     artifact = Artifact.load(inputs["artifact"])
     data = context.data(inputs["data"])
+    pixels = context.pixels(data, inputs["data"])
     session = open_session(
         artifact.path, stage.settings["runtime"], context.threads, context.allowed
     )
 
     def ask(indices: np.ndarray) -> Outputs:
-        return run_on_images(session, data.paths(indices), artifact.spec)
+        return run_on_decoded(session, pixels, indices, artifact.spec)
 
     validation = data.indices("validation")
     task = task_of(artifact.spec)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from compress.data.dataset import Dataset
-from compress.data.input_spec import load_image
+from compress.data.image_cache import Decoded
 from compress.export.artifact import Artifact
 from compress.methods.context import Context
 from compress.metrics.keypoints import KeypointTolerance
@@ -65,12 +65,18 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         session = open_session(
             artifact.path, stage.settings["runtime"], context.threads, context.allowed
         )
-        said += _of_feeding(session, data, task, context.tolerance, share)
+        pixels = context.pixels(data, inputs["data"])
+        said += _of_feeding(session, data, pixels, task, context.tolerance, share)
     write_text(folder / FILE, json.dumps(said))
 
 
 def _of_feeding(
-    session: Session, data: Dataset, task: Task[Any], tolerance: KeypointTolerance, share: float
+    session: Session,
+    data: Dataset,
+    pixels: Decoded,
+    task: Task[Any],
+    tolerance: KeypointTolerance,
+    share: float,
 ) -> Iterator[str]:
     """Yield by which usual feeding the teacher's file would be far better, if by any.
 
@@ -79,7 +85,6 @@ def _of_feeding(
     """
     spec, labelled = task.spec, data.indices("validation", "train")
     chosen = labelled[np.linspace(0, len(labelled) - 1, min(FED, len(labelled))).astype(int)]
-    images = [load_image(p, spec) for p in data.paths(chosen)]
     judge, size = task.judge(data, chosen, tolerance), session.batch_size or BATCH
 
     def score(prepared: np.ndarray) -> Scores:
@@ -87,7 +92,7 @@ def _of_feeding(
         outputs = joined([infer(session, prepared[i : i + size], spec) for i in starts])
         return scores(task, judge, outputs)
 
-    return of_feeding(np.stack(images), spec, score, task.word, share)
+    return of_feeding(pixels.of(chosen, spec), spec, score, task.word, share)
 
 
 def load(folder: Path) -> list[str]:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.data.input_spec import METADATA_KEY, InputSpec, preprocess
+from compress.data.input_spec import METADATA_KEY, InputSpec, normalise
 from compress.export.artifact import Artifact, files_of, sha256_of, size_of
 from compress.export.metadata import write_metadata
 from compress.export.onnx import check_export, count_parameters, export_onnx
 from compress.export.reference_answers import write_reference
-from compress.measure.inference import run_on_images
+from compress.measure.inference import run_on_decoded
 from compress.measure.macs import count_macs
 from compress.methods.context import Context
 from compress.models.candidate import Candidate
@@ -57,8 +57,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
             export_onnx(candidate, path)
             data = context.data(inputs["data"])
             chosen = data.indices("validation")[:CHECKED_IMAGES]
-            images = preprocess(data.paths(chosen), candidate.spec)
-            difference = check_export(candidate, path, images)
+            images = context.pixels(data, inputs["data"]).of(chosen, candidate.spec)
+            difference = check_export(candidate, path, normalise(images, candidate.spec))
             context.progress.note(f"exported file agrees with the network within {difference:.1e}")
     spec = _fitted(candidate.spec, path, stage, inputs, context)
     if stage.settings["runtime"] != "torch":
@@ -91,9 +91,10 @@ def _fitted(
     runtime = "torch" if stage.settings["runtime"] == "torch" else runtime_for(path)
     session = open_session(path, runtime, context.threads, context.allowed)
     data = context.data(inputs["data"])
+    pixels = context.pixels(data, inputs["data"])
 
     def ask(indices: np.ndarray) -> Outputs:
-        return run_on_images(session, data.paths(indices), spec)
+        return run_on_decoded(session, pixels, indices, spec)
 
     predicted = spec.predicted.model_copy(update={"fitted": task.fit(ask, data)})
     return spec.model_copy(update={"predicted": predicted})

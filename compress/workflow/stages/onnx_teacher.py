@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from compress.data.input_spec import InputSpec, preprocess
+from compress.data.input_spec import InputSpec, normalise
 from compress.export.onnx import TOLERANCE
 from compress.export.reference_answers import reference_inputs
 from compress.methods.context import Context
@@ -61,7 +61,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     path = folder / FILE
     validation = data.indices("validation")
     chosen = validation[:: -(-len(validation) // SEEN)]
-    images = preprocess(data.paths(chosen), spec)
+    images = normalise(context.pixels(data, inputs["data"]).of(chosen, spec), spec)
     for note in write_like_ours(given, path, images, spec):
         context.progress.note(f"teacher.onnx: {note}")
     network = OnnxNetwork(path)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from compress.data.dataset import Dataset
-from compress.data.input_spec import InputSpec, load_image, normalise
+from compress.data.input_spec import InputSpec, normalise
 from compress.export.artifact import Artifact
-from compress.measure.inference import run_on_images
+from compress.measure.inference import run_on_decoded
 from compress.measure.saliency.box_share import COLUMNS, area_inside, boxed, looks, share_inside
 from compress.measure.saliency.gallery import gallery
 from compress.measure.saliency.gradients import deconvolution, grad_cam
@@ -75,12 +75,12 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     if explained is None:
         notes = ["Saliency explains the score of a class, and this network names none."]
     elif len(boxes) or settings.gallery:
-        paths = data.paths(chosen)
-        pixels = np.stack([load_image(p, spec) for p in paths])
+        decoded = context.pixels(data, inputs["data"])
+        pixels = decoded.of(chosen, spec)
         session = open_session(
             artifact.path, stage.settings["runtime"], context.threads, context.allowed
         )
-        targets = run_on_images(session, paths, spec)[explained].argmax(1)
+        targets = run_on_decoded(session, decoded, chosen, spec)[explained].argmax(1)
         images = normalise(pixels, spec)
         if "occlusion" in settings.methods:
             maps["occlusion"] = occlusion_of_file(

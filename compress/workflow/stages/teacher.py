@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from compress.data.dataset import Dataset
+from compress.data.image_cache import Decoded
 from compress.data.input_spec import normalise
 from compress.methods.context import Context
 from compress.metrics.probabilities import scale_of
@@ -27,7 +28,6 @@ from compress.training.batches import (
     FeatureFeed,
     Feed,
     ImageFeed,
-    Pixels,
     draw_bank,
 )
 from compress.training.cached_features import module_inputs
@@ -78,7 +78,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         teacher = _with_weights(teacher, settings, data, pixels, context)
         spec = teacher.spec
     shown = data.indices("validation")[:STATISTICS_IMAGES:4]
-    refuse_probabilities(teacher, normalise(pixels(spec)[shown], spec))
+    refuse_probabilities(teacher, normalise(pixels.of(shown, spec), spec))
     if settings.train is not None:
         teacher = _trained(teacher, settings, settings.train, data, pixels, folder, context)
     teacher.save(folder, stage.settings, inputs)
@@ -90,7 +90,7 @@ def _trained(
     settings: TeacherSettings,
     config: TrainSettings,
     data: Dataset,
-    pixels: Pixels,
+    pixels: Decoded,
     folder: Path,
     context: Context,
 ) -> Candidate:
@@ -151,7 +151,7 @@ def _last_part(
     teacher: Candidate,
     settings: TeacherSettings,
     data: Dataset,
-    pixels: Pixels,
+    pixels: Decoded,
     folder: Path,
     context: Context,
 ) -> tuple[nn.Module, Feed]:
@@ -191,7 +191,7 @@ def _last_part(
 
 
 def _with_weights(
-    teacher: Candidate, settings: TeacherSettings, data: Dataset, pixels: Pixels, context: Context
+    teacher: Candidate, settings: TeacherSettings, data: Dataset, pixels: Decoded, context: Context
 ) -> Candidate:
     """The teacher with its weights, and with its classes in the order that they name."""
     assert settings.weights is not None and settings.builder is not None
@@ -212,7 +212,7 @@ def _with_weights(
     prepare = getattr(load_module(settings.builder, context.allowed), "prepare_weights", None)
     if prepare is not None:
         train_indices = data.indices("train")[:STATISTICS_IMAGES]
-        images = normalise(pixels(teacher.spec)[train_indices], teacher.spec)
+        images = normalise(pixels.of(train_indices, teacher.spec), teacher.spec)
         tensors = prepare(teacher.model, tensors, torch.from_numpy(images))
     if settings.train_only is not None:
         fresh = teacher.model.state_dict()

@@ -125,10 +125,13 @@ def _weights(recipe: "Loaded") -> str:
 
     path = weights_path(recipe)
     if recipe.teacher.onnx is not None:
-        from compress.models.onnx_teacher import read_onnx
+        from compress.models.onnx_teacher import read_onnx, taken_by
 
-        nodes = len(read_onnx(Path(recipe.teacher.onnx)).graph.node)
-        return f"teacher: an ONNX file of {nodes} operations (not yet run)"
+        model = read_onnx(Path(recipe.teacher.onnx))
+        own = ""
+        if taken_by(model).kind == "uint8":
+            own = "; it takes bytes (uint8): mean and std are its own"
+        return f"teacher: an ONNX file of {len(model.graph.node)} operations (not yet run){own}"
     if path is None:
         return f"weights: {recipe.teacher.weights or 'none, trained from scratch'}"
     tensors, metadata = load_tensors(path)

@@ -108,9 +108,16 @@ def _input_spec(
         )
     question = "Image size in pixels (or HEIGHTxWIDTH)"
     height, width = ask.answer(options.image_size, question, parse.size, own.said_size)
-    question = "Mean of its normalisation"
-    mean = ask.answer(options.mean, question, parse.channels, _said(own.mean))
-    std = ask.answer(options.std, "Its standard deviation", parse.deviations, _said(own.std))
+    if own.dtype == "uint8":
+        if given := [f"--{name}" for name in ("mean", "std") if getattr(options, name) is not None]:
+            raise UserError(
+                f"The file takes bytes and normalises them itself: remove {' and '.join(given)}."
+            )
+        mean, std = own.mean, own.std
+    else:
+        question = "Mean of its normalisation"
+        mean = ask.answer(options.mean, question, parse.channels, _said(own.mean))
+        std = ask.answer(options.std, "Its standard deviation", parse.deviations, _said(own.std))
     if len(mean) != len(std):
         raise UserError(
             f"--mean has {len(mean)} and --std {len(std)} numbers: give one each for grey images, "
@@ -121,8 +128,10 @@ def _input_spec(
         height=height,
         width=width,
         channels="grey" if len(mean) == 1 else colours,
-        mean=mean,
-        std=std,
+        mean=tuple(mean),
+        std=tuple(std),
+        dtype=own.dtype,
+        layout=own.layout,
         classes=classes,
     )
 

@@ -1,18 +1,18 @@
 """Looks at somebody's images and teacher before anything is written or run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.recipe.schema import IMAGENET_MEAN, IMAGENET_STD
+from compress.data.input_spec import BYTE_STD, IMAGENET_MEAN, IMAGENET_STD
 from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torchvision.models import WeightsEnum
 
-    from compress.data.input_spec import Channels, InputSpec
+    from compress.data.input_spec import Channels, Dtype, InputSpec, Layout
 
 VALIDATION_FRACTION = 0.2  # what a recipe draws unless it says otherwise
 NAMES_SHOWN = 3
@@ -86,20 +86,20 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
     import numpy as np
 
     from compress.models.class_names import check_class_names
-    from compress.models.onnx_teacher import noted_spec, read_onnx
+    from compress.models.onnx_teacher import noted_spec, read_onnx, taken_by
     from compress.runtimes.onnxruntime import OnnxSession
 
     model = read_onnx(path)
-    noted = noted_spec(model)
+    noted, channels = noted_spec(model), taken_by(model).channels
     check_class_names(noted and list(noted.classes), spec.classes)
     session = OnnxSession(path, threads=1, size=spec.size)
     height, width = session.image_size
     if session.image_size != spec.size:
         size = OwnInput(session.image_size).said_size
         raise UserError(f"{path} takes images of {height} x {width}: give --image-size {size}.")
-    if session.channels != spec.shape[0]:
+    if channels not in (None, spec.shape[0]):
         raise UserError(
-            f"{path} takes images of {session.channels} channels: give --mean and --std with one "
+            f"{path} takes images of {channels} channels: give --mean and --std with one "
             "number for grey images (1 channel), with three for colours."
         )
     images = np.zeros((session.batch_size or 1, *spec.shape), np.float32)
@@ -109,7 +109,12 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
             f"{path} gives outputs of {outputs} for an image, the images are of "
             f"{len(spec.classes)} classes: give the folder that it was trained on."
         )
-    return Teacher(f"{len(model.graph.node)} operations, {len(spec.classes)} outputs: they fit")
+    fits = f"{len(model.graph.node)} operations, {len(spec.classes)} outputs: they fit"
+    if channels is None:
+        fits += f"; it leaves the channels of an image free, and gets {spec.shape[0]}"
+    if spec.dtype == "uint8":
+        fits += "; it takes bytes, and normalises them itself"
+    return Teacher(fits)
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,8 @@ class OwnInput:
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
     channels: "Channels" = "rgb"
+    dtype: "Dtype" = "float32"
+    layout: "Layout" = "nchw"
     unsaid: tuple[str, ...] = ()  # what a recipe has no words for: "crop_pct 0.9"
 
     @property
@@ -135,14 +142,18 @@ def onnx_input(path: Path) -> OwnInput:
     Raises:
         UserError: not a model.
     """
-    from compress.models.onnx_teacher import noted_spec, read_onnx
-    from compress.runtimes.onnxruntime import OnnxSession
+    from compress.models.onnx_teacher import noted_spec, read_onnx, taken_by
 
     model = read_onnx(path)
-    size, noted = OnnxSession(path, threads=1, size=USUAL_SIZE).image_size, noted_spec(model)
-    if noted is None:
-        return OwnInput(size)
-    return OwnInput(size, noted.mean, noted.std, noted.channels)
+    taken, noted = taken_by(model), noted_spec(model)
+    size = (taken.height or USUAL_SIZE[0], taken.width or USUAL_SIZE[1])
+    own = OwnInput(size, dtype=taken.kind, layout=taken.layout)
+    if noted is not None:
+        return replace(own, mean=noted.mean, std=noted.std, channels=noted.channels)
+    if own.dtype == "uint8":
+        count = taken.channels or 3
+        own = replace(own, mean=(0.0,) * count, std=(BYTE_STD,) * count)
+    return replace(own, channels="grey") if taken.channels == 1 else own
 
 
 def network_input(builder: str, weights: str, outputs: int, allowed: Sequence[str]) -> OwnInput:

@@ -107,7 +107,7 @@ def fresh_student(settings: Learning, inputs: StepInputs, how: str, context: Con
     return Candidate.create(
         settings.student,
         settings.student_settings,
-        inputs.teacher.spec.at(settings.image_size),
+        inputs.teacher.spec.of_network.at(settings.image_size),
         (*inputs.teacher.provenance.lineage, f"{how} → {settings.student}"),
         context.seed,
         context.allowed,

@@ -53,6 +53,8 @@ def answers_of(options: Options, allowed: Sequence[str]) -> Answers:
     teacher, stored = _model(ask, options, allowed)
     folder, images = ask.answer(options.data, "The folder of images", _look_at_folder)
     typer.echo(f"Images: {images.describe()}.")
+    for note in images.notes:
+        typer.echo(f"  {note}")
     if stored is None:
         own = onnx_input(Path(teacher))
     else:

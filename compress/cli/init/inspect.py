@@ -27,6 +27,7 @@ class Images:
     labelled: int
     unlabelled: int
     validation: int | None  # None: there is no split yet
+    notes: tuple[str, ...] = ()  # how they were read
 
     @property
     def judged(self) -> int:
@@ -66,6 +67,7 @@ def look_at_images(path: Path) -> Images:
         labelled=len(labelled),
         unlabelled=len(data.images) - len(labelled),
         validation=sum(p.split == "validation" for p in labelled) if split else None,
+        notes=data.notes,
     )
 
 

@@ -13,6 +13,7 @@ from compress.results.schema import Training
 from compress.tasks import task_of
 from compress.tasks.base import TensorOutputs
 from compress.training.batches import Batch, ImageFeed, draw_bank
+from compress.training.logits import refuse_fresh_probabilities
 from compress.training.loop import Objective, train
 from compress.training.objectives import MatchTeacher, label_objective
 
@@ -102,9 +103,13 @@ def _match_teacher(
 
 
 def fresh_student(settings: Learning, inputs: StepInputs, how: str, context: Context) -> Candidate:
-    """The student that the settings name, with weights drawn from the seed."""
+    """The student that the settings name, with weights drawn from the seed.
+
+    Raises:
+        UserError: it takes no such images, gives no such outputs, or probabilities.
+    """
     assert settings.student is not None and settings.image_size is not None
-    return Candidate.create(
+    student = Candidate.create(
         settings.student,
         settings.student_settings,
         inputs.teacher.spec.of_network.at(settings.image_size),
@@ -112,3 +117,5 @@ def fresh_student(settings: Learning, inputs: StepInputs, how: str, context: Con
         context.seed,
         context.allowed,
     )
+    refuse_fresh_probabilities(student)
+    return student

@@ -125,10 +125,13 @@ def _weights(recipe: "Loaded") -> str:
 
     weights = recipe.teacher.weights
     if recipe.teacher.onnx is not None:
-        from compress.models.onnx_teacher import read_onnx
+        from compress.models.onnx_teacher import read_onnx, taken_by
 
-        nodes = len(read_onnx(Path(recipe.teacher.onnx)).graph.node)
-        return f"teacher: an ONNX file of {nodes} operations (not yet run)"
+        model = read_onnx(Path(recipe.teacher.onnx))
+        own = ""
+        if taken_by(model).kind == "uint8":
+            own = "; it takes bytes (uint8): mean and std are its own"
+        return f"teacher: an ONNX file of {len(model.graph.node)} operations (not yet run){own}"
     if weights is None or not is_file(weights):
         return f"weights: {weights or 'none, trained from scratch'}"
     tensors, metadata = load_tensors(Path(weights))

@@ -63,7 +63,7 @@ def evaluate(
     accuracy = evaluation.accuracy
     for skipped in evaluation.skipped:
         typer.echo(f"Left out: {skipped}", err=True)
-    for said in filter(None, (evaluation.differs, evaluation.note)):
+    for said in filter(None, (*evaluation.read, evaluation.differs, evaluation.note)):
         typer.echo(said, err=True)
     if as_json:
         typer.echo(accuracy.model_dump_json(indent=2))
@@ -95,6 +95,8 @@ def _pipeline(
 
     cascade = Cascade.load(folder, threads or usable_threads())
     data = read_folder(data_path)
+    for note in data.notes:
+        typer.echo(note, err=True)
     used, indices = chosen(data, split)
     judged = judge(cascade, data, indices.tolist())
     said = verdict(judged, names_things=bool(cascade.classes))

@@ -30,6 +30,11 @@ BOX = ("top_left", "bottom_right")  # the two points that are a box
 
 Fit = Literal["crop", "stretch", "letterbox"]
 Channels = Literal["rgb", "bgr", "grey"]  # bgr: blue first, as OpenCV reads
+Layout = Literal["nchw", "nhwc"]  # of a file's input: channels before height and width, or last
+Dtype = Literal["float32", "uint8"]  # float32 stands for other floats, too
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+BYTE_STD = 1 / 255  # with a mean of 0: pixels stay the bytes that they are
 GREY = (114, 114, 114)  # what a letterbox fills up with
 Shape = tuple[int, ...]
 
@@ -47,13 +52,17 @@ class Predicted(BaseModel):
 
 
 class InputSpec(BaseModel):
-    """Preprocessing: fitted to height x width pixels, /255, minus mean, over std, NCHW.
+    """Preprocessing: fitted to height x width pixels, /255, minus mean, over std.
 
     `channels` are red, green and blue, or blue first, or one of grey. `mean` and `std` are in units
     of [0, 1] pixels, one number a channel, in the channels' order. `fit` says how another aspect
     ratio is brought to the input: "crop" scales the shorter side and cuts the centre, "stretch"
     scales both sides, "letterbox" scales the longer side and fills up with grey. Scaling is
     Pillow's antialiased bilinear.
+
+    `dtype` and `layout` are those of the file's input. Images are prepared in float32 and NCHW
+    whatever they are: what loads the file brings them to it. A file that takes bytes (uint8)
+    normalises them itself, and its mean is 0 and its std 1/255: both may be left out.
 
     A network predicts classes, or points, or what another task asks for. Where the first two points
     are named as in BOX, they are a box.
@@ -67,9 +76,19 @@ class InputSpec(BaseModel):
     std: tuple[float, ...]
     fit: Fit = "crop"
     channels: Channels = "rgb"
+    dtype: Dtype = "float32"
+    layout: Layout = "nchw"
     classes: tuple[str, ...] = ()  # of a classifier, whose output is logits
     points: tuple[str, ...] = ()  # of a network whose output is x, y of each, as `place` says
     predicted: Predicted | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bytes_as_they_are(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("dtype") != "uint8":
+            return given
+        count = 1 if given.get("channels") == "grey" else 3
+        return {"mean": (0.0,) * count, "std": (BYTE_STD,) * count} | given
 
     @model_validator(mode="after")
     def _a_number_for_each_channel(self) -> Self:
@@ -79,14 +98,21 @@ class InputSpec(BaseModel):
                 f"channels {self.channels} need {count} number{'s' * (count > 1)} in mean and in "
                 f"std, not {len(self.mean)} and {len(self.std)}"
             )
+        if self.dtype == "uint8" and not self.keeps_bytes:
+            raise ValueError("bytes (uint8) are normalised inside the file: leave out mean and std")
         return self
 
     @model_serializer(mode="wrap")
     def _without_what_is_usual(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Keep what is written for classes and points, and of RGB, as it always was."""
-        usual = {"predicted": None, "channels": "rgb"}
+        usual = {"predicted": None, "channels": "rgb", "dtype": "float32", "layout": "nchw"}
         given: dict[str, Any] = dump(self)
         return {k: v for k, v in given.items() if k not in usual or v != usual[k]}
+
+    @property
+    def keeps_bytes(self) -> bool:
+        """Whether pixels are prepared as the bytes that they are."""
+        return not any(self.mean) and all(abs(255 * x - 1) < 1e-3 for x in self.std)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -133,6 +159,31 @@ class InputSpec(BaseModel):
         """The same spec for inputs of another size: the side of a square, or height and width."""
         height, width = sides(size)
         return self.model_copy(update={"height": height, "width": width})
+
+    def fed_as(self, dtype: Dtype, layout: Layout) -> "InputSpec":
+        """The same spec of a file with such an input; bytes are not normalised."""
+        update: dict[str, Any] = {"dtype": dtype, "layout": layout}
+        if dtype == "uint8":
+            update |= {"mean": (0.0,) * self.shape[0], "std": (BYTE_STD,) * self.shape[0]}
+        return self.model_copy(update=update)
+
+    @property
+    def of_network(self) -> "InputSpec":
+        """The same spec for a new network: what a file does to bytes itself is done to its images.
+
+        That is ImageNet's mean and std then: nobody knows what the file's own are.
+        """
+        spec = self.fed_as("float32", "nchw")
+        if self.dtype != "uint8":
+            return spec
+
+        def of_channels(values: tuple[float, ...]) -> tuple[float, ...]:
+            if self.channels == "grey":
+                return (sum(values) / 3,)
+            return values[::-1] if self.channels == "bgr" else values
+
+        mean, std = of_channels(IMAGENET_MEAN), of_channels(IMAGENET_STD)
+        return spec.model_copy(update={"mean": mean, "std": std})
 
 
 def load_image(path: Path, spec: InputSpec) -> "np.ndarray":
@@ -243,7 +294,7 @@ def eight_bits(image: "Image") -> "Image":
 
 
 def normalise(images: "np.ndarray", spec: InputSpec) -> "np.ndarray":
-    """uint8 (n, height, width, channels), RGB or grey, to what the network takes.
+    """uint8 (n, height, width, channels), RGB or grey, prepared for the network.
 
     Returns:
         float32 (n, channels, height, width), in the spec's order of channels.

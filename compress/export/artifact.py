@@ -1,14 +1,16 @@
 """The deployed file: what a runtime loads, with its hash, its size and what it expects."""
 
 import hashlib
+import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compress.data.input_spec import METADATA_KEY, InputSpec
-from compress.models.sessions import open_session
+from compress.models.sessions import open_file
 from compress.results.schema import ArtifactFacts, Runtime
 from compress.runtimes import runtime_for
+from compress.runtimes.images import ImageInput, image_input
 from compress.utils.errors import UserError
 from compress.utils.files import write_text
 
@@ -77,13 +79,15 @@ def size_of(path: Path) -> int:
 def spec_of(path: Path, spec_file: Path | None = None) -> InputSpec:
     """What a deployed file expects of an image: from its metadata, or from a JSON file.
 
+    Of what type and layout its input is, the file itself says where the JSON file does not.
+
     Raises:
         UserError: not a model, no spec in either place, or one that does not fit the file.
     """
-    session = None
+    file = open_file(path, runtime_for(path), threads=1)
+    takes = image_input(path, file.inputs)
     if spec_file is None:
-        session = open_session(path, runtime_for(path), threads=1)
-        text, source = session.spec, f"metadata {METADATA_KEY} of {path}"
+        text, source = file.spec, f"metadata {METADATA_KEY} of {path}"
     elif not spec_file.is_file():
         raise UserError(f"No input spec at {spec_file}.")
     else:
@@ -95,7 +99,13 @@ def spec_of(path: Path, spec_file: Path | None = None) -> InputSpec:
             '0.406], "std": [0.229, 0.224, 0.225], "classes": ["cat", "dog"]}.'
         )
     try:
-        spec = InputSpec.model_validate_json(text)
+        given = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{source} is no JSON: {error}.") from error
+    if spec_file is not None and isinstance(given, dict):
+        given = {"dtype": takes.kind, "layout": takes.layout} | given
+    try:
+        spec = InputSpec.model_validate(given)
     except ValidationError as error:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"]))
@@ -103,10 +113,27 @@ def spec_of(path: Path, spec_file: Path | None = None) -> InputSpec:
     if sum(map(bool, (spec.classes, spec.points, spec.predicted))) != 1:
         what = "both classes and points" if spec.points else "neither classes nor points"
         raise UserError(f"{source} names {what}: give what the model predicts, one of the two.")
-    session = session or open_session(path, runtime_for(path), threads=1, size=spec.size)
-    if spec.shape != (session.channels, *session.image_size):
-        raise UserError(
-            f"{path} takes images of {(session.channels, *session.image_size)} (channels, height, "
-            f"width), but {source} says {spec.shape}."
-        )
+    _check_input(path, takes, spec, source)
     return spec
+
+
+def _check_input(path: Path, takes: ImageInput, spec: InputSpec, source: str) -> None:
+    """Refuses a spec of other images than the file's.
+
+    Raises:
+        UserError: that.
+    """
+    shape = tuple(
+        own or said
+        for own, said in zip((takes.channels, takes.height, takes.width), spec.shape, strict=True)
+    )
+    if spec.shape != shape:
+        raise UserError(
+            f"{path} takes images of {shape} (channels, height, width), but {source} says "
+            f"{spec.shape}."
+        )
+    if (spec.dtype, spec.layout) != (takes.kind, takes.layout):
+        raise UserError(
+            f"{path} takes {takes.dtype} in {takes.layout}, but {source} says {spec.dtype} in "
+            f"{spec.layout}."
+        )

@@ -75,6 +75,8 @@ def write_bundle(row: Result, model: Path, why: str, folder: Path) -> None:
                 channels=spec.shape[0],
                 mode="L" if spec.channels == "grey" else "RGB",
                 blue_first=spec.channels == "bgr",
+                shape=_shape(spec),
+                spec=spec,
             ),
             "requirements.txt": REQUIREMENTS.format(runtime=_pinned(row, package)),
             "README.md": _render("README.md", task_of(spec), "", **card(row, spec, why)),
@@ -90,6 +92,13 @@ def _places(outputs: Sequence[str], spec: InputSpec) -> dict[str, int]:
     named = set(spec.outputs) <= set(outputs)
     order = list(outputs if named else spec.outputs)
     return {name: order.index(name) for name in spec.outputs}
+
+
+def _shape(spec: InputSpec) -> str:
+    """Return the shape of what the script feeds, as code."""
+    channels, *_ = spec.shape
+    last = spec.layout == "nhwc"
+    return f"(1, height, width, {channels})" if last else f"(1, {channels}, height, width)"
 
 
 def remedy(row: Result, model: Path) -> str:

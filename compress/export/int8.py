@@ -32,6 +32,7 @@ from onnxruntime.quantization.calibrate import (
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
+from compress.runtimes.onnxruntime import OnnxSession
 from compress.utils.files import atomic
 
 Ranges = dict[str, tuple[float, float]]  # lowest and highest value of each tensor
@@ -59,11 +60,12 @@ def ranges_of(
     percentile: float = 99.99,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Ranges:
-    """Ranges of all activations on `images`, float32 (n, channels, height, width).
+    """Ranges of all activations on `images`, float32 (n, channels, height, width), prepared.
 
     minmax: all that was seen · percentile: without the outermost values · entropy: the least
     information lost (Migacz 2017) · mse: the least squared error between a value and its int8.
     """
+    images = OnnxSession(path, threads=1).takes.fed(images)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         augmented = str(Path(folder) / "augmented.onnx")
         types = _quantizable()
@@ -289,7 +291,8 @@ def correct_biases(path: Path, out: Path, images: np.ndarray, largest: int) -> N
         and n.input[1] in weights
         and (len(n.input) == 2 or n.input[2] in weights)
     ]
-    means = _channel_means(model, sorted({n.input[0] for n in nodes}), images)
+    fed = OnnxSession(path, threads=1).takes.fed(images)
+    means = _channel_means(model, sorted({n.input[0] for n in nodes}), fed)
     for node in nodes:
         weight = numpy_helper.to_array(weights[node.input[1]])
         scale = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True) / largest

@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 
 from compress.runtimes.base import Size
+from compress.runtimes.images import layout_of
 from compress.utils.errors import UserError
 
 
@@ -69,7 +70,7 @@ def _fill(shape: list[int], size: Size) -> bool:
 
     Channels stand first, unless only the last number can be theirs.
     """
-    first = 1 if shape[3] in (1, 3) and shape[1] not in (1, 3) else 2
+    first = 1 if layout_of(shape) == "nhwc" else 2
     free = [i for i in (first, first + 1) if shape[i] < 1]
     for i in free:
         shape[i] = size[i - first]
@@ -97,10 +98,11 @@ def _onnx(path: Path, size: int | None, batch: int, folder: Path) -> Path:
             f"{path} takes {names}; expected one input (batch, channels, height, width)."
         )
     known = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+    first = 1 if layout_of(known) == "nhwc" else 2
     height, width = _checked(path, known, size, batch)
-    changed = known[2:] != [height, width]
+    changed = known[first : first + 2] != [height, width]
     if changed:
-        dims[2].dim_value, dims[3].dim_value = height, width
+        dims[first].dim_value, dims[first + 1].dim_value = height, width
         del proto.graph.value_info[:]
     nodes = [node.name for node in proto.graph.node]
     if len(set(nodes)) < len(nodes) or "" in nodes:
@@ -139,10 +141,12 @@ def _ir(path: Path, size: int | None, batch: int, folder: Path) -> Path:
         )
     known = [None if dim.is_dynamic else dim.get_length() for dim in shapes[0]]
     height, width = _checked(path, known, size, batch)
-    if known[2:] == [height, width]:
+    last = layout_of(known) == "nhwc"
+    if known[1 if last else 2 :][:2] == [height, width]:
         return path
     batch_there = -1 if known[0] is None else known[0]
-    model.reshape(ov.PartialShape([batch_there, known[1] or 3, height, width]))
+    sides = [height, width, known[3]] if last else [known[1] or 3, height, width]
+    model.reshape(ov.PartialShape([batch_there, *sides]))
     copy = folder / path.name
     ov.serialize(model, copy)
     return copy
@@ -152,7 +156,10 @@ def _checked(
     path: Path, known: Sequence[int | None], size: int | None, batch: int
 ) -> tuple[int, int]:
     """Height and width, from the file or, where it leaves them free, as asked."""
-    its_batch, channels, height, width = known
+    if layout_of(known) == "nhwc":
+        its_batch, height, width, channels = known
+    else:
+        its_batch, channels, height, width = known
     if channels not in (None, 1, 3):
         raise UserError(f"{path} takes {channels} channels; an image has 3, or 1 in grey.")
     if its_batch not in (None, batch):

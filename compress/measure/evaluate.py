@@ -28,11 +28,12 @@ SEEN = 16  # images, besides the reference inputs, that tell probabilities from 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `compress eval` answers: the accuracy, on which images, and what was left out."""
+    """What `compress eval` answers: the accuracy, on which images, how they were read."""
 
     accuracy: Accuracy
     split: str  # "validation", "train", or "all" (also where the data has no split)
     skipped: tuple[str, ...]
+    read: tuple[str, ...]  # how tables and folders were read
     differs: str | None  # how this machine answers otherwise than where the file was judged
     note: str | None  # what its answers were taken for, where they are no logits
 
@@ -75,7 +76,7 @@ def evaluate_file(
         return _as_logits(run_on_images(session, data.paths(asked), spec), spec, scale)
 
     scored = task.score(ask, data, indices, tolerance, in_run=False)
-    return Evaluation(scored, used, (*data.skipped, *notes), differs, note)
+    return Evaluation(scored, used, (*data.skipped, *notes), data.notes, differs, note)
 
 
 def chosen(data: Dataset, split: str | None) -> tuple[str, np.ndarray]:

@@ -60,7 +60,7 @@ def _main(path: Path, runtime: str, threads: int, allowed: tuple[str, ...]) -> N
     load = loader_of(runtime, allowed)
     started = time.perf_counter()
     session = load(path, threads, True, None)
-    image = np.zeros((1, session.channels, *session.image_size), dtype=np.float32)
+    image = np.zeros((1, session.channels or 3, *session.image_size), dtype=np.float32)
     session.run(image)
     cold_start_s = time.perf_counter() - started
     peak_memory_bytes = _peak_bytes()

@@ -5,7 +5,13 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+from compress.runtimes.images import layout_of
+
+# What images can be fed as.
+TYPES = (
+    TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE,
+    TensorProto.UINT8,
+)  # fmt: skip
 # Beside all whose names begin with QLinear or end in Integer.
 QUANTIZED = (
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QGemm", "QAttention",
@@ -82,17 +88,9 @@ def _input_fault(inputs: list[onnx.ValueInfoProto]) -> str | None:
     if len(dims) != 4:
         shown = ", ".join("?" if n is None else str(n) for n in dims)
         return f"takes {entry.name} ({shown}); expected (batch, channels, height, width)"
-    if dims[3] in (1, 3) and dims[1] not in (1, 3):
-        return (
-            "takes images with the channels last (batch, height, width, channels): export it with "
-            "the channels before height and width"
-        )
-    if dims[1] not in (1, 3, None):
-        return f"takes {dims[1]} channels; an image has 3"
-    if kind.elem_type not in FLOATS:
+    if layout_of(dims) == "nchw" and dims[1] not in (1, 3, None):
+        return f"takes {dims[1]} channels; an image has 3, or 1 in grey"
+    if kind.elem_type not in TYPES:
         name = TensorProto.DataType.Name(kind.elem_type).lower()
-        return (
-            f"takes {name}, and so prepares the images itself: export the network without that, "
-            "with an input of float32"
-        )
+        return f"takes {name}: export it with an input of float32, or of bytes (uint8)"
     return None

@@ -3,7 +3,8 @@
 Exporters write batch norms unfolded, a batch of exactly one, probabilities instead of logits, half
 precision, weights in a second file or among the inputs. What is written here computes the same (the
 teacher's stage proves it on real images) in float32, with batch norms folded, any number of images,
-logits, and the input spec inside.
+logits, and the input spec inside. Images stay as the file takes them: as bytes, where it does, or
+with their channels last.
 """
 
 import hashlib
@@ -20,8 +21,11 @@ from onnx import numpy_helper, version_converter
 
 from compress.data.input_spec import METADATA_KEY, InputSpec
 from compress.metrics.probabilities import LEAST, MOST, Scale
+from compress.models.onnx_channels import channels_read
 from compress.models.onnx_faults import fault_of, real_inputs
 from compress.models.onnx_float32 import in_float32
+from compress.runtimes import Entry
+from compress.runtimes.images import ImageInput, image_input
 from compress.utils.errors import UserError
 
 OLDEST_OPSET = 13  # the first in which int8 has a scale for each channel
@@ -60,24 +64,49 @@ def noted_spec(model: onnx.ModelProto) -> InputSpec | None:
     return None if text is None else InputSpec.model_validate_json(text)
 
 
+def taken_by(model: onnx.ModelProto) -> ImageInput:
+    """What images the file takes; free channels are as many as its first layers read, if they say.
+
+    Raises:
+        UserError: other inputs than images.
+    """
+    (entry,) = real_inputs(model.graph)
+    kind = entry.type.tensor_type
+    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+    # bfloat16 is no type that NumPy has.
+    dtype = "float32" if kind.elem_type == onnx.TensorProto.BFLOAT16 else dtype
+    taken = image_input(Path("teacher.onnx"), [Entry(entry.name, dtype, shape)])
+    return taken._replace(channels=taken.channels or channels_read(model.graph, entry.name))
+
+
 def plain(model: onnx.ModelProto, spec: InputSpec) -> onnx.ModelProto:
     """The same network in float32, without weights among its inputs, of a size that is fixed.
 
     Raises:
-        UserError: it takes images of another size.
+        UserError: it takes images of another size, or of other channels.
     """
+    taken = taken_by(model)
+    if taken.channels not in (None, spec.shape[0]):
+        grey = "channels: grey and one number" if taken.channels == 1 else "three numbers"
+        raise UserError(
+            f"teacher.onnx takes images of {taken.channels} channels, and is to get "
+            f"{spec.shape[0]}: give {grey} in mean and std (1 and 3 channels are possible)."
+        )
+    own = (taken.height or spec.height, taken.width or spec.width)
+    if own != spec.size:
+        raise UserError(
+            f"teacher.onnx takes images of {own} (height, width); teacher.image_size is "
+            f"{spec.height if spec.height == spec.width else list(spec.size)}. Give its own size."
+        )
     copy = onnx.ModelProto()
     copy.CopyFrom(in_float32(model))
     (entry,) = real_inputs(copy.graph)
-    sides = entry.type.tensor_type.shape.dim[2:]
-    for side, pixels in zip(sides, (spec.height, spec.width), strict=True):
-        if not side.HasField("dim_value"):
-            side.dim_value = pixels
-    if [side.dim_value for side in sides] != [spec.height, spec.width]:
-        raise UserError(
-            f"teacher.onnx takes images of {tuple(side.dim_value for side in sides)} (height, "
-            f"width); teacher.image_size is {spec.height}. Give its own size."
-        )
+    channels, height, width = spec.shape
+    last = taken.layout == "nhwc"
+    fixed = (height, width, channels) if last else (channels, height, width)
+    for side, pixels in zip(entry.type.tensor_type.shape.dim[1:], fixed, strict=True):
+        side.dim_value = pixels
     _only(copy.graph.input, [entry])
     copy.ir_version = max(copy.ir_version, 4)  # before, weights had to be inputs
     del copy.graph.value_info[:]  # of any size

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torchvision.models import WeightsEnum
 
-    from compress.data.input_spec import Channels
+    from compress.data.input_spec import Channels, Dtype, Layout
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class OwnInput:
     mean: Sequence[float]
     std: Sequence[float]
     channels: "Channels" = "rgb"
+    dtype: "Dtype" = "float32"
+    layout: "Layout" = "nchw"
     unsaid: tuple[str, ...] = ()  # what a recipe has no words for: "crop_pct 0.9"
 
 

@@ -34,7 +34,7 @@ class TorchSession:
                 first; "torch-bf16" computes convolutions and matrix products in bfloat16.
         """
         candidate = Candidate.load(path.parent, allowed)
-        self.channels, *_ = candidate.spec.shape
+        self.channels: int | None = candidate.spec.shape[0]
         self.image_size = candidate.spec.size
         shape = (None, *candidate.spec.shape)
         self.inputs: tuple[Entry, ...] = (Entry("images", "float32", shape),)

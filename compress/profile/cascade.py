@@ -214,7 +214,7 @@ def _work_in_torch(session: Session, batch: int) -> tuple[int | None, int]:
 
     assert isinstance(session, TorchSession)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        session.run(np.zeros((batch, session.channels, *session.image_size), np.float32))
+        session.run(np.zeros((batch, session.channels or 3, *session.image_size), np.float32))
     weights = sum(p.numel() * p.element_size() for p in session.model.parameters())
     return counter.get_total_flops() // 2 or None, weights
 

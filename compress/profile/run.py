@@ -155,7 +155,7 @@ def _layer_by_layer(
         random_weights=random_weights,
         threads=job.threads,
         batch=batch,
-        channels=session.channels,
+        channels=session.channels or 3,
         height=height,
         width=width,
         machine=job.machine,

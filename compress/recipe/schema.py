@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, create_model, model_validator
 
-from compress.data.input_spec import BOX, Channels, Fit, InputSpec
+from compress.data.input_spec import BOX, IMAGENET_MEAN, IMAGENET_STD, Channels, Fit, InputSpec
 from compress.data.keypoints import PointColumns
 from compress.measure.saliency.settings import SaliencySettings
 from compress.methods import discover
@@ -29,8 +29,6 @@ from compress.utils.settings import (
 )
 from compress.utils.units import parse_bytes
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 NAME = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$"
 
 PointName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")]

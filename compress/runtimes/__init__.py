@@ -45,6 +45,7 @@ class AnyFile(Protocol):
     """A loaded file with any inputs."""
 
     inputs: tuple[Entry, ...]
+    spec: str | None  # the InputSpec that the file carries, as JSON
     reference: str | None  # its answers when it was judged, as JSON
 
     def call(self, arrays: "Sequence[np.ndarray]") -> "list[np.ndarray]":
@@ -58,7 +59,7 @@ class AnyFile(Protocol):
 class Session(Protocol):
     """A loaded model that takes images."""
 
-    channels: int  # of an image
+    channels: int | None  # of an image; None: any
     image_size: tuple[int, int]  # height, width
     batch_size: int | None  # None: any
     spec: str | None  # the InputSpec that the file carries, as JSON
@@ -69,7 +70,7 @@ class Session(Protocol):
         """Return the outputs by the file's names for them, float32 (n, …).
 
         Args:
-            images: float32 (n, channels, height, width), normalised.
+            images: float32 (n, channels, height, width), normalised, whatever the file takes.
         """
 
 

@@ -273,7 +273,11 @@ def _work(op: Any) -> tuple[int, str]:
 
 SCRIPT = """\
     network = openvino.Core().read_model(HERE / MODEL["file"])
+{% if spec.layout == "nhwc" %}
+    network.reshape([1, MODEL["height"], MODEL["width"], {{ channels }}])
+{% else %}
     network.reshape([1, {{ channels }}, MODEL["height"], MODEL["width"]])
+{% endif %}
     compiled = openvino.Core().compile_model(network, "CPU", MODEL["settings"])
     ask = lambda image: compiled([image])
 """

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from compress.data.input_spec import InputSpec, normalise
+from compress.data.input_spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, normalise
 from compress.metrics.significance import mcnemar
-from compress.recipe.schema import IMAGENET_MEAN, IMAGENET_STD
 from compress.results.schema import Accuracy
 from compress.runtimes.outputs import Outputs
 from compress.tasks.base import Judge, Task
@@ -50,6 +49,10 @@ class Feeding(NamedTuple):
         channels = "grey" if grey else "bgr" if self.blue_first else "rgb"
         return spec.model_copy(update={"channels": channels, "mean": mean, "std": std})
 
+    def suits(self, spec: InputSpec) -> bool:
+        """Whether it can be: a file that takes bytes normalises them itself."""
+        return spec.dtype == "float32" or (self.mean, self.std) == USUAL_SCALES[AS_BYTES]
+
     def recipe(self, spec: InputSpec) -> str:
         """Return the keys of a recipe's teacher that ask for it."""
         fed = self.of(spec)
@@ -57,11 +60,12 @@ class Feeding(NamedTuple):
         return f"channels: {fed.channels}, mean: [{mean}], std: [{std}]"
 
 
+AS_BYTES = "bytes from 0 to 255"
 USUAL_SCALES = {
     "normalised with ImageNet's mean and std": (IMAGENET_MEAN, IMAGENET_STD),
     "scaled to [-1, 1]": ((0.5,) * 3, (0.5,) * 3),
     "scaled to [0, 1]": ((0.0,) * 3, (1.0,) * 3),
-    "bytes from 0 to 255": ((0.0,) * 3, BYTE),
+    AS_BYTES: ((0.0,) * 3, BYTE),
     "bytes less Caffe's means": (CAFFE, BYTE),
 }
 USUAL = [
@@ -254,6 +258,8 @@ def of_feeding(
         return
     best, shown = list[Feeding](), asked.reached
     for feeding in USUAL:
+        if not feeding.suits(spec):
+            continue
         prepared = normalise(images, feeding.of(spec))
         if np.allclose(prepared, now, atol=1e-3):
             continue

@@ -24,6 +24,7 @@ from compress.recipe.load import load_recipe
 from compress.recipe.schema import chosen
 from compress.utils.errors import UserError
 from tests.conftest import CLASSES
+from tests.onnx_graphs import save
 
 Init = Callable[..., Path]
 
@@ -303,6 +304,39 @@ def test_schedules(images: int) -> None:
     assert longer.epochs <= schedule.epochs and longer.views <= schedule.views
     assert longer.batch_size >= schedule.batch_size
     assert 7e-4 <= float(schedule.lr()) <= 2e-3
+
+
+def test_how_a_table_was_read_is_said(
+    make: Init, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted(shapes.glob("[bcd]*/*.png"))
+    rows = [f"{i},{file.relative_to(shapes)},{file.parent.name}" for i, file in enumerate(files)]
+    table = shapes / "who.csv"
+    table.write_text("\n".join(["id,image,label", *rows]) + "\n")
+    try:
+        make(data=str(table))
+    finally:
+        table.unlink()
+    assert "who.csv: images from the column 'image', labels from 'label'" in capsys.readouterr().out
+
+
+def test_a_file_of_bytes_has_no_mean(
+    make: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = onnx.helper.make_node
+    nodes = [
+        node("Cast", ["x"], ["f"], to=onnx.TensorProto.FLOAT),
+        node("ReduceMean", ["f"], ["y"], axes=[1, 2], keepdims=0),
+    ]
+    shape = {"x": (onnx.TensorProto.UINT8, ("n", 32, 32, 3))}
+    given = save(tmp_path / "bytes.onnx", nodes, shape, {"y": (onnx.TensorProto.FLOAT, 2)})
+    asked = {"teacher": str(given), "weights": None, "methods": "quantize", "image_size": None}
+    written = make(**asked)
+    assert "it takes bytes, and normalises them itself" in capsys.readouterr().out
+    teacher = load_recipe(written).teacher
+    assert teacher.image_size == 32 and not {"mean", "std"} & teacher.model_fields_set
+    with pytest.raises(UserError, match="normalises them itself: remove --std"):
+        make("other.yaml", **asked, std="1,1,1")
 
 
 def test_what_is_said_of_images(shapes: Path) -> None:

@@ -13,8 +13,11 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from compress.cli import app
+from compress.data.input_spec import InputSpec, load_image, normalise
+from compress.export.artifact import spec_of
 from compress.measure.bench import bench
 from compress.measure.deployable import height_and_width, with_size
+from compress.measure.evaluate import predict_files
 from compress.measure.inputs import described, random_inputs
 from compress.models.sessions import open_file, open_session
 from compress.runtimes import Entry
@@ -145,13 +148,59 @@ def test_a_session_of_a_free_size_is_told_one(runtime: str, tmp_path: Path) -> N
     np.testing.assert_allclose(only(session.run(images)), logits(images), rtol=1e-3, atol=1e-3)
 
 
+def cast(path: Path, of: int, shape: tuple[int | str, ...]) -> Path:
+    """A file that gives its input's mean over height and width where the channels are last."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=FLOAT),
+        helper.make_node("ReduceMean", ["f"], ["y"], axes=[1, 2], keepdims=0),
+    ]
+    return save(path, nodes, {"x": (of, shape)}, {"y": (FLOAT, 2)})
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_bytes_are_no_prepared_images(runtime: str, tmp_path: Path) -> None:
-    nodes = [helper.make_node("Cast", ["x"], ["y"], to=FLOAT)]
-    inputs: dict[str, tuple[int, Any]] = {"x": (TensorProto.UINT8, ("n", 3, 8, 8))}
-    path = save(tmp_path / "m.onnx", nodes, inputs, {"y": (FLOAT, 4)})
-    with pytest.raises(UserError, match="takes uint8; expected float32"):
+def test_bytes_are_fed_as_bytes_and_channels_last(runtime: str, tmp_path: Path) -> None:
+    path = cast(tmp_path / "m.onnx", TensorProto.UINT8, ("n", 8, 12, 3))
+    session = open_session(path, runtime, 1)
+    assert (session.channels, session.image_size) == (3, (8, 12))
+    pixels = rng().integers(0, 256, (2, 8, 12, 3), np.uint8)
+    spec = InputSpec.model_validate(
+        {"height": 8, "width": 12, "dtype": "uint8", "layout": "nhwc", "classes": ("a", "b", "c")}
+    )
+    answers = only(session.run(normalise(pixels, spec)))
+    np.testing.assert_allclose(answers, pixels.mean((1, 2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_other_integers_are_no_images(runtime: str, tmp_path: Path) -> None:
+    path = cast(tmp_path / "m.onnx", TensorProto.INT32, ("n", 8, 12, 3))
+    with pytest.raises(UserError, match=r"takes int32; expected float32.* or bytes \(uint8\)"):
         open_session(path, runtime, 1)
+
+
+def test_a_spec_file_may_leave_out_what_a_file_of_bytes_does_itself(
+    shapes: Path, tmp_path: Path
+) -> None:
+    path = cast(tmp_path / "m.onnx", TensorProto.UINT8, ("n", "h", "w", 3))
+    written = tmp_path / "spec.json"
+    said = {"height": 8, "width": 12, "classes": ["circle", "square", "triangle"]}
+    written.write_text(json.dumps(said))
+    spec = spec_of(path, written)
+    assert (spec.dtype, spec.layout, spec.mean) == ("uint8", "nhwc", (0, 0, 0))
+    images = sorted(shapes.glob("*/*.png"))[:3]
+    answers = list(predict_files(path, images, 1, written))
+    expected = [load_image(image, spec).mean((0, 1)).argmax() for image in images]
+    assert [said["classes"].index(answer[0][0]) for answer in answers] == expected
+    for wrong, why in (
+        ({"mean": [0.5] * 3, "std": [0.5] * 3}, "leave out mean and std"),
+        ({"layout": "nchw"}, "takes uint8 in nhwc, but .* says uint8 in nchw"),
+        ({"channels": "grey"}, r"takes images of \(3, 8, 12\)"),
+    ):
+        written.write_text(json.dumps(said | wrong))
+        with pytest.raises(UserError, match=why):
+            spec_of(path, written)
+    written.write_text("{")
+    with pytest.raises(UserError, match=r"spec\.json is no JSON"):
+        spec_of(path, written)
 
 
 @settings(max_examples=60, deadline=None)

@@ -17,11 +17,11 @@ from rich.console import Console
 from scipy import stats
 from torch import nn
 
-from compress.data.input_spec import InputSpec, normalise
+from compress.data.input_spec import IMAGENET_MEAN, IMAGENET_STD, InputSpec, normalise
 from compress.measure.machine import machine
 from compress.metrics.accuracy import score, wilson
 from compress.recipe.load import load_recipe
-from compress.recipe.schema import IMAGENET_MEAN, IMAGENET_STD, Recipe
+from compress.recipe.schema import Recipe
 from compress.results.schema import Accuracy
 from compress.tasks.classification.task import Classification
 from compress.tasks.keypoints.task import Keypoints

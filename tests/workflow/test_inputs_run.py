@@ -1,4 +1,5 @@
-"""Networks for grey images, blue first, and of other than square ones, from recipe to script."""
+"""Networks for grey images, blue first, of other than square ones, and files that take bytes, from
+recipe to script."""
 
 import json
 import re
@@ -21,6 +22,7 @@ from compress.cli import main
 from compress.data.dataset import Dataset
 from compress.export.bundle import write_bundle
 from compress.results.schema import Result
+from compress.runtimes.onnxruntime import OnnxFile
 from tests.conftest import CLASSES, tiny_recipe
 from tests.input_networks import small
 
@@ -32,6 +34,7 @@ STUDENTS = {
     "grey": {"student": "students.shufflenet:shufflenet_v2_x0_5"},  # made for RGB
     "bgr": {"student": SMALL, "student_settings": {"width": 8}},
     "wide": {"student": SMALL, "student_settings": {"width": 8}},
+    "bytes": {"student": SMALL, "student_settings": {"width": 8}},
 }
 Compress = Callable[..., str]
 
@@ -72,8 +75,27 @@ def owners_network(images: torch.Tensor, labels: torch.Tensor) -> nn.Module:
     return net.eval()
 
 
+class BytesIn(nn.Module):
+    """What many deploy: bytes in, channels last, the preprocessing inside."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scaled = (images.float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+        return self.net(scaled.permute(0, 3, 1, 2))
+
+
 def teacher_of(kind: str, net: nn.Module, folder: Path) -> dict[str, Any]:
     """What the recipe says of the owner's network, whose weights are written to the folder."""
+    if kind == "bytes":
+        fed = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
+        torch.onnx.export(
+            BytesIn(net).eval(), (fed,), folder / "bytes.onnx", dynamo=False, opset_version=17,
+            input_names=["images"], dynamic_axes={"images": {0: "batch"}},
+        )  # fmt: skip
+        return {"onnx": "bytes.onnx", "image_size": 32}
     tensors = {k: v.clone() for k, v in net.state_dict().items()}
     said: dict[str, Any] = {"builder": SMALL, "weights": "w.safetensors", "image_size": 32}
     said |= {"mean": MEAN, "std": STD}
@@ -94,7 +116,9 @@ def probabilities(said: str) -> list[tuple[str, float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "candidate"), [("grey", HALF), ("bgr", INT8), ("wide", INT8)])
+@pytest.mark.parametrize(
+    ("kind", "candidate"), [("grey", HALF), ("bgr", INT8), ("wide", INT8), ("bytes", INT8)]
+)
 def test_from_the_recipe_to_the_exported_script(
     kind: str,
     candidate: list[Any],
@@ -120,6 +144,12 @@ def test_from_the_recipe_to_the_exported_script(
     }
     assert set(rows) == {"teacher", "small", "student"}
     assert {(r.artifact.input_height, r.artifact.input_width) for r in rows.values()} == {size}
+    takes = {name: OnnxFile(tmp_path / r.artifact.path, 1).inputs[0] for name, r in rows.items()}
+    if kind == "bytes":  # the int8 file can stand where the file stood
+        assert {(e.dtype, e.shape[1:]) for k, e in takes.items() if k != "student"} == {
+            ("uint8", (32, 32, 3))
+        }
+    assert (takes["student"].dtype, takes["student"].shape[2:]) == ("float32", size)
 
     [folder] = (tmp_path / "runs/stages").glob("data-*")
     data = Dataset.load(folder, shapes)

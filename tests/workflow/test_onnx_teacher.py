@@ -20,13 +20,14 @@ from typer.testing import CliRunner
 
 import compress.methods.quantize.layer_search
 from compress.cli import app
-from compress.data.input_spec import InputSpec
+from compress.data.input_spec import InputSpec, normalise
+from compress.export.artifact import spec_of
 from compress.export.int8 import quantize_file, ranges_of
 from compress.measure.evaluate import evaluate_file
 from compress.measure.file_shapes import file_layer_shapes
 from compress.measure.module_shapes import layer_shapes
 from compress.metrics.probabilities import LEAST
-from compress.models.onnx_teacher import fingerprint, like_ours, plain, read_onnx
+from compress.models.onnx_teacher import fingerprint, like_ours, plain, read_onnx, taken_by
 from compress.recipe.load import load_recipe
 from compress.report.write import reports_in
 from compress.runtimes.onnxruntime import OnnxSession
@@ -154,7 +155,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         taken(given, SPEC.model_copy(update={"classes": CLASSES[:2]}))
     grey = SPEC.model_copy(update={"channels": "grey", "mean": (0.5,), "std": (0.25,)})
     with pytest.raises(UserError, match="of 3 channels, and is to get 1: give three numbers in"):
-        alone(given, images[:, :1], grey)
+        plain(read_onnx(given), grey)
     other = network()
     nn.init.zeros_(other.classifier.weight)
     expected = alone(plainly(other, tmp_path / "other.onnx"), images, SPEC)
@@ -354,10 +355,8 @@ def test_files_in_training_mode_are_named_for_what_they_are(tmp_path: Path) -> N
     ("inputs", "said"),
     [
         ({"a": (FLOAT, ("n", 3, 8, 8)), "b": (FLOAT, ("n", 3, 8, 8))}, "takes a, b: .*alone"),
-        ({"a": (FLOAT, ("n", 8, 8, 3))}, "channels last"),
-        ({"a": (FLOAT, ("n", "h", "w", 3))}, "channels last"),
-        ({"a": (TensorProto.UINT8, ("n", 3, 8, 8))}, "takes uint8, .*prepares the images itself"),
-        ({"a": (TensorProto.UINT8, ("n", 8, 8, 3))}, "channels last"),
+        ({"a": (FLOAT, ("n", 8, 8, 4))}, "takes 8 channels; an image has 3, or 1 in grey"),
+        ({"a": (TensorProto.INT32, ("n", 3, 8, 8))}, r"takes int32: .*or of bytes \(uint8\)"),
         ({"a": (FLOAT, ("n", 4, 8, 8))}, "takes 4 channels"),
         ({"a": (FLOAT, ("n", 3))}, r"takes a \(\?, 3\)"),
     ],
@@ -388,6 +387,82 @@ def test_a_free_size_is_the_recipes(shape: tuple[int | str, ...], tmp_path: Path
     session, _ = taken(classifier(tmp_path / "given.onnx", shape=shape))
     assert session.image_size == (32, 32) and session.batch_size is None
     np.testing.assert_allclose(only(session.run(real())), logits(real()), rtol=1e-4, atol=1e-4)
+
+
+def itself(path: Path, of: int, shape: tuple[int | str, ...], last: bool) -> Path:
+    """A file that takes bytes or floats, in either layout, and normalises as SPEC says."""
+    node = helper.make_node
+    nodes = [
+        node("Cast", ["i"], ["f"], to=FLOAT),
+        node("Transpose", ["f"], ["t"], perm=[0, 3, 1, 2] if last else [0, 1, 2, 3]),
+        node("Div", ["t", "n"], ["s"]),
+        node("Sub", ["s", "m"], ["c"]),
+        node("Div", ["c", "d"], ["p"]),
+        node("GlobalAveragePool", ["p" if of == TensorProto.UINT8 else "t"], ["a"]),
+        node("Flatten", ["a"], ["l"]),
+        node("MatMul", ["l", "w"], ["y"]),
+    ]  # fmt: skip
+    numbers = {"n": 255, "m": 0.5, "d": 0.25}
+    weights = {"w": WEIGHT} | {k: np.array(x, np.float32) for k, x in numbers.items()}
+    return save(path, nodes, {"i": (of, shape)}, {"y": (FLOAT, 2)}, weights)
+
+
+@pytest.mark.parametrize("of", [FLOAT, TensorProto.UINT8])
+@pytest.mark.parametrize(
+    "shape", [("n", 32, 32, 3), (1, 32, 32, 3), ("n", "h", "w", 3), ("n", 3, 32, 32)]
+)
+def test_a_file_gets_bytes_and_layout_as_it_takes_them(
+    of: int, shape: tuple[int | str, ...], tmp_path: Path
+) -> None:
+    given = itself(tmp_path / "given.onnx", of, shape, last=shape[3] == 3)
+    taken_as = taken_by(read_onnx(given))
+    spec = SPEC.fed_as(taken_as.kind, taken_as.layout)
+    assert spec.layout == ("nhwc" if shape[3] == 3 else "nchw")
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
+    made = tmp_path / "made.onnx"
+    assert write_like_ours(read_onnx(given), made, normalise(pixels, spec), spec) == []
+    assert onnx.load(made).graph.input[0].type.tensor_type.elem_type == of
+    expected = logits(normalise(pixels, SPEC))
+    answers = only(OnnxSession(made, threads=1).run(normalise(pixels, spec)))
+    np.testing.assert_allclose(answers, expected, rtol=1e-4, atol=1e-4)
+    assert InputSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert spec_of(made) == spec
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_free_channels_are_those_that_the_weights_read(count: int, tmp_path: Path) -> None:
+    node = helper.make_node
+    nodes = [
+        node("Mul", ["i", "two"], ["m"]),
+        node("Conv", ["m", "k"], ["c"]),
+        node("GlobalAveragePool", ["c"], ["p"]),
+        node("Flatten", ["p"], ["y"]),
+    ]
+    weights = {"k": np.ones((3, count, 3, 3), np.float32), "two": np.array(2, np.float32)}
+    shape = ("n", "channels", "h", "w")
+    given = save(tmp_path / "given.onnx", nodes, {"i": (FLOAT, shape)}, {"y": (FLOAT, 2)}, weights)
+    assert taken_by(read_onnx(given)).channels == count
+    grey = SPEC.model_copy(update={"channels": "grey", "mean": (0.5,), "std": (0.25,)})
+    fitting, other = (grey, SPEC) if count == 1 else (SPEC, grey)
+    made = plain(read_onnx(given), fitting)
+    dims = made.graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_value for d in dims[1:]] == [count, 32, 32]
+    with pytest.raises(UserError, match=f"of {count} channels, and is to get {other.shape[0]}"):
+        plain(read_onnx(given), other)
+
+
+def test_mean_and_std_of_bytes_are_the_files(
+    write_recipe: Write, shapes: Path, tmp_path: Path
+) -> None:
+    given = itself(tmp_path / "given.onnx", TensorProto.UINT8, ("n", 32, 32, 3), last=True)
+    changed = recipe(shapes, given)
+    checked = CliRunner().invoke(app, ["check", str(write_recipe(changed))])
+    assert checked.exit_code == 0, checked.exception
+    assert "it takes bytes (uint8): mean and std are its own" in checked.output
+    changed["teacher"] |= {"mean": [0.5] * 3, "std": [0.25] * 3}
+    refused = CliRunner().invoke(app, ["check", str(write_recipe(changed))])
+    assert isinstance(refused.exception, UserError)
+    assert "normalises them itself: remove mean and std" in str(refused.exception)
 
 
 @pytest.mark.parametrize("of", [TensorProto.FLOAT16, TensorProto.DOUBLE])

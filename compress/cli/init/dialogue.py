@@ -55,6 +55,8 @@ def answers_of(options: Options, allowed: Sequence[str]) -> Answers:
     teacher, stored = _model(ask, options, allowed)
     folder, images = ask.answer(options.data, "The folder of images", _look_at_folder)
     typer.echo(f"Images: {images.describe()}.")
+    for note in images.notes:
+        typer.echo(f"  {note}")
     if stored is None:
         own = onnx_input(Path(teacher))
     else:
@@ -110,9 +112,16 @@ def _input_spec(
         )
     question, said = "Image size in pixels (or HEIGHTxWIDTH)", said_size(own.size or USUAL_SIZE)
     height, width = ask.answer(options.image_size, question, parse.size, said)
-    question = "Mean of its normalisation"
-    mean = ask.answer(options.mean, question, parse.channels, _said(own.mean))
-    std = ask.answer(options.std, "Its standard deviation", parse.deviations, _said(own.std))
+    if own.dtype == "uint8":
+        if given := [f"--{name}" for name in ("mean", "std") if getattr(options, name) is not None]:
+            raise UserError(
+                f"The file takes bytes and normalises them itself: remove {' and '.join(given)}."
+            )
+        mean, std = own.mean, own.std
+    else:
+        question = "Mean of its normalisation"
+        mean = ask.answer(options.mean, question, parse.channels, _said(own.mean))
+        std = ask.answer(options.std, "Its standard deviation", parse.deviations, _said(own.std))
     if len(mean) != len(std):
         raise UserError(
             f"--mean has {len(mean)} and --std {len(std)} numbers: give one each for grey images, "
@@ -123,8 +132,10 @@ def _input_spec(
         height=height,
         width=width,
         channels="grey" if len(mean) == 1 else colours,
-        mean=mean,
-        std=std,
+        mean=tuple(mean),
+        std=tuple(std),
+        dtype=own.dtype,
+        layout=own.layout,
         classes=classes,
     )
 

@@ -1,10 +1,11 @@
 """Looks at somebody's images and teacher before anything is written or run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.data.input_spec import BYTE_STD, IMAGENET_MEAN, IMAGENET_STD
 from compress.models.own_input import (
     OwnInput,
     library_input,
@@ -12,7 +13,6 @@ from compress.models.own_input import (
     torchvision_weights,
 )
 from compress.models.weight_sources import TORCHVISION
-from compress.recipe.schema import IMAGENET_MEAN, IMAGENET_STD
 from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Images:
     labelled: int
     unlabelled: int
     validation: int | None  # None: there is no split yet
+    notes: tuple[str, ...] = ()  # how they were read
 
     @property
     def judged(self) -> int:
@@ -72,6 +73,7 @@ def look_at_images(path: Path) -> Images:
         labelled=len(labelled),
         unlabelled=len(data.images) - len(labelled),
         validation=sum(p.split == "validation" for p in labelled) if split else None,
+        notes=data.notes,
     )
 
 
@@ -92,20 +94,20 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
     import numpy as np
 
     from compress.models.class_names import check_class_names
-    from compress.models.onnx_teacher import noted_spec, read_onnx
+    from compress.models.onnx_teacher import noted_spec, read_onnx, taken_by
     from compress.runtimes.onnxruntime import OnnxSession
 
     model = read_onnx(path)
-    noted = noted_spec(model)
+    noted, channels = noted_spec(model), taken_by(model).channels
     check_class_names(noted and list(noted.classes), spec.classes)
     session = OnnxSession(path, threads=1, size=spec.size)
     height, width = session.image_size
     if session.image_size != spec.size:
         size = said_size(session.image_size)
         raise UserError(f"{path} takes images of {height} x {width}: give --image-size {size}.")
-    if session.channels != spec.shape[0]:
+    if channels not in (None, spec.shape[0]):
         raise UserError(
-            f"{path} takes images of {session.channels} channels: give --mean and --std with one "
+            f"{path} takes images of {channels} channels: give --mean and --std with one "
             "number for grey images (1 channel), with three for colours."
         )
     images = np.zeros((session.batch_size or 1, *spec.shape), np.float32)
@@ -115,7 +117,12 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
             f"{path} gives outputs of {outputs} for an image, the images are of "
             f"{len(spec.classes)} classes: give the folder that it was trained on."
         )
-    return Teacher(f"{len(model.graph.node)} operations, {len(spec.classes)} outputs: they fit")
+    fits = f"{len(model.graph.node)} operations, {len(spec.classes)} outputs: they fit"
+    if channels is None:
+        fits += f"; it leaves the channels of an image free, and gets {spec.shape[0]}"
+    if spec.dtype == "uint8":
+        fits += "; it takes bytes, and normalises them itself"
+    return Teacher(fits)
 
 
 def said_size(size: tuple[int, int]) -> str:
@@ -130,14 +137,19 @@ def onnx_input(path: Path) -> OwnInput:
     Raises:
         UserError: not a model.
     """
-    from compress.models.onnx_teacher import noted_spec, read_onnx
-    from compress.runtimes.onnxruntime import OnnxSession
+    from compress.models.onnx_teacher import noted_spec, read_onnx, taken_by
 
     model = read_onnx(path)
-    size, noted = OnnxSession(path, threads=1, size=USUAL_SIZE).image_size, noted_spec(model)
-    if noted is None:
-        return OwnInput(size, IMAGENET_MEAN, IMAGENET_STD)
-    return OwnInput(size, noted.mean, noted.std, noted.channels)
+    taken, noted = taken_by(model), noted_spec(model)
+    size = (taken.height or USUAL_SIZE[0], taken.width or USUAL_SIZE[1])
+    usual = IMAGENET_MEAN, IMAGENET_STD
+    own = OwnInput(size, *usual, dtype=taken.kind, layout=taken.layout)
+    if noted is not None:
+        return replace(own, mean=noted.mean, std=noted.std, channels=noted.channels)
+    if own.dtype == "uint8":
+        count = taken.channels or 3
+        own = replace(own, mean=(0.0,) * count, std=(BYTE_STD,) * count)
+    return replace(own, channels="grey") if taken.channels == 1 else own
 
 
 def network_input(builder: str, weights: str, outputs: int, allowed: Sequence[str]) -> OwnInput:

@@ -15,6 +15,7 @@ from compress.models.pretrained import Pretrained, begin_with, input_of, refuse_
 from compress.models.weight_sources import is_file
 from compress.results.schema import StepReport
 from compress.tasks import task_of
+from compress.training.logits import refuse_fresh_probabilities
 from compress.utils.errors import UserError
 
 STATISTICS_IMAGES = 64  # that a builder which converts weights may see
@@ -25,18 +26,18 @@ def fresh_student(settings: Learning, inputs: StepInputs, how: str, context: Con
 
     Raises:
         UserError: weights that are not to be had, or of another network; nobody says what images
-            they were trained on.
+            they were trained on; a network that takes no such images, or gives probabilities.
     """
     assert settings.student is not None
     teacher = inputs.teacher
     before = teacher.provenance.lineage
     if settings.weights is None:
         assert settings.image_size is not None
-        spec = teacher.spec.at(settings.image_size)
+        spec = teacher.spec.of_network.at(settings.image_size)
         return _drawn(settings, spec, (*before, f"{how} → {settings.student}"), context)
     file = context.files.get(settings.weights)
     found = Pretrained.read(settings.weights, settings.student, file)
-    spec, said = _spec(settings, teacher.spec, found, context)
+    spec, said = _spec(settings, teacher.spec.of_network, found, context)
     lineage = (*before, f"{how} → {settings.student} from {found.shown}")
     student = _drawn(settings, spec, lineage, context)
     shown = inputs.data.indices("train")[:STATISTICS_IMAGES]
@@ -86,9 +87,11 @@ def _drawn(
     settings: Learning, spec: InputSpec, lineage: tuple[str, ...], context: Context
 ) -> Candidate:
     assert settings.student is not None
-    return Candidate.create(
+    student = Candidate.create(
         settings.student, settings.student_settings, spec, lineage, context.seed, context.allowed
     )
+    refuse_fresh_probabilities(student)
+    return student
 
 
 def _spec(

@@ -20,6 +20,7 @@ from compress.models.onnx_teacher import (
     noted_spec,
     plain,
     read_onnx,
+    taken_by,
     with_outputs,
 )
 from compress.models.provenance import Provenance
@@ -43,8 +44,17 @@ def plan(settings: TeacherSettings, fit: str, data: Stage) -> Stage:
     """The file is known by its contents; no seed: nothing is drawn."""
     assert settings.onnx is not None
     path = Path(settings.onnx)
+    given = read_onnx(path)
+    normalised = {"mean", "std"} & settings.model_fields_set
+    as_bytes = settings.input_spec("crop").keeps_bytes
+    if normalised and not as_bytes and taken_by(given).kind == "uint8":
+        raise UserError(
+            f"teacher.onnx takes bytes (uint8) and normalises them itself: remove "
+            f"{' and '.join(sorted(normalised))}, or give those of bytes as they are, mean 0 and "
+            "std 1/255 = 0.003922."
+        )
     described = settings.in_key(include={"image_size", "channels", "mean", "std"})
-    described |= {"onnx": fingerprint(read_onnx(path)), "fit": fit}
+    described |= {"onnx": fingerprint(given), "fit": fit}
     title = f"teacher {path.name}: the file as given"
     return Stage("onnx_teacher", title, VERSION, described, {"data": data}, run)
 
@@ -56,6 +66,12 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     noted = noted_spec(given)
     settings = TeacherSettings.from_key(described)
     spec = settings.input_spec(described["fit"], **task_of_data(data).predicts(data))
+    taken = taken_by(given)
+    spec = spec.fed_as(taken.kind, taken.layout)
+    if taken.channels is None:
+        context.progress.note(
+            f"teacher.onnx leaves the channels of an image free: it gets {spec.shape[0]}"
+        )
     if noted is not None:
         spec = task_of(spec).check_weights({"spec": noted.model_dump(mode="json")})
     path = folder / FILE
@@ -137,12 +153,6 @@ def alone(file: Path, images: np.ndarray, spec: InputSpec) -> dict[str, np.ndarr
         UserError: outputs that are not one for each class, say.
     """
     session = OnnxSession(file, threads=1, size=spec.size)
-    if session.channels != spec.shape[0]:
-        grey = "channels: grey and one number" if session.channels == 1 else "three numbers"
-        raise UserError(
-            f"teacher.onnx takes images of {session.channels} channels, and is to get "
-            f"{spec.shape[0]}: give {grey} in mean and std (1 and 3 channels are possible)."
-        )
     names = tuple(spec.outputs)
     batch = session.batch_size or 1
     answers = [

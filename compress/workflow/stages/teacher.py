@@ -13,7 +13,6 @@ from compress.data.dataset import Dataset
 from compress.data.image_cache import Decoded
 from compress.data.input_spec import normalise
 from compress.methods.context import Context
-from compress.metrics.probabilities import scale_of
 from compress.models.builders import identity, load_module
 from compress.models.candidate import Candidate
 from compress.models.checkpoint import load_into
@@ -22,7 +21,6 @@ from compress.models.weight_names import fitted
 from compress.models.weight_sources import TIMM, fingerprint, is_file
 from compress.recipe.schema import TeacherSettings
 from compress.results.schema import Training
-from compress.runtimes.outputs import by_name
 from compress.tasks import task_of, task_of_data
 from compress.training.batches import (
     FeatureFeed,
@@ -31,6 +29,7 @@ from compress.training.batches import (
     draw_bank,
 )
 from compress.training.cached_features import module_inputs
+from compress.training.logits import refuse_probabilities
 from compress.training.loop import finish, train
 from compress.training.objectives import label_objective
 from compress.training.settings import TRAINING_VERSION, TrainSettings
@@ -123,28 +122,6 @@ def _trained(
             epochs=history,
         )
     )
-
-
-def refuse_probabilities(teacher: Candidate, images: np.ndarray) -> None:
-    """Refuses a network that ends in a softmax or sigmoid: students learn from logits.
-
-    Args:
-        images: float32 (n, 3, height, width), prepared.
-
-    Raises:
-        UserError: its answers are probabilities.
-    """
-    logits = task_of(teacher.spec).logits
-    if logits is None:
-        return
-    with torch.inference_mode():
-        given = teacher.model.eval()(torch.from_numpy(images))
-    answers = by_name(given, teacher.spec.outputs)[logits].float().numpy()
-    if scale := scale_of(answers):
-        raise UserError(
-            f"{teacher.name} answers with the probabilities of a {scale}, and logits are expected: "
-            f"leave the {scale} out at the end of its forward."
-        )
 
 
 def _last_part(

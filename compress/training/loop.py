@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.models.checkpoint import load_tensors, save_tensors
+from compress.models.checkpoint import load_tensors, save_tensors, set_weights
 from compress.models.memory_format import laid_out, place
 from compress.results.schema import Epoch
 from compress.runtimes.outputs import by_name
@@ -246,8 +246,8 @@ def _resume(
     if not path.is_file():
         return []
     tensors, metadata = load_tensors(path)
-    model.load_state_dict(
-        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    set_weights(
+        model, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     )
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

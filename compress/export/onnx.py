@@ -26,6 +26,7 @@ from compress.utils.files import atomic
 OPSET = 18
 TOLERANCE = 1e-3  # largest difference, as a fraction of the standard deviation of the outputs
 INPUT = "images"
+LARGEST = onnx.checker.MAXIMUM_PROTOBUF - 2**26  # bytes of weights; there is a graph beside them
 
 
 def export_onnx(candidate: Candidate, path: Path) -> None:
@@ -37,11 +38,12 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
     as JSON.
 
     Raises:
-        UserError: an operation that cannot be exported.
+        UserError: an operation that cannot be exported; more weights than one file holds.
     """
     if isinstance(candidate.model, OnnxNetwork):
         shutil.copyfile(candidate.model.path, path)  # brought to this form when it was read
         return
+    _refuse_too_large(candidate)
     model, spec = for_deployment(candidate.model.eval().float().cpu()), candidate.spec
     example = torch.zeros(2, *spec.shape)
     # A hook and no module around it: nodes are known by the modules that they come from.
@@ -75,6 +77,21 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
     entry.key, entry.value = METADATA_KEY, spec.model_dump_json()
     with atomic(path) as temporary:
         onnx.save(proto, temporary)
+
+
+def _refuse_too_large(candidate: Candidate) -> None:
+    """Refuse what takes minutes to export and then cannot be written.
+
+    Raises:
+        UserError: says how large the file would be.
+    """
+    tensors = (*candidate.model.parameters(), *candidate.model.buffers())
+    size = 4 * sum(tensor.numel() for tensor in tensors)
+    if size > LARGEST:
+        raise UserError(
+            f"{candidate.name} cannot be exported to ONNX: its weights are {size / 1e9:.2f} GB in "
+            f"float32, and one file holds {LARGEST / 1e9:.2f} GB. Take a smaller network."
+        )
 
 
 def _answer(given: Any, spec: InputSpec) -> Tensor | tuple[Tensor, ...]:

@@ -1,6 +1,7 @@
 """Weights in and out: safetensors, or torch files read as data only."""
 
 import json
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,23 @@ def load_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
         advice = _advice(missing, others, unknown, tensors, wanted)
         raise UserError(f"The weights in {path} do not fit the model: {text}. {advice}")
     try:
-        model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in tensors.items()}, strict=False)
+        set_weights(model, {k: v.to(wanted[k].dtype) for k, v in tensors.items()}, strict=False)
     except RuntimeError as error:
         raise UserError(f"The weights in {path} do not fit the model: {error}") from error
+
+
+def set_weights(model: nn.Module, tensors: Mapping[str, Tensor], strict: bool = True) -> None:
+    """Load weights that are named and shaped as the network's own.
+
+    They are said to be of its version: layers that were others once (torchvision's MNASNet) ask for
+    it, and files do not tell.
+
+    Args:
+        strict: whether all of the network's must be there.
+    """
+    state = OrderedDict(tensors)
+    state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
+    model.load_state_dict(state, strict=strict)
 
 
 def _advice(

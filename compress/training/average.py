@@ -4,9 +4,10 @@ Its decay is warmed up, min(decay, (1 + n) / (10 + n)) after n steps, as TensorF
 so that it never reaches back to weights from before anything was learned.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+
+from compress.models.checkpoint import set_weights
 
 
 def average_of(model: nn.Module, decay: float) -> AveragedModel:
@@ -40,5 +41,4 @@ def note_on(decay: float, steps: int) -> str | None:
 
 def take_over(model: nn.Module, averaged: AveragedModel) -> None:
     """Give a network the average's weights and buffers."""
-    with torch.no_grad():
-        model.load_state_dict(averaged.module.state_dict())
+    set_weights(model, averaged.module.state_dict())

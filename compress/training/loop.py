@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from compress.models.checkpoint import load_tensors, save_tensors
+from compress.models.checkpoint import load_tensors, save_tensors, set_weights
 from compress.models.head import head_of
 from compress.models.memory_format import laid_out, place
 from compress.results.schema import Epoch
@@ -273,9 +273,9 @@ def _resume(path: Path, training: _Training) -> list[Epoch]:
     def named(prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-    training.model.load_state_dict(named("model."))
+    set_weights(training.model, named("model."))
     if training.averaged is not None:
-        training.averaged.load_state_dict(named("averaged."))
+        set_weights(training.averaged, named("averaged."))
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in named("optimizer.").items():
         number, key = name.split(".", 1)

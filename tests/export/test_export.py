@@ -72,6 +72,16 @@ def test_the_file_equals_the_network_at_any_batch(exported: tuple[Candidate, Pat
         assert check_export(candidate, path, images(count)) < 1e-4
 
 
+def test_weights_that_no_file_holds_are_refused_before_anything_is_tried(tmp_path: Path) -> None:
+    small = make("resnet")
+    with torch.device("meta"):  # no memory is taken
+        large = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 170_000), nn.Linear(170_000, 7))
+    path = tmp_path / "model.onnx"
+    with pytest.raises(UserError, match=r"resnet .* 2\.09 GB in float32, and one file holds 2\.08"):
+        export_onnx(replace(small, model=large), path)
+    assert not path.exists()
+
+
 def test_batch_norms_are_folded_and_the_input_is_documented(
     exported: tuple[Candidate, Path],
 ) -> None:

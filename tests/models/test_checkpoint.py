@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file, save_model
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
+from torchvision.models import mnasnet0_5
 
 from compress.models.checkpoint import load_into, load_tensors, read_checkpoint, save_tensors
 from compress.models.weight_names import fitted
@@ -480,6 +481,14 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "x.pt")
     with pytest.raises(UserError, match=r"no state dict .*, only: epoch"):
         load_tensors(tmp_path / "x.pt")
+
+
+def test_layers_that_ask_for_the_version_of_their_weights_get_it(tmp_path: Path) -> None:
+    saved, other = drawn(mnasnet0_5(num_classes=3), 0), drawn(mnasnet0_5(num_classes=3), 1)
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, saved.state_dict(), {})
+    load_into(other, load_tensors(path)[0], path)
+    assert all(torch.equal(v, other.state_dict()[k]) for k, v in saved.state_dict().items())
 
 
 def test_weights_of_another_shape_are_named() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from compress.models.checkpoint import set_weights
 from compress.utils.errors import UserError
 
 
@@ -55,5 +56,5 @@ def simulate_int8(model: nn.Module, images: np.ndarray, portable: bool = True) -
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         config = {"quant_cfg": _quantizers(7 if portable else 8), "algorithm": "max"}
         quantized: nn.Module = mtq.quantize(model, config, show)
-    quantized.load_state_dict(buffers, strict=False)  # what the images did to batch norms
+    set_weights(quantized, buffers, strict=False)  # what the images did to batch norms
     return quantized

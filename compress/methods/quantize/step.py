@@ -173,6 +173,7 @@ def _trained(
     from compress.data.input_spec import normalise
     from compress.methods.distill.train import distil
     from compress.methods.quantize.fake_quantization import simulate_int8
+    from compress.models.checkpoint import set_weights
 
     plain = copy.deepcopy(candidate.model)
     sample = inputs.pixels.of(inputs.data.indices("train")[:SAMPLE], candidate.spec)
@@ -181,5 +182,5 @@ def _trained(
         replace(candidate, model=simulated), settings, inputs, context, "quantization-aware"
     )
     state = simulated.state_dict()
-    plain.load_state_dict({name: state[name].cpu() for name in plain.state_dict()})
+    set_weights(plain, {name: state[name].cpu() for name in plain.state_dict()})
     return replace(candidate, model=plain.eval()).trained(training)

@@ -6,7 +6,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "compress"
-DISCOVERY = {"methods/__init__.py", "models/builders.py", "tasks/__init__.py"}
+DISCOVERY = {
+    "runtimes/__init__.py",
+    "methods/__init__.py",
+    "models/builders.py",
+    "tasks/__init__.py",
+}
 
 
 def test_few_files_lie_flat() -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from compress.data.dataset import Dataset
-from compress.data.image_cache import pixels
+from compress.data.image_cache import Decoded
 from compress.data.input_spec import InputSpec
 from compress.data.layouts import read_folder
 from compress.data.split import draw_split
@@ -48,8 +48,7 @@ def spec(data: Dataset) -> InputSpec:
 
 @pytest.fixture(scope="module")
 def decoded(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pixels:
-    cache = tmp_path_factory.mktemp("pixels")
-    return lambda spec: pixels(data, spec, cache)
+    return Decoded(data, tmp_path_factory.mktemp("pixels"))
 
 
 class Network(nn.Module):

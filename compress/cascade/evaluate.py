@@ -12,7 +12,8 @@ from statistics import median
 
 import numpy as np
 
-from compress.cascade.cascade import Cascade, Found
+from compress.cascade.answer import Found
+from compress.cascade.cascade import Cascade
 from compress.data.dataset import Dataset, Sample
 from compress.data.input_spec import BOX
 from compress.metrics.accuracy import wilson

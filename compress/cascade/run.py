@@ -1,6 +1,5 @@
 """Runs a pipeline's recipe: each stage's own recipe, the search, the front measured end to end."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,8 @@ from compress.cascade import (
 from compress.cascade import (
     stages as cascade,
 )
-from compress.cascade.cascade import NETWORK
+from compress.cascade.answer import NETWORK
+from compress.cascade.bundle import sha256_of_all
 from compress.cascade.evaluate import verdict
 from compress.cascade.recipe import AnyRecipe, PipelineRecipe
 from compress.cascade.search import (
@@ -414,10 +414,9 @@ def _facts(run: _Shared, member: Member) -> ArtifactFacts:
     files = [Artifact.load(run.store.folder(artifact)) for artifact in inputs]
     macs = [file.macs for file in files]
     width, height = _photograph_size(run)
-    hashes = "".join(file.sha256 for file in files)
     return ArtifactFacts(
         path=(folder / cascade.PIPELINE).relative_to(run.out).as_posix(),
-        sha256=hashlib.sha256(hashes.encode()).hexdigest(),
+        sha256=sha256_of_all(file.sha256 for file in files),
         runtime=member.runtime,
         size_bytes=sum(file.size_bytes for file in files),
         parameters=sum(file.parameters for file in files),

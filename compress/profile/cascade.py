@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.cascade import cascade as deployed
+from compress.cascade import answer as deployed
 from compress.cascade.cascade import Cascade
 from compress.measure.deployable import as_deployed
 from compress.measure.layer_profile import Layer, time_layers

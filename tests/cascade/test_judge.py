@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compress.cascade.cascade import Cascade, decode
+from compress.cascade.answer import decode
+from compress.cascade.cascade import Cascade
 from compress.cascade.draw import drawn
 from compress.cascade.evaluate import judge, verdict, write_csv
 from compress.data.dataset import Dataset, Sample

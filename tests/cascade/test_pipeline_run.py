@@ -13,6 +13,8 @@ from compress.cli import app
 from compress.results.file import read
 from compress.utils.errors import UserError
 from teachers.whale_frames import frames
+from tests.alone import run_script
+from tests.cascade.test_bundle import without_times
 
 pytestmark = pytest.mark.slow
 FRAMES = {"individuals": 4, "pictures": 40, "width": 160, "height": 107}
@@ -149,6 +151,20 @@ def test_a_member_is_a_folder_that_runs_by_itself(folder, done):
     found = cascade.find(frames[0].read_bytes())
     assert len(found.probabilities) == 4
     assert set(found.points) == {"top_left", "bottom_right", "bonnet_tip", "blowhead"}
+
+
+def test_what_is_chosen_runs_alone_and_names_as_compress_does(folder, done, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    ready, frames = tmp_path / "ready", sorted((folder / "others" / "imgs").glob("*.jpg"))
+    arguments = ["choose", "reports/tiny_pipeline", "--max-accuracy-drop", "1", "--speedup", "0.01"]
+    chosen = CliRunner().invoke(app, [*arguments, "--export", str(ready)], catch_exceptions=False)
+    assert chosen.exit_code == 0, chosen.output
+    alone = run_script(ready, "onnxruntime", *frames)
+    assert (alone.returncode, alone.stderr) == (0, "")
+    arguments = ["predict", "--pipeline", str(ready), *map(str, frames)]
+    here = CliRunner().invoke(app, arguments, catch_exceptions=False).output
+    assert without_times(alone.stdout) == without_times(here)
+    assert len(without_times(here)) > 5 * len(frames)
 
 
 def test_a_teacher_that_is_a_file_is_served_from_nowhere_else(folder, done):

@@ -1,6 +1,6 @@
 """Runs a pipeline's recipe: each stage's own recipe, the search, the front measured end to end."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -42,6 +42,7 @@ from compress.results.schema import (
     CascadeFacts,
     Failure,
     Machine,
+    Origin,
     Result,
     RowKey,
     Runtime,
@@ -50,6 +51,7 @@ from compress.results.schema import (
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.cache import Stage, Store
+from compress.workflow.origins import images_of, origins_of
 from compress.workflow.plan import Plan, make_plan
 from compress.workflow.run import (
     RUNS,
@@ -378,12 +380,32 @@ def _result(run: _Shared, member: Member, timing: Stage, slower: float) -> Resul
         candidate=member.name,
         role="teacher" if member.name == TEACHER else "candidate",
         lineage=[f"{stage}: {network}" for stage, network in member.networks.items()],
+        origins=_origins(run, member),
+        notes=list(_notes(run, member)),
         artifact=_facts(run, member),
         accuracy=_accuracy(run, member, said),
         latency=[timed.latency[member.key]],
         pipeline=_pipeline_facts(run, member, said, slower),
         machine=run.context.machine,
     )
+
+
+def _origins(run: _Shared, member: Member) -> list[Origin]:
+    """Return what the networks are made of, each once, and the photographs they are judged on."""
+    of_stages = [x for stage in member.networks for x in origins_of(run.plans[stage].recipe)]
+    return list(dict.fromkeys([*of_stages, images_of(run.recipe.data)]))
+
+
+def _notes(run: _Shared, member: Member) -> Iterator[str]:
+    """Say which networks learned from images without labels."""
+    for stage in member.networks:
+        artifact = member.judged.inputs[cascade.role(stage)]
+        training = Provenance.load(run.store.folder(artifact.inputs["model"])).training
+        if training is not None and training.unlabelled_images:
+            yield (
+                f"{stage} also learned from {training.unlabelled_images} unlabelled images: if it "
+                "is judged or used on these, that is transductive."
+            )
 
 
 def _accuracy(run: _Shared, member: Member, said: Verdict) -> Accuracy:

@@ -48,13 +48,13 @@ def plan(
         "version": machine.versions.get(package_of(runtime)),
         "cpu_flags": machine.cpu_flags,
     }
-    artifacts = {_role(part.name): part.artifact for part in parts}
+    artifacts = {role(part.name): part.artifact for part in parts}
     title = f"{name} in {runtime}: end to end on photographs"
     return Stage("cascade", title, VERSION, described, {"data": data, **artifacts}, run)
 
 
-def _role(name: str) -> str:
-    """A stage may be called data."""
+def role(name: str) -> str:
+    """Return under what a stage's file is among the inputs: a stage may be called data."""
     return f"stage {name}"
 
 
@@ -62,7 +62,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     stages = []
     for described in stage.settings["stages"]:
         name = described["name"]
-        source = Artifact.load(inputs[_role(name)]).path
+        source = Artifact.load(inputs[role(name)]).path
         place = folder / PIPELINE / name
         place.mkdir(parents=True, exist_ok=True)
         for file in files_of(source):

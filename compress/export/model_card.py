@@ -27,9 +27,14 @@ def card(row: Result, why: str, own: Iterable[Fact], always: str) -> dict[str, A
         "why": markdown_escape(why),
         "facts": [(fact, markdown_escape(value)) for fact, value in facts],
         "limits": [markdown_escape(limit) for limit in _limits(row, always)],
+        "origins": [tuple(map(_said, (x.what, x.licence, x.source))) for x in row.origins],
         "lineage": [markdown_escape(step) for step in row.lineage],
         "command": markdown_code(row.command),
     }
+
+
+def _said(text: str | None) -> str:
+    return markdown_escape(text or "unknown")
 
 
 def network_facts(spec: InputSpec) -> Iterator[Fact]:

@@ -76,6 +76,10 @@ class DataSettings(RecipeModel):
     task: task_model() | None = None  # type: ignore[valid-type]
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2  # where no split is given
     fit: Fit | None = None  # how other aspect ratios are brought to the input; none: the task's way
+    licence: str | None = (
+        None  # this and the next: what an exported model's card says of the images
+    )
+    source: str | None = None
 
     old_names = {"picture_column": "image_column"}
     key_names = {"image_column": "picture_column"}
@@ -137,6 +141,8 @@ class TeacherSettings(RecipeModel):
     train_only: str | None = None  # this last part anew (e.g. classifier), the rest as in weights
     views: Annotated[int, Field(ge=1, le=100)] = 4  # of each image that it is trained on
     train: TrainSettings | None = None  # none: the weights are taken as they are
+    licence: str | None = None  # this and the next: of the weights; none: what their metadata say
+    source: str | None = None
 
     old_names = {"only": "train_only"}
     key_names = {"train_only": "only"}

@@ -139,6 +139,9 @@ def test_the_front_is_measured_end_to_end(folder, done):
         assert sum(row.pipeline.verdict.parts_s.values()) > 0
     predicted = [row for row in rows if row.pipeline.predicted_s is not None]
     assert predicted
+    # Images of each stage and of the whole, once each; nobody said whose they are.
+    images = {origin.what: origin.licence for origin in members[-1].origins}
+    assert len(images) == len(members[-1].origins) > 1 and images["images: own"] is None
     smallest = min(members, key=lambda row: row.artifact.size_bytes)
     assert smallest.artifact.size_bytes < teacher.artifact.size_bytes
     assert (folder / "reports" / "tiny_pipeline" / "report.html").is_file()

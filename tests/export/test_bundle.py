@@ -21,7 +21,7 @@ from compress.export.onnx import export_onnx
 from compress.measure.evaluate import predict_files
 from compress.models.sessions import open_session
 from compress.results.file import append
-from compress.results.schema import Result, Training
+from compress.results.schema import Origin, Result, Training
 from compress.runtimes import package_of
 from compress.runtimes.openvino_ir import save_ir
 from compress.utils.errors import UserError
@@ -217,9 +217,22 @@ def test_the_folder_says_what_is_in_it(network: Path, tmp_path: Path) -> None:
         "transductive",
         "- MACs leave out \\| Sin.",
         "compress run recipes/whales.yaml",
-        "## Licence\n\nTo be filled in",
+        "## Licences\n\nUnknown: the run that made this did not say",
     ):
         assert said in card
+
+
+def test_the_card_says_under_what_licences(network: Path, tmp_path: Path) -> None:
+    origins = [
+        Origin(what="images: heads|2", source="*my* camera"),
+        Origin(what="weights: a.safetensors", licence="CC BY 4.0", source="a paper"),
+    ]
+    made = row(network).model_copy(update={"origins": origins})
+    write_bundle(made, network, "", tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "| images: heads\\|2 | unknown | \\*my\\* camera |\n" in card
+    assert "| weights: a.safetensors | CC BY 4.0 | a paper |\n" in card
+    assert "What is unknown here was said neither in the recipe" in card
 
 
 @pytest.mark.parametrize("version", [None, "1.0\n--index-url https://example.org"])

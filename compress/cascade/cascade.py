@@ -24,7 +24,7 @@ def loaded(stage: CascadeStage, path: Path, threads: int, allowed: tuple[str, ..
 
 
 class Cascade:
-    """The loaded networks of a pipeline."""
+    """The loaded networks of a cascade."""
 
     def __init__(self, networks: Sequence[Network], min_probability: float = 0.0) -> None:
         """
@@ -48,7 +48,7 @@ class Cascade:
 
     @classmethod
     def load(cls, folder: Path, threads: int, allowed: tuple[str, ...] = ()) -> "Cascade":
-        """Loads a pipeline folder.
+        """Loads a cascade folder.
 
         Raises:
             UserError: anything wrong with `pipeline.json` or with a model.
@@ -72,5 +72,5 @@ class Cascade:
         return find(photograph, self.networks)
 
     def name(self, found: Found) -> str | None:
-        """The most probable class; None where it is less probable than the pipeline asks for."""
+        """The most probable class; None where it is less probable than the cascade asks for."""
         return name_of(found, self.classes, self.min_probability)

@@ -38,7 +38,7 @@ def judge(
     if cascade.classes and labels and not labels & set(cascade.classes):
         raise UserError(
             f"None of the {len(labels)} labels of {data.root} is among the {len(cascade.classes)} "
-            "names that the pipeline gives: it was trained on others."
+            "names that the cascade gives: it was trained on others."
         )
     judged = []
     for number, index in enumerate(indices, 1):

@@ -331,7 +331,7 @@ def test_faults_are_told_as_those_of_other_recipes(tmp_path):
         ("data.builder=teachers", "data.builder: 'teachers' is no builder name: write package.mod"),
         ("data.builder=os:system", "data.builder: 'os:system' is refused: builders may come from"),
         ("data.points={a: [x, y]}", "data.points: is for the recipe of one network; a cascade is"),
-        ("data.box=[x, y, width, height]", "data.box: is for the recipe of one network; a pipeli"),
+        ("data.box=[x, y, width, height]", "data.box: is for the recipe of one network; a cascad"),
         ("data.fit=stretch", "data.fit: is for the recipe of one network; each stage's own recipe"),
         ("measure.throughput_batch=8", "measure.throughput_batch: is for the recipe of one netw"),
         ("also_judge.a=https://x.org/y", "also_judge.a: https://x.org/y is an address: download"),

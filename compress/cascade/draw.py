@@ -2,7 +2,8 @@
 
 from PIL import Image, ImageDraw, ImageFont
 
-from compress.cascade.cascade import Cascade, Found
+from compress.cascade.answer import Found
+from compress.cascade.cascade import Cascade
 from compress.cascade.views import cut
 from compress.data.draw import marked
 

@@ -12,7 +12,8 @@ from statistics import median
 
 import numpy as np
 
-from compress.cascade.cascade import Cascade, Found
+from compress.cascade.answer import Found
+from compress.cascade.cascade import Cascade
 from compress.data.dataset import Dataset, Sample
 from compress.data.input_spec import BOX
 from compress.metrics.accuracy import wilson
@@ -37,7 +38,7 @@ def judge(
     if cascade.classes and labels and not labels & set(cascade.classes):
         raise UserError(
             f"None of the {len(labels)} labels of {data.root} is among the {len(cascade.classes)} "
-            "names that the pipeline gives: it was trained on others."
+            "names that the cascade gives: it was trained on others."
         )
     judged = []
     for number, index in enumerate(indices, 1):

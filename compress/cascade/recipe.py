@@ -1,4 +1,4 @@
-"""A recipe for a pipeline: which recipe gives each stage its networks, and the paths through."""
+"""A recipe for a cascade: which recipe gives each stage its networks, and the paths through."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from compress.recipe.yaml_file import KeyPath, RecipeFile, read_recipe_file
 from compress.utils.errors import UserError
 from compress.utils.files import local
 
-PATHS = ("paths", "ways")  # keys, now and before, that tell a pipeline's recipe from others
+PATHS = ("paths", "ways")  # keys, now and before, that tell a cascade's recipe from others
 
 
 class StageSettings(Look):
@@ -27,7 +27,7 @@ class StageSettings(Look):
     recipe: str  # relative to this one; its teacher and candidates are what the stage may have
 
 
-class PipelineRecipe(BaseRecipe):
+class CascadeRecipe(BaseRecipe):
     """A cascade of networks, each from a recipe of its own, on photographs that are annotated.
 
     `paths` are sequences of stages; the first is the teacher's, which all are compared with. Every
@@ -45,9 +45,9 @@ class PipelineRecipe(BaseRecipe):
 
 @dataclass(frozen=True)
 class AnyRecipe:
-    """A recipe of one network, or a pipeline's with those of its stages."""
+    """A recipe of one network, or a cascade's with those of its stages."""
 
-    asked: Recipe | PipelineRecipe
+    asked: Recipe | CascadeRecipe
     stages: Mapping[str, Recipe]  # by stage; none of one network
 
     @property
@@ -56,8 +56,8 @@ class AnyRecipe:
         return [self.asked] if isinstance(self.asked, Recipe) else list(self.stages.values())
 
 
-def is_pipeline(file: RecipeFile) -> bool:
-    """Return whether a recipe is one for a pipeline."""
+def is_cascade(file: RecipeFile) -> bool:
+    """Return whether a recipe is one for a cascade."""
     return any(key in file.data for key in PATHS)
 
 
@@ -72,28 +72,28 @@ def load_any(
     Raises:
         UserError: everything that is wrong with it, with line and key path.
     """
-    if not is_pipeline(read_recipe_file(path)):
+    if not is_cascade(read_recipe_file(path)):
         return AnyRecipe(load_recipe(path, data, assignments, allowed), {})
     if data is not None:
         raise UserError(
-            "--data is for the recipe of one network: a pipeline's recipe and those of its stages "
+            "--data is for the recipe of one network: a cascade's recipe and those of its stages "
             "each say where their own images are."
         )
-    return AnyRecipe(*load_pipeline_recipe(path, assignments, allowed))
+    return AnyRecipe(*load_cascade_recipe(path, assignments, allowed))
 
 
-def load_pipeline_recipe(
+def load_cascade_recipe(
     path: Path, assignments: Sequence[str] = (), allowed: Sequence[str] = ()
-) -> tuple[PipelineRecipe, dict[str, Recipe]]:
-    """Read and check a pipeline's recipe and those of its stages.
+) -> tuple[CascadeRecipe, dict[str, Recipe]]:
+    """Read and check a cascade's recipe and those of its stages.
 
     Raises:
         UserError: everything that is wrong with any of them, with line and key path.
     """
     file = read_asked(path, assignments)
-    note_old_names(file, PipelineRecipe)
+    note_old_names(file, CascadeRecipe)
     # There are no chains here, and lists are no grids.
-    faults = Faults(file, PipelineRecipe, Spliced(file.data), Grid(file.data))
+    faults = Faults(file, CascadeRecipe, Spliced(file.data), Grid(file.data))
     recipe = faults.validated()
     faults.refuse_builders(None if recipe is None else _builders_of(recipe), allowed)
     if recipe is not None:
@@ -117,24 +117,24 @@ def _recipes_named(stages: Any) -> Iterator[tuple[str, str]]:
             yield name, named
 
 
-def _paths_of(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
+def _paths_of(recipe: CascadeRecipe) -> Iterator[tuple[KeyPath, str]]:
     if recipe.data.path is not None:
         yield ("data", "path"), recipe.data.path
     yield from ((("also_judge", name), path) for name, path in recipe.also_judge.items())
 
 
-def _builders_of(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
+def _builders_of(recipe: CascadeRecipe) -> Iterator[tuple[KeyPath, str]]:
     if recipe.data.builder is not None:
         yield ("data", "builder"), recipe.data.builder
 
 
-def _network_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
+def _network_faults(recipe: CascadeRecipe) -> Iterator[tuple[KeyPath, str]]:
     """Yield what is only for a network that is trained on the data, or for the files of one."""
-    batches = "photographs go through a pipeline one by one"
+    batches = "photographs go through a cascade one by one"
     bounds = "the stages' own recipes say when points are right"
     reasons = {
-        ("data", "points"): "a pipeline is judged by the columns NAME_x and NAME_y of its tables",
-        ("data", "box"): "a pipeline is judged by the columns x, y, width and height of its tables",
+        ("data", "points"): "a cascade is judged by the columns NAME_x and NAME_y of its tables",
+        ("data", "box"): "a cascade is judged by the columns x, y, width and height of its tables",
         ("data", "fit"): "each stage's own recipe says how a photograph is brought to its input",
         ("measure", "throughput_batch"): batches,
         ("measure", "throughput_rounds"): batches,
@@ -147,7 +147,7 @@ def _network_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
             yield (section, name), f"is for the recipe of one network; {reason}: remove it"
 
 
-def _path_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
+def _path_faults(recipe: CascadeRecipe) -> Iterator[tuple[KeyPath, str]]:
     """Yield paths that lead nowhere, stages that none leads through, and more than one runtime."""
     for i, path in enumerate(recipe.paths):
         for k, name in enumerate(path):
@@ -160,10 +160,10 @@ def _path_faults(recipe: PipelineRecipe) -> Iterator[tuple[KeyPath, str]]:
         if name not in used:
             yield ("stages", name), f"no path goes through {name!r}: add one, or remove the stage"
     if len(recipe.measure.runtimes) > 1:
-        yield ("measure", "runtimes"), "a pipeline is measured in one runtime: give one"
+        yield ("measure", "runtimes"), "a cascade is measured in one runtime: give one"
 
 
-def _absolute(recipe: PipelineRecipe, file: RecipeFile) -> PipelineRecipe:
+def _absolute(recipe: CascadeRecipe, file: RecipeFile) -> CascadeRecipe:
     """Resolve paths against the folder of the file that names them."""
     data = with_absolute_path(recipe.data, file)
     further = {k: file.resolved(("also_judge", k), v) for k, v in recipe.also_judge.items()}

@@ -1,7 +1,6 @@
-"""Runs a pipeline's recipe: each stage's own recipe, the search, the front measured end to end."""
+"""Runs a cascade's recipe: each stage's own recipe, the search, the front measured end to end."""
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -15,11 +14,12 @@ from compress.cascade import (
     stage_latency as cascade_latency,
 )
 from compress.cascade import (
-    stages as cascade,
+    stages as cascade_judged,
 )
-from compress.cascade.cascade import NETWORK
+from compress.cascade.answer import NETWORK
+from compress.cascade.bundle import sha256_of_all
 from compress.cascade.evaluate import verdict
-from compress.cascade.recipe import AnyRecipe, PipelineRecipe
+from compress.cascade.recipe import AnyRecipe, CascadeRecipe
 from compress.cascade.search import (
     TEACHER,
     Combination,
@@ -42,6 +42,7 @@ from compress.results.schema import (
     CascadeFacts,
     Failure,
     Machine,
+    Origin,
     Result,
     RowKey,
     Runtime,
@@ -50,6 +51,7 @@ from compress.results.schema import (
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.cache import Stage, Store
+from compress.workflow.origins import images_of, origins_of
 from compress.workflow.plan import Plan, make_plan
 from compress.workflow.run import (
     RUNS,
@@ -76,12 +78,12 @@ class Network:
     artifact: Stage
 
 
-Pipeline = Mapping[str, Network]  # by stage, in the order of the path
+Chosen = Mapping[str, Network]  # by stage, in the order of the path
 
 
 @dataclass(frozen=True)
 class Member:
-    """A pipeline that is measured end to end."""
+    """A cascade that is measured end to end."""
 
     name: str
     networks: dict[str, str]  # stage -> candidate
@@ -105,19 +107,19 @@ def run_any(
     reuse_other_machine: bool = False,
     report: Report = lambda *_: None,
 ) -> tuple[list[Result], list[Failure]]:
-    """Run a recipe of either kind; as `run_recipe` and `run_pipeline`."""
+    """Run a recipe of either kind; as `run_recipe` and `run_cascade`."""
     if isinstance(loaded.asked, Recipe):
         progress = progress_of(loaded.asked.name)
         return run_recipe(
             loaded.asked, out, progress, command, allowed, reuse_other_machine, report
         )
-    return run_pipeline(
+    return run_cascade(
         loaded.asked, loaded.stages, out, progress_of, command, allowed, reuse_other_machine, report
     )
 
 
-def run_pipeline(
-    recipe: PipelineRecipe,
+def run_cascade(
+    recipe: CascadeRecipe,
     recipes: Mapping[str, Recipe],
     out: Path,
     progress_of: Callable[[str], Progress],
@@ -126,7 +128,7 @@ def run_pipeline(
     reuse_other_machine: bool = False,
     report: Report = lambda *_: None,
 ) -> tuple[list[Result], list[Failure]]:
-    """Do everything a pipeline's recipe asks for that was not done before.
+    """Do everything a cascade's recipe asks for that was not done before.
 
     Args:
         recipes: of the stages, by stage.
@@ -134,7 +136,7 @@ def run_pipeline(
         report: is told of each recipe, the stages' first, when all of it is measured.
 
     Returns:
-        One result a pipeline, the teachers' first, and the stages' candidates that failed.
+        One result a cascade, the teachers' first, and the stages' candidates that failed.
 
     Raises:
         UserError: as `run_recipe`.
@@ -159,18 +161,18 @@ def run_pipeline(
 class _Shared:
     """What all parts of one run share."""
 
-    recipe: PipelineRecipe
+    recipe: CascadeRecipe
     out: Path
     command: str
     store: Store
     context: Context
     data: Stage
-    plans: Mapping[str, Plan]  # by stage of the pipeline, without candidates that failed
+    plans: Mapping[str, Plan]  # by stage of the cascade, without candidates that failed
     further: Mapping[str, tuple[Path, str]]  # path and fingerprint of photographs, by name
 
 
 def _shared(
-    recipe: PipelineRecipe,
+    recipe: CascadeRecipe,
     recipes: Mapping[str, Recipe],
     out: Path,
     store: Store,
@@ -209,7 +211,7 @@ def _plan(
 
 
 def _results(run: _Shared) -> list[Result]:
-    """Judge pipelines, predict all, and measure the front of them; the teachers' come first."""
+    """Judge cascades, predict all, and measure the front of them; the teachers' come first."""
     _do(run, run.data)
     runtime = run.recipe.measure.runtimes[0]
     networks = {stage: _networks(run, stage, runtime) for stage in run.recipe.stages}
@@ -222,8 +224,8 @@ def _results(run: _Shared) -> list[Result]:
     options = {stage: [x.option for x in found.values()] for stage, found in networks.items()}
     for found in front(list(combinations(ways, options))):
         chosen = zip(found.way, found.candidates, strict=True)
-        pipeline = {stage: networks[stage][candidate] for stage, candidate in chosen}
-        members.append(_member(run, pipeline, runtime, found))
+        cascade = {stage: networks[stage][candidate] for stage, candidate in chosen}
+        members.append(_member(run, cascade, runtime, found))
     members = list({(m.runtime, m.name): m for m in members}.values())
     timing = _timed(run, members)
     slower = _slower(run, teachers[0], ways[0], timing)
@@ -261,64 +263,64 @@ def _networks(run: _Shared, stage: str, runtime: Runtime) -> dict[str, Network]:
 def _covered(
     run: _Shared, networks: Mapping[str, Mapping[str, Network]], runtime: Runtime
 ) -> tuple[Member, Way]:
-    """Judge pipelines that cover a path's networks.
+    """Judge cascades that cover a path's networks.
 
     Args:
         networks: by stage, in the order of the path, and by candidate.
 
     Returns:
-        The teachers' pipeline, and what predictions are made of.
+        The teachers' cascade, and what predictions are made of.
     """
     covers = covering({stage: list(found) for stage, found in networks.items()})
-    pipelines = [
+    cascades = [
         {stage: networks[stage][candidate] for stage, candidate in cover.items()}
         for cover in covers
     ]
-    verdicts = [_verdict(run, _judged(run, pipeline, runtime)) for pipeline in pipelines]
-    teacher = _member(run, pipelines[0], runtime)
+    verdicts = [_verdict(run, _judged(run, cascade, runtime)) for cascade in cascades]
+    teacher = _member(run, cascades[0], runtime)
     return teacher, _way(tuple(networks), covers, verdicts)
 
 
-def _judged(run: _Shared, pipeline: Pipeline, runtime: Runtime) -> Stage:
+def _judged(run: _Shared, cascade: Chosen, runtime: Runtime) -> Stage:
     """Put the networks together and judge them on the validation photographs."""
     parts = [
-        cascade.Part(stage, run.recipe.stages[stage], network.artifact)
-        for stage, network in pipeline.items()
+        cascade_judged.Part(stage, run.recipe.stages[stage], network.artifact)
+        for stage, network in cascade.items()
     ]
-    name, minimum = _name(run.recipe, pipeline), run.recipe.min_probability
-    judged = cascade.plan(name, parts, runtime, minimum, run.context.machine, run.data)
+    name, minimum = _name(run.recipe, cascade), run.recipe.min_probability
+    judged = cascade_judged.plan(name, parts, runtime, minimum, run.context.machine, run.data)
     _do(run, judged)
     return judged
 
 
 def _member(
-    run: _Shared, pipeline: Pipeline, runtime: Runtime, predicted: Combination | None = None
+    run: _Shared, cascade: Chosen, runtime: Runtime, predicted: Combination | None = None
 ) -> Member:
     """Put the networks together and judge them on the validation photographs and others."""
-    judged = _judged(run, pipeline, runtime)
+    judged = _judged(run, cascade, runtime)
     further = {}
     for which, (path, fingerprint) in run.further.items():
         further[which] = cascade_further.plan(which, fingerprint, judged)
         _do(run, further[which], path)
-    networks = {stage: network.option.candidate for stage, network in pipeline.items()}
-    return Member(_name(run.recipe, pipeline), networks, runtime, judged, further, predicted)
+    networks = {stage: network.option.candidate for stage, network in cascade.items()}
+    return Member(_name(run.recipe, cascade), networks, runtime, judged, further, predicted)
 
 
-def _name(recipe: PipelineRecipe, pipeline: Pipeline) -> str:
-    candidates = [network.option.candidate for network in pipeline.values()]
+def _name(recipe: CascadeRecipe, cascade: Chosen) -> str:
+    candidates = [network.option.candidate for network in cascade.values()]
     name = TEACHER if set(candidates) == {TEACHER} else " + ".join(candidates)
-    return name if list(pipeline) == recipe.paths[0] else f"{' + '.join(pipeline)}: {name}"
+    return name if list(cascade) == recipe.paths[0] else f"{' + '.join(cascade)}: {name}"
 
 
 def _verdict(run: _Shared, stage: Stage) -> Verdict:
-    judged = cascade.load(run.store.folder(stage))
+    judged = cascade_judged.load(run.store.folder(stage))
     return verdict(judged, names_things=any(x.probability is not None for x in judged))
 
 
 def _way(
     stages: tuple[str, ...], covers: Sequence[Mapping[str, str]], verdicts: Sequence[Verdict]
 ) -> Way:
-    """Return what the pipelines that cover a path's networks say of it.
+    """Return what the cascades that cover a path's networks say of it.
 
     Args:
         covers: their candidates by stage; the first is the teachers'.
@@ -338,7 +340,7 @@ def _way(
 
 
 def _served(run: _Shared) -> list[Member]:
-    """Return the teachers' pipeline as it is served from torch today, judged; none where one of
+    """Return the teachers' cascade as it is served from torch today, judged; none where one of
     its networks is known as a file only."""
     path = run.recipe.paths[0]
     if any(run.plans[stage].recipe.teacher.onnx is not None for stage in path):
@@ -378,23 +380,43 @@ def _result(run: _Shared, member: Member, timing: Stage, slower: float) -> Resul
         candidate=member.name,
         role="teacher" if member.name == TEACHER else "candidate",
         lineage=[f"{stage}: {network}" for stage, network in member.networks.items()],
+        origins=_origins(run, member),
+        notes=list(_notes(run, member)),
         artifact=_facts(run, member),
         accuracy=_accuracy(run, member, said),
         latency=[timed.latency[member.key]],
-        pipeline=_pipeline_facts(run, member, said, slower),
+        pipeline=_cascade_facts(run, member, said, slower),
         machine=run.context.machine,
     )
+
+
+def _origins(run: _Shared, member: Member) -> list[Origin]:
+    """Return what the networks are made of, each once, and the photographs they are judged on."""
+    of_stages = [x for stage in member.networks for x in origins_of(run.plans[stage].recipe)]
+    return list(dict.fromkeys([*of_stages, images_of(run.recipe.data)]))
+
+
+def _notes(run: _Shared, member: Member) -> Iterator[str]:
+    """Say which networks learned from images without labels."""
+    for stage in member.networks:
+        artifact = member.judged.inputs[cascade_judged.role(stage)]
+        training = Provenance.load(run.store.folder(artifact.inputs["model"])).training
+        if training is not None and training.unlabelled_images:
+            yield (
+                f"{stage} also learned from {training.unlabelled_images} unlabelled images: if it "
+                "is judged or used on these, that is transductive."
+            )
 
 
 def _accuracy(run: _Shared, member: Member, said: Verdict) -> Accuracy:
     if said.top1 is None:
         raise UserError(f"{run.recipe.name}: the last stage of every path must name things.")
-    judged = cascade.load(run.store.folder(member.judged))
+    judged = cascade_judged.load(run.store.folder(member.judged))
     correct = "".join("1" if x.rank == 1 else "0" for x in judged)
     return Accuracy(images=said.images, top1=said.top1, top5=said.top5, correct=correct)
 
 
-def _pipeline_facts(run: _Shared, member: Member, said: Verdict, slower: float) -> CascadeFacts:
+def _cascade_facts(run: _Shared, member: Member, said: Verdict, slower: float) -> CascadeFacts:
     found = member.predicted
     return CascadeFacts(
         networks=member.networks,
@@ -402,7 +424,8 @@ def _pipeline_facts(run: _Shared, member: Member, said: Verdict, slower: float) 
         predicted_top1=None if found is None else found.predicted_top1,
         verdict=said,
         listed={
-            name: cascade.load(run.store.folder(stage)) for name, stage in member.further.items()
+            name: cascade_judged.load(run.store.folder(stage))
+            for name, stage in member.further.items()
         },
     )
 
@@ -414,10 +437,9 @@ def _facts(run: _Shared, member: Member) -> ArtifactFacts:
     files = [Artifact.load(run.store.folder(artifact)) for artifact in inputs]
     macs = [file.macs for file in files]
     width, height = _photograph_size(run)
-    hashes = "".join(file.sha256 for file in files)
     return ArtifactFacts(
-        path=(folder / cascade.PIPELINE).relative_to(run.out).as_posix(),
-        sha256=hashlib.sha256(hashes.encode()).hexdigest(),
+        path=(folder / cascade_judged.FOLDER).relative_to(run.out).as_posix(),
+        sha256=sha256_of_all(file.sha256 for file in files),
         runtime=member.runtime,
         size_bytes=sum(file.size_bytes for file in files),
         parameters=sum(file.parameters for file in files),

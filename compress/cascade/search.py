@@ -17,7 +17,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Way:
-    """A sequence of stages, and what was measured of a few pipelines that go it."""
+    """A sequence of stages, and what was measured of a few cascades that go it."""
 
     stages: tuple[str, ...]
     rest_s: float  # decoding, cutting, warping: what is no network

@@ -1,4 +1,4 @@
-"""What a pipeline folder says of itself (`pipeline.json`): its networks and where each looks."""
+"""What a cascade folder says of itself (`pipeline.json`): its networks and where each looks."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -55,7 +55,7 @@ class CascadeStage(Look):
     """One network. The last one names what is there, those before find points."""
 
     name: StageName
-    model: str  # file in the pipeline's folder
+    model: str  # file in the cascade's folder
     runtime: Runtime | None = None  # none: what the file's format says
 
     @model_validator(mode="before")
@@ -94,7 +94,7 @@ class CascadeSpec(RecipeModel):
         file = folder / FILE
         if not file.is_file():
             raise UserError(
-                f"{folder} holds no {FILE}: give a folder that a pipeline recipe or "
+                f"{folder} holds no {FILE}: give a folder that a cascade recipe or "
                 "`compress choose --export` wrote."
             )
         try:

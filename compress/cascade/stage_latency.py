@@ -1,4 +1,4 @@
-"""Times pipelines from a photograph's bytes to the answer, interleaved, in fresh processes."""
+"""Times cascades from a photograph's bytes to the answer, interleaved, in fresh processes."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from compress.cascade.stages import PIPELINE
+from compress.cascade.stages import FOLDER
 from compress.cascade.timing import PROGRAM
 from compress.measure.processes import Timed, time_in_processes
 from compress.methods.context import Context
@@ -34,13 +34,13 @@ def plan(
     machine: Machine,
     threads: int,
     data: Stage,
-    pipelines: Mapping[RowKey, Stage],
+    cascades: Mapping[RowKey, Stage],
 ) -> Stage:
     """Latency belongs to a machine and its runtimes: both are part of the key."""
     described = settings.model_dump(include={"processes", "rounds"}) | {"threads": threads}
     described["machine"] = machine.model_dump(exclude={"memory_bytes"})
-    title = f"latency of {len(pipelines)} pipelines, {threads} threads"
-    inputs = {"data": data, **{spelled(row): stage for row, stage in pipelines.items()}}
+    title = f"latency of {len(cascades)} cascades, {threads} threads"
+    inputs = {"data": data, **{spelled(row): stage for row, stage in cascades.items()}}
     return Stage("cascade_latency", title, VERSION, described, inputs, run)
 
 
@@ -50,7 +50,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     photographs = data.paths(data.indices("validation")[:PHOTOGRAPHS])
     timed = time_in_processes(
         {
-            name: Timed(path / PIPELINE, "as the folder says")
+            name: Timed(path / FOLDER, "as the folder says")
             for name, path in inputs.items()
             if name != "data"
         },

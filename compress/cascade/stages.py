@@ -1,4 +1,4 @@
-"""Puts deployed networks together to a pipeline folder and judges it on annotated photographs."""
+"""Puts deployed networks together to a cascade folder and judges it on annotated photographs."""
 
 import json
 import shutil
@@ -17,12 +17,12 @@ from compress.utils.files import write_text
 from compress.workflow.cache import Stage
 
 VERSION = 2  # 2: upright views are reduced by whole factors first
-PIPELINE, JUDGED = "pipeline", "judged.json"
+FOLDER, JUDGED = "pipeline", "judged.json"  # as they were first called
 
 
 @dataclass(frozen=True)
 class Part:
-    """A stage of the pipeline and the stage of the run that exported its network."""
+    """A stage of the cascade and the stage of the run that exported its network."""
 
     name: str
     look: Look
@@ -37,7 +37,7 @@ def plan(
     machine: Machine,
     data: Stage,
 ) -> Stage:
-    """What a pipeline answers depends on its files, the runtime's version and the CPU."""
+    """What a cascade answers depends on its files, the runtime's version and the CPU."""
     shown = set(Look.model_fields)  # of a recipe's stage all but where its networks come from
     described = {
         "stages": [
@@ -48,13 +48,13 @@ def plan(
         "version": machine.versions.get(package_of(runtime)),
         "cpu_flags": machine.cpu_flags,
     }
-    artifacts = {_role(part.name): part.artifact for part in parts}
+    artifacts = {role(part.name): part.artifact for part in parts}
     title = f"{name} in {runtime}: end to end on photographs"
     return Stage("cascade", title, VERSION, described, {"data": data, **artifacts}, run)
 
 
-def _role(name: str) -> str:
-    """A stage may be called data."""
+def role(name: str) -> str:
+    """Return under what a stage's file is among the inputs: a stage may be called data."""
     return f"stage {name}"
 
 
@@ -62,15 +62,15 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     stages = []
     for described in stage.settings["stages"]:
         name = described["name"]
-        source = Artifact.load(inputs[_role(name)]).path
-        place = folder / PIPELINE / name
+        source = Artifact.load(inputs[role(name)]).path
+        place = folder / FOLDER / name
         place.mkdir(parents=True, exist_ok=True)
         for file in files_of(source):
             shutil.copyfile(file, place / file.name)
         stages.append(CascadeStage(**described, model=f"{name}/{source.name}"))
     minimum = stage.settings["min_probability"]
-    CascadeSpec(stages=tuple(stages), min_probability=minimum).save(folder / PIPELINE)
-    cascade = Cascade.load(folder / PIPELINE, context.threads, context.allowed)
+    CascadeSpec(stages=tuple(stages), min_probability=minimum).save(folder / FOLDER)
+    cascade = Cascade.load(folder / FOLDER, context.threads, context.allowed)
     data = context.data(inputs["data"])
     judged = judge(cascade, data, data.indices("validation").tolist(), context.progress.advance)
     save(judged, folder)

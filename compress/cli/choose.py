@@ -125,23 +125,17 @@ def default_reports(folder: Path = Path("reports")) -> list[Path]:
 
 
 def _export(row: Result, why: str, folders: list[Path], target: Path) -> None:
-    from compress.export.bundle import (  # here: it loads the model in its runtime
-        remedy,
-        write_bundle,
-    )
+    # Here: they load the models in their runtime.
+    from compress.cascade import bundle as of_cascades
+    from compress.export import bundle
 
     model = _locate(row, folders)
-    if row.pipeline is not None and model is not None:
-        raise UserError(
-            plain(
-                f"A pipeline's folder is ready as it is: copy {model}, and run it with `compress "
-                "predict --pipeline`."
-            )
-        )
     if model is None:
         path = Path(row.artifact.path)
-        raise UserError(plain(f"{path}, the chosen model, is not here. {remedy(row, path)}"))
-    write_bundle(row, model, why, target)
+        remedy = bundle.remedy(row, path)
+        raise UserError(plain(f"{path}, the chosen model, is not here. {remedy}"))
+    write = bundle.write_bundle if row.pipeline is None else of_cascades.write_bundle
+    write(row, model, why, target)
 
 
 def _answer(

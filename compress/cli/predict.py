@@ -58,11 +58,11 @@ def _through(
     folder: Path, images: list[Path], threads: int | None, draw: Path | None
 ) -> Iterator[list[str] | UserError]:
     """What a pipeline says of each image."""
-    from compress.cascade.cascade import Cascade, decode
+    from compress.cascade.answer import NOT_SURE, decode, told
+    from compress.cascade.cascade import Cascade
     from compress.cascade.draw import drawn
     from compress.data.draw import save_jpeg
     from compress.measure.machine import usable_threads
-    from compress.utils.units import ms, percent
 
     cascade = Cascade.load(folder, threads or usable_threads())
     for number, image in enumerate(images):
@@ -72,15 +72,11 @@ def _through(
         except (UserError, OSError) as error:
             yield UserError(str(error))
             continue
-        ranked = sorted(zip(found.probabilities, cascade.classes, strict=True), reverse=True)[:5]
-        caption = cascade.name(found) or "not sure enough to give a name"
-        lines = [caption] if ranked else []
-        lines += [f"{percent(float(p)):>7}  {name}" for p, name in ranked]
-        lines += [f"{name}: {x:.1f}, {y:.1f}" for name, (x, y) in found.points.items()]
-        lines.append(f"{ms(found.total_s)} ms")
+        lines = told(found, cascade.classes, cascade.min_probability)
         if draw is not None:
             # Numbered, since images of several folders may share a name.
             out = draw / f"{number:04d}-{image.stem}.jpg"
+            caption = cascade.name(found) or NOT_SURE
             save_jpeg(drawn(decode(content), found, cascade, caption), out)
             lines.append(f"drawn: {out}")
         yield lines

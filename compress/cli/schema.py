@@ -21,11 +21,11 @@ def any_schema() -> dict[str, Any]:
 
     What one has and those after it have not tells them apart.
     """
-    from compress.cascade.recipe import PATHS, PipelineRecipe
+    from compress.cascade.recipe import PATHS, CascadeRecipe
     from compress.recipe.schema import DataSettings, TeacherSettings
 
     teacher, data = TeacherSettings.model_json_schema(), DataSettings.model_json_schema()
-    pipeline = _with_files(PipelineRecipe.model_json_schema())
+    pipeline = _with_files(CascadeRecipe.model_json_schema())
     made = recipe_schema()
     definitions = made.pop("$defs")
     for keys, kind in (

@@ -4,7 +4,8 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from jinja2 import ChoiceLoader, DictLoader, Environment, PackageLoader, StrictU
 
 from compress.data.input_spec import GREY, InputSpec
 from compress.export.artifact import files_of, sha256_of, spec_of
-from compress.export.model_card import card
+from compress.export.model_card import card, network_facts
 from compress.export.reference_answers import reference_of
 from compress.models.sessions import open_session
 from compress.results.schema import Result
@@ -24,14 +25,21 @@ from compress.utils.errors import UserError
 REQUIREMENTS = "{runtime}\nnumpy>=2.0\npillow>=10\n"
 
 
-def check_free(folder: Path) -> None:
-    """Refuses a folder that holds something.
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """Gives a temporary folder; what is in it when all went right is moved to `folder`.
 
     Raises:
-        UserError: it does, or it is a file.
+        UserError: `folder` holds something, or is a file.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not an empty folder: name a new one with --export.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary:
+        made = Path(temporary)
+        yield made
+        for file in made.iterdir():
+            file.replace(folder / file.name)
 
 
 def write_bundle(row: Result, model: Path, why: str, folder: Path) -> None:
@@ -44,31 +52,24 @@ def write_bundle(row: Result, model: Path, why: str, folder: Path) -> None:
     Raises:
         UserError: the folder is not empty, or the file is not the one that was measured.
     """
-    check_free(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary:
-        made = Path(temporary)
-        copy = made / f"model{model.suffix}"
-        for source, target in zip(files_of(model), files_of(copy), strict=True):
-            if not source.is_file():
-                raise UserError(f"{source} is missing. {remedy(row, model)}")
-            shutil.copyfile(source, target)
+    with filling(folder) as made:
+        copy = copied(row, model, made / f"model{model.suffix}")
         if sha256_of(copy) != row.artifact.sha256:
             raise UserError(f"{model} is not the file that was measured. {remedy(row, model)}")
         spec = spec_of(copy)
+        task = task_of(spec)
         runtime = runtime_named(row.artifact.runtime)
-        package = runtime.package
         session = open_session(copy, runtime_for(copy), threads=1)
         reference = reference_of(session, row.artifact.runtime)
         texts = {
             **({"reference.json": _json(reference.model_dump())} if reference else {}),
-            **{name: _json(content) for name, content in task_of(spec).beside_script().items()},
+            **{name: _json(content) for name, content in task.beside_script().items()},
             "model.json": _json(_facts(row, spec, copy.name)),
-            "predict.py": _render(
+            "predict.py": render(
                 "predict.py",
-                task_of(spec),
+                task,
                 runtime.script(),
-                package=package,
+                package=runtime.package,
                 reference=reference,
                 places=_places(session.outputs, spec),
                 grey=GREY[0] if spec.channels == "grey" else GREY,
@@ -78,13 +79,24 @@ def write_bundle(row: Result, model: Path, why: str, folder: Path) -> None:
                 shape=_shape(spec),
                 spec=spec,
             ),
-            "requirements.txt": REQUIREMENTS.format(runtime=_pinned(row, package)),
-            "README.md": _render("README.md", task_of(spec), "", **card(row, spec, why)),
+            "requirements.txt": requirements(row),
+            "README.md": render("README.md", **card(row, why, network_facts(spec), task.always)),
         }
         for name, text in texts.items():
             (made / name).write_text(text, encoding="utf-8")
-        for file in made.iterdir():
-            file.replace(folder / file.name)
+
+
+def copied(row: Result, model: Path, target: Path) -> Path:
+    """Copies a model with all its files; returns `target`.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    for source, copy in zip(files_of(model), files_of(target), strict=True):
+        if not source.is_file():
+            raise UserError(f"{source} is missing. {remedy(row, model)}")
+        shutil.copyfile(source, copy)
+    return target
 
 
 def _places(outputs: Sequence[str], spec: InputSpec) -> dict[str, int]:
@@ -106,10 +118,15 @@ def remedy(row: Result, model: Path) -> str:
     return f"Remove {model.parent} where it exists, and make it again: {row.command}"
 
 
-def _pinned(row: Result, package: str) -> str:
-    """The version that was measured; results are somebody's text, and pip takes more than names."""
+def requirements(row: Result) -> str:
+    """What to install: the runtime in the version that was measured.
+
+    Results are somebody's text, and pip takes more than names.
+    """
+    package = runtime_named(row.artifact.runtime).package
     version = row.machine.versions.get(package, "")
-    return f"{package}=={version}" if re.fullmatch(r"[\w.+-]+", version) else package
+    known = re.fullmatch(r"[\w.+-]+", version)
+    return REQUIREMENTS.format(runtime=f"{package}=={version}" if known else package)
 
 
 def _facts(row: Result, spec: InputSpec, file: str) -> dict[str, Any]:
@@ -120,12 +137,18 @@ def _facts(row: Result, spec: InputSpec, file: str) -> dict[str, Any]:
     return facts | runtime_named(row.artifact.runtime).facts(threads)
 
 
-def _render(name: str, task: Task[Any], runtime: str, **values: Any) -> str:
+def render(name: str, task: Task[Any] | None = None, loading: str = "", **values: Any) -> str:
+    """Return the text of a template.
+
+    Args:
+        task: whose part of a script is included, if any.
+        loading: lines of a script, the runtime's own, that load the model.
+    """
     environment = Environment(  # text, not HTML: the card's values are escaped for Markdown
         loader=ChoiceLoader(
             [
                 PackageLoader("compress.export", "templates"),
-                DictLoader({"task": task.script(), "runtime": runtime}),
+                DictLoader({"task": task.script() if task else "", "runtime": loading}),
             ]
         ),
         undefined=StrictUndefined,

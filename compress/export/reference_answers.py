@@ -9,7 +9,6 @@ import base64
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
@@ -21,7 +20,6 @@ from compress.results.schema import Machine
 from compress.runtimes import REFERENCE_KEY, Session, discover, package_of
 from compress.runtimes.outputs import Outputs, joined
 from compress.tasks import task_of
-from compress.tasks.base import Task
 from compress.utils.errors import UserError
 
 COUNT = 8
@@ -46,8 +44,7 @@ class Packed(BaseModel):
 
     def values(self) -> np.ndarray:
         """Return float64 (8, numbers)."""
-        steps = np.frombuffer(base64.b64decode(self.answers), "<u2").reshape(COUNT, -1)
-        return self.low + steps * ((self.high - self.low) / STEPS)
+        return unpacked(self.low, self.high, self.answers)
 
 
 class Reference(BaseModel):
@@ -75,6 +72,12 @@ class Reference(BaseModel):
             name: packed.values().reshape(COUNT, *shapes[name])
             for name, packed in self.outputs.items()
         }
+
+
+def unpacked(low: float, high: float, answers: str) -> np.ndarray:
+    """Return one output's answers, float64 (8, numbers), from the fields of `Packed`."""
+    steps = np.frombuffer(base64.b64decode(answers), "<u2").reshape(COUNT, -1)
+    return low + steps * ((high - low) / STEPS)
 
 
 def reference_inputs(spec: InputSpec) -> np.ndarray:
@@ -147,7 +150,8 @@ def difference_here(session: Session, runtime: str, here: Machine) -> str | None
     if reference is None or session.spec is None:
         return None
     spec = InputSpec.model_validate_json(session.spec)
-    said = differences(reference.values(spec), answers(session, spec), task_of(spec))
+    stored, now = reference.values(spec), answers(session, spec)
+    said = differences(stored, now, task_of(spec).changed_answers(stored, now))
     if said is None:
         return None
     return (
@@ -157,9 +161,12 @@ def difference_here(session: Session, runtime: str, here: Machine) -> str | None
     )
 
 
-def differences(stored: Outputs, now: Outputs, task: Task[Any]) -> str | None:
-    """Return how outputs (8, …) differ, where they do: in the answer, or in the numbers."""
-    others = task.changed_answers(stored, now)
+def differences(stored: Outputs, now: Outputs, others: int) -> str | None:
+    """Return how outputs (8, …) differ, where they do: in the answer, or in the numbers.
+
+    Args:
+        others: how many of the inputs get another answer.
+    """
     shares = [np.abs(now[name] - x).max() / (x.std() + 1e-12) for name, x in stored.items()]
     share = np.max(shares)  # not a number where any of them is none
     if not others and share <= TOLERANCE:

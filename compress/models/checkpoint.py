@@ -63,6 +63,15 @@ def read_checkpoint(path: Path) -> tuple[StateDicts, dict[str, Any]]:
     return state_dicts, {}
 
 
+def metadata_of(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file as they are; none of any other file."""
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except Exception:  # whatever safetensors says of a file that is none
+        return {}
+
+
 def load_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Loads all weights, converted to the model's types.
 

@@ -233,7 +233,7 @@ def _pipeline(profile: Profile) -> Iterator[str]:
     yield (
         f"Networks take {percent(shares[NETWORK])} %, decoding {percent(shares[DECODE])} %, "
         f"cutting out {percent(shares[LOOK])} %, normalising {percent(shares[NORMALISE])} %: "
-        f"if the networks took no time at all, the pipeline would be "
+        f"if the networks took no time at all, the cascade would be "
         f"{significant(1 / (1 - shares[NETWORK]), 2)} times as fast."
     )
 

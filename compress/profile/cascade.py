@@ -1,8 +1,8 @@
-"""A deployed pipeline, from the bytes of a photograph to the answer: which part takes the time?
+"""A deployed cascade, from the bytes of a photograph to the answer: which part takes the time?
 
-The pipeline is timed with clocks between its parts and without, photograph by photograph in turns.
+The cascade is timed with clocks between its parts and without, photograph by photograph in turns.
 What is inside a network is timed in the network alone, as of any file, and brought to the time that
-the network takes in the pipeline: there it finds other things in the caches than its own.
+the network takes in the cascade: there it finds other things in the caches than its own.
 """
 
 import math
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.cascade import cascade as deployed
+from compress.cascade import answer as deployed
 from compress.cascade.cascade import Cascade
 from compress.measure.deployable import as_deployed
 from compress.measure.layer_profile import Layer, time_layers
@@ -28,7 +28,7 @@ ROUNDS, CALLS, LEAST_S = 4, 8, 4.0  # at least: of each photograph, in all, and 
 
 @dataclass(frozen=True)
 class Timing:
-    """A pipeline's time and its parts', means over the photographs."""
+    """A cascade's time and its parts', means over the photographs."""
 
     whole_s: float  # from bytes to answer, without looking at the parts
     clocked_s: float  # with clocks: of the very calls that the parts' times are from
@@ -38,7 +38,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Inside:
-    """A network of the pipeline, and what it consists of."""
+    """A network of the cascade, and what it consists of."""
 
     network: Network
     part: Part
@@ -69,7 +69,7 @@ class _Clocked:
 
 
 def time_cascade(cascade: Cascade, photographs: Sequence[bytes]) -> Timing:
-    """Time a pipeline with clocks and without, in turns.
+    """Time a cascade with clocks and without, in turns.
 
     Of each photograph the mean over the fastest quarter of its calls, which others disturbed least.
     """
@@ -140,7 +140,7 @@ def inside(
     """Time a network's layers; those of torch are not told apart.
 
     Args:
-        seconds: what the network takes in the pipeline.
+        seconds: what the network takes in the cascade.
         folder: for a copy of the file, where it needs one.
     """
     stage, session = network.stage, network.session

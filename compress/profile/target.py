@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.cascade.cascade import decode
+from compress.cascade.answer import decode
 from compress.models.builders import resolve, split_name
 from compress.utils.errors import UserError
 from compress.utils.seeding import torch_seed

@@ -65,6 +65,8 @@ def load_recipe(
     if data is not None:
         section = file.data.get("data")
         section = dict(section) if isinstance(section, dict) else {}
+        for of_others in ("licence", "source"):
+            section.pop(of_others, None)
         if "path" not in section:  # a builder that makes images of nothing
             section.pop("builder", None)
             section.pop("settings", None)

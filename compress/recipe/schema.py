@@ -81,6 +81,10 @@ class DataSettings(RecipeModel):
     tune_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None  # of the training images: kept
     # from training, to choose settings by; the validation images then are looked at once
     fit: Fit | None = None  # how other aspect ratios are brought to the input; none: the task's way
+    licence: str | None = (
+        None  # this and the next: what an exported model's card says of the images
+    )
+    source: str | None = None
 
     came_later = ("tune_fraction",)
     old_names = {"picture_column": "image_column"}
@@ -143,6 +147,8 @@ class TeacherSettings(RecipeModel):
     train_only: str | None = None  # this last part anew (e.g. classifier), the rest as in weights
     views: Annotated[int, Field(ge=1, le=100)] = 4  # of each image that it is trained on
     train: TrainSettings | None = None  # none: the weights are taken as they are
+    licence: str | None = None  # this and the next: of the weights; none: what their metadata say
+    source: str | None = None
 
     old_names = {"only": "train_only"}
     key_names = {"train_only": "only"}

@@ -1,4 +1,4 @@
-"""What a report says of pipelines: predicted beside measured, by part and by photograph."""
+"""What a report says of cascades: predicted beside measured, by part and by photograph."""
 
 from collections.abc import Iterator, Sequence
 
@@ -34,8 +34,8 @@ def verdict_lines(said: Verdict) -> Iterator[str]:
     yield f"parts, median ms: {', '.join(parts)}"
 
 
-def pipeline_tables(rows: Sequence[Result]) -> list[TextTable]:
-    """Return every table of a report of pipelines; none where no row is one."""
+def cascade_tables(rows: Sequence[Result]) -> list[TextTable]:
+    """Return every table of a report of cascades; none where no row is one."""
     rows = [row for row in rows if row.pipeline is not None]
     return [_end_to_end(rows), _parts(rows), *_listed(rows)] if rows else []
 
@@ -63,7 +63,7 @@ def _end_to_end(rows: Sequence[Result]) -> TextTable:
         )
     return TextTable(
         "End to end: predicted and measured",
-        "Every combination of networks was predicted. Times of parts, measured in a few pipelines "
+        "Every combination of networks was predicted. Times of parts, measured in a few cascades "
         "that have each network once, add up, and are scaled by what the teachers took when the "
         "front was timed: a machine is not always as fast. A stage that is right less often than "
         "its teacher, alone, lowers the whole in the same ratio. The front of the predictions was "
@@ -71,7 +71,7 @@ def _end_to_end(rows: Sequence[Result]) -> TextTable:
         "Distances of points are in % of that "
         "between the true ones.",
         [
-            *("pipeline", "runtime", "ms, predicted", "ms, measured", "difference %"),
+            *("cascade", "runtime", "ms, predicted", "ms, measured", "difference %"),
             *("top-1 %, predicted", "top-1 %, measured", "mean IoU", "centre inside %"),
             *("distance, median %", "angle error, median °"),
         ],
@@ -86,8 +86,8 @@ def _parts(rows: Sequence[Result]) -> TextTable:
     return TextTable(
         "Where the time goes",
         "Median milliseconds of each part over the photographs, one after the other as they were "
-        "judged. A part that a pipeline has not is a dash.",
-        ["pipeline", *parts],
+        "judged. A part that a cascade has not is a dash.",
+        ["cascade", *parts],
         [
             [str(key), *(units.ms(seconds.get(part)) for part in parts)]
             for key, seconds in taken.items()

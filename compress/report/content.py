@@ -8,7 +8,7 @@ from compress.analysis.choose import Choice
 from compress.analysis.controls import beside_name, legend
 from compress.analysis.explain import listed, name, teacher_beaten
 from compress.analysis.summary import Summary
-from compress.report.cascades import pipeline_tables
+from compress.report.cascades import cascade_tables
 from compress.report.choice_table import choice_table
 from compress.report.failures import failure_table
 from compress.report.layers import layer_table
@@ -136,7 +136,7 @@ def content(
         definitions=[*DEFINITIONS, *legend(rows)],
         more=_table(summary, more_columns(summary)),
         saliency=saliency_part(rows),
-        pipelines=pipeline_tables(rows),
+        pipelines=cascade_tables(rows),
         details=_details(rows),
         machine=_machine(rows),
         commands=list(commands.items()),

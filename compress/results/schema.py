@@ -389,6 +389,14 @@ class LayerTime(Record):
     macs: int | None = None  # multiply-accumulates; None: cannot be counted
 
 
+class Origin(Record):
+    """Something that a network was made of; what nobody said is None."""
+
+    what: str  # the images or weights, by name
+    licence: str | None = None
+    source: str | None = None
+
+
 class Line(Record):
     """What every line of a results file says: which run it is of, and which candidate."""
 
@@ -418,6 +426,7 @@ class Result(Line):
     command: str  # reproduces this row
     measured_at: str  # ISO 8601, UTC
     lineage: list[str] = []  # from the teacher to this candidate, one entry a step
+    origins: list[Origin] = []  # [] before it was kept
     artifact: ArtifactFacts
     accuracy: Accuracy
     latency: list[Latency]

@@ -26,7 +26,7 @@ DTYPES = {"boolean": "bool"} | {
     for bits in (8, 16, 32, 64)
 }
 # How many bytes a number takes, by how OpenVINO calls its type.
-BYTES = {
+NUMBER_BYTES = {
     "f32": 4, "f64": 8, "f16": 2, "bf16": 2, "u8": 1, "i8": 1, "boolean": 1, "u1": 1 / 8,
     "i32": 4, "i64": 8,
 }  # fmt: skip
@@ -213,7 +213,7 @@ def _kernel(op: Any, facts: dict[str, dict[str, str]]) -> Kernel:
 def _bytes(output: Any, facts: dict[str, dict[str, str]]) -> float:
     precisions = facts[output.get_node().get_friendly_name()]["outputPrecisions"].split(",")
     precision = precisions[min(output.get_index(), len(precisions) - 1)]
-    return math.prod(output.get_shape()) * BYTES.get(precision, 4)
+    return math.prod(output.get_shape()) * NUMBER_BYTES.get(precision, 4)
 
 
 def _nodes(path: Path, batch: int) -> list[Node]:

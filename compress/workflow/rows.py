@@ -10,6 +10,7 @@ from compress.methods.decided import Decided
 from compress.models.provenance import Provenance
 from compress.results.schema import Accuracy, Machine, Result, StepReport
 from compress.workflow.cache import DECIDE, MEASURED_ON, OF_A_MACHINE, Stage, Store
+from compress.workflow.origins import origins_of
 from compress.workflow.plan import Plan, in_order
 from compress.workflow.planned_row import PlannedRow
 
@@ -37,6 +38,7 @@ def result_of(
         control_of=entry.control_of,
         control=entry.control,
         lineage=list(past.lineage),
+        origins=origins_of(plan.recipe),
         artifact=artifact.facts(out, entry.runtime),
         accuracy=scored,
         latency=timed.latency[entry.key],

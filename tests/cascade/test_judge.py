@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compress.cascade.cascade import Cascade, decode
+from compress.cascade.answer import decode
+from compress.cascade.cascade import Cascade
 from compress.cascade.draw import drawn
 from compress.cascade.evaluate import judge, verdict, write_csv
 from compress.data.dataset import Dataset, Sample
@@ -58,7 +59,7 @@ def test_every_photograph_is_judged_by_what_is_annotated(folder, data, tmp_path)
     assert rows[3]["iou"] == "" and float(rows[0]["iou"]) == judged[0].iou
 
 
-def test_labels_that_the_pipeline_never_gives_are_said(folder, data):
+def test_labels_that_the_cascade_never_gives_are_said(folder, data):
     strangers = Dataset(data.root, (Sample("0.png", "a", None), Sample("1.png", "b", None)))
     with pytest.raises(UserError, match="None of the 2 labels"):
         judge(Cascade.load(folder, threads=1), strangers, range(2))

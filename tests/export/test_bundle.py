@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,34 +21,25 @@ from compress.export.onnx import export_onnx
 from compress.measure.evaluate import predict_files
 from compress.models.sessions import open_session
 from compress.results.file import append
-from compress.results.schema import Result, Training
+from compress.results.schema import Origin, Result, Training
 from compress.runtimes import package_of
 from compress.runtimes.openvino_ir import save_ir
 from compress.utils.errors import UserError
+from tests.alone import run_alone
 from tests.cascade_networks import PLAIN, centres
 from tests.conftest import draw
 from tests.export.test_export import SPEC, make
 from tests.outputs import only
 from tests.result_factory import result
 
-# Runs predict.py with nothing importable but the runtime, numpy, pillow and Python itself.
+# What predict.py gives, and what it prints.
 ALONE = """
-import json, runpy, sys
-
-class Only:
-    allowed = set(sys.stdlib_module_names) | {"numpy", "PIL", PACKAGE}
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] not in self.allowed:
-            raise ModuleNotFoundError(f"{name} is not installed here", name=name)
-
-sys.meta_path.insert(0, Only())
-sys.path.append(SITE)
-script, *images = ARGUMENTS
+import json, runpy
+script, *images = sys.argv
 found = runpy.run_path(script)
 run = found["load"]()
 given = [run(found["prepare"](image)) for image in images]
 print(json.dumps([next(iter(outputs.values()))[0].tolist() for outputs in given]))
-sys.argv[1:] = images
 runpy.run_path(script, run_name="__main__")
 print(sorted({"torch", "compress", "scipy", "onnx"} & set(sys.modules)))
 """
@@ -115,13 +104,7 @@ def odd_images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def alone(folder: Path, package: str, images: list[Path]) -> tuple[np.ndarray, list[str]]:
     """Logits and printed lines of predict.py in a process that can import nothing else."""
-    import site
-
-    code = ALONE.replace("PACKAGE", repr(package)).replace("SITE", repr(site.getsitepackages()[0]))
-    code = code.replace("ARGUMENTS", repr([str(folder / "predict.py"), *map(str, images)]))
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False
-    )
+    done = run_alone(ALONE, package, folder / "predict.py", *images)
     assert done.returncode == 0, done.stderr
     first, *printed, loaded = done.stdout.splitlines()
     assert loaded == "[]"
@@ -234,9 +217,22 @@ def test_the_folder_says_what_is_in_it(network: Path, tmp_path: Path) -> None:
         "transductive",
         "- MACs leave out \\| Sin.",
         "compress run recipes/whales.yaml",
-        "## Licence\n\nTo be filled in",
+        "## Licences\n\nUnknown: the run that made this did not say",
     ):
         assert said in card
+
+
+def test_the_card_says_under_what_licences(network: Path, tmp_path: Path) -> None:
+    origins = [
+        Origin(what="images: heads|2", source="*my* camera"),
+        Origin(what="weights: a.safetensors", licence="CC BY 4.0", source="a paper"),
+    ]
+    made = row(network).model_copy(update={"origins": origins})
+    write_bundle(made, network, "", tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "| images: heads\\|2 | unknown | \\*my\\* camera |\n" in card
+    assert "| weights: a.safetensors | CC BY 4.0 | a paper |\n" in card
+    assert "What is unknown here was said neither in the recipe" in card
 
 
 @pytest.mark.parametrize("version", [None, "1.0\n--index-url https://example.org"])

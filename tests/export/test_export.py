@@ -215,7 +215,7 @@ def test_a_foreign_model_says_what_is_missing(tmp_path: Path) -> None:
     for text, expected in (
         (SPEC.at(64).model_dump_json(), r"takes images of \(3, 32, 32\)"),
         ('{"height": 32}', "width: Field required"),
-        ("height: 32", "Invalid JSON"),
+        ("height: 32", "is no JSON"),
     ):
         file.write_text(text)
         with pytest.raises(UserError, match=expected):

@@ -9,7 +9,7 @@ import yaml
 from rich.console import Console
 
 import compress.methods.binarize.layer_timing
-from compress.cascade.recipe import is_pipeline, load_pipeline_recipe
+from compress.cascade.recipe import is_cascade, load_cascade_recipe
 from compress.export.int8 import INTEGER, integer_operations
 from compress.methods.binarize import deployment
 from compress.methods.prune import step as prune_step
@@ -25,7 +25,7 @@ from tests.conftest import shipped_recipes
 
 pytestmark = pytest.mark.slow
 ALL = shipped_recipes()
-PIPELINES = [path for path in ALL if is_pipeline(read_recipe_file(path))]
+PIPELINES = [path for path in ALL if is_cascade(read_recipe_file(path))]
 RECIPES = [path for path in ALL if path.parent.name == "recipes" and path not in PIPELINES]
 FEW = {"individuals": 4, "pictures": 72}
 CROPS = {"width": 160, "height": 128, "size": 40}
@@ -115,7 +115,7 @@ def test_recipe(path: Path, out: Path) -> None:
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
 def test_the_stages_of_a_pipeline_find_what_later_ones_look_at(path: Path) -> None:
-    pipeline, recipes = load_pipeline_recipe(path)
+    pipeline, recipes = load_cascade_recipe(path)
     for way in pipeline.paths:
         known: set[str] = set()
         for name in way:

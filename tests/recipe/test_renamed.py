@@ -11,7 +11,7 @@ import torch
 from jsonschema import Draft202012Validator
 from safetensors.torch import save_file
 
-from compress.cascade.recipe import load_pipeline_recipe
+from compress.cascade.recipe import load_cascade_recipe
 from compress.cli.schema import any_schema
 from compress.measure.machine import machine
 from compress.methods.quantize.settings import Settings as Quantize
@@ -97,10 +97,10 @@ def test_ways_of_a_pipeline_are_paths_now(
 ) -> None:
     write_recipe(OLD.replace("only: classifier", ""), "name.yaml")
     path = write_recipe(PIPELINE, "pipeline.yaml")
-    assert load_pipeline_recipe(path)[0].paths == [["name"]]
+    assert load_cascade_recipe(path)[0].paths == [["name"]]
     assert f"{path}:4: ways is an old name: write paths" in capsys.readouterr().err.splitlines()
     with pytest.raises(UserError, match=r"pipeline.yaml:4: ways.0.0: paths names 'nobody'"):
-        load_pipeline_recipe(write_recipe(PIPELINE.replace("[[name]]", "[[nobody]]"), path.name))
+        load_cascade_recipe(write_recipe(PIPELINE.replace("[[name]]", "[[nobody]]"), path.name))
 
 
 def test_editors_take_old_names(write_recipe: Write) -> None:

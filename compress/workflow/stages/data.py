@@ -31,7 +31,7 @@ def plan(
     Args:
         to_train_on: as of `draw_split`.
     """
-    how = {"path", "fit", "points", "box", "task"}
+    how = {"path", "fit", "points", "box", "task", "licence", "source"}
     described: dict[str, Any] = settings.in_key(exclude=how)
     described["seed"] = seed
     if (columns := settings.point_columns) is not None:

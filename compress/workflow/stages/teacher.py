@@ -44,7 +44,8 @@ def plan(
     settings: TeacherSettings, fit: str, seed: int, data: Stage, allowed: Sequence[str] = ()
 ) -> Stage:
     """The teacher stage; a weights file is known by its contents."""
-    described: dict[str, Any] = settings.in_key(exclude={"onnx"}) | {"fit": fit, "seed": seed}
+    described: dict[str, Any] = settings.in_key(exclude={"onnx", "licence", "source"})
+    described |= {"fit": fit, "seed": seed}
     assert settings.builder is not None
     described["code"] = identity(settings.builder, allowed)
     described["training_version"] = TRAINING_VERSION

@@ -1,4 +1,4 @@
-"""A deployed pipeline's profile: of a real one, and what is said of numbers that are made up."""
+"""A deployed cascade's profile: of a real one, and what is said of numbers that are made up."""
 
 import io
 import json
@@ -85,7 +85,7 @@ def write(folder: Path, stages: list[dict[str, Any]]) -> None:
 
 
 def in_torch(folder: Path) -> None:
-    """Gives the pipeline a classifier that is served from torch."""
+    """Gives the cascade a classifier that is served from torch."""
     spec = InputSpec(height=SIZE, width=SIZE, mean=(0, 0, 0), std=(1, 1, 1), classes=("a", "b"))
     name = "torchvision.models:shufflenet_v2_x0_5"
     (folder / "torch").mkdir()
@@ -106,7 +106,7 @@ def images(tmp_path: Path) -> list[Path]:
     return files
 
 
-def test_the_parts_of_a_pipeline_nest_and_add_up(folder: Path, images: list[Path]) -> None:
+def test_the_parts_of_a_cascade_nest_and_add_up(folder: Path, images: list[Path]) -> None:
     in_torch(folder)
     found = profile(str(folder), Settings(1, images, audit=False))
     assert (found.model, found.photographs, found.width, found.height) == ("whales", 2, 80, 200)
@@ -154,7 +154,7 @@ def test_the_work_of_all_turns_is_counted(folder: Path, images: list[Path]) -> N
         model(torch.zeros(1, 3, SIZE, SIZE))
     assert classifier.macs == counter.get_total_flops() // 2
     assert classifier.weight_bytes == 4 * sum(p.numel() for p in model.parameters())
-    # The layers take the times that the network takes in the pipeline.
+    # The layers take the times that the network takes in the cascade.
     for x in found[:2]:
         assert x.part.seconds == pytest.approx(0.5) and x.network.alone_s
         assert sum(p.seconds for p in x.layers) == pytest.approx(
@@ -188,7 +188,7 @@ def test_the_command_prints_json_and_writes_a_page(
     assert "aligner: network" in text and "2 photographs of up to 200 × 80 pixels" in text
 
 
-def test_the_same_pipeline_elsewhere_answers_the_same(
+def test_the_same_cascade_elsewhere_answers_the_same(
     folder: Path, images: list[Path], tmp_path: Path
 ) -> None:
     changes = {x.says: x.timed.path for x in cascade_variants(machine(), folder, tmp_path)}
@@ -226,7 +226,7 @@ def test_faults_are_said(folder: Path, images: list[Path], tmp_path: Path) -> No
     assert isinstance(done.exception, UserError) and "give photographs" in str(done.exception)
 
 
-def of_pipeline(
+def of_cascade(
     decode_s: float = 0.01,
     look_s: float = 0.01,
     normalise_s: float = 0.01,
@@ -271,13 +271,13 @@ def of_pipeline(
 
 
 def test_the_bottleneck_is_named_with_what_to_try() -> None:
-    assert advice(of_pipeline(network_s=0.02)) == [
+    assert advice(of_cascade(network_s=0.02)) == [
         "The aligner's network takes 40.0 % of the time, nearly all of it in conv 3×3 layers. "
         "They reach 90 % of this machine's limit and are bound by compute: only less work makes "
         "them faster. Prune or distil, or quantize: in int8 this machine's limit is 4.0 times as "
         "high.",
         "Networks take 40.0 %, decoding 20.0 %, cutting out 20.0 %, normalising 20.0 %: if the "
-        "networks took no time at all, the pipeline would be 1.7 times as fast.",
+        "networks took no time at all, the cascade would be 1.7 times as fast.",
         "20.0 % of the time lies between the layers: the network is small for this runtime. "
         "Fewer layers, or several images a call, help more than narrower ones.",
     ]
@@ -291,13 +291,13 @@ def test_the_bottleneck_is_named_with_what_to_try() -> None:
         },
     }
     for words, facts in said.items():
-        assert advice(of_pipeline(**facts))[0].startswith(words)  # type: ignore[arg-type]
-    turned = advice(of_pipeline(network_s=0.03, turns=4))[0]
+        assert advice(of_cascade(**facts))[0].startswith(words)  # type: ignore[arg-type]
+    turned = advice(of_cascade(network_s=0.03, turns=4))[0]
     assert turned.endswith("It is shown 4 turns of its view: try fewer.")
 
 
 def test_doubts_are_said() -> None:
-    found = of_pipeline()
+    found = of_cascade()
     assert notes(found) == []
     slower = found.networks[0].model_copy(update={"alone_s": 0.008})
     (said,) = notes(found.model_copy(update={"networks": [slower]}))
@@ -309,7 +309,7 @@ def test_doubts_are_said() -> None:
 
 @pytest.mark.parametrize("of_torch", [False, True])
 def test_terminal_and_page_show_every_part(of_torch: bool) -> None:
-    found = of_pipeline(of_torch=of_torch, name=HOSTILE, turns=4)
+    found = of_cascade(of_torch=of_torch, name=HOSTILE, turns=4)
     found = found.model_copy(update={"advice": advice(found)})
     console = Console(width=WIDTH, record=True, file=io.StringIO())
     show(found, console)
@@ -330,14 +330,14 @@ def test_terminal_and_page_show_every_part(of_torch: bool) -> None:
 
 
 def test_a_kernel_that_takes_no_time_has_no_rate() -> None:
-    found = of_pipeline()
+    found = of_cascade()
     fast = found.layers[0].model_copy(update={"seconds": 0.0})
     (entry,) = roofline.as_json(found.model_copy(update={"layers": [fast]}))["layers"]
     assert entry["macs"] and entry["macs_per_s"] is None and entry["bound"] is None
 
 
 def test_work_is_told_of_networks() -> None:
-    stages, networks, operations, blocks, each = tables(of_pipeline())
+    stages, networks, operations, blocks, each = tables(of_cascade())
     assert [row[1] for row in stages.rows] == ["40.0", "10.0", "30.0", "10.0", "10.0", "10.0"]
     assert stages.rows[-1][2:] == ["25.0", "0.900", "1.00", "90.0", "180", "compute"]
     assert all(row[3:] == ["–"] * 5 for row in stages.rows[:-1])
@@ -348,5 +348,5 @@ def test_work_is_told_of_networks() -> None:
     assert [row[3] for row in operations.rows] == ["5.00", "5.00", "10.0"]
     assert blocks.title.startswith("aligner: by block") and blocks.headings[0] == "block"
     assert each.rows[0][0] == "aligner: aligner.0"
-    in_torch, _ = tables(of_pipeline(of_torch=True))
+    in_torch, _ = tables(of_cascade(of_torch=True))
     assert in_torch.rows[-1][2:] == ["25.0", "1.00", "–", "100", "100", "–"]

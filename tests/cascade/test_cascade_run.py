@@ -1,4 +1,4 @@
-"""A pipeline's recipe from end to end on tiny real networks."""
+"""A cascade's recipe from end to end on tiny real networks."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,13 @@ import yaml
 from typer.testing import CliRunner
 
 from compress.cascade.cascade import Cascade
-from compress.cascade.recipe import load_any, load_pipeline_recipe
+from compress.cascade.recipe import load_any, load_cascade_recipe
 from compress.cli import app
 from compress.results.file import read
 from compress.utils.errors import UserError
 from teachers.whale_frames import frames
+from tests.alone import run_script
+from tests.cascade.test_bundle import without_times
 
 pytestmark = pytest.mark.slow
 FRAMES = {"individuals": 4, "pictures": 40, "width": 160, "height": 107}
@@ -75,7 +77,7 @@ RECIPES = {
         32,
     ),
 }
-PIPELINE = {
+CASCADE = {
     "version": 1,
     "name": "tiny_pipeline",
     "data": {"path": "own"},
@@ -95,7 +97,7 @@ PIPELINE = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("pipeline")
-    for name, recipe in (RECIPES | {"pipeline": PIPELINE}).items():
+    for name, recipe in (RECIPES | {"pipeline": CASCADE}).items():
         (root / f"{name}.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     frames(root / "others", **FRAMES | {"pictures": 12})
     frames(root / "own", **FRAMES)
@@ -137,6 +139,9 @@ def test_the_front_is_measured_end_to_end(folder, done):
         assert sum(row.pipeline.verdict.parts_s.values()) > 0
     predicted = [row for row in rows if row.pipeline.predicted_s is not None]
     assert predicted
+    # Images of each stage and of the whole, once each; nobody said whose they are.
+    images = {origin.what: origin.licence for origin in members[-1].origins}
+    assert len(images) == len(members[-1].origins) > 1 and images["images: own"] is None
     smallest = min(members, key=lambda row: row.artifact.size_bytes)
     assert smallest.artifact.size_bytes < teacher.artifact.size_bytes
     assert (folder / "reports" / "tiny_pipeline" / "report.html").is_file()
@@ -151,6 +156,20 @@ def test_a_member_is_a_folder_that_runs_by_itself(folder, done):
     assert set(found.points) == {"top_left", "bottom_right", "bonnet_tip", "blowhead"}
 
 
+def test_what_is_chosen_runs_alone_and_names_as_compress_does(folder, done, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    ready, frames = tmp_path / "ready", sorted((folder / "others" / "imgs").glob("*.jpg"))
+    arguments = ["choose", "reports/tiny_pipeline", "--max-accuracy-drop", "1", "--speedup", "0.01"]
+    chosen = CliRunner().invoke(app, [*arguments, "--export", str(ready)], catch_exceptions=False)
+    assert chosen.exit_code == 0, chosen.output
+    alone = run_script(ready, "onnxruntime", *frames)
+    assert (alone.returncode, alone.stderr) == (0, "")
+    arguments = ["predict", "--pipeline", str(ready), *map(str, frames)]
+    here = CliRunner().invoke(app, arguments, catch_exceptions=False).output
+    assert without_times(alone.stdout) == without_times(here)
+    assert len(without_times(here)) > 5 * len(frames)
+
+
 def test_a_teacher_that_is_a_file_is_served_from_nowhere_else(folder, done):
     """It was told to measure in torch, where a file cannot run."""
     row = next(
@@ -163,8 +182,8 @@ def test_a_teacher_that_is_a_file_is_served_from_nowhere_else(folder, done):
     given = {key: value for key, value in RECIPES["name"].items() if key != "teacher"}
     given["teacher"] = {"onnx": str(model), "image_size": 32}
     (folder / "name_given.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
-    stages = PIPELINE["stages"] | {"name": {"recipe": "name_given.yaml", "warp": CANONICAL}}
-    recipe = PIPELINE | {"name": "given", "stages": stages}
+    stages = CASCADE["stages"] | {"name": {"recipe": "name_given.yaml", "warp": CANONICAL}}
+    recipe = CASCADE | {"name": "given", "stages": stages}
     (folder / "given.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     result = CliRunner().invoke(
         app, ["run", str(folder / "given.yaml"), "--out", str(folder)], catch_exceptions=False
@@ -205,7 +224,7 @@ def test_further_photographs_are_judged_again_when_they_change(folder, done):
         assert after.latency == before.latency
 
 
-def test_a_pipelines_recipe_is_checked_with_those_of_its_stages(folder):
+def test_a_cascades_recipe_is_checked_with_those_of_its_stages(folder):
     arguments = ["check", str(folder / "pipeline.yaml")]
     checked = CliRunner().invoke(app, arguments, catch_exceptions=False).output
     assert "find:\n" in checked and "name:\n" in checked and "pipeline.yaml is right: " in checked
@@ -229,23 +248,23 @@ def test_what_is_asked_is_shown_without_doing_it(folder):
         ({"measure": {"runtimes": ["onnxruntime", "openvino"]}}, "one runtime"),
     ],
 )
-def test_faults_of_a_pipelines_recipe_are_said(folder, tmp_path, change, said):
+def test_faults_of_a_cascades_recipe_are_said(folder, tmp_path, change, said):
     for file in folder.glob("*.yaml"):
         (tmp_path / file.name).write_text(file.read_text())
-    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(PIPELINE | change, sort_keys=False))
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(CASCADE | change, sort_keys=False))
     assert not load_any(tmp_path / "find.yaml").stages
     with pytest.raises(UserError, match=said):
-        load_pipeline_recipe(tmp_path / "bad.yaml")
+        load_cascade_recipe(tmp_path / "bad.yaml")
 
 
 def test_faults_of_all_files_are_said_at_once(folder, tmp_path):
     for file in folder.glob("*.yaml"):
         (tmp_path / file.name).write_text(file.read_text())
-    stages = PIPELINE["stages"] | {"find": {"recipe": "nowhere.yaml"}}
+    stages = CASCADE["stages"] | {"find": {"recipe": "nowhere.yaml"}}
     (tmp_path / "turn.yaml").write_text(yaml.safe_dump(RECIPES["turn"] | {"teachers": 1}))
-    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(PIPELINE | {"stages": stages}))
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(CASCADE | {"stages": stages}))
     with pytest.raises(UserError) as caught:
-        load_pipeline_recipe(tmp_path / "bad.yaml")
+        load_cascade_recipe(tmp_path / "bad.yaml")
     assert "nowhere.yaml" in str(caught.value)
     assert "unknown key" in str(caught.value)
 
@@ -269,7 +288,7 @@ paths: [[find, turn, name]]
 def faults(path, *assignments):
     """Each without the folder and the file's suffix, as "pipeline:1: key: what"."""
     with pytest.raises(UserError) as caught:
-        load_pipeline_recipe(path, assignments)
+        load_cascade_recipe(path, assignments)
     title, *lines = str(caught.value).splitlines()
     own = [line for line in lines if not line.startswith("    ")]
     assert f" has {len(own)} fault" in title
@@ -311,8 +330,8 @@ def test_faults_are_told_as_those_of_other_recipes(tmp_path):
         ("candidates={a: [prune: {speedup: [2, 4]}]}", "candidates: unknown key"),
         ("data.builder=teachers", "data.builder: 'teachers' is no builder name: write package.mod"),
         ("data.builder=os:system", "data.builder: 'os:system' is refused: builders may come from"),
-        ("data.points={a: [x, y]}", "data.points: is for the recipe of one network; a pipeline is"),
-        ("data.box=[x, y, width, height]", "data.box: is for the recipe of one network; a pipeli"),
+        ("data.points={a: [x, y]}", "data.points: is for the recipe of one network; a cascade is"),
+        ("data.box=[x, y, width, height]", "data.box: is for the recipe of one network; a cascad"),
         ("data.fit=stretch", "data.fit: is for the recipe of one network; each stage's own recipe"),
         ("measure.throughput_batch=8", "measure.throughput_batch: is for the recipe of one netw"),
         ("also_judge.a=https://x.org/y", "also_judge.a: https://x.org/y is an address: download"),
@@ -320,20 +339,20 @@ def test_faults_are_told_as_those_of_other_recipes(tmp_path):
         ("paths=[[find, turn, name], [turn_at_once, nam]]", "paths.1.1: paths names 'nam', which"),
     ],
 )
-def test_what_a_pipeline_cannot_use_is_refused(folder, assignment, said):
+def test_what_a_cascade_cannot_use_is_refused(folder, assignment, said):
     found = faults(folder / "pipeline.yaml", assignment)
     assert len(found) == 1 and found[0].startswith(f"--set: {said}")
 
 
-def test_a_pipeline_without_a_name_is_called_like_its_file(folder, tmp_path):
+def test_a_cascade_without_a_name_is_called_like_its_file(folder, tmp_path):
     for file in folder.glob("*.yaml"):
         (tmp_path / file.name).write_text(file.read_text())
-    nameless = {key: value for key, value in PIPELINE.items() if key != "name"}
+    nameless = {key: value for key, value in CASCADE.items() if key != "name"}
     (tmp_path / "my whales.yaml").write_text(yaml.safe_dump(nameless))
-    assert load_pipeline_recipe(tmp_path / "my whales.yaml")[0].name == "my_whales"
+    assert load_cascade_recipe(tmp_path / "my whales.yaml")[0].name == "my_whales"
 
 
-def test_data_of_one_network_is_not_a_pipelines(folder):
+def test_data_of_one_network_is_not_a_cascades(folder):
     arguments = ["run", str(folder / "pipeline.yaml"), "--data", str(folder)]
     refused = CliRunner().invoke(app, arguments)
     assert isinstance(refused.exception, UserError)

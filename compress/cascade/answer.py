@@ -1,0 +1,172 @@
+"""From a photograph to points and a name: decode, look, find points, look there, name.
+
+Needs no torch. An exported cascade's script is made of this very text (`export/standalone.py`).
+"""
+
+import io
+import math
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from compress.cascade.spec import CascadeStage, Look
+from compress.cascade.views import Point, View, around, brought_to, cut, whole
+from compress.data.input_spec import InputSpec, normalise, upright_rgb
+from compress.metrics.probabilities import probabilities_of
+from compress.runtimes import Session
+from compress.utils.errors import UserError
+from compress.utils.units import ms, percent
+
+NETWORK = ": network"  # ends the name of the part that a stage's network takes
+NOT_SURE = "not sure enough to give a name"
+SHOWN = 5  # of the names
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a cascade says of one photograph."""
+
+    size: tuple[int, int]  # width, height of the upright photograph in pixels
+    points: dict[str, Point]  # pixels of the upright photograph
+    probabilities: np.ndarray  # float64 (classes,); empty where no stage names anything
+    views: dict[str, View]  # where each stage looked
+    seconds: dict[str, float]  # by part: decode, and each stage's look and network
+
+    @property
+    def total_s(self) -> float:
+        return sum(self.seconds.values())
+
+
+@dataclass
+class Clock:
+    """Seconds by part, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+@dataclass
+class Network:
+    """A stage's loaded model, and how it is fed."""
+
+    stage: CascadeStage
+    spec: InputSpec
+    session: Session
+
+    def outputs(self, images: np.ndarray) -> np.ndarray:
+        """Return the first output for uint8 images (n, height, width, channels)."""
+        return self.answers(normalise(images, self.spec))
+
+    def answers(self, prepared: np.ndarray) -> np.ndarray:
+        """Return the first output for float32 images (n, channels, height, width)."""
+        if self.session.batch_size in (None, len(prepared)):
+            return self._first(prepared)
+        size = self.session.batch_size or 1
+        filled = [
+            np.resize(x, (size, *x.shape[1:]))
+            for x in np.array_split(prepared, -(-len(prepared) // size))
+        ]
+        return np.concatenate([self._first(x) for x in filled])[: len(prepared)]
+
+    def _first(self, prepared: np.ndarray) -> np.ndarray:
+        """Return the first output as the file has it: logits, or x and y of points."""
+        return next(iter(self.session.run(prepared).values()))
+
+
+def find(photograph: bytes, networks: Sequence[Network]) -> Found:
+    """Bring the bytes of an image file to points and probabilities.
+
+    Raises:
+        UserError: not an image.
+    """
+    clock = Clock()
+    with clock.part("decode"):
+        image = decode(photograph)
+    points: dict[str, Point] = {}
+    views: dict[str, View] = {}
+    probabilities = np.empty(0)
+    for network in networks:
+        stage, spec = network.stage, network.spec
+        with clock.part(f"{stage.name}: look"):
+            views[stage.name] = view = _view(stage, spec, image.size, points)
+            turns = [
+                view.turned(2 * math.pi * i / stage.turns, spec.width / spec.height)
+                for i in range(stage.turns)
+            ]
+            seen = image.convert("L") if spec.channels == "grey" else image
+            shown = np.stack([cut(seen, turn, spec.width, spec.height) for turn in turns])
+        with clock.part(f"{stage.name}{NETWORK}"):
+            outputs = network.outputs(shown)
+        if spec.points:
+            points |= _points(outputs, turns, spec)
+        else:
+            logits = outputs.mean(0).astype(np.float64)
+            probabilities = probabilities_of(logits, "softmax")
+    return Found(image.size, points, probabilities, views, clock.seconds)
+
+
+def name_of(found: Found, classes: Sequence[str], min_probability: float) -> str | None:
+    """Return the most probable class; None where it is less probable, or nothing is named."""
+    if not len(found.probabilities):
+        return None
+    best = int(found.probabilities.argmax())
+    return classes[best] if found.probabilities[best] >= min_probability else None
+
+
+def told(found: Found, classes: Sequence[str], min_probability: float) -> list[str]:
+    """Return in lines for people what was found: the name, the most probable ones, the points."""
+    ranked = sorted(zip(found.probabilities, classes, strict=True), reverse=True)[:SHOWN]
+    lines = [name_of(found, classes, min_probability) or NOT_SURE] if ranked else []
+    lines += [f"{percent(float(p)):>7}  {name}" for p, name in ranked]
+    lines += [f"{name}: {x:.1f}, {y:.1f}" for name, (x, y) in found.points.items()]
+    return [*lines, f"{ms(found.total_s)} ms"]
+
+
+def decode(photograph: bytes) -> Image.Image:
+    """Return an upright RGB image from the bytes of a file.
+
+    Raises:
+        UserError: not an image, truncated, or empty.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Photographs of over 89 megapixels are what somebody photographed, not an attack;
+            # twice that Pillow refuses by itself.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(photograph)) as file:
+                return upright_rgb(file)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"The photograph cannot be read: {error}") from error
+
+
+def _view(look: Look, spec: InputSpec, size: tuple[int, int], points: dict[str, Point]) -> View:
+    aspect = spec.width / spec.height
+    if look.crop is not None:
+        known = [points[name] for name in look.crop.around]
+        return around(known, look.crop.margin, aspect)
+    if look.warp is not None:
+        wanted = [(x, y) for x, y in look.warp.values()]
+        return brought_to([points[name] for name in look.warp], wanted, aspect)
+    return whole(size, spec)
+
+
+def _points(outputs: np.ndarray, turns: Sequence[View], spec: InputSpec) -> dict[str, Point]:
+    """Bring each turn's answer into the photograph; the median of them counts."""
+    answers = np.array(
+        [
+            [view.to_photograph((float(x), float(y))) for x, y in given.reshape(-1, 2)]
+            for view, given in zip(turns, outputs, strict=True)
+        ]
+    )
+    middle = np.median(answers, axis=0)
+    return {name: (float(x), float(y)) for name, (x, y) in zip(spec.points, middle, strict=True)}

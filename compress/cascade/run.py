@@ -392,7 +392,11 @@ def _result(run: _Shared, member: Member, timing: Stage, slower: float) -> Resul
 
 def _origins(run: _Shared, member: Member) -> list[Origin]:
     """Return what the networks are made of, each once, and the photographs they are judged on."""
-    of_stages = [x for stage in member.networks for x in origins_of(run.plans[stage].recipe)]
+    of_stages = [
+        origin
+        for stage, candidate in member.networks.items()
+        for origin in origins_of(run.plans[stage].recipe, candidate)
+    ]
     return list(dict.fromkeys([*of_stages, images_of(run.recipe.data)]))
 
 

@@ -2,15 +2,31 @@
 
 from pathlib import Path
 
+from compress.methods import discover
 from compress.models.checkpoint import metadata_of
-from compress.recipe.schema import DataSettings, Recipe, TeacherSettings
+from compress.models.weight_sources import is_file
+from compress.recipe.schema import DataSettings, Recipe, TeacherSettings, chosen
 from compress.results.schema import Origin
 
 
-def origins_of(recipe: Recipe) -> list[Origin]:
-    """Return the images and, where there are some, the weights that the teacher starts from."""
-    weights = weights_of(recipe.teacher)
-    return [images_of(recipe.data), *([weights] if weights else [])]
+def origins_of(recipe: Recipe, candidate: str | None = None) -> list[Origin]:
+    """Return the images and all weights that a row's network comes from, each once.
+
+    Args:
+        candidate: whose network it is; None: the teacher's.
+    """
+    teacher = weights_of(recipe.teacher)
+    found = [images_of(recipe.data), *([teacher] if teacher else [])]
+    names, seen = [candidate] if candidate in recipe.candidates else [], set[str]()
+    while names:
+        name = names.pop()
+        seen.add(name)
+        for kind, settings in map(chosen, recipe.candidates[name]):
+            student = discover()[kind].student(settings)
+            if student is not None and student.weights is not None:
+                found.append(_weights(student.weights))
+            names += [x for x in discover()[kind].teachers(settings) if x not in seen]
+    return list(dict.fromkeys(found))
 
 
 def images_of(data: DataSettings) -> Origin:
@@ -25,10 +41,20 @@ def weights_of(teacher: TeacherSettings) -> Origin | None:
     given = teacher.onnx or teacher.weights
     if given is None:
         return None
-    of_torchvision = given.startswith("torchvision:")
-    said = {} if of_torchvision else metadata_of(Path(given))
+    said = _weights(given)
+    return said.model_copy(
+        update={
+            "licence": teacher.licence or said.licence,
+            "source": teacher.source or said.source,
+        }
+    )
+
+
+def _weights(named: str) -> Origin:
+    """Return what weights, as a recipe names them, say of themselves."""
+    said = metadata_of(Path(named)) if is_file(named) else {}
     return Origin(
-        what=f"weights: {given if of_torchvision else Path(given).name}",
-        licence=teacher.licence or said.get("licence") or said.get("license"),
-        source=teacher.source or said.get("source"),
+        what=f"weights: {Path(named).name if is_file(named) else named}",
+        licence=said.get("licence") or said.get("license"),
+        source=said.get("source"),
     )

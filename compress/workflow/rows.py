@@ -38,7 +38,7 @@ def result_of(
         control_of=entry.control_of,
         control=entry.control,
         lineage=list(past.lineage),
-        origins=origins_of(plan.recipe),
+        origins=origins_of(plan.recipe, entry.control_of or entry.candidate),
         artifact=artifact.facts(out, entry.runtime),
         accuracy=scored,
         latency=timed.latency[entry.key],

@@ -1,11 +1,13 @@
 """What results say of the images and weights that a network was made of."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from compress.recipe.load import load_recipe
@@ -45,6 +47,24 @@ def test_weights_say_their_licence_themselves(
         Origin(what="weights: given.safetensors", licence="CC BY 4.0", source="a paper of 2014"),
     ]
     assert origins_of(load_recipe(recipe(write_recipe, shapes, None))) == [images]
+
+
+def test_a_row_names_what_its_student_and_its_teachers_begin_with(
+    write_recipe: Write, shapes: Path, weights: Path
+) -> None:
+    loaded = yaml.safe_load(recipe(write_recipe, shapes, None).read_text())
+    (first,) = loaded["candidates"].values()
+    taught = copy.deepcopy(first)
+    first[0]["distill"] |= {"weights": str(weights), "mean": [0.5] * 3, "std": [0.2] * 3}
+    taught[0]["distill"] |= {"teacher": "first", "weights": "torchvision:Some_Weights.DEFAULT"}
+    loaded["candidates"] = {"first": first, "taught": taught}
+    images = Origin(what=f"images: {shapes.name}")
+    given = Origin(what="weights: given.safetensors", licence="CC BY 4.0", source="a paper of 2014")
+    said = load_recipe(write_recipe(loaded))
+    assert origins_of(said, "first") == [images, given]
+    offered = Origin(what="weights: torchvision:Some_Weights.DEFAULT")
+    assert origins_of(said, "taught") == [images, offered, given]
+    assert origins_of(said, "teacher") == [images]
 
 
 def test_what_a_recipe_says_counts_more(write_recipe: Write, shapes: Path, weights: Path) -> None:

@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, create_model, model_validator
 
-from compress.data.input_spec import BOX, IMAGENET_MEAN, IMAGENET_STD, Channels, Fit, InputSpec
+from compress.data.input_spec import (
+    BOX,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    LEAST_STD,
+    Channels,
+    Fit,
+    InputSpec,
+)
 from compress.data.keypoints import PointColumns
 from compress.measure.saliency.settings import SaliencySettings
 from compress.methods import discover
@@ -176,6 +184,8 @@ class TeacherSettings(RecipeModel):
                 f"channels: {self.channels} needs {numbers} in mean and in std, not "
                 f"{len(self.mean)} and {len(self.std)}"
             )
+        if min(self.std) < LEAST_STD:
+            raise ValueError(f"std {self.std} is next to 0: pixels, from 0 to 1, are divided by it")
         if not all(0 <= x <= 1 for x in self.mean) or max(self.std) > LARGEST_STD:
             raise ValueError(
                 f"mean {self.mean} and std {self.std} are on the scale of bytes: pixels are from 0 "

@@ -121,7 +121,7 @@ def read_tables(
     assert columns is not None
     if reading.faults:
         named = sources[0].path if len(sources) == 1 else root
-        raise UserError(listed(f"{named} has {len(reading.faults)} faults:", reading.faults))
+        raise UserError(listed(f"{named} has {_counted(reading.faults)}:", reading.faults))
     _hold_out(root, sources[0].path, columns, columns.labels or table.header, reading)
     _annotate(sources, columns, files, reading)
     split_by_file(reading.images, root, files)
@@ -331,7 +331,11 @@ def split_by_file(images: dict[str, Sample], root: Path, files: Sequence[ImageFi
             images[found.path] = replace(found, split=SPLITS[split])
     faults += [f"{p.path} is not in {path.name}" for p in images.values() if p.split is None]
     if faults:
-        raise UserError(listed(f"{path} has {len(faults)} faults:", faults))
+        raise UserError(listed(f"{path} has {_counted(faults)}:", faults))
+
+
+def _counted(faults: Sequence[str]) -> str:
+    return f"{len(faults)} fault{'s' * (len(faults) != 1)}"
 
 
 def listed(title: str, faults: Iterable[str]) -> str:

@@ -34,6 +34,7 @@ Layout = Literal["nchw", "nhwc"]  # of a file's input: channels before height an
 Dtype = Literal["float32", "uint8"]  # float32 stands for other floats, too
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LEAST_STD = 1e-6  # of pixels from 0 to 1: below it what a network is fed soon has no bounds
 BYTE_STD = 1 / 255  # with a mean of 0: pixels stay the bytes that they are
 GREY = (114, 114, 114)  # what a letterbox fills up with
 Shape = tuple[int, ...]
@@ -98,6 +99,9 @@ class InputSpec(BaseModel):
                 f"channels {self.channels} need {count} number{'s' * (count > 1)} in mean and in "
                 f"std, not {len(self.mean)} and {len(self.std)}"
             )
+        possible = all(LEAST_STD <= x < math.inf for x in self.std)
+        if not (possible and all(map(math.isfinite, self.mean))):
+            raise ValueError(f"mean {self.mean} and std {self.std}: give numbers, and std above 0")
         if self.dtype == "uint8" and not self.keeps_bytes:
             raise ValueError("bytes (uint8) are normalised inside the file: leave out mean and std")
         return self

@@ -86,6 +86,12 @@ def load_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
         text = "; ".join(f"{len(n)} {what} ({', '.join(n[:3])})" for what, n in faults if n)
         advice = _advice(missing, others, unknown, tensors, wanted)
         raise UserError(f"The weights in {path} do not fit the model: {text}. {advice}")
+    unreal = [k for k, v in tensors.items() if v.is_complex() and not wanted[k].is_complex()]
+    if unreal:
+        raise UserError(
+            f"The weights in {path} do not fit the model: {unreal[0]} holds complex numbers, of "
+            "which it would lose a part. Save them as real ones."
+        )
     try:
         set_weights(model, {k: v.to(wanted[k].dtype) for k, v in tensors.items()}, strict=False)
     except RuntimeError as error:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, create_model, model_validator
 
-from compress.data.input_spec import BOX, IMAGENET_MEAN, IMAGENET_STD, Channels, Fit, InputSpec
+from compress.data.input_spec import (
+    BOX,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Channels,
+    Fit,
+    InputSpec,
+)
 from compress.data.keypoints import PointColumns
 from compress.measure.saliency.settings import SaliencySettings
 from compress.methods import discover

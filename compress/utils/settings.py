@@ -40,6 +40,8 @@ def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
         raise ValueError(
             f"mean and std need 3 numbers each, or 1 for grey, not {len(mean)} and {len(std)}"
         )
+    if min(std) < LEAST_STD:
+        raise ValueError(f"std {list(std)} is next to 0: pixels, from 0 to 1, are divided by it")
     if not all(0 <= x <= 1 for x in mean) or max(std) > LARGEST_STD:
         raise ValueError(
             f"mean {list(mean)} and std {list(std)} are on the scale of bytes: pixels are from 0 "

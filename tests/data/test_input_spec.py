@@ -1,6 +1,7 @@
 """What a network is fed: in grey, blue first, and of any height and width."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +124,9 @@ def test_decoded_squares_in_colour_are_found_where_they_always_were(
     for spec in (spec_of("grey", 24, 24), spec_of("rgb", 24, 40)):
         Decoded(data, tmp_path)(spec)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("std", [0, -1, 1e-40, math.nan, math.inf])
+def test_a_std_that_leaves_no_bounds_is_refused(std: float) -> None:
+    with pytest.raises(ValueError, match="give numbers, and std above 0"):
+        InputSpec(height=8, width=8, mean=(0.5,) * 3, std=(1, std, 1), classes=("a", "b"))

@@ -621,3 +621,12 @@ def test_an_error_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
 def test_names_that_lead_out(name: str, tmp_path: Path) -> None:
     assert inside(tmp_path, name) is None
     assert inside(tmp_path, "a/../b.jpg") == tmp_path / "b.jpg"
+
+
+def test_complex_weights_do_not_lose_a_part_in_silence(tmp_path: Path) -> None:
+    net = Net()
+    tensors = {
+        k: v.to(torch.complex64) if k == "fc.weight" else v for k, v in net.state_dict().items()
+    }
+    with pytest.raises(UserError, match=r"fc\.weight holds complex numbers"):
+        load_into(net, tensors, tmp_path / "w.pt")

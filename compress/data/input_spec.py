@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from compress.utils.errors import UserError
-from compress.utils.settings import sides
+from compress.utils.settings import LEAST_STD, sides
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,6 @@ Layout = Literal["nchw", "nhwc"]  # of a file's input: channels before height an
 Dtype = Literal["float32", "uint8"]  # float32 stands for other floats, too
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-LEAST_STD = 1e-6  # of pixels from 0 to 1: below it what a network is fed soon has no bounds
 BYTE_STD = 1 / 255  # with a mean of 0: pixels stay the bytes that they are
 GREY = (114, 114, 114)  # what a letterbox fills up with
 Shape = tuple[int, ...]

@@ -27,6 +27,7 @@ def sides(size: int | Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
+LEAST_STD = 1e-6  # of pixels from 0 to 1: below it what a network is fed soon has no bounds
 LARGEST_STD = 2.0  # of pixels from 0 to 1; beyond, it was meant for bytes
 
 

@@ -83,7 +83,7 @@ def test_a_student_begins_with_the_weights_of_a_file_but_for_its_head(
             run_stage(stage, store, context)
     given = step._given(store.folders(end), tmp_path, context)
     _, settings = step._method(end)
-    begun = fresh_student(settings, given, "distil kd", context)
+    begun = fresh_student("distill", settings, given, "distil kd", context)
 
     wanted = shufflenet_v2_x0_5().state_dict() | _tensors(body)
     for name, tensor in begun.model.state_dict().items():

@@ -176,7 +176,7 @@ def _start(inputs: "StepInputs", settings: Settings, how: str, context: "Context
     from compress.utils.errors import UserError
 
     if settings.student is not None:
-        return fresh_student(settings, inputs, how, context)
+        return fresh_student("binarize", settings, inputs, how, context)
     before = Candidate.load(inputs.previous, context.allowed)
     if faults := _obstacles(before.model, settings):
         raise UserError("binarize: " + "; ".join(faults) + ".")

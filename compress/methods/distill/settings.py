@@ -128,6 +128,10 @@ class Learning(Distillation):
             raise ValueError("learn_from: labels asks no teacher: remove one of the two")
         if self.learn_from == "labels" and self.control:
             raise ValueError("learn_from: labels is the control itself: set control: false")
+        if len(self.teachers) > 1 and self.loss.attention:
+            raise ValueError(
+                f"{self.loss.name} compares with one teacher: name one, or no attention"
+            )
         mixes = self.train.mixup or self.train.cutmix
         if mixes and self.learn_from == "teacher" and self.loss.attention:
             raise ValueError("mixup and cutmix make images that the teacher never looked at")

@@ -91,7 +91,7 @@ class Distill(Method[Settings]):
             how += f", {FROM_SCRATCH}" if settings.start_from == "scratch" else ""
             student = _continued(inputs, settings, how, context)
         else:
-            student = fresh_student(settings, inputs, how, context)
+            student = fresh_student("distill", settings, inputs, how, context)
         training = distil(student, settings, inputs, context, how, from_teacher)
         return student.trained(training)
 

@@ -21,8 +21,14 @@ from compress.utils.errors import UserError
 STATISTICS_IMAGES = 64  # that a builder which converts weights may see
 
 
-def fresh_student(settings: Learning, inputs: StepInputs, how: str, context: Context) -> Candidate:
+def fresh_student(
+    step: str, settings: Learning, inputs: StepInputs, how: str, context: Context
+) -> Candidate:
     """Return the student that the settings name, with the weights that it begins with.
+
+    Args:
+        step: that trains it, by its name in recipes.
+        how: it is trained, in words.
 
     Raises:
         UserError: weights that are not to be had, or of another network; nobody says what images
@@ -56,7 +62,7 @@ def fresh_student(settings: Learning, inputs: StepInputs, how: str, context: Con
     )
     for note in (*notes, *said):
         context.progress.note(note)
-    report = StepReport(step="distill", notes=[*notes, *said])
+    report = StepReport(step=step, notes=[*notes, *said])
     past = student.provenance
     return replace(student, provenance=replace(past, steps=(*past.steps, report)))
 

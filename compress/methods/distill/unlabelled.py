@@ -35,6 +35,8 @@ def kept(
     sure = _confident(teacher, unlabelled, task, settings.min_confidence)
     judged = data.indices(data.watched)
     sure_judged = _confident(teacher, judged, task, settings.min_confidence)
+    if not len(unlabelled):
+        raise UserError("there are no unlabelled images: set unlabelled: false.")
     if not len(sure):
         raise UserError(
             f"none of {len(unlabelled)} unlabelled images is kept with min_confidence "

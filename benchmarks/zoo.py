@@ -433,8 +433,9 @@ def write(records: list[Found], folder: Path) -> None:
 `python benchmarks/zoo.py`: random weights, {CLASSES} classes, the smallest of the usual sizes that
 a network takes, a process and one thread for each, {LIMIT_S} s of CPU time at most (`s`; `GB`: the
 largest resident set). Batch norms have the statistics of the images, and weights that were all
-equal are drawn, so that answers to different images differ. They hardly do (by less than {ALIKE:.0%}
-of their standard deviation), and equal answers say little, in: {", ".join(alike) or "none"}.
+equal are drawn, so that answers to different images differ. They hardly do (by less than
+{ALIKE:.0%} of their standard deviation), and equal answers say little, in:
+{", ".join(alike) or "none"}.
 
 - export: the largest difference between the file's answers in onnxruntime and the network's on
   {IMAGES} random images, of the answers' standard deviation.

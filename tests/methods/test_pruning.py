@@ -4,6 +4,7 @@ import contextlib
 import copy
 import functools
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import pytest
 import torch
@@ -394,9 +395,27 @@ def test_channels_that_stay_are_not(shuffle: Callable[[Tensor], Tensor]) -> None
     assert len(PrunableNetwork(Shuffled(shuffle), SPEC).groups) == 2
 
 
+class PartlyAdded(nn.Module):
+    """As ReXNet: what a layer read is added to the first of the channels that it made."""
+
+    def __init__(self, widths: Sequence[int] = (4, 6, 8, 10, 12, 14)) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, widths[0], 1)
+        self.layers = nn.ModuleList(nn.Conv2d(*pair, 1) for pair in pairwise(widths))
+        self.last = nn.Linear(widths[-1], CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        for layer in self.layers:
+            made, count = layer(x), x.shape[1]
+            x = torch.cat([made[:, :count] + x, made[:, count:]], 1)
+        return self.last(x.mean((2, 3)))
+
+
 @pytest.mark.parametrize(
     ("model", "named"),
     [
+        (PartlyAdded, "PartlyAdded cannot be pruned.* a concatenation of slices to have"),
         (lambda: models.shufflenet_v2_x0_5(num_classes=CLASSES), "view .* at shufflenetv2.py"),
         (lambda: models.swin_t(num_classes=CLASSES), "at swin_transformer.py"),
         (

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from math import lcm
+from math import inf, lcm
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
@@ -20,6 +20,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.overrides import TorchFunctionMode
+from torch_pruning.dependency.index_mapping import update_index_mapping
 
 from compress.data.input_spec import InputSpec
 from compress.measure.layer_times import LayerShape
@@ -98,9 +99,10 @@ class PrunableNetwork:
         kept = set(matching(ignore, list(layers)))
         self.parameters = {p: name for name, p in self.model.named_parameters()}
         try:
-            with _ChannelsStay():
+            with _ChannelsStay() as seen:
                 self.shapes = layer_shapes(self.model, self.example)
             self.graph = _dependencies(self.model, self.example)
+            _refuse_too_wide(self.graph, seen.widest)
             kept |= _last_layers(self.model, self.example, spec, self.shapes)
             kept |= layers.keys() - self.shapes.keys()  # heads that serve training only
             ignored = [layers[name] for name in kept if name in layers]
@@ -313,6 +315,25 @@ def _dependencies(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
     )
 
 
+def _refuse_too_wide(graph: tp.DependencyGraph, widest: float) -> None:
+    """Refuse a graph that joins more channels than any concatenation has: it has no end.
+
+    Torch-Pruning miscounts slices behind each other of which some are added to, and follows the
+    channels that are not there for ever.
+
+    Args:
+        widest: channels of the widest concatenation that the network really makes.
+    """
+    update_index_mapping(graph)
+    for node in graph.module2node.values():
+        offsets = getattr(node.module, "offsets", None) or [0]
+        if node.type == tp.ops.OPTYPE.CONCAT and offsets[-1] > widest:
+            raise _Unfollowable(
+                f"it takes a concatenation of slices to have {offsets[-1]} channels, "
+                f"and the widest has {widest:g}"
+            )
+
+
 def _gives_more_in_training(model: nn.Module, example: Tensor) -> bool:
     """Return whether the network has outputs in training that it has not otherwise."""
     images, trial = example.repeat(2, 1, 1, 1), copy.deepcopy(model)
@@ -390,6 +411,7 @@ class _ChannelsStay(TorchFunctionMode):
 
     SWAPS = ("transpose", "permute", "swapaxes", "swapdims", "movedim")
     RESHAPES = ("view", "reshape", "flatten", "unflatten")
+    JOINS = ("cat", "concat", "concatenate")
     MOVES = ("index_select", "gather", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle")
 
     def __init__(self) -> None:
@@ -397,6 +419,8 @@ class _ChannelsStay(TorchFunctionMode):
         # Tensors whose axes are in another order, each with one of sizes 2, 3, 5, … that went
         # through the same swaps.
         self.swapped: list[tuple[Tensor, Tensor]] = []
+        # Channels of the widest concatenation; without bound where tokens are concatenated.
+        self.widest = 0.0
 
     def __torch_function__(
         self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -412,6 +436,8 @@ class _ChannelsStay(TorchFunctionMode):
                 f"{name} of axes in another order lets channels change places (a channel shuffle)"
             )
         result = func(*args, **kwargs)
+        if name in self.JOINS:
+            self.widest = max(self.widest, result.shape[1] if result.ndim == 4 else inf)
         if name in self.SWAPS and isinstance(source, Tensor):
             start = torch.empty((2, 3, 5, 7, 11, 13, 17, 19)[: source.ndim], device="meta")
             order = func(start if order is None else order, *args[1:], **kwargs)

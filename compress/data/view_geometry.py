@@ -1,11 +1,7 @@
-"""Where a view of an image looks: of its numbers those that move and mirror it."""
+"""Where a view of an image looks: of its numbers the four that move it."""
 
 import torch
 from torch import Tensor
-
-MIRROR = 10  # the column that says whether the image is mirrored, left to right, before all else
-NEW_CLASS = 2
-MIRRORS = {"same": 1, "new_class": NEW_CLASS}  # what it is then taken for
 
 
 def affine(v: Tensor, aspect: float) -> Tensor:

@@ -13,7 +13,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import adjust_hue, adjust_saturation
 
 from compress.data.input_spec import InputSpec
-from compress.data.view_geometry import MIRROR, MIRRORS, affine
+from compress.data.mirrored_views import MIRROR, MIRRORS
+from compress.data.view_geometry import affine
 from compress.training import policies
 from compress.training.settings import Augmentation
 

@@ -122,13 +122,20 @@ def _run(
     ]
     results = [result_of(entry, plan, store, out, command, here) for entry in plan.entries]
     folder = out / RUNS / recipe.name
-    judged = files_judged(folder / RESULTS_FILE, plan.data.key)
-    judged |= {row.artifact.sha256 for row in results}
-    looked = [row.model_copy(update={"files_judged": len(judged)}) for row in results]
-    results = with_comparisons(looked)
+    results = _with_looks(with_comparisons(results), folder / RESULTS_FILE)
     append_new(folder / RESULTS_FILE, results, progress, failed)
     report(recipe, results, failed)
     return results, failed
+
+
+def _with_looks(results: list[Result], path: Path) -> list[Result]:
+    """Return results that say how many files their images have judged, earlier runs' included.
+
+    Args:
+        path: of earlier runs' results.
+    """
+    judged = files_judged(path, results[0].data) | {row.artifact.sha256 for row in results}
+    return [row.model_copy(update={"files_judged": len(judged)}) for row in results]
 
 
 def _make(plan: Plan, store: Store, context: Context) -> dict[str, str]:

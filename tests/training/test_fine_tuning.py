@@ -16,8 +16,8 @@ from compress.data.dataset import Dataset
 from compress.data.image_cache import Decoded
 from compress.data.input_spec import InputSpec
 from compress.data.layouts import read_folder
+from compress.data.mirrored_views import MIRROR
 from compress.data.split import draw_split
-from compress.data.view_geometry import MIRROR
 from compress.models.head import head_of
 from compress.tasks import task_of
 from compress.training import loop

@@ -9,7 +9,7 @@ import numpy as np
 from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec
 from compress.data.layouts import check_classes, read_folder
-from compress.data.view_geometry import MIRROR, NEW_CLASS
+from compress.data.mirrored_views import MIRROR, NEW_CLASS
 from compress.metrics.accuracy import score
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.metrics.probabilities import probabilities_of

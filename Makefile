@@ -1,9 +1,10 @@
-# `make demo` and `make test` are all that a fresh machine needs.
+# `make demo` and `make test` are all that a fresh machine needs. What continuous integration runs is
+# `make browser` and `make ci`: the same targets that people call.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-avx2 lint clean try-export
+.PHONY: demo test test-all test-avx2 lint docs ci browser wheel clean try-export
 
 demo: $(VENV)/.installed
 	$(BIN)/compress run recipes/distill_shufflenet.yaml
@@ -29,6 +30,22 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site, in build/site; anything that is not as it should be fails.
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict --quiet
+
+ci: test-all docs
+
+# The tests of report.html need a browser; without one they are skipped.
+browser:
+	command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
+	apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 || \
+	echo "Chromium could not be installed: the tests in the browser are skipped." >&2
+
+# A wheel, in build/dist.
+wheel: $(VENV)/.installed
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/dist .
+
 # Does a folder of `compress choose --export` run where nothing but its requirements is installed?
 # make try-export FOLDER=ready IMAGES=image.jpg
 try-export:
@@ -41,5 +58,9 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev,timm,qat]'
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf runs reports/distill_shufflenet
+	rm -rf build runs reports/distill_shufflenet

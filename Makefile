@@ -32,7 +32,7 @@ lint: $(VENV)/.installed
 
 # The site, in build/site; anything that is not as it should be fails.
 docs: $(VENV)/.docs
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 ci: test-all docs
 

@@ -34,7 +34,7 @@ lint: $(VENV)/.installed
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-ci: test-all docs
+ci: test-all docs wheel
 
 # The tests of report.html need a browser; without one they are skipped.
 browser:
@@ -42,9 +42,11 @@ browser:
 	apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 || \
 	echo "Chromium could not be installed: the tests in the browser are skipped." >&2
 
-# A wheel, in build/dist.
+# A source distribution and the wheel made of it, in build/dist; it must hold the recipes.
 wheel: $(VENV)/.installed
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/dist .
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build --outdir build/dist >/dev/null
+	$(BIN)/python -m zipfile --list build/dist/compress-*.whl | grep -q shipped/distill_shufflenet.yaml
 
 # Does a folder of `compress choose --export` run where nothing but its requirements is installed?
 # make try-export FOLDER=ready IMAGES=image.jpg

@@ -15,6 +15,7 @@ from compress.cli.eval import evaluate
 from compress.cli.init import init
 from compress.cli.predict import predict
 from compress.cli.profile import profile
+from compress.cli.recipes import recipes
 from compress.cli.report import report
 from compress.cli.run import run
 from compress.cli.schema import schema
@@ -55,6 +56,7 @@ app.command()(predict)
 app.command()(profile)
 app.command()(bench)
 app.command()(check)
+app.command()(recipes)
 app.command()(schema)
 
 

@@ -1,9 +1,10 @@
-# `make demo` and `make test` are all that a fresh machine needs.
+# `make demo` and `make test` are all that a fresh machine needs. What continuous integration runs is
+# `make browser` and `make ci`: the same targets that people call.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-avx2 lint clean try-export
+.PHONY: demo test test-all test-avx2 lint docs ci browser wheel clean try-export
 
 demo: $(VENV)/.installed
 	$(BIN)/compress run recipes/distill_shufflenet.yaml
@@ -29,6 +30,24 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site, in build/site; anything that is not as it should be fails.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+ci: test-all docs wheel
+
+# The tests of report.html need a browser; without one they are skipped.
+browser:
+	command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
+	apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 || \
+	echo "Chromium could not be installed: the tests in the browser are skipped." >&2
+
+# A source distribution and the wheel made of it, in build/dist; it must hold the recipes.
+wheel: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build --outdir build/dist >/dev/null
+	$(BIN)/python -m zipfile --list build/dist/compress-*.whl | grep -q shipped/distill_shufflenet.yaml
+
 # Does a folder of `compress choose --export` run where nothing but its requirements is installed?
 # make try-export FOLDER=ready IMAGES=image.jpg
 try-export:
@@ -41,5 +60,9 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev,timm,qat]'
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf runs reports/distill_shufflenet
+	rm -rf build runs reports/distill_shufflenet

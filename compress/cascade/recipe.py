@@ -14,6 +14,7 @@ from compress.recipe.grid import Grid
 from compress.recipe.load import address_faults, load_recipe, read_asked, with_absolute_path
 from compress.recipe.renamed import note_old_names
 from compress.recipe.schema import BaseRecipe, Recipe
+from compress.recipe.shipped import located
 from compress.recipe.yaml_file import KeyPath, RecipeFile, read_recipe_file
 from compress.utils.errors import UserError
 from compress.utils.files import local
@@ -69,9 +70,13 @@ def load_any(
 ) -> AnyRecipe:
     """Read and check a recipe of either kind.
 
+    Args:
+        path: of its file, or the name of one that comes with compress.
+
     Raises:
         UserError: everything that is wrong with it, with line and key path.
     """
+    path = located(path)
     if not is_cascade(read_recipe_file(path)):
         return AnyRecipe(load_recipe(path, data, assignments, allowed), {})
     if data is not None:

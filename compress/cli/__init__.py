@@ -2,9 +2,11 @@
 
 import io
 import sys
+from typing import Annotated
 
 import typer
 
+from compress import __version__
 from compress.cli.bench import bench
 from compress.cli.check import check
 from compress.cli.choose import choose
@@ -13,6 +15,7 @@ from compress.cli.eval import evaluate
 from compress.cli.init import init
 from compress.cli.predict import predict
 from compress.cli.profile import profile
+from compress.cli.recipes import recipes
 from compress.cli.report import report
 from compress.cli.run import run
 from compress.cli.schema import schema
@@ -25,6 +28,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"compress {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Take what stands before any command."""
+
+
 app.command()(init)
 app.command()(run)
 app.command()(choose)
@@ -35,6 +56,7 @@ app.command()(predict)
 app.command()(profile)
 app.command()(bench)
 app.command()(check)
+app.command()(recipes)
 app.command()(schema)
 
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from compress.recipe.schema import BaseRecipe
     from compress.results.schema import Failure, Result
 
-Recipe = Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/distill_shufflenet.yaml.")]
+Recipe = Annotated[
+    Path, typer.Argument(help="A recipe's file, or the name of one that `compress recipes` lists.")
+]
 Data = Annotated[
     Path | None, typer.Option(help="Your images: class folders, or a folder with a train.csv.")
 ]

@@ -79,8 +79,8 @@ class DataSettings(RecipeModel):
     path: str | None = None  # a folder or a CSV file; relative to the file that says so
     builder: str | None = None  # package.module:function(folder, **settings), source=path if given
     settings: dict[str, Any] = {}  # of the builder
-    image_column: str | None = None
-    label_column: str | None = None
+    image_column: str | None = None  # of a table; none: it is found by its name and contents
+    label_column: str | None = None  # likewise
     points: Annotated[dict[PointName, XY], Field(min_length=1)] | None = None  # name: [x, y]
     box: Annotated[list[str], Field(min_length=4, max_length=4)] | None = None  # x y width height
     task: task_model() | None = None  # type: ignore[valid-type]
@@ -250,8 +250,8 @@ class MeasureSettings(RecipeModel):
     threads: Annotated[int, Field(ge=1)] | None = None  # none: all cores the process may use
     processes: Annotated[int, Field(ge=1, le=100)] = 5  # fresh ones, each times everything
     rounds: Annotated[int, Field(ge=5, le=10_000)] = 20  # a process's samples at batch 1
-    throughput_batch: Annotated[int, Field(ge=2)] = 32
-    throughput_rounds: Annotated[int, Field(ge=1, le=1000)] = 2
+    throughput_batch: Annotated[int, Field(ge=2)] = 32  # images a call
+    throughput_rounds: Annotated[int, Field(ge=1, le=1000)] = 2  # a process's samples of it
     batches: list[Annotated[int, Field(ge=2)]] = []  # further ones, in as many rounds
     # When points are right: all within this distance, in units of the largest between two of them.
     tolerance: Positive = USUAL.distance
@@ -266,13 +266,13 @@ class MeasureSettings(RecipeModel):
 class BudgetSettings(RecipeModel):
     """What is asked for; the report names the model that meets all of it."""
 
-    speedup: Positive
+    speedup: Positive  # at least, against the teacher in the same runtime
     max_accuracy_drop: Fraction  # of top-1 (or of right points), as a fraction: 0.02 is two points
     latency_ms: Positive | None = None  # of one image
-    min_accuracy: Fraction | None = None
+    min_accuracy: Fraction | None = None  # 0.8 is 80 %
     max_bytes: Size | None = None  # of the file: 5000000, or 5MB
     max_memory: Size | None = None  # of a process that loads the file and runs it
-    runtime: Served | None = None
+    runtime: Served | None = None  # this one only
 
 
 @cache
@@ -344,10 +344,10 @@ CandidateName = Annotated[str, AfterValidator(_candidate_name)]
 class BaseRecipe(RecipeModel):
     """What every recipe says: of which data, how it is measured, and the budget to choose by."""
 
-    version: Literal[1] = 1
-    name: Annotated[str, Field(pattern=NAME)]
-    description: str = ""
-    seed: Annotated[int, Field(ge=0)] = 0
+    version: Literal[1] = 1  # of the language of recipes
+    name: Annotated[str, Field(pattern=NAME)]  # of the report's folder
+    description: str = ""  # the question that it answers; stands in the report
+    seed: Annotated[int, Field(ge=0)] = 0  # of everything that is drawn
     device: Literal["auto", "cpu", "cuda"] = "auto"
     data: DataSettings
     measure: MeasureSettings = MeasureSettings()

@@ -11,6 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
 
+from compress import __version__
 from compress.recipe.yaml_file import read_recipe_file
 from tests.conftest import tiny_recipe
 
@@ -132,3 +133,9 @@ def test_names_that_are_no_text_where_it_runs(write_recipe: Write, tmp_path: Pat
     (tmp_path / "birds" / "tern").rename(tmp_path / "birds" / "Möwe")
     done = compress("check", path, env=environment)
     assert done.returncode == 2 and "rename it, or set LC_ALL=C.UTF-8" in done.stderr
+
+
+def test_the_version_is_told() -> None:
+    done = compress("--version")
+    assert done.returncode == 0
+    assert done.stdout == f"compress {__version__}\n"

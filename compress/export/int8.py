@@ -33,6 +33,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from compress.runtimes.onnxruntime import OnnxSession
+from compress.utils.errors import UserError
 from compress.utils.files import atomic
 
 Ranges = dict[str, tuple[float, float]]  # lowest and highest value of each tensor
@@ -158,6 +159,9 @@ def quantize_model(
         portable: 7 bits for weights. CPUs without VNNI add two products in 16 bits, where those of
             8-bit weights overflow.
         layers_only: what layers give stays in float, and so does everything between them.
+
+    Raises:
+        UserError: a structure that onnxruntime's quantizer does not know.
     """
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     names = [n.name for n in model.graph.node]
@@ -182,7 +186,13 @@ def quantize_model(
             "OpTypesToExcludeOutputQuantization": list(LAYERS) if layers_only else [],
         },
     )
-    quantizer.quantize_model()
+    try:
+        quantizer.quantize_model()
+    except (ValueError, NotImplementedError) as error:  # of structures that it does not know
+        raise UserError(
+            f"onnxruntime's quantizer cannot make int8 of this network: {error}. Leave what it "
+            "stumbles over in float (float_layers), or leave int8 out."
+        ) from error
     quantized: onnx.ModelProto = quantizer.model.model
     _keep_in_float(quantized.graph, stay)
     quantizer.model.topological_sort()

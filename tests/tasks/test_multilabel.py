@@ -331,7 +331,7 @@ def test_a_batch_without_a_known_label_has_no_loss() -> None:
         losses.asymmetric(x, unknown, 0.0, 0.0, 4.0, 0.05),
     ):
         (gradient,) = torch.autograd.grad(loss, x)
-        assert float(loss) == 0 and not gradient.any()
+        assert loss.item() == 0 and not gradient.any()
 
 
 def test_the_recipe_chooses_the_loss(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from compress.report.write import reports_in
 from compress.results.schema import Result
 from compress.tasks import task_of
 from compress.tasks.multilabel.scores import f1
+from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.run import run_recipe
 from tests.conftest import tiny_recipe
@@ -173,4 +174,4 @@ def test_the_commands_and_the_exported_script(
     done = runner.invoke(app, ["eval", model, "--data", str(images), "--json"])
     assert json.loads(done.stdout)["further"][0]["name"] == "mean average precision %"
     done = runner.invoke(app, ["predict", model, shown[0], "--draw", str(tmp_path / "drawn")])
-    assert done.exit_code == 2
+    assert isinstance(done.exception, UserError) and "--draw is for" in str(done.exception)

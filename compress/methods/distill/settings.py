@@ -32,8 +32,8 @@ class Unlabelled(RecipeModel):
     """
 
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5  # of each batch
-    # Of the teacher's most probable class, or, of several labels, of its answer to each of them; both
-    # before they are sharpened.
+    # Of the teacher's most probable class, before it is sharpened; of several labels an image, of
+    # its answer to each.
     min_confidence: Fraction = 0.0
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0  # below 1 sharpens the teacher's answer
 

@@ -121,7 +121,7 @@ def test_reports_say_what_networks_are_judged_by(finished: tuple[Path, list[Resu
     out, _ = finished
     report = (out / "reports/tags/report.md").read_text("utf-8")
     assert "| mean F1 % |" in report and "mean average precision %" in report
-    assert "top-1" not in report and "top-5" not in report
+    assert "top-1" not in report and "top-5" not in report and "McNemar" not in report
     page = (out / "reports/tags/report.html").read_text("utf-8")
     assert "top-1" not in page.split("<script", 1)[0]
     assert "data:image/jpeg" in page  # where it looks

@@ -194,9 +194,10 @@ def _not_told_apart(row: Result, others: list[Result]) -> list[str]:
     found = []
     if paired:
         names = ", ".join(f"{name(x)} (p = {p:.2g})" for x, p in paired)
+        how = "McNemar's exact test" if row.accuracy.correct else "drawn anew"
         found.append(
             f"By these images the pick cannot be told apart in accuracy from {names}: compared "
-            "image by image (McNemar's exact test), the difference may be chance."
+            f"image by image ({how}), the difference may be chance."
             f"{_quicker(row, [x for x, _ in paired])}"
         )
     if apart:

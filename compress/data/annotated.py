@@ -53,6 +53,7 @@ class Columns:
     image: str
     labels: tuple[str, ...]  # one, or one of 0 and 1 for each class; none where points are asked
     split: str | None = None
+    rows: bool = False  # whether the truth of an image is its row, cells by column
 
     def label(self, table: Table, row: dict[str, str]) -> str:
         """A row's class; empty where it has none, or several."""
@@ -100,11 +101,13 @@ def read_tables(
     image_column: str | None,
     label_column: str | None,
     labels: bool = True,
+    rows: bool = False,
 ) -> Dataset:
     """Reads tables, which lie in `root` or a folder of it, and the images that they name.
 
     Args:
         labels: whether there must be some; without, the tables' own numbers are annotations too.
+        rows: whether the truth of an image is its row, the cells' text by column.
 
     Raises:
         UserError: everything that is wrong, in one message.
@@ -116,7 +119,7 @@ def read_tables(
         table = read_csv(source.path)
         if columns is None or not columns.are_in(table):
             columns = choose_columns(table, source.path, image_column, label_column, labels)
-        columns = replace(columns, split=_split_column(table, columns, source.path))
+        columns = replace(columns, split=_split_column(table, columns, source.path), rows=rows)
         _read_rows(table, source, columns, own, reading)
     assert columns is not None
     if reading.faults:
@@ -221,7 +224,8 @@ def _read_rows(
             reading.held_out.add(path)
         else:
             split = SPLITS[splits[i]] if splits and not drawn_later else source.split
-            reading.images[path] = Sample(path, label, split)
+            truth = row if columns.rows else None
+            reading.images[path] = Sample(path, label, split, truth=truth)
         if fault:
             reading.faults.append(f"{shown}:{table.lines[i]}: {name!r} {fault}")
     if reading.held_out:

@@ -56,9 +56,7 @@ def read_folder(
     Raises:
         UserError: no such folder, or everything that is wrong with it, in one message.
     """
-    path = local(path)
-    if not path.exists():
-        raise UserError(f"No data at {path}: give a folder of images or a CSV file with --data.")
+    path = _existing(path)
     root = path.parent if path.is_file() else path
     sources = _sources(path, classes=points is None)
     if points is not None:
@@ -74,6 +72,23 @@ def read_folder(
     return _read_class_folders(root)
 
 
+def read_rows(path: Path, image_column: str | None = None) -> Dataset:
+    """Reads images that a table names; the truth of each is its row, the cells' text by column.
+
+    Raises:
+        UserError: no such folder, no table, or everything that is wrong with it, in one message.
+    """
+    path = _existing(path)
+    sources = _sources(path, classes=False)
+    if not sources:
+        raise UserError(
+            f"{path} has no table that names its images (train.csv, labels.csv, metadata.csv): "
+            "give the CSV file itself, with an image column."
+        )
+    root = path.parent if path.is_file() else path
+    return read_tables(root, sources, image_column, None, labels=False, rows=True)
+
+
 def check_classes(data: Dataset) -> None:
     """A classifier needs at least two classes.
 
@@ -86,6 +101,13 @@ def check_classes(data: Dataset) -> None:
             f"{data.root} holds {what}: a classifier needs at least two classes. Give the folder "
             "that has a folder for each, or the table that names them."
         )
+
+
+def _existing(path: Path) -> Path:
+    path = local(path)
+    if not path.exists():
+        raise UserError(f"No data at {path}: give a folder of images or a CSV file with --data.")
+    return path
 
 
 def _sources(path: Path, classes: bool) -> list[Source]:

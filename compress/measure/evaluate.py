@@ -158,11 +158,11 @@ def _scale(session: Session, spec: InputSpec, *seen: Outputs) -> tuple[Scale | N
     Args:
         seen: its answers to some images; those to the reference inputs are added.
     """
-    name = task_of(spec).logits
-    if name is None:
+    task = task_of(spec)
+    if task.logits is None:
         return None, None
-    answered = joined([*seen, answers(session, spec)])[name]
-    return scale_of(answered), note_on(answered)
+    answered = joined([*seen, answers(session, spec)])[task.logits]
+    return scale_of(answered, task.probabilities), note_on(answered, task.probabilities)
 
 
 def _as_logits(outputs: Outputs, spec: InputSpec, scale: Scale | None) -> Outputs:

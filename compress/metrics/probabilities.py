@@ -12,7 +12,7 @@ VARIED = 0.5  # what a probability differs by between images, where a network te
 LEAST, MOST = float(np.finfo(np.float32).tiny), 1 - 2.0**-24
 
 
-def scale_of(answers: np.ndarray) -> Scale | None:
+def scale_of(answers: np.ndarray, usual: Scale = "softmax") -> Scale | None:
     """Return of what function answers are the probabilities; None: they are logits.
 
     Of a softmax: all in [0, 1], and each image's sum is 1. Of a sigmoid: all in [0, 1], and a class
@@ -20,30 +20,33 @@ def scale_of(answers: np.ndarray) -> Scale | None:
 
     Args:
         answers: (n, classes), of several images that are not alike.
+        usual: what makes probabilities of such logits. Where that is a sigmoid, a sum of 1 is
+            chance: of two labels one may always be there.
     """
-    if not _in_unit(answers):
+    if not _in_unit(answers, usual):
         return None
     off = np.abs(answers.sum(1, dtype=np.float64) - 1).max()
     varied = np.ptp(answers, axis=0).max() > VARIED
-    if off < EXACT or (varied and off < ROUNDED):
+    if usual == "softmax" and (off < EXACT or (varied and off < ROUNDED)):
         return "softmax"
     return "sigmoid" if varied else None
 
 
-def note_on(answers: np.ndarray) -> str | None:
+def note_on(answers: np.ndarray, usual: Scale = "softmax") -> str | None:
     """Return what people are told of answers on another scale, or perhaps on one; else None.
 
     Args:
-        answers: (n, classes), as `scale_of` takes them.
+        answers, usual: as `scale_of` takes them.
     """
-    scale = scale_of(answers)
+    scale = scale_of(answers, usual)
     if scale is not None:
         taken = "logarithm" if scale == "softmax" else "logit"
         return f"its answers are the probabilities of a {scale}: their {taken} is taken"
-    if _in_unit(answers) and np.ptp(answers) > 0:
+    if _in_unit(answers, usual) and np.ptp(answers) > 0:
+        sums = " and do not sum to 1" if usual == "softmax" else ""
         return (
-            f"its answers all lie between {answers.min():.3g} and {answers.max():.3g} and do not "
-            "sum to 1: they are taken for logits. If they are probabilities, export the network "
+            f"its answers all lie between {answers.min():.3g} and {answers.max():.3g}{sums}: they "
+            "are taken for logits. If they are probabilities, export the network "
             "without what makes them"
         )
     return None
@@ -66,8 +69,9 @@ def probabilities_of(logits: np.ndarray, scale: Scale) -> np.ndarray:
     return np.asarray(odds / odds.sum(-1, keepdims=True))
 
 
-def _in_unit(answers: np.ndarray) -> bool:
-    """Whether all numbers of several classes are in [0, 1], but for rounding; nan is not."""
-    if answers.ndim != 2 or answers.shape[1] < 2 or not len(answers):
+def _in_unit(answers: np.ndarray, usual: Scale) -> bool:
+    """Whether all numbers are in [0, 1], but for rounding; nan is not, nor a softmax of one."""
+    least = 2 if usual == "softmax" else 1
+    if answers.ndim != 2 or answers.shape[1] < least or not len(answers):
         return False
     return bool((answers >= -1e-6).all() and (answers <= 1 + 1e-3).all())

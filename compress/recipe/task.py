@@ -33,8 +33,11 @@ def task_faults(recipe: "Recipe") -> Iterator[tuple[KeyPath, str]]:
             for name in ("mixup", "cutmix", "label_smoothing"):
                 if getattr(settings, name) > 0 and name not in task.trains_with:
                     yield (*at, name), f"mixes classes, and {task.name} has none: remove it"
-            if settings.augmentation.mirror != "never" and "mirror" not in task.trains_with:
+            mirror = settings.augmentation.mirror
+            if mirror != "never" and not {"mirror", f"mirror: {mirror}"} & {*task.trains_with}:
                 what = f"what {task.name} answers for a mirrored image is not known: remove it"
+                if "mirror: same" in task.trains_with:
+                    what = f"{mirror} doubles the classes that an image has one of: choose same"
                 yield (*at, "augmentation", "mirror"), what
         if isinstance(settings, Learning) and settings.learn_from == "teacher":
             if settings.train.augmentation.mirror == "new_class":

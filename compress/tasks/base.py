@@ -13,6 +13,7 @@ import numpy as np
 from compress.data.dataset import Dataset
 from compress.data.input_spec import Fit, InputSpec, Predicted, Shape
 from compress.metrics.keypoints import USUAL, KeypointTolerance
+from compress.metrics.probabilities import Scale
 from compress.metrics.resampling import interval
 from compress.results.schema import Accuracy, Metric
 from compress.runtimes.outputs import Outputs
@@ -50,7 +51,8 @@ class Task(ABC, Generic[Answer]):
         version: raised when the task reads or judges the same data otherwise.
         settings: what a recipe may say of it, under `data.task`.
         losses: ways to learn from the teacher, the usual one first.
-        trains_with: of `mixup`, `cutmix`, `label_smoothing` and `mirror` those that make sense.
+        trains_with: of `mixup`, `cutmix`, `label_smoothing` and `mirror` those that make sense;
+            `mirror: same` where there are no classes to double.
         has_places: whether its targets are places in the image, which move with a view of it.
         image_fit: how other aspect ratios are brought to the input, unless a recipe says.
         order_of: what may stand in another order than the network's: "classes".
@@ -58,6 +60,7 @@ class Task(ABC, Generic[Answer]):
             is explained by heat maps; None: nothing is to be explained.
         logits: the output (n, classes) that is logits; a file that gives probabilities in its
             place is understood. None: no output is.
+        probabilities: what makes probabilities of these logits.
         unused_in_script: fields of the spec that an exported script does not need.
     """
 
@@ -72,6 +75,7 @@ class Task(ABC, Generic[Answer]):
     order_of: ClassVar[str] = "outputs"
     explained: ClassVar[str | None] = None
     logits: ClassVar[str | None] = None
+    probabilities: ClassVar[Scale] = "softmax"
     unused_in_script: ClassVar[Collection[str]] = ("classes", "points")
 
     spec: InputSpec

@@ -21,13 +21,14 @@ def refuse_probabilities(candidate: Candidate, images: np.ndarray) -> None:
     Raises:
         UserError: its answers are probabilities.
     """
-    logits = task_of(candidate.spec).logits
+    task = task_of(candidate.spec)
+    logits = task.logits
     if logits is None:
         return
     with torch.inference_mode():
         given = candidate.model.eval()(torch.from_numpy(images))
     answers = by_name(given, candidate.spec.outputs)[logits].float().numpy()
-    if scale := scale_of(answers):
+    if scale := scale_of(answers, task.probabilities):
         raise UserError(
             f"{candidate.name} answers with the probabilities of a {scale}, and logits are "
             f"expected: leave the {scale} out at the end of its forward."

@@ -30,6 +30,7 @@ RECIPES = [path for path in ALL if path.parent.name == "recipes" and path not in
 FEW = {"individuals": 4, "pictures": 72}
 CROPS = {"width": 160, "height": 128, "size": 40}
 SMALL_DATA = {
+    "teachers.scenes:scenes": {"pictures": 72, "unlabelled": 8, "size": 32},
     "teachers.synthetic_whales:heads": {**FEW, "unlabelled": 8, "size": 32},
     "teachers.whale_frames:frames": {**FEW, "unlabelled": 8, "width": 96, "height": 64},
     "teachers.whale_frames:synthetic_head_crops": {**FEW, **CROPS},

@@ -32,7 +32,9 @@ class Unlabelled(RecipeModel):
     """
 
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5  # of each batch
-    min_confidence: Fraction = 0.0  # of the teacher's most probable class, before it is sharpened
+    # Of the teacher's most probable class, before it is sharpened; of several labels an image, of
+    # its answer to each.
+    min_confidence: Fraction = 0.0
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0  # below 1 sharpens the teacher's answer
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from compress.methods.context import Context, StepInputs
@@ -19,7 +20,7 @@ from compress.training.objectives import Teacher
 
 @dataclass(frozen=True)
 class Average:
-    """Several teachers as one: of logits, the logarithm of their mean probabilities."""
+    """Several teachers as one: of logits, those of their mean probabilities."""
 
     teachers: Sequence[Teacher]
     task: Task[Any]
@@ -39,6 +40,9 @@ class Average:
         """Return the mean over the first axis (teachers, n, …)."""
         if name != self.task.logits:
             return outputs.mean(0)
+        if self.task.probabilities == "sigmoid":
+            yes, no = F.logsigmoid(outputs), F.logsigmoid(-outputs)
+            return yes.logsumexp(0) - no.logsumexp(0)
         log_p = outputs.log_softmax(-1)
         return log_p.logsumexp(0) - torch.log(torch.tensor(float(len(outputs))))
 

@@ -62,12 +62,19 @@ def kept(
 def _confident(
     teacher: Teacher, indices: np.ndarray, task: Task[object], least: float
 ) -> np.ndarray:
-    """Return those of the positions whose most probable class is probable enough."""
+    """Return those of the positions whose most probable class is probable enough.
+
+    Where an image has several labels, the one that the teacher is least sure of must be: that it is
+    there, or that it is not.
+    """
     assert task.logits is not None
-    found = [
-        teacher(_batch(part))[task.logits].softmax(1).amax(1).numpy() >= least
-        for part in _parts(indices)
-    ]
+
+    def sure(logits: Tensor) -> Tensor:
+        if task.probabilities == "sigmoid":
+            return logits.abs().sigmoid().amin(1)
+        return logits.softmax(1).amax(1)
+
+    found = [sure(teacher(_batch(part))[task.logits]).numpy() >= least for part in _parts(indices)]
     return indices[np.concatenate(found)] if found else indices
 
 

@@ -137,13 +137,14 @@ def _scale(file: Path, expected: Outputs, spec: InputSpec) -> tuple[Scale | None
     Args:
         expected: its answers to real images.
     """
-    logits = task_of(spec).logits
+    task = task_of(spec)
+    logits = task.logits
     if logits is None:
         return None, []
     unreal = alone(file, reference_inputs(spec), spec)
     answers = np.concatenate([expected[logits], unreal[logits]])
-    note = note_on(answers)
-    return scale_of(answers), [] if note is None else [note]
+    note = note_on(answers, task.probabilities)
+    return scale_of(answers, task.probabilities), [] if note is None else [note]
 
 
 def alone(file: Path, images: np.ndarray, spec: InputSpec) -> dict[str, np.ndarray]:

@@ -30,12 +30,12 @@ import openvino as ov
 from compress.data.input_spec import InputSpec
 from compress.export.int8 import quantize_model, ranges_of
 from compress.export.onnx import export_onnx
+from compress.measure.conditions import QUIET_CORES
 from compress.measure.latency import speedup, summarise
 from compress.measure.layer_times import LayerShape
 from compress.measure.machine import machine, usable_threads
 from compress.measure.processes import (
     ATTEMPTS,
-    QUIET_CORES,
     Timed,
     others_cpu_s,
     time_in_processes,

@@ -27,7 +27,7 @@ from rich.console import Console
 from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec, preprocess
 from compress.export.artifact import Artifact
-from compress.export.onnx import INPUT, OPSET, OUTPUT, export_onnx
+from compress.export.onnx import INPUT, OPSET, export_onnx
 from compress.measure.inference import run_on_images
 from compress.measure.latency import speedup
 from compress.measure.machine import machine, usable_threads
@@ -142,7 +142,7 @@ def with_neural_compressor(job: Job) -> None:
         dynamo=True,
         dynamic_shapes=shapes,
         input_names=[INPUT],
-        output_names=[OUTPUT],
+        output_names=["logits"],
         opset_version=OPSET,
         verbose=False,
     )
@@ -280,7 +280,8 @@ def peer_row(name: str, plan: Plan, store: Store, context: Context) -> Row:
         pixels=context.pixels(data, folders["data"]),
         previous=folders["teacher"],
         teacher_folder=folders["teacher"],
-        teacher_outputs=None,
+        teacher_outputs=(),
+        taught_by=(),
         teacher_artifact=folders["teacher_artifact"],
         decided=None,
         folder=peers.folder(stage),
@@ -322,7 +323,7 @@ def measure(
     for row in rows:
         if row.file:
             session = open_session(row.file, RUNTIME, threads)
-            scored[row.name] = score(run_on_images(session, paths, row.spec), labels)
+            scored[row.name] = score(run_on_images(session, paths, row.spec)["logits"], labels)
     teacher = rows[0].name
 
     def measured(row: Row) -> Measured:
@@ -440,13 +441,12 @@ def main() -> None:
     cuda = torch.cuda.is_available() and recipe.device != "cpu"
     context = Context(
         seed=derive(recipe.seed, "run"),
-        fit=recipe.data.fit,
         device=torch.device("cuda" if cuda else "cpu"),
         threads=threads,
         allowed=(),
         progress=progress,
         data_path=None if recipe.data.path is None else Path(recipe.data.path),
-        weights_path=None,  # the teacher is there
+        files={},  # the teacher is there
         tables=given.out / RUNS / TABLES,
         machine=here,
     )

@@ -23,7 +23,7 @@ from compress.data.split import draw_split
 from compress.measure.machine import machine, usable_threads
 from compress.models.builders import build
 from compress.training.batches import ImageFeed
-from compress.training.loop import make_optimizer
+from compress.training.groups import make_optimizer
 from compress.training.settings import TrainSettings
 from teachers.synthetic_whales import heads
 
@@ -78,7 +78,7 @@ def training_rate(feed: ImageFeed, student: str) -> float:
     samples = []
     for _ in range(STEPS):
         started = time.perf_counter()
-        loss = torch.nn.functional.cross_entropy(model(batch.inputs), batch.labels)
+        loss = torch.nn.functional.cross_entropy(model(batch.inputs), batch.targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -102,7 +102,7 @@ def main() -> None:
         else:
             root = Path(folder) / "heads"
             root.mkdir()
-            heads(root, images=600, unlabelled=0, size=192)
+            heads(root, pictures=600, unlabelled=0, size=192)
         data = draw_split(read_folder(root), 0.2, 0)
         print("\n| images/s | size | loading + augmentation | student's training | times faster |")
         print("| --- | --- | --- | --- | --- |")

@@ -258,7 +258,8 @@ def inputs(folder: Path, decided: Found | None = None) -> StepInputs:
         pixels=None,
         previous=folder,
         teacher_folder=folder,
-        teacher_outputs=None,
+        teacher_outputs=(),
+        taught_by=(),
         teacher_artifact=None,
         decided=decided,
         folder=folder,
@@ -274,7 +275,7 @@ def context(folder: Path) -> Context:
         allowed=(),
         progress=Progress(Console(quiet=True)),
         data_path=None,
-        weights_path=None,
+        files={},
         tables=folder,
         machine=machine(),
     )

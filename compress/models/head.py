@@ -9,12 +9,12 @@ from compress.models.weight_names import is_auxiliary
 from compress.utils.errors import UserError
 
 
-def head_of(model: nn.Module, outputs: int, named: Sequence[str] = ()) -> tuple[str, ...]:
+def head_of(model: nn.Module, named: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the names of the modules that are a network's head.
 
+    That is its last linear layer (or convolution), and the last of each auxiliary head.
+
     Args:
-        outputs: numbers that the network answers with: its last linear layer (or convolution) with
-            so many is the head, and that of each auxiliary head.
         named: the modules, where a recipe names them.
 
     Raises:
@@ -27,23 +27,14 @@ def head_of(model: nn.Module, outputs: int, named: Sequence[str] = ()) -> tuple[
             raise UserError(f"head: no module {name!r}. Did you mean {', '.join(near)}?")
     if named:
         return tuple(named)
-    last = [name for name, module in modules.items() if _gives(module) == outputs]
-    auxiliary = {name.partition(".")[0]: name for name in last if is_auxiliary(name)}
-    own = [name for name in last if not is_auxiliary(name)]
+    layers = [x for x, module in modules.items() if isinstance(module, nn.Linear | nn.Conv2d)]
+    auxiliary = {name.partition(".")[0]: name for name in layers if is_auxiliary(name)}
+    own = [name for name in layers if not is_auxiliary(name)]
     if not own:
-        raise UserError(
-            f"which part of the network is its head is not known: no linear layer gives {outputs} "
-            "numbers. Name it with head."
-        )
+        raise UserError("the network has no linear layer: name its head with head.")
     return (own[-1], *auxiliary.values())
 
 
 def belongs(name: str, head: Sequence[str]) -> bool:
-    """Whether a tensor or a module, by its name, is of the head."""
-    return any(name == module or name.startswith(f"{module}.") for module in head)
-
-
-def _gives(module: nn.Module) -> int | None:
-    if isinstance(module, nn.Linear):
-        return module.out_features
-    return module.out_channels if isinstance(module, nn.Conv2d) else None
+    """Whether a tensor or a module, by its name, is of the head; "" is the whole network."""
+    return any(name == module or not module or name.startswith(f"{module}.") for module in head)

@@ -110,7 +110,7 @@ def _own_input(found: Pretrained, network: nn.Module, builder: str) -> tuple[Own
 
 
 def refuse_unfit(
-    found: Pretrained, model: nn.Module, builder: str, outputs: int, head: Sequence[str] = ()
+    found: Pretrained, model: nn.Module, builder: str, head: Sequence[str] = ()
 ) -> None:
     """Refuse weights of another network or width, whatever classes they are of.
 
@@ -120,7 +120,7 @@ def refuse_unfit(
         UserError: what does not fit.
     """
     if not _converts(builder):
-        names = head_of(model, outputs, head)
+        names = head_of(model, head)
         tensors, _ = fitted(found.state_dicts, model)
         load_into(model, _with_fresh_head(tensors, model, names), found.path)
 
@@ -129,7 +129,6 @@ def begin_with(
     found: Pretrained,
     model: nn.Module,
     builder: str,
-    outputs: int,
     head: Sequence[str],
     images: Callable[[], Tensor],
     same_classes: bool = False,
@@ -139,7 +138,6 @@ def begin_with(
     A head of the same shape is left out, too: that it fits says nothing of what it knows.
 
     Args:
-        outputs: numbers that the network answers with.
         head: as `head_of` takes it.
         images: makes some that the network is for (n, channels, height, width), normalised: a
             builder that converts weights may ask.
@@ -149,7 +147,7 @@ def begin_with(
     Raises:
         UserError: weights of another network or width.
     """
-    left_out = () if same_classes else head_of(model, outputs, head)
+    left_out = () if same_classes else head_of(model, head)
     tensors, notes = fitted(found.state_dicts, model)
     unused = [name for name in tensors if belongs(name, left_out)]
     if _converts(builder):

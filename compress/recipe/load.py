@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.methods import discover
+from compress.methods.base import Student
 from compress.models.weight_sources import is_file
 from compress.recipe.beginning import splice
 from compress.recipe.errors import Faults
@@ -30,6 +31,14 @@ def runtimes_of(recipe: Recipe, chain: Sequence[Any]) -> list[Deployed]:
     return [runtime for runtime in recipe.measure.runtimes if runtime in files_run_in]
 
 
+def students_of(recipe: Recipe) -> Iterator[tuple[KeyPath, Student]]:
+    """Yield every network of their own that steps train, with the step's key path."""
+    for name, chain in recipe.candidates.items():
+        for i, (kind, settings) in enumerate(map(chosen, chain)):
+            if student := discover()[kind].student(settings):
+                yield ("candidates", name, i, kind), student
+
+
 def builders_of(recipe: Recipe) -> list[tuple[KeyPath, str]]:
     """Every builder that the recipe names, with its key path."""
     found: list[tuple[KeyPath, str]] = []
@@ -37,11 +46,7 @@ def builders_of(recipe: Recipe) -> list[tuple[KeyPath, str]]:
         found.append((("teacher", "builder"), recipe.teacher.builder))
     if recipe.data.builder is not None:
         found.append((("data", "builder"), recipe.data.builder))
-    for name, chain in recipe.candidates.items():
-        for i, step in enumerate(chain):
-            kind, settings = chosen(step)
-            if student := discover()[kind].student(settings):
-                found.append((("candidates", name, i, kind, "student"), student.builder))
+    found += [((*at, "student"), student.builder) for at, student in students_of(recipe)]
     return found
 
 
@@ -186,12 +191,9 @@ def _paths_of(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
         yield ("teacher", "weights"), teacher.weights
     if teacher.onnx is not None:
         yield ("teacher", "onnx"), teacher.onnx
-    for name, chain in recipe.candidates.items():
-        for i, step in enumerate(chain):
-            kind, settings = chosen(step)
-            student = discover()[kind].student(settings)
-            if student is not None and student.weights is not None and is_file(student.weights):
-                yield ("candidates", name, i, kind, "weights"), student.weights
+    for at, student in students_of(recipe):
+        if student.weights is not None and is_file(student.weights):
+            yield (*at, "weights"), student.weights
 
 
 def address_faults(paths: Iterable[tuple[KeyPath, str]]) -> Iterator[tuple[KeyPath, str]]:

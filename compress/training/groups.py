@@ -1,16 +1,15 @@
 """Which of a network's weights learn, and how fast: the head, blocks by depth, what is frozen."""
 
-import fnmatch
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import nn
 
 from compress.models.head import belongs
+from compress.models.layer_patterns import matching
 from compress.training.settings import TrainSettings
 from compress.utils.errors import UserError
 
@@ -68,33 +67,17 @@ def block(name: str) -> str:
     return numbered[0] if numbered else name.partition(".")[0]
 
 
-def frozen_modules(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
-    """Return the modules that patterns name (* and ? match).
-
-    Raises:
-        UserError: a pattern that matches none; the nearest names are offered.
-    """
-    modules = {name: module for name, module in model.named_modules() if name}
-    found = []
-    for pattern in patterns:
-        names = fnmatch.filter(modules, pattern)
-        if not names:
-            near = get_close_matches(pattern, modules, 3, 0.3) or list(modules)[:3]
-            raise UserError(
-                f"train.freeze: {pattern!r} matches no module. Did you mean {', '.join(near)}?"
-            )
-        found += [modules[name] for name in names]
-    return found
-
-
 @contextmanager
 def frozen(model: nn.Module, patterns: Sequence[str]) -> Iterator[list[nn.Module]]:
     """Freezes modules while the context is open; it gives them, for they are to stay in eval mode.
 
     Raises:
-        UserError: as `frozen_modules`; all that could learn is frozen.
+        UserError: a pattern that matches no module; all that could learn is frozen.
     """
-    modules = frozen_modules(model, patterns)
+    modules = [
+        model.get_submodule(name)
+        for name in matching(patterns, [name for name, _ in model.named_modules() if name])
+    ]
     learned = [p for module in modules for p in module.parameters() if p.requires_grad]
     for parameter in learned:
         parameter.requires_grad_(False)

@@ -70,7 +70,7 @@ def train(
     """
     mirrors = settings.augmentation.mirror == "new_class"
     if mirrors or settings.head_only_epochs or settings.head_lr_factor != 1:
-        head = head_of(model, feed.task.spec.num_outputs, head)
+        head = head_of(model, head)
     with ExitStack() as while_training:
         if mirrors:
             with torch_seed(feed.seed, "mirrored head"):

@@ -12,7 +12,7 @@ from compress.models.channels import fault
 from compress.models.onnx_teacher import fingerprint as onnx_fingerprint
 from compress.models.onnx_teacher import read_onnx
 from compress.models.weight_sources import fingerprint, is_file
-from compress.recipe.load import runtimes_of
+from compress.recipe.load import runtimes_of, students_of
 from compress.recipe.schema import Recipe, chosen
 from compress.results.schema import Role, Runtime
 from compress.runtimes import runtime_named, tells_kernels
@@ -291,16 +291,6 @@ def files_of(recipe: Recipe) -> dict[str, Path]:
         found = {onnx_fingerprint(read_onnx(path)): path}
     else:
         found = {}
-    paths = {Path(name) for name in _weights_of(recipe) if is_file(name)}
+    named = [recipe.teacher.weights, *(student.weights for _, student in students_of(recipe))]
+    paths = {Path(name) for name in named if name is not None and is_file(name)}
     return found | {fingerprint(path): path for path in paths}
-
-
-def _weights_of(recipe: Recipe) -> Iterator[str]:
-    """Yield the weights that networks of a recipe begin with, as it names them."""
-    if recipe.teacher.weights is not None:
-        yield recipe.teacher.weights
-    for chain in recipe.candidates.values():
-        for kind, settings in map(chosen, chain):
-            student = discover()[kind].student(settings)
-            if student is not None and student.weights is not None:
-                yield student.weights

@@ -18,7 +18,6 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from compress.data.input_spec import InputSpec
 from compress.measure.module_shapes import layer_shapes
-from compress.methods.layer_patterns import matching
 from compress.methods.prune.channel_groups import (
     PrunableNetwork,
     bn_scale,
@@ -26,6 +25,7 @@ from compress.methods.prune.channel_groups import (
     most_important,
     taylor,
 )
+from compress.models.layer_patterns import matching
 from compress.models.structure import restructure
 from compress.tasks import task_of
 from compress.utils.errors import UserError

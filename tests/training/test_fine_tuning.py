@@ -118,7 +118,7 @@ def test_the_head_learns_alone_in_the_first_epochs(
 
 def test_blocks_learn_by_the_decay_more_slowly_the_farther_they_are_from_the_end() -> None:
     network = Network()
-    head = head_of(network, 3)
+    head = head_of(network)
     assert head == ("head.2",)
     config = TrainSettings(epochs=1, layer_decay=0.5, head_lr_factor=4.0)
     optimizer = make_optimizer(network, config, head)

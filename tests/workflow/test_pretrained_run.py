@@ -28,7 +28,7 @@ from compress.workflow.plan import Plan, files_of, in_order, make_plan
 from compress.workflow.run import context_of, run_stage
 from compress.workflow.stages import step
 from students.shufflenet import shufflenet_v2_x0_5
-from tests.conftest import CLASSES, tiny_recipe
+from tests.conftest import CLASSES, POINTS, tiny_recipe
 
 MEAN, STD = [0.4, 0.4, 0.4], [0.2, 0.2, 0.2]
 
@@ -121,7 +121,7 @@ def test_a_head_that_fits_is_taken_only_where_the_weights_name_the_same_classes(
     fresh = network.fc.weight.detach().clone()
     spec = InputSpec(height=32, width=32, mean=tuple(MEAN), std=tuple(STD), classes=CLASSES)
     same = task_of(spec).same_outputs(found.metadata)
-    begin_with(found, network, "students.shufflenet:shufflenet_v2_x0_5", 3, [], Tensor, same)
+    begin_with(found, network, "students.shufflenet:shufflenet_v2_x0_5", [], Tensor, same)
     assert torch.equal(network.fc.weight, _tensors(file)["fc.weight"] if named else fresh)
     other = spec.model_copy(update={"classes": CLASSES[::-1]})
     assert not task_of(other).same_outputs(found.metadata)
@@ -267,3 +267,12 @@ def test_who_cannot_teach(
     recipe["candidates"]["int8"] = [{"quantize": {}}]
     with pytest.raises(UserError, match=said):
         load_recipe(write_recipe(recipe))
+
+
+def test_a_student_of_points_begins_with_weights_of_classes(
+    dots: Path, body: Path, tmp_path: Path, write_recipe: Callable[..., Path]
+) -> None:
+    recipe = with_student(dots / "points.csv", weights=str(body), image_size=None)
+    recipe["data"]["points"] = POINTS
+    plan, _, _ = planned(write_recipe(recipe), tmp_path)
+    assert not plan.faults and not plan.impossible

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.methods.base import Method, Student
 from compress.methods.binarize.settings import Settings
-from compress.methods.layer_patterns import matching
+from compress.models.layer_patterns import matching
 from compress.results.schema import NO_TEACHER
 from compress.training.settings import ViewSettings
 
@@ -80,7 +80,7 @@ class Binarize(Method[Settings]):
             if settings.weights is not None:
                 from compress.methods.distill.student import check_weights
 
-                check_weights("binarize", settings, student, spec.num_outputs or 2)
+                check_weights("binarize", settings, student)
         elif (network := before()) is not None:
             faults = _obstacles(network, settings)
         else:

@@ -78,7 +78,7 @@ class Distill(Method[Settings]):
         if settings.weights is not None:
             from compress.methods.distill.student import check_weights
 
-            check_weights("distill", settings, student, spec.num_outputs or 2)
+            check_weights("distill", settings, student)
 
     def apply(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
         """Trains the network on the teacher's logits, or as a student's control on the labels."""

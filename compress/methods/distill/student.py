@@ -55,7 +55,6 @@ def fresh_student(
         found,
         student.model,
         settings.student,
-        spec.num_outputs,
         settings.head_modules,
         images,
         same_classes=task_of(spec).same_outputs(found.metadata),
@@ -67,12 +66,12 @@ def fresh_student(
     return replace(student, provenance=replace(past, steps=(*past.steps, report)))
 
 
-def check_weights(step: str, settings: Learning, network: nn.Module, outputs: int) -> None:
+def check_weights(step: str, settings: Learning, network: nn.Module) -> None:
     """Refuse, before anything runs, weights that the student cannot begin with.
 
     Args:
         step: that trains it, by its name in recipes.
-        network: the student's, as it is built for `outputs` numbers.
+        network: the student's.
 
     Raises:
         UserError: no such file, weights of another network; nobody says what images they were
@@ -83,7 +82,7 @@ def check_weights(step: str, settings: Learning, network: nn.Module, outputs: in
         return  # to be downloaded when it is needed
     try:
         found = Pretrained.read(settings.weights, settings.student, Path(settings.weights))
-        refuse_unfit(found, network, settings.student, outputs, settings.head_modules)
+        refuse_unfit(found, network, settings.student, settings.head_modules)
         input_of(found, network, settings.student, settings.mean, settings.std, settings.image_size)
     except UserError as error:
         raise UserError(f"{step}: {error}") from error

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from compress.methods.base import Method
 from compress.methods.factorize.settings import Settings
-from compress.methods.layer_patterns import matching
+from compress.models.layer_patterns import matching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -25,7 +25,6 @@ from torch_pruning.dependency.index_mapping import update_index_mapping
 from compress.data.input_spec import InputSpec
 from compress.measure.layer_times import LayerShape
 from compress.measure.module_shapes import layer_shapes
-from compress.methods.layer_patterns import matching
 from compress.methods.prune.equivalence import (
     ANSWER,
     Removed,
@@ -33,6 +32,7 @@ from compress.methods.prune.equivalence import (
     randomly_drawn,
     task_outputs,
 )
+from compress.models.layer_patterns import matching
 from compress.models.repeatability import refuse_unrepeatable
 from compress.models.structure import restructure
 from compress.runtimes.outputs import in_order

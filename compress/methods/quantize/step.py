@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from compress.methods.base import Method
 from compress.methods.distill.settings import Distillation
-from compress.methods.layer_patterns import matching
 from compress.methods.quantize.settings import Settings
+from compress.models.layer_patterns import matching
 from compress.training.settings import ViewSettings
 
 if TYPE_CHECKING:

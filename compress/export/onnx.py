@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from compress.data.input_spec import METADATA_KEY, InputSpec
 from compress.models.binary_layers import for_deployment
 from compress.models.candidate import Candidate
+from compress.models.cosine_layer import with_weights_of_length
 from compress.models.onnx_graph import module_of
 from compress.models.onnx_network import OnnxNetwork
 from compress.models.repeatability import refuse_unrepeatable
@@ -44,7 +45,8 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
         shutil.copyfile(candidate.model.path, path)  # brought to this form when it was read
         return
     _refuse_too_large(candidate)
-    model, spec = for_deployment(candidate.model.eval().float().cpu()), candidate.spec
+    spec = candidate.spec
+    model = with_weights_of_length(for_deployment(candidate.model.eval().float().cpu()))
     example = torch.zeros(2, *spec.shape)
     # A hook and no module around it: nodes are known by the modules that they come from.
     model.register_forward_hook(lambda _module, _inputs, given: _answer(given, spec))

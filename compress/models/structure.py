@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Replaced(NamedTuple):
-    """A layer that became a sequence of factors, or a binary block; sizes are in the weights'."""
+    """A layer that became factors, a binary block or cosines; sizes are in the weights'."""
 
     layer: str
-    form: "Form | Literal['binary']"
+    form: "Form | Literal['binary', 'cosine']"
 
 
 def restructure(
@@ -37,6 +37,11 @@ def restructure(
             names = (f"{layer}.conv.weight", f"{layer}.weight")
             size = next(tensors[name].shape for name in names if name in tensors)
             binarize_layer(model, layer, size)
+            continue
+        if form == "cosine":
+            from compress.models.cosine_layer import cosine_head
+
+            cosine_head(model, layer)
             continue
         from compress.models.factorized_layers import empty, replace
 

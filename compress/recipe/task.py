@@ -39,6 +39,8 @@ def task_faults(recipe: "Recipe") -> Iterator[tuple[KeyPath, str]]:
                 if "mirror: same" in task.trains_with:
                     what = f"{mirror} doubles the classes that an image has one of: choose same"
                 yield (*at, "augmentation", "mirror"), what
+        if isinstance(settings, Learning) and settings.margin and "margin" not in task.trains_with:
+            yield (*at, "margin"), f"is between classes, and {task.name} has none: remove it"
         if isinstance(settings, Learning) and settings.learn_from == "teacher":
             if settings.train.augmentation.mirror == "new_class":
                 yield (

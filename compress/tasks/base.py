@@ -51,8 +51,8 @@ class Task(ABC, Generic[Answer]):
         version: raised when the task reads or judges the same data otherwise.
         settings: what a recipe may say of it, under `data.task`.
         losses: ways to learn from the teacher, the usual one first.
-        trains_with: of `mixup`, `cutmix`, `label_smoothing` and `mirror` those that make sense;
-            `mirror: same` where there are no classes to double.
+        trains_with: of `mixup`, `cutmix`, `label_smoothing`, `mirror` and `margin` those that make
+            sense; `mirror: same` where there are no classes to double.
         has_places: whether its targets are places in the image, which move with a view of it.
         image_fit: how other aspect ratios are brought to the input, unless a recipe says.
         order_of: what may stand in another order than the network's: "classes".

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from compress.data.input_spec import InputSpec
 from compress.tasks import task_of
-from compress.tasks.base import TensorOutputs
+from compress.tasks.base import Task, TensorOutputs
 from compress.training.batches import Batch
 from compress.training.loop import Objective
+from compress.training.margin_settings import Margin
 from compress.training.settings import TrainSettings
 
 
@@ -30,14 +31,31 @@ class Teacher(Protocol):
 Loss = Callable[[TensorOutputs, TensorOutputs, Tensor], Tensor]
 
 
-def label_objective(spec: InputSpec, settings: TrainSettings) -> Objective:
-    """Return the loss that the labels ask for."""
-    loss = task_of(spec).label_loss(settings.label_smoothing)
+def label_objective(
+    spec: InputSpec, settings: TrainSettings, margin: Margin | None = None
+) -> Objective:
+    """Return the loss that the labels ask for.
+
+    Args:
+        margin: by which the right class is to win, of a network with a head of cosines.
+    """
+    task, smoothing = task_of(spec), settings.label_smoothing
+    loss = task.label_loss(smoothing) if margin is None else _with_margin(task, margin, smoothing)
 
     def objective(outputs: TensorOutputs, batch: Batch) -> Tensor:
         return over_mix(lambda part: loss(outputs, part.targets), batch)
 
     return objective
+
+
+def _with_margin(
+    task: Task[Any], margin: Margin, smoothing: float
+) -> Callable[[TensorOutputs, Tensor], Tensor]:
+    from compress.training.margins import with_margin
+
+    assert task.logits is not None
+    logits = task.logits
+    return lambda outputs, targets: with_margin(outputs[logits], targets, margin, smoothing)
 
 
 def over_mix(loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:

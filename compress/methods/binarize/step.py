@@ -72,15 +72,13 @@ class Binarize(Method[Settings]):
             UserError: the layers that cannot be binary, each with its name and why.
         """
         from compress.methods.binarize.conversion import binary_faults
+        from compress.methods.distill.student import check_beginning
         from compress.utils.errors import UserError
 
         if settings.student is not None:
             student = build(settings.student, settings.student_settings)
             faults = list(binary_faults(student))
-            if settings.weights is not None:
-                from compress.methods.distill.student import check_weights
-
-                check_weights("binarize", settings, student)
+            check_beginning("binarize", settings, student)
         elif (network := before()) is not None:
             faults = _obstacles(network, settings)
         else:

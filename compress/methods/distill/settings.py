@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from compress.methods.base import Student
 from compress.tasks import discover
 from compress.tasks.settings import LossSettings
+from compress.training.margin_settings import Margin
 from compress.training.settings import Augmentation, Precision, TrainSettings, ViewSettings
 from compress.utils.settings import (
     Fraction,
@@ -104,11 +105,13 @@ class Learning(Distillation):
     mean: Annotated[list[float], Field(min_length=1, max_length=3)] | None = None  # none: theirs
     std: Annotated[list[Positive], Field(min_length=1, max_length=3)] | None = None
     image_size: ImageSize | None = None  # none: as before, or as the weights say
+    # That the labels' loss asks of a student's head, which becomes one of cosines.
+    margin: Annotated[Margin, Field(discriminator="name")] | None = None
     control: bool = True  # train a control row on the same schedule, too
     learn_from: Literal["teacher", "labels"] = "teacher"
     teacher: str | list[str] | None = None  # another candidate, or several; none: the recipe's
 
-    came_later = ("weights", "head", "mean", "std", "teacher")
+    came_later = ("weights", "head", "mean", "std", "margin", "teacher")
 
     @model_validator(mode="after")
     def _a_student_or_the_network_before(self) -> Self:
@@ -126,6 +129,13 @@ class Learning(Distillation):
             raise ValueError("give both mean and std, or neither: the weights say them")
         if self.mean is not None and self.std is not None:
             check_normalisation(self.mean, self.std)
+        if self.margin is not None and self.student is None:
+            raise ValueError("margin is for a student, whose head is drawn anew: name one")
+        if self.margin is not None and self.learn_from == "teacher" and self.hard_weight == 0:
+            raise ValueError(
+                "margin is of the labels' loss, which has no weight: give hard_weight, or "
+                "learn_from: labels"
+            )
         if self.learn_from == "labels" and self.teacher is not None:
             raise ValueError("learn_from: labels asks no teacher: remove one of the two")
         if self.learn_from == "labels" and self.control:

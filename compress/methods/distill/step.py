@@ -75,10 +75,9 @@ class Distill(Method[Settings]):
                 "which deploys them as popcounts, or in float with student_settings: "
                 "{binary: false}."
             )
-        if settings.weights is not None:
-            from compress.methods.distill.student import check_weights
+        from compress.methods.distill.student import check_beginning
 
-            check_weights("distill", settings, student)
+        check_beginning("distill", settings, student)
 
     def apply(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
         """Trains the network on the teacher's logits, or as a student's control on the labels."""

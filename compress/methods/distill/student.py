@@ -11,12 +11,17 @@ from compress.methods.context import Context, StepInputs
 from compress.methods.distill.settings import Learning
 from compress.models.builders import build
 from compress.models.candidate import Candidate
+from compress.models.cosine_layer import cosine_head
+from compress.models.head import head_of
 from compress.models.pretrained import Pretrained, begin_with, input_of, refuse_unfit
+from compress.models.structure import Replaced
 from compress.models.weight_sources import is_file
 from compress.results.schema import StepReport
 from compress.tasks import task_of
 from compress.training.logits import refuse_fresh_probabilities
+from compress.training.margin_settings import refuse_without_library
 from compress.utils.errors import UserError
+from compress.utils.seeding import torch_seed
 
 STATISTICS_IMAGES = 64  # that a builder which converts weights may see
 
@@ -40,7 +45,8 @@ def fresh_student(
     if settings.weights is None:
         assert settings.image_size is not None
         spec = teacher.spec.of_network.at(settings.image_size)
-        return _drawn(settings, spec, (*before, f"{how} → {settings.student}"), context)
+        fresh = _drawn(settings, spec, (*before, f"{how} → {settings.student}"), context)
+        return _with_margin(fresh, settings, context)
     file = context.files.get(settings.weights)
     found = Pretrained.read(settings.weights, settings.student, file)
     spec, said = _spec(settings, teacher.spec.of_network, found, context)
@@ -57,17 +63,18 @@ def fresh_student(
         settings.student,
         settings.head_modules,
         images,
-        same_classes=task_of(spec).same_outputs(found.metadata),
+        same_classes=settings.margin is None and task_of(spec).same_outputs(found.metadata),
     )
     for note in (*notes, *said):
         context.progress.note(note)
     report = StepReport(step=step, notes=[*notes, *said])
     past = student.provenance
-    return replace(student, provenance=replace(past, steps=(*past.steps, report)))
+    student = replace(student, provenance=replace(past, steps=(*past.steps, report)))
+    return _with_margin(student, settings, context)
 
 
-def check_weights(step: str, settings: Learning, network: nn.Module) -> None:
-    """Refuse, before anything runs, weights that the student cannot begin with.
+def check_beginning(step: str, settings: Learning, network: nn.Module) -> None:
+    """Refuse, before anything runs, weights that the student cannot begin with, or its head.
 
     Args:
         step: that trains it, by its name in recipes.
@@ -75,12 +82,15 @@ def check_weights(step: str, settings: Learning, network: nn.Module) -> None:
 
     Raises:
         UserError: no such file, weights of another network; nobody says what images they were
-            trained on.
+            trained on; a margin for a head that cannot have one.
     """
-    assert settings.student is not None and settings.weights is not None
-    if not is_file(settings.weights):
-        return  # to be downloaded when it is needed
+    assert settings.student is not None
     try:
+        if settings.margin is not None:
+            refuse_without_library()
+            cosine_head(network, head_of(network, settings.head_modules)[0])
+        if settings.weights is None or not is_file(settings.weights):
+            return  # to be downloaded when it is needed
         found = Pretrained.read(settings.weights, settings.student, Path(settings.weights))
         refuse_unfit(found, network, settings.student, settings.head_modules)
         input_of(found, network, settings.student, settings.mean, settings.std, settings.image_size)
@@ -97,6 +107,18 @@ def _drawn(
     )
     refuse_fresh_probabilities(student)
     return student
+
+
+def _with_margin(student: Candidate, settings: Learning, context: Context) -> Candidate:
+    """Return the student with a head of cosines, where a margin is asked for."""
+    if settings.margin is None:
+        return student
+    head, *_ = head_of(student.model, settings.head_modules)
+    with torch_seed(context.seed, "head of cosines"):
+        cosine_head(student.model, head, settings.margin.scale)
+    past = student.provenance
+    replaced = (*past.replaced, Replaced(head, "cosine"))
+    return replace(student, provenance=replace(past, replaced=replaced))
 
 
 def _spec(

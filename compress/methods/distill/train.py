@@ -36,7 +36,7 @@ def distil(
     data, config = inputs.data, settings.train
     with ExitStack() as while_training:
         if not from_teacher:
-            objective, pseudo_labels = label_objective(student.spec, config), None
+            objective, pseudo_labels = _labels(student, settings), None
             sure = data.indices("unlabelled")
         elif isinstance(settings.unlabelled, Unlabelled):
             objective, sure, pseudo_labels = _beside(student, settings, inputs, context)
@@ -59,6 +59,12 @@ def distil(
         seconds=sum(epoch.seconds for epoch in history),
         epochs=history,
     )
+
+
+def _labels(student: Candidate, settings: Distillation) -> Objective:
+    """Return the labels' own loss, with a margin where the settings name one."""
+    margin = settings.margin if isinstance(settings, Learning) else None
+    return label_objective(student.spec, settings.train, margin)
 
 
 def _feed(
@@ -123,7 +129,7 @@ def _beside(
     sure, facts = kept(teacher, inputs.data, task_of(inputs.teacher.spec), settings.unlabelled)
     context.progress.note(facts.described)
     soft = task.teacher_loss(settings.loss)
-    hard = label_objective(student.spec, settings.train)
+    hard = _labels(student, settings)
     is_labelled = np.zeros(len(inputs.data.images), dtype=bool)
     is_labelled[inputs.data.indices("train")] = True
     sharp = Sharpened(teacher, task.logits, settings.unlabelled.temperature)
@@ -140,7 +146,7 @@ def _match_teacher(
 ) -> Objective:
     """What the student is trained to do; it is watched where its attention counts."""
     soft = task_of(student.spec).teacher_loss(settings.loss)
-    hard = label_objective(student.spec, settings.train)
+    hard = _labels(student, settings)
     teacher, cached = whoever_teaches(settings, inputs, context)
     match = MatchTeacher(teacher, soft, settings.hard_weight, hard)
     weight = settings.loss.attention

@@ -34,7 +34,7 @@ class Classification(Task[Names]):
     name = "classification"
     word = TOP1
     losses = (KD, DKD, DIST)
-    trains_with = ("mixup", "cutmix", "label_smoothing", "mirror")
+    trains_with = ("mixup", "cutmix", "label_smoothing", "mirror", "margin")
     order_of = "classes"  # they are numbered by their names
     explained = "logits"
     logits = "logits"

@@ -1,0 +1,38 @@
+"""What a recipe says of a margin between classes. No torch here."""
+
+from importlib.util import find_spec
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from compress.utils.errors import UserError
+from compress.utils.settings import Positive, RecipeModel
+
+
+class CosFace(RecipeModel):
+    """Wang et al. 2018, arXiv:1801.09414: the right class's cosine, less the margin."""
+
+    name: Literal["cosface"]
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.35
+    scale: Positive = 30.0  # logits lie between -scale and scale
+
+
+class ArcFace(RecipeModel):
+    """Deng et al. 2019, arXiv:1801.07698: the cosine of the right class's angle and the margin."""
+
+    name: Literal["arcface"]
+    margin_degrees: Annotated[float, Field(gt=0, lt=90)] = 28.6
+    scale: Positive = 30.0  # logits lie between -scale and scale
+
+
+Margin = CosFace | ArcFace
+
+
+def refuse_without_library() -> None:
+    """Refuse a margin, before anything is trained, where the library of these losses is missing.
+
+    Raises:
+        UserError: how to install it.
+    """
+    if find_spec("pytorch_metric_learning") is None:
+        raise UserError("margin needs pytorch-metric-learning: pip install 'compress[metric]'.")

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 ALLOWED = ("teachers", "students", "torchvision.models", "timm")
 # What the number of classes is called, the likeliest first where a builder takes several.
@@ -128,6 +128,16 @@ def load_module(name: str, allowed: Sequence[str] = ()) -> ModuleType:
             f"{name!r}: there is no module {error.name!r} here. Install the package it is in, or "
             "run from the folder that holds it."
         ) from error
+
+
+def weight_conversion(name: str) -> "Callable[..., dict[str, Tensor]] | None":
+    """Return what a builder's module has to make other weights fit, where it has something.
+
+    That is `prepare_weights(network, tensors, images)`. A network was built before, so that the
+    module is there, and was allowed.
+    """
+    module = name.partition(":")[0] if ":" in name else name.rpartition(".")[0]
+    return getattr(sys.modules.get(module), "prepare_weights", None)
 
 
 def identity(name: str, allowed: Sequence[str] = ()) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.data.input_spec import Channels
-from compress.models.builders import load_module
+from compress.models.builders import weight_conversion
 from compress.models.checkpoint import load_into, read_checkpoint
 from compress.models.head import belongs, head_of
 from compress.models.own_input import (
@@ -119,7 +119,7 @@ def refuse_unfit(
     Raises:
         UserError: what does not fit.
     """
-    if not _converts(builder):
+    if weight_conversion(builder) is None:
         names = head_of(model, head)
         tensors, _ = fitted(found.state_dicts, model)
         load_into(model, _with_fresh_head(tensors, model, names), found.path)
@@ -150,9 +150,7 @@ def begin_with(
     left_out = () if same_classes else head_of(model, head)
     tensors, notes = fitted(found.state_dicts, model)
     unused = [name for name in tensors if belongs(name, left_out)]
-    if _converts(builder):
-        prepare = load_module(builder).prepare_weights
-        tensors = prepare(model, _without(tensors, left_out), images())
+    tensors = converted(_without(tensors, left_out), model, builder, images)
     load_into(model, _with_fresh_head(tensors, model, left_out), found.path)
     if not left_out:
         return [f"begins with {found.shown}, the head too: it is of the same classes", *notes]
@@ -174,9 +172,16 @@ def _with_fresh_head(
     return _without(tensors, head) | fresh
 
 
-def _converts(builder: str) -> bool:
-    """Whether the builder's module makes other weights fit."""
-    return hasattr(load_module(builder), "prepare_weights")
+def converted(
+    tensors: dict[str, Tensor], model: nn.Module, builder: str, images: Callable[[], Tensor]
+) -> dict[str, Tensor]:
+    """Return weights as a network takes them: its builder may turn others into such.
+
+    Args:
+        images: makes some that the network is for (n, channels, height, width), normalised.
+    """
+    prepare = weight_conversion(builder)
+    return tensors if prepare is None else prepare(model, tensors, images())
 
 
 def _of_torchvision(name: str) -> dict[str, Tensor]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from compress.data.dataset import Dataset
-from compress.data.input_spec import InputSpec
+from compress.data.image_cache import Decoded
+from compress.data.input_spec import InputSpec, normalise
 from compress.tasks import task_of
 from compress.tasks.base import Judge, Task
 from compress.training.augmentation import (
@@ -24,6 +25,7 @@ from compress.utils.seeding import generator
 
 Pixels = Callable[[InputSpec], np.ndarray]  # uint8 (n, height, width, channels), RGB or grey
 VALIDATION_BATCH = 64
+SOME_IMAGES = 64  # that a builder which converts weights is shown
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,12 @@ class Batch:
             mix=None,
         )
         return replace(self, mix=None), partners
+
+
+def some_images(data: Dataset, pixels: Decoded, spec: InputSpec) -> Tensor:
+    """Return the first of the training images, normalised (n, channels, height, width)."""
+    first = data.indices("train")[:SOME_IMAGES]
+    return torch.from_numpy(normalise(pixels.of(first, spec), spec))
 
 
 class Feed(Protocol):

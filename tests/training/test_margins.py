@@ -94,7 +94,9 @@ def test_logits_are_scaled_cosines_before_and_after_export(tmp_path: Path) -> No
     file = tmp_path / "student.onnx"
     export_onnx(candidate, file)
     assert check_export(candidate, file, images) < 1e-4
-    np.testing.assert_allclose(OnnxSession(file, 1).run(images)["logits"], logits, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        OnnxSession(file, 1).run(images)["logits"], logits, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_a_saved_head_is_built_again() -> None:

@@ -52,23 +52,25 @@ def with_student(data: Path, **distill: Any) -> dict[str, Any]:
     return recipe
 
 
-def planned(path: Path, out: Path) -> tuple[Plan, Store, Any]:
-    recipe = load_recipe(path)
-    plan = make_plan(recipe, machine(), 1)
+def planned(path: Path, out: Path, allowed: tuple[str, ...] = ()) -> tuple[Plan, Store, Any]:
+    recipe = load_recipe(path, allowed=allowed)
+    plan = make_plan(recipe, machine(), 1, allowed)
     store = Store(out / "runs/stages")
     progress = Progress(Console(quiet=True))
-    context = context_of(recipe, out, machine(), 1, progress, (), files_of(recipe))
+    context = context_of(recipe, out, machine(), 1, progress, allowed, files_of(recipe))
     return plan, store, context
 
 
-def made(path: Path, out: Path, candidate: str) -> tuple[Candidate, Plan, Store]:
+def made(
+    path: Path, out: Path, candidate: str, allowed: tuple[str, ...] = ()
+) -> tuple[Candidate, Plan, Store]:
     """Run all that a candidate's network needs; return it."""
-    plan, store, context = planned(path, out)
+    plan, store, context = planned(path, out, allowed)
     end = next(entry.model for entry in plan.entries if entry.candidate == candidate)
     for stage in in_order([end]):
         context.progress.titles[stage.key] = stage.title
         run_stage(stage, store, context)
-    return Candidate.load(store.folder(end), ()), plan, store
+    return Candidate.load(store.folder(end), allowed), plan, store
 
 
 def test_a_student_begins_with_the_weights_of_a_file_but_for_its_head(
@@ -99,6 +101,19 @@ def test_a_student_begins_with_the_weights_of_a_file_but_for_its_head(
     trained = Candidate.load(store.folder(end), ())
     assert trained.spec == begun.spec and trained.name.endswith("from pretrained.safetensors")
     assert not torch.equal(trained.model.conv1[0].weight, begun.model.conv1[0].weight)
+
+
+def test_a_student_of_somebody_s_own_builder_begins_with_their_weights(
+    shapes: Path, tmp_path: Path, write_recipe: Callable[..., Path]
+) -> None:
+    from tests.input_networks import small
+
+    file = tmp_path / "own.safetensors"
+    save_tensors(file, small(7).state_dict(), {"mean": MEAN, "std": STD, "size": 32})
+    student = {"student": "tests.input_networks:small", "student_settings": {}}
+    recipe = with_student(shapes, weights=str(file), views=1, **student)
+    found, _, _ = made(write_recipe(recipe), tmp_path, "shufflenet_v2_x0_5", ("tests",))
+    assert found.name.endswith("from own.safetensors")
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -182,7 +182,7 @@ def look_at_network(
     Raises:
         UserError: weights of another network, a network that does not take such images.
     """
-    from compress.models.builders import build, load_module
+    from compress.models.builders import build, weight_conversion
     from compress.models.class_names import check_class_names
     from compress.models.trial import check_forward
 
@@ -198,7 +198,7 @@ def look_at_network(
 
         found, metadata = read_checkpoint(Path(weights))
         tensors, notes = fitted(found, network)
-        if hasattr(load_module(builder, allowed), "prepare_weights"):
+        if weight_conversion(builder):
             return Teacher(f"{len(tensors)} tensors, which its builder converts; not compared yet")
     last = _other_classes(network, tensors)
     if last is not None:

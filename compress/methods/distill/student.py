@@ -3,10 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
-from compress.data.input_spec import InputSpec, normalise
+from compress.data.input_spec import InputSpec
 from compress.methods.context import Context, StepInputs
 from compress.methods.distill.settings import Learning
 from compress.models.builders import build
@@ -18,12 +17,11 @@ from compress.models.structure import Replaced
 from compress.models.weight_sources import is_file
 from compress.results.schema import StepReport
 from compress.tasks import task_of
+from compress.training.batches import some_images
 from compress.training.logits import refuse_fresh_probabilities
 from compress.training.margin_settings import refuse_without_library
 from compress.utils.errors import UserError
 from compress.utils.seeding import torch_seed
-
-STATISTICS_IMAGES = 64  # that a builder which converts weights may see
 
 
 def fresh_student(
@@ -52,17 +50,12 @@ def fresh_student(
     spec, said = _spec(settings, teacher.spec.of_network, found, context)
     lineage = (*before, f"{how} → {settings.student} from {found.shown}")
     student = _drawn(settings, spec, lineage, context)
-    shown = inputs.data.indices("train")[:STATISTICS_IMAGES]
-
-    def images() -> torch.Tensor:
-        return torch.from_numpy(normalise(inputs.pixels.of(shown, spec), spec))
-
     notes = begin_with(
         found,
         student.model,
         settings.student,
         settings.head_modules,
-        images,
+        lambda: some_images(inputs.data, inputs.pixels, spec),
         same_classes=settings.margin is None and task_of(spec).same_outputs(found.metadata),
     )
     for note in (*notes, *said):

@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from compress.data.dataset import Dataset
 from compress.data.image_cache import Decoded
 from compress.data.input_spec import normalise
 from compress.methods.context import Context
-from compress.models.builders import identity, load_module
+from compress.models.builders import identity
 from compress.models.candidate import Candidate
 from compress.models.checkpoint import load_into
-from compress.models.pretrained import Pretrained
+from compress.models.pretrained import Pretrained, converted
 from compress.models.weight_names import fitted
 from compress.models.weight_sources import TIMM, fingerprint, is_file
 from compress.recipe.schema import TeacherSettings
@@ -27,6 +26,7 @@ from compress.training.batches import (
     Feed,
     ImageFeed,
     draw_bank,
+    some_images,
 )
 from compress.training.cached_features import module_inputs
 from compress.training.logits import refuse_probabilities
@@ -37,7 +37,7 @@ from compress.utils.errors import UserError
 from compress.workflow.cache import Stage
 
 VERSION = 1
-STATISTICS_IMAGES = 64
+JUDGED_IMAGES = 16  # whose answers show whether they are logits
 
 
 def plan(
@@ -77,7 +77,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     if settings.weights is not None:
         teacher = _with_weights(teacher, settings, data, pixels, context)
         spec = teacher.spec
-    shown = data.indices("validation")[:STATISTICS_IMAGES:4]
+    shown = data.indices("validation")[: 4 * JUDGED_IMAGES : 4]
     refuse_probabilities(teacher, normalise(pixels.of(shown, spec), spec))
     if settings.train is not None:
         teacher = _trained(teacher, settings, settings.train, data, pixels, folder, context)
@@ -187,11 +187,9 @@ def _with_weights(
     tensors, notes = fitted(found.state_dicts, teacher.model)
     for note in notes:
         context.progress.note(note)
-    prepare = getattr(load_module(settings.builder, context.allowed), "prepare_weights", None)
-    if prepare is not None:
-        train_indices = data.indices("train")[:STATISTICS_IMAGES]
-        images = normalise(pixels.of(train_indices, teacher.spec), teacher.spec)
-        tensors = prepare(teacher.model, tensors, torch.from_numpy(images))
+    tensors = converted(
+        tensors, teacher.model, settings.builder, lambda: some_images(data, pixels, teacher.spec)
+    )
     if settings.train_only is not None:
         fresh = teacher.model.state_dict()
         own = f"{settings.train_only}."

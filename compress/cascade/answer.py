@@ -7,7 +7,7 @@ import io
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -83,8 +83,13 @@ class Network:
         return next(iter(self.session.run(prepared).values()))
 
 
-def find(photograph: bytes, networks: Sequence[Network]) -> Found:
+def find(
+    photograph: bytes, networks: Sequence[Network], known: Mapping[str, Point] | None = None
+) -> Found:
     """Bring the bytes of an image file to points and probabilities.
+
+    Args:
+        known: points that need not be found, in pixels of the upright photograph.
 
     Raises:
         UserError: not an image.
@@ -92,7 +97,7 @@ def find(photograph: bytes, networks: Sequence[Network]) -> Found:
     clock = Clock()
     with clock.part("decode"):
         image = decode(photograph)
-    points: dict[str, Point] = {}
+    points: dict[str, Point] = dict(known or {})
     views: dict[str, View] = {}
     probabilities = np.empty(0)
     for network in networks:

@@ -1,10 +1,11 @@
 """A cascade's folder, loaded: several networks that look at one photograph. Needs no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from compress.cascade.answer import Found, Network, decode, find, name_of
 from compress.cascade.spec import CascadeSpec, CascadeStage
+from compress.cascade.views import Point
 from compress.data.input_spec import InputSpec
 from compress.export.artifact import spec_of
 from compress.models.sessions import open_session
@@ -26,15 +27,24 @@ def loaded(stage: CascadeStage, path: Path, threads: int, allowed: tuple[str, ..
 class Cascade:
     """The loaded networks of a cascade."""
 
-    def __init__(self, networks: Sequence[Network], min_probability: float = 0.0) -> None:
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        min_probability: float = 0.0,
+        annotated: Sequence[str] = (),
+    ) -> None:
         """
+        Args:
+            annotated: points that `find` is told.
+
         Raises:
             UserError: a stage that needs points which none before it finds, or a stage that names
                 things before the last.
         """
         self.networks = list(networks)
         self.min_probability = min_probability
-        known: set[str] = set()
+        self.annotated = tuple(annotated)
+        known = set(self.annotated)
         for number, network in enumerate(self.networks):
             stage, spec = network.stage, network.spec
             if missing := [name for name in stage.needs if name not in known]:
@@ -55,7 +65,7 @@ class Cascade:
         """
         spec = CascadeSpec.load(folder)
         networks = [loaded(x, folder / x.model, threads, allowed) for x in spec.stages]
-        return cls(networks, spec.min_probability)
+        return cls(networks, spec.min_probability, spec.annotated)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -67,9 +77,21 @@ class Cascade:
         """The two points by which a view is turned; none where no stage warps."""
         return next((tuple(n.stage.warp) for n in self.networks if n.stage.warp), ())
 
-    def find(self, photograph: bytes) -> Found:
-        """From the bytes of an image file to points and probabilities; as `answer.find`."""
-        return find(photograph, self.networks)
+    def find(self, photograph: bytes, annotated: Mapping[str, Point] | None = None) -> Found:
+        """From the bytes of an image file to points and probabilities; as `answer.find`.
+
+        Args:
+            annotated: points in pixels of the upright photograph, where the cascade finds none.
+
+        Raises:
+            UserError: annotations that are missing.
+        """
+        if missing := set(self.annotated) - set(annotated or {}):
+            raise UserError(
+                f"This cascade finds no {', '.join(sorted(missing))}: it shows what such stages "
+                "could be worth, on annotated photographs alone (compress eval)."
+            )
+        return find(photograph, self.networks, annotated)
 
     def name(self, found: Found) -> str | None:
         """The most probable class; None where it is less probable than the cascade asks for."""

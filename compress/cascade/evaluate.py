@@ -14,6 +14,7 @@ import numpy as np
 
 from compress.cascade.answer import Found
 from compress.cascade.cascade import Cascade
+from compress.cascade.views import Point
 from compress.data.dataset import Dataset, Sample
 from compress.data.input_spec import BOX
 from compress.metrics.accuracy import wilson
@@ -32,7 +33,8 @@ def judge(
     """Runs the cascade on images of a dataset, one after the other.
 
     Raises:
-        UserError: labels none of which the cascade can give, or a file that is no image.
+        UserError: labels none of which the cascade can give, a file that is no image, or one
+            without the annotations that the cascade begins with.
     """
     labels = {data.images[i].label for i in indices} - {None}
     if cascade.classes and labels and not labels & set(cascade.classes):
@@ -40,11 +42,12 @@ def judge(
             f"None of the {len(labels)} labels of {data.root} is among the {len(cascade.classes)} "
             "names that the cascade gives: it was trained on others."
         )
+    told = annotated_points(data, indices, cascade.annotated)
     judged = []
-    for number, index in enumerate(indices, 1):
+    for number, (index, points) in enumerate(zip(indices, told, strict=True), 1):
         image = data.images[index]
         try:
-            found = cascade.find((data.root / image.path).read_bytes())
+            found = cascade.find((data.root / image.path).read_bytes(), points)
         except UserError as error:
             raise UserError(f"{data.root / image.path}: {error}") from error
         judged.append(judged_image(cascade, image, found))
@@ -53,22 +56,24 @@ def judge(
 
 
 def judged_image(cascade: Cascade, image: Sample, found: Found) -> JudgedPhotograph:
-    """Compares what was found with an image's annotations."""
+    """Compares what was found, and not told, with an image's annotations."""
     overlap = inside = distance = angle = None
-    if (box := _true_box(image)) is not None and set(BOX) <= found.points.keys():
+    own = found.points.keys() - set(cascade.annotated)
+    if (box := _true_box(image)) is not None and set(BOX) <= own:
         corners = _found(found, BOX)
         overlap = float(iou(corners, box)[0])
         middle = corners.mean(1)
         inside = bool(((box[:, 0] <= middle) & (middle <= box[:, 1])).all())
-    if (pair := _true_pair(image, cascade.warped)) is not None:
+    pair = _true_pair(image, cascade.warped)
+    if pair is not None and set(cascade.warped) <= own:
         points = _found(found, cascade.warped)
         distance = float(distances(points, pair, np.array([found.size])).mean())
         angle = float(angle_errors(points, pair)[0])
     probabilities = found.probabilities
     rank = None
     if len(probabilities) and image.label in cascade.classes:
-        own = probabilities[cascade.classes.index(image.label)]
-        rank = 1 + int((probabilities > own).sum())
+        right = probabilities[cascade.classes.index(image.label)]
+        rank = 1 + int((probabilities > right).sum())
     return JudgedPhotograph(
         image=image.path,
         label=image.label,
@@ -82,6 +87,38 @@ def judged_image(cascade: Cascade, image: Sample, found: Found) -> JudgedPhotogr
         seconds=found.total_s,
         parts_s=found.seconds,
     )
+
+
+def annotated_points(
+    data: Dataset, indices: Sequence[int], names: Sequence[str]
+) -> list[dict[str, Point]]:
+    """Return the points that are annotated of images, in pixels of the upright photograph.
+
+    Raises:
+        UserError: images of which they are not known.
+    """
+    found = [_annotated(data.images[index]) for index in indices]
+    lacking = [i for i, points in zip(indices, found, strict=True) if not set(names) <= set(points)]
+    if lacking:
+        path = data.images[lacking[0]].path
+        raise UserError(
+            f"{data.root}: {len(lacking)} of {len(indices)} images have no annotated "
+            f"{', '.join(names)}, {path} for one: leave them out, or have the points found."
+        )
+    return [{name: points[name] for name in names} for points in found]
+
+
+def _annotated(image: Sample) -> dict[str, Point]:
+    """Return all points that are known of an image, a box by its corners."""
+    a = image.annotations
+    found = {
+        name: (a[column], a[f"{name}_y"])
+        for column in a
+        if column.endswith("_x") and f"{(name := column.removesuffix('_x'))}_y" in a
+    }
+    if (box := _true_box(image)) is not None:
+        found |= {name: (x, y) for name, (x, y) in zip(BOX, box[0].tolist(), strict=True)}
+    return found
 
 
 def verdict(judged: Sequence[JudgedPhotograph], names_things: bool) -> Verdict:

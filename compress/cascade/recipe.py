@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compress.cascade.spec import Look, StageName
 from compress.recipe.beginning import Spliced
@@ -23,9 +23,24 @@ PATHS = ("paths", "ways")  # keys, now and before, that tell a cascade's recipe 
 
 
 class StageSettings(Look):
-    """Where a stage's networks come from, and what they are shown (none: the whole photograph)."""
+    """Where a stage's networks come from, and what they are shown (none: the whole photograph).
 
-    recipe: str  # relative to this one; its teacher and candidates are what the stage may have
+    Or what a perfect stage would find: points that are annotated. A path that begins with such a
+    stage is judged with the teachers behind it, and is no candidate: nobody annotates what a
+    deployed cascade is shown.
+    """
+
+    # Relative to this one; its teacher and candidates are what the stage may have.
+    recipe: str | None = None
+    annotated: Annotated[list[str], Field(min_length=1)] | None = None  # names of points
+
+    @model_validator(mode="after")
+    def _networks_or_annotations(self) -> "StageSettings":
+        if (self.recipe is None) == (self.annotated is None):
+            raise ValueError("give a recipe, or the names of annotated points")
+        if self.annotated is not None and (self.crop or self.warp or self.turns > 1):
+            raise ValueError("annotated points are not looked for: remove crop, warp and turns")
+        return self
 
 
 class CascadeRecipe(BaseRecipe):
@@ -42,6 +57,14 @@ class CascadeRecipe(BaseRecipe):
     also_judge: dict[str, str] = {}  # name: path of further annotated photographs, listed each
 
     old_names = {"ways": "paths"}
+
+    def told(self, path: Sequence[str]) -> list[str]:
+        """Return the points that a path does not find but takes from annotations."""
+        return [point for name in path for point in self.stages[name].annotated or ()]
+
+    def found(self, path: Sequence[str]) -> list[str]:
+        """Return the stages of a path that are networks."""
+        return [name for name in path if self.stages[name].annotated is None]
 
 
 @dataclass(frozen=True)
@@ -160,12 +183,30 @@ def _path_faults(recipe: CascadeRecipe) -> Iterator[tuple[KeyPath, str]]:
                 yield ("paths", i, k), f"paths names {name!r}, which is not among the stages"
         if len(set(path)) < len(path):
             yield ("paths", i), f"a path goes through each stage once, not {' -> '.join(path)}"
+        yield from _annotation_faults(recipe, i, [x for x in path if x in recipe.stages])
     used = {name for path in recipe.paths for name in path}
     for name in recipe.stages:
         if name not in used:
             yield ("stages", name), f"no path goes through {name!r}: add one, or remove the stage"
     if len(recipe.measure.runtimes) > 1:
         yield ("measure", "runtimes"), "a cascade is measured in one runtime: give one"
+
+
+def _annotation_faults(
+    recipe: CascadeRecipe, i: int, path: Sequence[str]
+) -> Iterator[tuple[KeyPath, str]]:
+    """Yield annotated stages where networks must be."""
+    networks = recipe.found(path)
+    if path and not networks:
+        yield ("paths", i), "nothing in this path is a network: end it with one that names things"
+    elif i == 0 and recipe.told(path):
+        yield (
+            ("paths", 0),
+            "the first path is what all are compared with, and annotations are not deployed: put "
+            "one of networks first",
+        )
+    elif list(path[-len(networks) :]) != networks:
+        yield ("paths", i), "annotated stages come before all networks"
 
 
 def _absolute(recipe: CascadeRecipe, file: RecipeFile) -> CascadeRecipe:

@@ -91,6 +91,7 @@ class Member:
     judged: Stage
     further: dict[str, Stage]  # judged too, by the name that the recipe gives the photographs
     predicted: Combination | None = None
+    told: tuple[str, ...] = ()  # points that it does not find but takes from annotations
 
     @property
     def key(self) -> RowKey:
@@ -214,9 +215,12 @@ def _results(run: _Shared) -> list[Result]:
     """Judge cascades, predict all, and measure the front of them; the teachers' come first."""
     _do(run, run.data)
     runtime = run.recipe.measure.runtimes[0]
-    networks = {stage: _networks(run, stage, runtime) for stage in run.recipe.stages}
+    networks = {stage: _networks(run, stage, runtime) for stage in run.plans}
     teachers, ways = [], []
     for path in run.recipe.paths:
+        if run.recipe.told(path):
+            teachers.append(_told(run, path, networks, runtime))
+            continue
         teacher, way = _covered(run, {stage: networks[stage] for stage in path}, runtime)
         teachers.append(teacher)
         ways.append(way)
@@ -276,40 +280,65 @@ def _covered(
         {stage: networks[stage][candidate] for stage, candidate in cover.items()}
         for cover in covers
     ]
-    verdicts = [_verdict(run, _judged(run, cascade, runtime)) for cascade in cascades]
+    verdicts = [
+        _verdict(run, _judged(run, cascade, runtime, tuple(networks))) for cascade in cascades
+    ]
     teacher = _member(run, cascades[0], runtime)
     return teacher, _way(tuple(networks), covers, verdicts)
 
 
-def _judged(run: _Shared, cascade: Chosen, runtime: Runtime) -> Stage:
+def _told(
+    run: _Shared,
+    path: Sequence[str],
+    networks: Mapping[str, Mapping[str, Network]],
+    runtime: Runtime,
+) -> Member:
+    """Judge the teachers behind annotations: what perfect first stages would be worth."""
+    teachers = {stage: networks[stage][TEACHER] for stage in run.recipe.found(path)}
+    return _member(run, teachers, runtime, path=path)
+
+
+def _judged(run: _Shared, cascade: Chosen, runtime: Runtime, path: Sequence[str]) -> Stage:
     """Put the networks together and judge them on the validation photographs."""
     parts = [
         cascade_judged.Part(stage, run.recipe.stages[stage], network.artifact)
         for stage, network in cascade.items()
     ]
-    name, minimum = _name(run.recipe, cascade), run.recipe.min_probability
-    judged = cascade_judged.plan(name, parts, runtime, minimum, run.context.machine, run.data)
+    name, minimum = _name(run.recipe, cascade, path), run.recipe.min_probability
+    judged = cascade_judged.plan(
+        name, parts, runtime, minimum, run.context.machine, run.data, run.recipe.told(path)
+    )
     _do(run, judged)
     return judged
 
 
 def _member(
-    run: _Shared, cascade: Chosen, runtime: Runtime, predicted: Combination | None = None
+    run: _Shared,
+    cascade: Chosen,
+    runtime: Runtime,
+    predicted: Combination | None = None,
+    path: Sequence[str] | None = None,
 ) -> Member:
-    """Put the networks together and judge them on the validation photographs and others."""
-    judged = _judged(run, cascade, runtime)
+    """Put the networks together and judge them on the validation photographs and others.
+
+    Args:
+        path: its stages, where some of them are annotations.
+    """
+    path = path or list(cascade)
+    judged = _judged(run, cascade, runtime, path)
     further = {}
-    for which, (path, fingerprint) in run.further.items():
+    for which, (place, fingerprint) in run.further.items():
         further[which] = cascade_further.plan(which, fingerprint, judged)
-        _do(run, further[which], path)
+        _do(run, further[which], place)
     networks = {stage: network.option.candidate for stage, network in cascade.items()}
-    return Member(_name(run.recipe, cascade), networks, runtime, judged, further, predicted)
+    name, told = _name(run.recipe, cascade, path), tuple(run.recipe.told(path))
+    return Member(name, networks, runtime, judged, further, predicted, told)
 
 
-def _name(recipe: CascadeRecipe, cascade: Chosen) -> str:
+def _name(recipe: CascadeRecipe, cascade: Chosen, path: Sequence[str]) -> str:
     candidates = [network.option.candidate for network in cascade.values()]
     name = TEACHER if set(candidates) == {TEACHER} else " + ".join(candidates)
-    return name if list(cascade) == recipe.paths[0] else f"{' + '.join(cascade)}: {name}"
+    return name if list(path) == recipe.paths[0] else f"{' + '.join(path)}: {name}"
 
 
 def _verdict(run: _Shared, stage: Stage) -> Verdict:
@@ -382,12 +411,20 @@ def _result(run: _Shared, member: Member, timing: Stage, slower: float) -> Resul
         lineage=[f"{stage}: {network}" for stage, network in member.networks.items()],
         origins=_origins(run, member),
         notes=list(_notes(run, member)),
+        dropped=_why_dropped(member),
         artifact=_facts(run, member),
         accuracy=_accuracy(run, member, said),
         latency=[timed.latency[member.key]],
         pipeline=_cascade_facts(run, member, said, slower),
         machine=run.context.machine,
     )
+
+
+def _why_dropped(member: Member) -> str | None:
+    if not member.told:
+        return None
+    told = ", ".join(member.told)
+    return f"It shows what a perfect stage would be worth: {told} are annotated here, not found."
 
 
 def _origins(run: _Shared, member: Member) -> list[Origin]:

@@ -73,6 +73,8 @@ class CascadeSpec(RecipeModel):
     version: Literal[1] = 1
     stages: Annotated[tuple[CascadeStage, ...], Field(min_length=1, strict=False)]
     min_probability: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    # Points that nobody finds here, but annotations give: what perfect first stages would be worth.
+    annotated: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
     @model_validator(mode="after")
     def _named_once(self) -> "CascadeSpec":

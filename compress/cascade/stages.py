@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compress.cascade.cascade import Cascade
-from compress.cascade.evaluate import judge
+from compress.cascade.evaluate import annotated_points, judge
 from compress.cascade.spec import CascadeSpec, CascadeStage, Look
 from compress.export.artifact import Artifact, files_of
 from compress.methods.context import Context
@@ -18,6 +18,7 @@ from compress.workflow.cache import Stage
 
 VERSION = 2  # 2: upright views are reduced by whole factors first
 FOLDER, JUDGED = "pipeline", "judged.json"  # as they were first called
+TOLD = "annotated.json"  # points by name of each validation photograph, in their order
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,13 @@ def plan(
     min_probability: float,
     machine: Machine,
     data: Stage,
+    annotated: Sequence[str] = (),
 ) -> Stage:
-    """What a cascade answers depends on its files, the runtime's version and the CPU."""
+    """What a cascade answers depends on its files, the runtime's version and the CPU.
+
+    Args:
+        annotated: points that are not found but told.
+    """
     shown = set(Look.model_fields)  # of a recipe's stage all but where its networks come from
     described = {
         "stages": [
@@ -48,6 +54,8 @@ def plan(
         "version": machine.versions.get(package_of(runtime)),
         "cpu_flags": machine.cpu_flags,
     }
+    if annotated:
+        described["annotated"] = list(annotated)
     artifacts = {role(part.name): part.artifact for part in parts}
     title = f"{name} in {runtime}: end to end on photographs"
     return Stage("cascade", title, VERSION, described, {"data": data, **artifacts}, run)
@@ -69,10 +77,16 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
             shutil.copyfile(file, place / file.name)
         stages.append(CascadeStage(**described, model=f"{name}/{source.name}"))
     minimum = stage.settings["min_probability"]
-    CascadeSpec(stages=tuple(stages), min_probability=minimum).save(folder / FOLDER)
+    annotated = stage.settings.get("annotated", ())
+    spec = CascadeSpec(stages=tuple(stages), min_probability=minimum, annotated=annotated)
+    spec.save(folder / FOLDER)
     cascade = Cascade.load(folder / FOLDER, context.threads, context.allowed)
     data = context.data(inputs["data"])
-    judged = judge(cascade, data, data.indices("validation").tolist(), context.progress.advance)
+    indices = data.indices("validation").tolist()
+    judged = judge(cascade, data, indices, context.progress.advance)
+    if annotated:  # as it is told when it is timed
+        told = annotated_points(data, indices, annotated)
+        write_text(folder / FOLDER / TOLD, json.dumps(told))
     save(judged, folder)
 
 

@@ -85,9 +85,10 @@ CASCADE = {
         "find": {"recipe": "find.yaml"},
         "turn": {"recipe": "turn.yaml", "crop": {"around": ["top_left", "bottom_right"]}},
         "turn_at_once": {"recipe": "turn_at_once.yaml"},
+        "box": {"annotated": ["top_left", "bottom_right"]},
         "name": {"recipe": "name.yaml", "warp": CANONICAL},
     },
-    "paths": [["find", "turn", "name"], ["turn_at_once", "name"]],
+    "paths": [["find", "turn", "name"], ["turn_at_once", "name"], ["box", "turn", "name"]],
     "also_judge": {"others": "others"},
     "measure": {"processes": 1, "rounds": 5},
     "budget": {"speedup": 1.0, "max_accuracy_drop": 1.0},
@@ -145,6 +146,31 @@ def test_the_front_is_measured_end_to_end(folder, done):
     smallest = min(members, key=lambda row: row.artifact.size_bytes)
     assert smallest.artifact.size_bytes < teacher.artifact.size_bytes
     assert (folder / "reports" / "tiny_pipeline" / "report.html").is_file()
+
+
+def test_annotations_in_the_place_of_a_stage_say_what_a_perfect_one_is_worth(
+    folder, done, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    rows = {row.candidate: row for row in read(folder / "reports" / "tiny_pipeline").rows}
+    told = rows["box + turn + name: teacher"]
+    assert told.dropped.startswith("It shows what a perfect stage would be worth: top_left")
+    assert told.pipeline.networks == {"turn": "teacher", "name": "teacher"}
+    verdict, own = told.pipeline.verdict, rows["teacher"].pipeline.verdict
+    assert verdict.mean_iou is None and verdict.centres_inside is None  # it found no box
+    assert own.mean_iou is not None and verdict.median_distance is not None
+    assert told.accuracy.top1_drop is not None and told.latency[0].median_s > 0
+
+    arguments = ["choose", "reports/tiny_pipeline", "--max-accuracy-drop", "1", "--explain"]
+    chosen = CliRunner().invoke(app, [*arguments], catch_exceptions=False)
+    assert "box + turn + name: teacher in onnxruntime: dropped" in " ".join(chosen.output.split())
+    place = folder / told.artifact.path
+    photograph = next((folder / "others" / "imgs").glob("*.jpg"))
+    arguments = ["predict", "--pipeline", str(place), str(photograph)]
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 2 and "finds no bottom_right, top_left" in refused.output
+    arguments = ["eval", str(place), "--data", str(folder / "others")]
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
 
 
 def test_a_member_is_a_folder_that_runs_by_itself(folder, done):
@@ -246,6 +272,14 @@ def test_what_is_asked_is_shown_without_doing_it(folder):
         ({"paths": [["find", "turn", "name"]]}, "no path goes through 'turn_at_once'"),
         ({"paths": [["name", "name"]]}, "goes through each stage once"),
         ({"measure": {"runtimes": ["onnxruntime", "openvino"]}}, "one runtime"),
+        ({"paths": [["box", "turn", "name"], ["find", "turn_at_once"]]}, "put one of networks"),
+        ({"paths": [["find", "turn", "name"], ["turn_at_once", "box"]]}, "before all networks"),
+        ({"paths": [["find", "turn", "name"], ["box"]]}, "nothing in this path is a network"),
+        ({"stages": CASCADE["stages"] | {"box": {}}}, "give a recipe, or the names"),
+        (
+            {"stages": CASCADE["stages"] | {"box": {"annotated": ["nose"], "turns": 2}}},
+            "annotated points are not looked for",
+        ),
     ],
 )
 def test_faults_of_a_cascades_recipe_are_said(folder, tmp_path, change, said):

@@ -10,7 +10,7 @@ from PIL import Image
 from compress.cascade.answer import decode
 from compress.cascade.cascade import Cascade
 from compress.cascade.draw import drawn
-from compress.cascade.evaluate import judge, verdict, write_csv
+from compress.cascade.evaluate import annotated_points, judge, verdict, write_csv
 from compress.data.dataset import Dataset, Sample
 from compress.metrics.keypoints import iou
 from compress.utils.errors import UserError
@@ -57,6 +57,27 @@ def test_every_photograph_is_judged_by_what_is_annotated(folder, data, tmp_path)
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == ["0.png", "1.png", "2.png", "0.png"]
     assert rows[3]["iou"] == "" and float(rows[0]["iou"]) == judged[0].iou
+
+
+def test_points_that_are_told_are_those_of_the_annotations(folder, data):
+    told = annotated_points(data, [0, 1], ["top_left", "bottom_right"])
+    assert told[0] == {"top_left": (300.0, 220.0), "bottom_right": (500.0, 380.0)}
+    with pytest.raises(
+        UserError, match=r"1 of 4 images have no annotated top_left, 0\.png for one"
+    ):
+        annotated_points(data, range(4), ["top_left"])
+
+    own = Cascade.load(folder, threads=1)
+    pair = own.warped
+    behind = Cascade(own.networks[-1:], annotated=pair)
+    judged = judge(behind, data, range(3))
+    assert [x.rank for x in judged] == [1, 1, 1]
+    assert all(x.iou is x.distance is None for x in judged)  # none of it was found
+    photograph = (data.root / "0.png").read_bytes()
+    with pytest.raises(UserError, match="This cascade finds no"):
+        behind.find(photograph)
+    truth = annotated_points(data, [0], pair)[0]
+    assert behind.find(photograph, truth).points == truth
 
 
 def test_labels_that_the_cascade_never_gives_are_said(folder, data):

@@ -8,6 +8,7 @@ numbers with a decimal point and large ones must stand anywhere in the sources.
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -51,14 +52,14 @@ def cells(line: str) -> list[str]:
 def tables(text: str) -> Iterator[list[str]]:
     """Yield the cells of each row of the tables with numbers, without their headings."""
     lines = text.splitlines()
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         is_row = line.startswith("|") and before.startswith("|")
         if is_row and not set(line) <= set("|-: "):
             yield cells(line)
 
 
 def rows_of(source: str) -> list[set[str]]:
-    """Return the numbers of each row of a report or benchmark; of a candidate those of all tables."""
+    """Return the numbers of each row of a source; those of a candidate from all its tables."""
     found: dict[tuple[str, ...], set[str]] = {}
     for row in tables(source):
         named = [cell for cell in row if cell not in ("", "★")]

@@ -112,6 +112,17 @@ def test_blocks_of_commands_are_run_or_marked_as_shown(
             assert CliRunner().invoke(app, arguments).output == shown
 
 
+def test_the_python_that_is_marked_to_run_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    (code,) = (x for _, mark, x in BLOCK.findall(PAGES["docs/api.md"]) if mark == " run")
+    exec(code, {})
+    *rows, picked = capsys.readouterr().out.splitlines()
+    assert "vgg16_int8: 0.869 (0.826 to 0.903), 3.6 times" in rows
+    assert picked == "vgg16_pruned-speedup-8"
+
+
 @pytest.mark.parametrize("page", [name for name, text in PAGES.items() if whole_recipes(text)])
 def test_whole_recipes_are_right(page: str, tmp_path: Path) -> None:
     for text in whole_recipes(PAGES[page]):

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-avx2 lint docs ci browser wheel clean try-export
+.PHONY: demo test test-all test-avx2 coverage lint docs front ci browser wheel clean try-export
 
 demo: $(VENV)/.installed
 	$(BIN)/compress run recipes/distill_shufflenet.yaml
@@ -24,6 +24,11 @@ test-all: test
 test-avx2: $(VENV)/.installed
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PYTEST)
 
+# What share of the code `make test` runs, processes that tests start included; the lines that it
+# does not are in build/coverage/index.html.
+coverage: $(VENV)/.installed
+	$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered --cov-report=html
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,6 +38,15 @@ lint: $(VENV)/.installed
 # The site, in build/site; anything that is not as it should be fails.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# The picture of README.md, drawn from committed reports.
+REAL_JOB := $(addprefix reports/right_whales/,prune_factorize_quantize_vgg binary_resnet18 \
+	distill_quantize_shufflenet distill_quantize_mobilenet)
+FRONT := --speedup 10 --max-accuracy-drop 0.03
+
+front: $(VENV)/.installed
+	$(BIN)/compress report $(REAL_JOB) $(FRONT) --out build/front >/dev/null
+	cp build/front/pareto.svg docs/front.svg
 
 ci: test-all docs wheel
 

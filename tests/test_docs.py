@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer import BadParameter
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from compress.cascade.recipe import load_any
 from compress.cli import app
@@ -49,6 +50,17 @@ def commands_of(text: str) -> list[str]:
     return [line for line in found if line.startswith("compress ")]
 
 
+def shell_blocks(page: str) -> list[tuple[str, str, str]]:
+    """Return the mark and code of each block of commands, and what the block after it shows."""
+    blocks = [(language, mark.strip(), code) for language, mark, code in BLOCK.findall(PAGES[page])]
+    following = [*blocks[1:], ("", "", "")]
+    return [
+        (mark, code, shown if kind == "text" else "")
+        for (language, mark, code), (kind, _, shown) in zip(blocks, following, strict=False)
+        if language in ("sh", "bash")
+    ]
+
+
 def whole_recipes(text: str) -> list[str]:
     """Return the recipes that a page shows: those marked as whole, and steps put into one."""
     blocks = [(mark.strip(), code) for _, mark, code in BLOCK.findall(text)]
@@ -86,6 +98,29 @@ def test_a_command_that_is_none_is_found() -> None:
     assert len(commands_of(PAGES["docs/tutorial.md"])) >= 6
     assert fault("compress walk recipe.yaml") == "no command walk"
     assert "No such option" in fault("compress run recipe.yaml --fast")
+
+
+@pytest.mark.parametrize("page", [name for name in READ if name != "docs/tutorial.md"])
+def test_blocks_of_commands_are_run_or_marked_as_shown(
+    page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    for mark, code, shown in shell_blocks(page):
+        assert mark in ("run", "shown"), code
+        if mark == "run":
+            arguments = shlex.split(code.removeprefix("compress "))
+            assert CliRunner().invoke(app, arguments).output == shown
+
+
+def test_the_python_that_is_marked_to_run_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    (code,) = (x for _, mark, x in BLOCK.findall(PAGES["docs/api.md"]) if mark == " run")
+    exec(code, {})
+    *rows, picked = capsys.readouterr().out.splitlines()
+    assert "vgg16_int8: 0.869 (0.826 to 0.903), 3.6 times" in rows
+    assert picked == "vgg16_pruned-speedup-8"
 
 
 @pytest.mark.parametrize("page", [name for name, text in PAGES.items() if whole_recipes(text)])

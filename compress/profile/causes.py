@@ -38,7 +38,7 @@ TO_DO = {
 
 
 def causes(tallies: Sequence[Tally], a: Profile, b: Profile, whole_s: np.ndarray) -> list[Cause]:
-    """Word all parts of a difference, the largest first.
+    """Word all parts of a difference, the largest first, and last what is within the noise.
 
     Args:
         whole_s: the difference B less A, a round each.
@@ -58,7 +58,7 @@ def causes(tallies: Sequence[Tally], a: Profile, b: Profile, whole_s: np.ndarray
                 change=change(tally.key, a, b),
             )
         )
-    return sorted(found, key=lambda cause: -abs(cause.difference_s.value))
+    return sorted(found, key=lambda cause: (not cause.certain, -abs(cause.difference_s.value)))
 
 
 def where(tally: Tally, a: Profile, b: Profile) -> str:

@@ -65,6 +65,6 @@ class Comparison(Record):
     difference_s: Interval  # B less A, of the calls that the layers are from
     pairs: list[Pair]
     apart: list[Pair]
-    causes: list[Cause]  # the largest first
+    causes: list[Cause]  # the largest first, what is within the noise last
     facts: list[Fact]
     notes: list[str]

@@ -205,7 +205,7 @@ def test_what_is_within_the_noise_is_called_so() -> None:
     noisy = np.asarray([0.8, 1.2, 0.9, 1.1, 1.0])
     a, b = (
         rounds([layer("x")], noise=noisy),
-        rounds([layer("x", seconds=0.0101)], noise=noisy[::-1]),
+        rounds([layer("x", seconds=0.0105)], noise=noisy[::-1]),
     )
     found = comparison(a, b)
     assert not any(cause.certain for cause in found.causes)

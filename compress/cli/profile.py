@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compress.cli.eval import Threads
 from compress.cli.run import Allowed
+from compress.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from compress.profile.settings import Settings
 
 
 def profile(
@@ -28,6 +32,25 @@ def profile(
         typer.Option(min=1, help="Pixels of a side, for builders and models that leave it free."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a call.")] = 1,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help="onnxruntime, openvino or openvino-bf16; without it, by the file's format."
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="B",
+            help="Compare MODEL with another one, layer by layer: why is it not faster, or slower?",
+        ),
+    ] = None,
+    against_threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of --against; without it, as many.")
+    ] = None,
+    against_runtime: Annotated[
+        str | None, typer.Option(help="Runtime of --against; without it, as --runtime.")
+    ] = None,
     no_audit: Annotated[
         bool, typer.Option("--no-audit", help="Leave out libraries and other runtimes.")
     ] = False,
@@ -43,16 +66,23 @@ def profile(
     The library audit times the same model in other runtimes and settings: what can be won without
     compressing anything. Nothing is downloaded: builders give networks with random weights.
     """
-    from compress.profile.run import Settings
+    from compress.profile.settings import Settings
+
+    settings = Settings(
+        threads, images or (), size, batch, not no_audit, allow_builders or (), runtime
+    )
+    if against is not None:
+        _compare(model, against, against_threads, against_runtime, settings, html, as_json)
+        return
+    if against_threads is not None or against_runtime is not None:
+        raise UserError("--against-threads and --against-runtime say how to run --against B.")
     from compress.profile.run import profile as profile_model
 
-    settings = Settings(threads, images or (), size, batch, not no_audit, allow_builders or ())
-    found = profile_model(model, settings, lambda text: typer.echo(f"{text} ...", err=True))
+    found = profile_model(model, settings, _progress)
     if html:
         from compress.profile.html import html as page
-        from compress.utils.files import write_text
 
-        write_text(html, page(found))
+        _write(html, page(found))
     if as_json:
         from compress.profile import roofline
 
@@ -63,3 +93,39 @@ def profile(
     show(found)
     if html:
         typer.echo(f"Page: {html}")
+
+
+def _compare(
+    model: str,
+    against: str,
+    threads: int | None,
+    runtime: str | None,
+    settings: "Settings",
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    from compress.profile.against import Other, compare
+
+    found = compare(model, Other(against, threads, runtime), settings, _progress)
+    if html:
+        from compress.profile.html import comparison_html
+
+        _write(html, comparison_html(found))
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+        return
+    from compress.profile.terminal import show_comparison
+
+    show_comparison(found)
+    if html:
+        typer.echo(f"Page: {html}")
+
+
+def _progress(text: str) -> None:
+    typer.echo(f"{text} ...", err=True)
+
+
+def _write(path: Path, page: str) -> None:
+    from compress.utils.files import write_text
+
+    write_text(path, page)

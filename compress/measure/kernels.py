@@ -50,12 +50,12 @@ def time_kernels(path: Path, runtime: str, threads: int, batch: int) -> Timing:
     """
     found: list[Timing] = []
     while len(found) < ATTEMPTS and all(x.disturbance_cores > QUIET_CORES for x in found):
-        found.append(_time_kernels(path, runtime, threads, batch))
+        found.append(time_in_turns(path, runtime, threads, batch, TURNS))
     return min(found, key=lambda timing: timing.disturbance_cores)
 
 
-def _time_kernels(path: Path, runtime: str, threads: int, batch: int) -> Timing:
-    """Time with and without the profile in turns.
+def time_in_turns(path: Path, runtime: str, threads: int, batch: int, turns: int) -> Timing:
+    """Time with and without the profile in turns, however others disturb it.
 
     All times are means over the fastest quarter of the calls, which others disturbed least; the
     parts are of the same calls as `profiled_s`. Where a runtime tells only means, of a
@@ -69,7 +69,7 @@ def _time_kernels(path: Path, runtime: str, threads: int, batch: int) -> Timing:
     whole: list[float] = []
     profiled: list[Sample] = []
     started, others = time.perf_counter(), others_cpu_s()
-    for _ in range(TURNS):
+    for _ in range(turns):
         time.sleep(SETTLE_S)  # idle threads of the other session spin for a while
         seconds = _seconds(plain, arrays, 1 + calls)[1:]
         whole += seconds if served.tells_calls else [float(np.mean(seconds))]

@@ -99,7 +99,7 @@ def speedup(against: str, runtime: str, reference: Latency, candidate: Latency) 
     ]
     medians = np.asarray([np.median(process) for process in logs])
     value = float(np.median(medians))
-    low, high = _between(medians) if len(medians) > 1 else _within(logs[0])
+    low, high = around_mean(medians) if len(medians) > 1 else _within(logs[0])
     low, value, high = np.exp([min(low, value), value, max(high, value)]).tolist()
     return Speedup(
         against=against,
@@ -110,11 +110,11 @@ def speedup(against: str, runtime: str, reference: Latency, candidate: Latency) 
     )
 
 
-def _between(medians: np.ndarray) -> tuple[float, float]:
-    """Student's t interval of the mean."""
-    count = len(medians)
-    half = stdtrit(count - 1, (1 + CONFIDENCE) / 2) * medians.std(ddof=1) / np.sqrt(count)
-    return float(medians.mean() - half), float(medians.mean() + half)
+def around_mean(values: np.ndarray) -> tuple[float, float]:
+    """Student's t interval of the mean of two values or more."""
+    count = len(values)
+    half = stdtrit(count - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(count)
+    return float(values.mean() - half), float(values.mean() + half)
 
 
 def _within(logs: np.ndarray) -> tuple[float, float]:

@@ -17,8 +17,8 @@ from compress.runtimes.base import Kernel
 from compress.runtimes.nodes import Node
 from compress.utils.record import Record
 
-# What onnxruntime adds to the names that it takes over.
-_ADDED = re.compile(r"^fused |(_token_\d+|_nchwc|/\w*Fusion/?|_out\d)+$")
+# What runtimes add to the names that they take over.
+_ADDED = re.compile(r"^fused |(_token_\d+|_nchwc|/\w*Fusion/?|_out\d|/WithoutBiases)+$")
 # What becomes part of the operation that reads it.
 _ABSORBED = ("DequantizeLinear", "QuantizeLinear", "Pad", "Identity", "Cast")
 LAYOUT = "change of layout"
@@ -39,6 +39,7 @@ class Layer(Record):
     weight_bytes: int
     activation_bytes: int  # read and written
     network: str = ""  # of a pipeline the stage
+    kernel: str = ""  # as the runtime calls it
 
     @property
     def bytes(self) -> int:
@@ -54,23 +55,37 @@ def time_layers(path: Path, runtime: str, threads: int, batch: int) -> tuple[lis
 
 
 def layers_of(nodes: Sequence[Node], timing: Timing) -> list[Layer]:
-    """Return the kernels with the work of the nodes that they compute.
+    """Return the kernels that ran with the work of the nodes that they compute.
 
     The kernels' times are freed from what measuring them cost: together with what is between them
     they must add up to the time without the profile.
     """
+    return list(filter(ran, layer_of_each(nodes, timing.kernels, kernels_s(timing))))
+
+
+def ran(layer: Layer) -> bool:
+    """Return whether a kernel did anything: runtimes list some that never run."""
+    return bool(layer.seconds or layer.macs != 0)
+
+
+def kernels_s(timing: Timing) -> list[float]:
+    """Return seconds of each kernel, freed from what measuring them cost."""
+    seconds = [kernel.seconds for kernel in timing.kernels]
+    return without_profile(seconds, timing.profiled_s, timing.whole_s)
+
+
+def layer_of_each(
+    nodes: Sequence[Node], kernels: Sequence[Kernel], seconds: Sequence[float]
+) -> list[Layer]:
+    """Return a layer for each kernel, also for those that never run."""
     owned: dict[int, list[Node]] = {}
-    for node, owner in zip(nodes, owners(nodes, timing.kernels), strict=True):
+    for node, owner in zip(nodes, owners(nodes, kernels), strict=True):
         if owner is not None:
             owned.setdefault(owner, []).append(node)
-    seconds = without_profile(
-        [kernel.seconds for kernel in timing.kernels], timing.profiled_s, timing.whole_s
-    )
-    layers = [
+    return [
         _layer(kernel, owned.get(number, []), time)
-        for number, (kernel, time) in enumerate(zip(timing.kernels, seconds, strict=True))
+        for number, (kernel, time) in enumerate(zip(kernels, seconds, strict=True))
     ]
-    return [layer for layer in layers if layer.seconds or layer.macs != 0]  # others never run
 
 
 def without_profile(kernels_s: Sequence[float], profiled_s: float, whole_s: float) -> list[float]:
@@ -158,6 +173,7 @@ def _layer(kernel: Kernel, nodes: list[Node], seconds: float) -> Layer:
         macs=None if None in counts else sum(count for count in counts if count is not None),
         weight_bytes=sum(node.weight_bytes for node in nodes),
         activation_bytes=kernel.activation_bytes,
+        kernel=f"{kernel.operation} {kernel.implementation}".strip(),
     )
 
 

@@ -68,11 +68,31 @@ def audit_of(
     facts = facts_of(machine, threads, base.path)
     base_s = once_s(base)
     able, calls_s, unable = _tried(changes, once_s)
-    rounds, slow = _effort([base_s, *calls_s])
-    processes = PROCESSES[0] if slow else PROCESSES[1]
     models = {BASE: base} | {change.says: change.timed for change in able}
+    timed = time_variants(
+        models, [base_s, *calls_s], threads, batch, allowed, progress, photographs
+    )
+    return Audit(
+        facts=[*facts, *unable],
+        gains=gains_of(timed, base_says, able),
+        disturbance_cores=timed[BASE][0].disturbance_cores or 0.0,
+    )
+
+
+def time_variants(
+    models: Mapping[str, Timed],
+    calls_s: Sequence[float],
+    threads: int,
+    batch: int,
+    allowed: Sequence[str],
+    progress: Callable[[str], None],
+    photographs: Sequence[Path] = (),
+) -> dict[str, list[Latency]]:
+    """Time models in as many fresh processes as their calls, roughly `calls_s` each, leave time."""
+    rounds, slow = _effort(calls_s)
+    processes = PROCESSES[0] if slow else PROCESSES[1]
     progress(f"Timing {len(models)} variants in {processes} fresh processes")
-    timed = time_in_processes(
+    return time_in_processes(
         models,
         {batch: rounds},
         threads,
@@ -81,11 +101,6 @@ def audit_of(
         photographs=photographs,
         attempts=1 if slow else None,
         program=PROGRAM,
-    )
-    return Audit(
-        facts=[*facts, *unable],
-        gains=gains_of(timed, base_says, able),
-        disturbance_cores=timed[BASE][0].disturbance_cores or 0.0,
     )
 
 
@@ -156,9 +171,9 @@ def facts_of(machine: Machine, threads: int, path: Path) -> list[Fact]:
         _torch(machine),
         _installed("onnxruntime", "pip install onnxruntime"),
         _installed("openvino", "pip install 'compress[openvino]'"),
-        _threads(machine, threads),
-        _instructions(machine, "bfloat16", BF16_FLAGS),
-        _instructions(machine, "int8", INT8_FLAGS),
+        threads_fact(machine, threads),
+        instructions_fact(machine, "bfloat16", BF16_FLAGS),
+        instructions_fact(machine, "int8", INT8_FLAGS),
         _denormals(path),
     ]
 
@@ -192,7 +207,8 @@ def _installed(package: str, command: str) -> Fact:
         return Fact(subject=package, found="not installed", advice=f"try it: {command}")
 
 
-def _threads(machine: Machine, threads: int) -> Fact:
+def threads_fact(machine: Machine, threads: int) -> Fact:
+    """Return how many threads compute, and how many could."""
     usable = usable_threads()
     found = f"{threads} used, {usable} usable, {machine.cores} in the machine"
     if told := os.environ.get("OMP_NUM_THREADS"):
@@ -207,7 +223,8 @@ def _threads(machine: Machine, threads: int) -> Fact:
     return Fact(subject="threads", found=found, advice=advice)
 
 
-def _instructions(machine: Machine, precision: str, flags: Sequence[str]) -> Fact:
+def instructions_fact(machine: Machine, precision: str, flags: Sequence[str]) -> Fact:
+    """Return which instructions for a precision the CPU has."""
     found = ", ".join(flag for flag in flags if flag in machine.cpu_flags)
     return Fact(
         subject=f"{precision} instructions", found=found or "none on this CPU: it would be slow"

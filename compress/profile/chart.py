@@ -21,8 +21,12 @@ LEAST_SHARE = 0.005  # of the time, for a kind of layer to have a colour
 ROW = 26  # pixels
 
 
-def flame_chart(profile: Profile) -> Spec:
-    """Draw time to the right, nesting downwards; the wheel zooms, dragging moves."""
+def flame_chart(profile: Profile, shown_s: float | None = None) -> Spec:
+    """Draw time to the right, nesting downwards; the wheel zooms, dragging moves.
+
+    Args:
+        shown_s: how much time the chart is wide; None: the whole call.
+    """
     leaves = [part for part in _leaves(profile.root) if part.kind not in NO_LAYERS]
     layers = dict(zip(map(id, leaves), profile.layers, strict=False))  # a detector has none
     boxes = list(_boxes(profile.root, 0.0, 0, profile, layers))
@@ -34,7 +38,7 @@ def flame_chart(profile: Profile) -> Spec:
     depth = 1 + max(box["row"] for box in boxes)
     base = alt.Chart(alt.InlineData(values=boxes)).encode(
         x=alt.X("start:Q", title="milliseconds").scale(
-            nice=False, domain=[0, 1e3 * profile.root.seconds]
+            nice=False, domain=[0, 1e3 * (shown_s or profile.root.seconds)]
         ),
         x2="end:Q",
     )

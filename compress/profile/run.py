@@ -6,19 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compress.measure.deployable import as_deployed
 from compress.measure.layer_profile import Layer, time_layers
 from compress.measure.machine import machine, usable_threads
 from compress.measure.processes import Timed
-from compress.models.sessions import open_session
 from compress.profile.advice import advice
 from compress.profile.audit import Change, audit_of
-from compress.profile.blocks import in_blocks, tree
+from compress.profile.network import Target, of_built, of_file, profile_of
 from compress.profile.records import NETWORK, Audit, Limits, Profile
 from compress.profile.roofline import measure_limits
+from compress.profile.settings import Settings
 from compress.profile.target import Built, built, is_file, read_photographs
 from compress.profile.variants import (
-    candidate_of,
     cascade_variants,
     fewer_proposals,
     in_torch,
@@ -27,7 +25,7 @@ from compress.profile.variants import (
 )
 from compress.profile.warnings import notes
 from compress.results.schema import Machine
-from compress.runtimes import package_of, runtime_for
+from compress.runtimes import package_of
 from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,18 +33,6 @@ if TYPE_CHECKING:
     from compress.profile import cascade as pipeline_times
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a model is profiled."""
-
-    threads: int | None = None  # None: all that may be used
-    photographs: Sequence[Path] = ()  # for pipelines
-    size: int | None = None  # pixels, for models that leave it free
-    batch: int = 1
-    audit: bool = True
-    allowed: Sequence[str] = ()
 
 
 def profile(model: str, settings: Settings, say: Say = lambda text: None) -> Profile:
@@ -76,6 +62,8 @@ def profile(model: str, settings: Settings, say: Say = lambda text: None) -> Pro
         else:
             say(f"Building {model}")
             network = built(model, settings.size, settings.allowed)
+            if network.detector and settings.runtime is not None:
+                raise UserError(f"{model} is a detector, which runs in torch: leave --runtime out.")
             found = (_of_detector if network.detector else _of_built)(job, network, Path(name))
     return found.model_copy(update={"advice": advice(found), "notes": notes(found)})
 
@@ -108,66 +96,34 @@ class _Job:
 
 
 def _of_file(job: _Job, path: Path, folder: Path) -> Profile:
-    file = as_deployed(path, job.settings.size, job.settings.batch, folder)
-    runtime = runtime_for(file)
-    base = Timed(file, runtime)
-    audit = (base, runtime, [*other_runtimes(job.machine, file, runtime)])
-    return _layer_by_layer(job, path.name, file, runtime, False, audit)
+    target = of_file(path, job.settings, job.threads, folder)
+    base = Timed(target.file, target.runtime)
+    changes = other_runtimes(job.machine, target.file, target.runtime)
+    return _layer_by_layer(job, target, (base, target.runtime, changes))
 
 
 def _of_built(job: _Job, network: Built, folder: Path) -> Profile:
-    from compress.export.onnx import export_onnx
-    from compress.models.trial import check_forward
-
-    check_forward(network.model, network.spec, network.builder)
-    saved, file = saved_in(folder / "torch", network), folder / "model.onnx"
+    saved = saved_in(folder / "torch", network)
     job.say("Exporting to ONNX")
-    export_onnx(candidate_of(network), file)
+    target = of_built(network, job.settings, job.threads, folder)
     base = Timed(saved, "torch-contiguous")
     changes = [
         *in_torch(job.machine, saved),
-        Change("in onnxruntime", Timed(file, "onnxruntime")),
-        *other_runtimes(job.machine, file, "onnxruntime"),
+        Change(f"in {target.runtime}", Timed(target.file, target.runtime)),
+        *other_runtimes(job.machine, target.file, target.runtime),
     ]
-    audit = (base, "torch eager", changes)
-    return _layer_by_layer(job, job.model, file, "onnxruntime", True, audit)
+    return _layer_by_layer(job, target, (base, "torch eager", changes))
 
 
 def _layer_by_layer(
-    job: _Job,
-    name: str,
-    file: Path,
-    runtime: str,
-    random_weights: bool,
-    audit: tuple[Timed, str, Sequence[Change]],
+    job: _Job, target: Target, audit: tuple[Timed, str, Sequence[Change]]
 ) -> Profile:
-    batch = job.settings.batch
-    job.say(f"Timing the layers in {runtime}")
-    layers, timing = time_layers(file, runtime, job.threads, batch)
-    layers = in_blocks(layers)
+    job.say(f"Timing the layers in {target.runtime}")
+    layers, timing = time_layers(target.file, target.runtime, target.threads, target.batch)
     job.say("Measuring the machine's limits")
-    session = open_session(file, runtime, job.threads)
-    height, width = session.image_size
-    return Profile(
-        model=name,
-        runtime=runtime,
-        runtime_version=job.machine.versions[runtime],
-        random_weights=random_weights,
-        threads=job.threads,
-        batch=batch,
-        channels=session.channels or 3,
-        height=height,
-        width=width,
-        machine=job.machine,
-        whole_s=timing.whole_s,
-        profiled_s=timing.profiled_s,
-        disturbance_cores=timing.disturbance_cores,
-        # Where the calls with the profile were faster, by chance, theirs are the gaps.
-        root=tree(name, layers, min(timing.whole_s, timing.profiled_s)),
-        layers=layers,
-        limits=_limits(layers, job.threads),
-        audit=job.audit(*audit),
-    )
+    found = profile_of(target, layers, timing, job.machine)
+    limits = _limits(found.layers, job.threads)
+    return found.model_copy(update={"limits": limits, "audit": job.audit(*audit)})
 
 
 def _limits(layers: Sequence[Layer], threads: int, more_bytes: int = 0) -> Limits:
@@ -214,10 +170,10 @@ def _of_pipeline(job: _Job, folder: Path, temporary: Path) -> Profile:
 
     settings = job.settings
     cascade = Cascade.load(folder, job.threads, tuple(settings.allowed))
-    if settings.size is not None or settings.batch != 1:
+    if settings.size is not None or settings.batch != 1 or settings.runtime is not None:
         raise UserError(
-            "--size and --batch are for single models: a pipeline takes one photograph at a time, "
-            "and its networks say what size they take."
+            "--size, --batch and --runtime are for single models: a pipeline takes one photograph "
+            "at a time, and its networks say what size they take and what runs them."
         )
     photographs, (width, height) = read_photographs(folder, settings.photographs)
     job.say("Timing the stages")

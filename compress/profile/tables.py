@@ -21,21 +21,29 @@ DEEPEST = 3  # level of a detector's parts that a terminal shows
 
 def heading(profile: Profile) -> str:
     """Say in one line what was run, where and how fast."""
-    weights = " (random weights: the speed depends on the shapes)" if profile.random_weights else ""
-    threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
     if profile.networks:
         several = "photographs" if profile.photographs > 1 else "photograph"
         return (
             f"{profile.model} in {profile.runtime} {profile.runtime_version}, "
             f"{profile.photographs} {several} of up to {profile.height} × {profile.width} pixels, "
-            f"{threads}: {ms(profile.whole_s)} ms from a photograph's bytes to the answer"
+            f"{_threads(profile)}: {ms(profile.whole_s)} ms from a photograph's bytes to the answer"
             f"{_size(profile)}"
         )
+    return f"{setting(profile)}: {ms(profile.whole_s)} ms a call{_size(profile)}"
+
+
+def setting(profile: Profile) -> str:
+    """Say what network was run where, and on how much."""
+    weights = " (random weights: the speed depends on the shapes)" if profile.random_weights else ""
     return (
         f"{profile.model}{weights} in {profile.runtime} {profile.runtime_version}, "
-        f"{profile.batch} × {profile.channels} × {profile.height} × {profile.width}, {threads}: "
-        f"{ms(profile.whole_s)} ms a call{_size(profile)}"
+        f"{profile.batch} × {profile.channels} × {profile.height} × {profile.width}, "
+        f"{_threads(profile)}"
     )
+
+
+def _threads(profile: Profile) -> str:
+    return f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
 
 
 def _size(profile: Profile) -> str:
@@ -70,7 +78,7 @@ def tables(profile: Profile, most_layers: int | None = None) -> list[TextTable]:
     else:
         found = [_parts(profile, everything=most_layers is None)]
     if profile.audit:
-        found += [_gains(profile.audit.gains), _facts(profile.audit.facts)]
+        found += [_gains(profile.audit.gains), facts_table(profile.audit.facts)]
     return found
 
 
@@ -184,7 +192,8 @@ def _gains(gains: Sequence[Gain]) -> TextTable:
     )
 
 
-def _facts(facts: Sequence[Fact]) -> TextTable:
+def facts_table(facts: Sequence[Fact]) -> TextTable:
+    """Return what is known of libraries and machine."""
     return TextTable(
         "Libraries and machine",
         "",

@@ -1,6 +1,7 @@
 """A profile in a terminal: 100 columns, the answer last, where the eye is."""
 
 import sys
+from collections.abc import Sequence
 from textwrap import wrap
 
 from rich.box import SIMPLE_HEAD
@@ -8,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from compress.profile.comparison import Comparison
+from compress.profile.comparison_tables import comparison_tables, settings
 from compress.profile.records import Profile
 from compress.profile.tables import heading, limits_line, tables
 from compress.utils.text import plain
@@ -23,19 +26,32 @@ def show(profile: Profile, console: Console | None = None) -> None:
     _say(console, heading(profile), "bold")
     if profile.limits:
         _say(console, limits_line(profile.limits), "dim")
-    shown = tables(profile, MOST_LAYERS)
+    _show_tables(console, tables(profile, MOST_LAYERS), profile.notes)
+    if profile.advice:
+        _say(console, "\nWhat to try first", "bold")
+    for number, sentence in enumerate(profile.advice, 1):
+        _say(console, f"{number}. {sentence}", "")
+
+
+def show_comparison(found: Comparison, console: Console | None = None) -> None:
+    """Print the answer, then what it is made of: layers, causes, doubts."""
+    console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
+    _say(console, found.verdict, "bold")
+    for sentence in found.explanations:
+        _say(console, f"\n{sentence}", "")
+    _say(console, "\n" + "\n".join(settings(found)), "dim")
+    _show_tables(console, comparison_tables(found, MOST_LAYERS), found.notes)
+
+
+def _show_tables(console: Console, shown: Sequence[TextTable], notes: Sequence[str]) -> None:
     for number, table in enumerate(shown):
         _say(console, f"\n{table.title}", "bold")
         console.print(_drawn(table))
         # Several tables in a row share a note.
         if table.meaning and table.meaning not in [x.meaning for x in shown[number + 1 :]]:
             _say(console, table.meaning, "dim")
-    for note in profile.notes:
+    for note in notes:
         _say(console, f"\nNote: {note}", "yellow")
-    if profile.advice:
-        _say(console, "\nWhat to try first", "bold")
-    for number, sentence in enumerate(profile.advice, 1):
-        _say(console, f"{number}. {sentence}", "")
 
 
 def _say(console: Console, text: str, style: str) -> None:

@@ -33,6 +33,7 @@ class Kernel:
     activation_bytes: int  # read and written, weights not among them
     names: tuple[str, ...]  # of nodes or tensors of the file that it computes, as far as it says
     seconds: float  # a call
+    implementation: str = ""  # how it computes that, e.g. jit_avx512_i8, where the runtime says
 
 
 class ProfiledFile(Protocol):

@@ -207,6 +207,7 @@ def _kernel(op: Any, facts: dict[str, dict[str, str]]) -> Kernel:
         activation_bytes=int(moved),
         names=tuple(names.split(",")) if names else (op.get_friendly_name(),),
         seconds=1e-6 * int(time_us) if (time_us := mine["execTimeMcs"]).isdigit() else 0.0,
+        implementation=mine.get("primitiveType", ""),
     )
 
 

@@ -35,7 +35,8 @@ from compress.profile.records import (
     Part,
     Profile,
 )
-from compress.profile.run import Settings, profile
+from compress.profile.run import profile
+from compress.profile.settings import Settings
 from compress.profile.tables import tables
 from compress.profile.terminal import WIDTH, show
 from compress.profile.variants import cascade_variants

@@ -27,7 +27,8 @@ from compress.profile import audit, blocks
 from compress.profile.audit import facts_of
 from compress.profile.detector import time_detector
 from compress.profile.records import BETWEEN, NMS, Part
-from compress.profile.run import Settings, profile
+from compress.profile.run import profile
+from compress.profile.settings import Settings
 from compress.profile.target import built
 from compress.profile.variants import fewer_proposals, saved_in
 from compress.utils.errors import UserError

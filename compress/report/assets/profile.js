@@ -1,3 +1,4 @@
-// The page of a profile: its flame chart.
+// The page of a profile or of a comparison: its flame charts.
 
-draw(document.getElementById("flame"), JSON.parse(document.getElementById("chart").textContent));
+for (const element of document.querySelectorAll("[data-chart]"))
+  draw(element, JSON.parse(document.getElementById(element.dataset.chart).textContent));

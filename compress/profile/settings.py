@@ -1,0 +1,18 @@
+"""How `compress profile` was asked to profile."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is profiled."""
+
+    threads: int | None = None  # None: all that may be used
+    photographs: Sequence[Path] = ()  # for pipelines
+    size: int | None = None  # pixels, for models that leave it free
+    batch: int = 1
+    audit: bool = True
+    allowed: Sequence[str] = ()
+    runtime: str | None = None  # None: by the file's format

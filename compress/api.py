@@ -74,13 +74,17 @@ def run(
 
 def choose(
     results: Sequence[Result],
-    speedup: float | None = None,
-    max_accuracy_drop: float | None = None,
+    speedup: float | str | None = None,
+    max_accuracy_drop: float | str | None = None,
     **more: Any,
 ) -> Choice:
     """The most accurate result that meets the budget; `choice.picked` is None where nothing fits.
 
     Args:
-        more: other fields of `Budget`: latency_s, min_accuracy, confidence, …
+        speedup: 5, or "5x".
+        max_accuracy_drop: 0.02, or "2%".
+        more: other bounds, as the command line takes them: latency="20ms", max_bytes="6MB",
+            min_accuracy, max_memory, runtime, confidence; or fields of `Budget`: latency_s, …
     """
-    return choose_row(results, Budget(speedup, max_accuracy_drop, **more))
+    budget = Budget.typed(speedup=speedup, max_accuracy_drop=max_accuracy_drop, **more)
+    return choose_row(results, budget)

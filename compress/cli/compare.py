@@ -48,6 +48,10 @@ def compare(
         typer.echo(failure_line(failure), err=True)
     lost = behind("--accuracy-tolerance", parse_share, accuracy_tolerance)
     slower = behind("--latency-tolerance", parse_share, latency_tolerance)
+    if lost > 1:
+        raise UserError(
+            f"--accuracy-tolerance {accuracy_tolerance} is more than all: 5% is 5 points."
+        )
     comparison = compare_rows(old, new, lost, slower)
     if not comparison.pairs:
         raise UserError(

@@ -575,7 +575,8 @@ def test_one_doubt_is_said(rows, said):
 def test_command_refuses_bad_input(run, tmp_path):
     for arguments, said in (
         (["nowhere", "--speedup", "5"], "nowhere holds no results.jsonl"),
-        (["--speedup", "-1"], "--speedup -1 is out of range"),
+        (["--speedup", "0"], "--speedup 0 is out of range"),
+        (["--speedup", "-1"], "--speedup: '-1' is no speedup: write 5x, or 5."),
         (["--max-bytes", "big"], "'big' is no size"),
         (["--runtime", "tensorrt"], "--runtime tensorrt: choose of onnxruntime"),
         (["--confidence", "0.9"], "No budget was given"),

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from decimal import Decimal
 from math import inf, log
 from typing import Any
 
@@ -10,7 +9,7 @@ from compress.results.schema import Result
 from compress.runtimes import discover
 from compress.utils import units
 from compress.utils.errors import UserError
-from compress.utils.units import parse_bytes
+from compress.utils.quantities import behind, parse_bytes, parse_seconds, parse_share, parse_times
 
 POINT = 10.0  # one point of accuracy weighs as much as a tenth of time or size
 NOT_COMPARED = "not compared with a teacher in its runtime"
@@ -26,7 +25,8 @@ class Constraint:
         drawn: its name in the joint draws of `uncertainty`; None: it is known exactly.
         share: whether it is a share of the images, in [0, 1], of which a difference is told;
             of other numbers, which are above 0, the ratio is.
-        decimals: the option's unit is 10 ** -decimals of the field's.
+        read: makes the field's number of what people write behind the option.
+        decimals, unit: a bare number is printed in a unit that is 10 ** -decimals of the field's.
         asked, missed: templates; `typed` and `measured` fill in numbers with their units.
     """
 
@@ -43,8 +43,15 @@ class Constraint:
     measured: Callable[[float], str]
     unknown: str
     example: str
+    read: Callable[[Any], float]
     share: bool = False
     decimals: int = 0
+    unit: str = ""
+
+    @property
+    def argument(self) -> str:
+        """The option's name as an argument."""
+        return self.option.removeprefix("--").replace("-", "_")
 
     def is_met(self, value: float | None, limit: float) -> bool:
         """Whether a row with this number is let in: up to the limit itself; unknown, never."""
@@ -55,7 +62,7 @@ class Constraint:
         if not (0 <= limit <= 1 if self.share else 0 < limit < inf):
             domain = "between 0 and 1" if self.share else "above 0"
             raise UserError(
-                f"{self.option} {limit * 10**self.decimals:g} is out of range: give "
+                f"{self.option} {limit * 10**self.decimals:g}{self.unit} is out of range: give "
                 f"{self.example}, {domain}."
             )
 
@@ -116,7 +123,8 @@ CONSTRAINTS = (
         typed=lambda x: f"{x:g} times",
         measured=lambda x: f"{units.significant(x)} times",
         unknown=NOT_COMPARED,
-        example="how many times faster than the teacher, e.g. 10",
+        example="how many times faster than the teacher, e.g. 10x",
+        read=parse_times,
     ),
     Constraint(
         *("max_accuracy_drop", "--max-accuracy-drop", "the drop"),
@@ -129,11 +137,12 @@ CONSTRAINTS = (
         typed=units.points_typed,
         measured=lambda x: f"{units.points(x)} points",
         unknown=NOT_COMPARED,
-        example="the share of accuracy that may be lost, 0.01 for one point",
+        example="the share of accuracy that may be lost, 1% or 0.01 for one point",
+        read=parse_share,
         share=True,
     ),
     Constraint(
-        *("latency_s", "--latency-ms", "the latency"),
+        *("latency_s", "--latency", "the latency"),
         at_least=False,
         value=lambda row: row.latency_s,
         drawn="latency_s",
@@ -143,8 +152,10 @@ CONSTRAINTS = (
         typed=lambda x: f"{1e3 * x:g} ms",
         measured=lambda x: f"{units.ms(x)} ms",
         unknown="not timed",
-        example="milliseconds an image, e.g. 2.5",
+        example="the time an image may take, e.g. 2.5ms",
+        read=parse_seconds,
         decimals=3,
+        unit="ms",
     ),
     Constraint(
         *("min_accuracy", "--min-accuracy", "the accuracy"),
@@ -157,7 +168,8 @@ CONSTRAINTS = (
         typed=lambda x: f"{100 * x:g} %",
         measured=lambda x: f"{units.percent(x)} %",
         unknown="not judged",
-        example="the share of right answers, 0.8 for 80 %",
+        example="the share of right answers, 80% or 0.8",
+        read=parse_share,
         share=True,
     ),
     Constraint(
@@ -172,6 +184,7 @@ CONSTRAINTS = (
         measured=_megabytes,
         unknown="of unknown size",
         example="the size of the file, e.g. 5MB",
+        read=parse_bytes,
     ),
     Constraint(
         *("max_memory_bytes", "--max-memory", "the memory"),
@@ -185,6 +198,7 @@ CONSTRAINTS = (
         measured=_megabytes,
         unknown="its memory was not measured",
         example="what the process may take, e.g. 200MB",
+        read=parse_bytes,
     ),
 )
 RUNTIME, CONFIDENCE = "--runtime", "--confidence"
@@ -233,24 +247,23 @@ class Budget:
             )
 
     @classmethod
-    def typed(
-        cls,
-        latency_ms: float | None = None,
-        max_bytes: str | int | None = None,
-        max_memory: str | int | None = None,
-        **others: Any,
-    ) -> "Budget":
-        """Of what people write in options and recipes: milliseconds, and sizes such as 5MB.
+    def typed(cls, *, latency_ms: float | None = None, **written: Any) -> "Budget":
+        """Of what people write behind options and in recipes: speedup="5x", max_bytes="6MB".
 
         Args:
-            others: fields as they are.
+            latency_ms: of a recipe, where the key's name says the unit.
+            written: by the options' names; fields of a budget as they are. None asks nothing.
         """
-        return cls(
-            latency_s=None if latency_ms is None else seconds(latency_ms),
-            max_bytes=None if max_bytes is None else parse_bytes(max_bytes),
-            max_memory_bytes=None if max_memory is None else parse_bytes(max_memory),
-            **others,
-        )
+        if latency_ms is not None:
+            written["latency"] = f"{latency_ms!r}ms"
+        reads = {x.argument: (x.field, x.option, x.read) for x in CONSTRAINTS}
+        reads["confidence"] = ("confidence", CONFIDENCE, parse_share)
+        limits: dict[str, Any] = {}
+        for name, value in written.items():
+            if value is not None:
+                field, option, read = reads.get(name, (name, "", lambda given: given))
+                limits[field] = behind(option, read, value)
+        return cls(**limits)
 
     def limits(self) -> Iterator[tuple[Constraint, float]]:
         """The bounds that are asked for, with their limits."""
@@ -273,8 +286,3 @@ class Budget:
         asked += [f"in {self.runtime}"] if self.runtime else []
         sure = f", with {100 * self.confidence:g} % probability" if self.confidence else ""
         return ", ".join(asked) + sure
-
-
-def seconds(milliseconds: float) -> float:
-    """The nearest float to the same decimal: what is printed as a limit is read back as it was."""
-    return float(Decimal(repr(milliseconds)).scaleb(-3))

@@ -114,7 +114,7 @@ class Feasibility:
         typed = Context(prec=4, rounding=rounding).create_decimal(exact).normalize()
         limit: dict[str, Any] = {constraint.field: float(typed.scaleb(-constraint.decimals))}
         relaxed = replace(self.budget, **limit)
-        return Relaxation(constraint.option, f"{typed:f}", relaxed, self.rows[row])
+        return Relaxation(constraint.option, f"{typed:f}{constraint.unit}", relaxed, self.rows[row])
 
     def _in_another_runtime(self) -> Relaxation | None:
         enough = self._together(but=RUNTIME).sum(axis=0) >= self._needed

@@ -128,11 +128,18 @@ def name_of(found: Found, classes: Sequence[str], min_probability: float) -> str
     return classes[best] if found.probabilities[best] >= min_probability else None
 
 
-def told(found: Found, classes: Sequence[str], min_probability: float) -> list[str]:
+def ranked_names(found: Found, classes: Sequence[str], top: int) -> list[tuple[float, str]]:
+    """Return the most probable classes, each behind its probability."""
+    return sorted(zip(found.probabilities.tolist(), classes, strict=True), reverse=True)[:top]
+
+
+def told(
+    found: Found, classes: Sequence[str], min_probability: float, top: int = SHOWN
+) -> list[str]:
     """Return in lines for people what was found: the name, the most probable ones, the points."""
-    ranked = sorted(zip(found.probabilities, classes, strict=True), reverse=True)[:SHOWN]
+    ranked = ranked_names(found, classes, top)
     lines = [name_of(found, classes, min_probability) or NOT_SURE] if ranked else []
-    lines += [f"{percent(float(p)):>7}  {name}" for p, name in ranked]
+    lines += [f"{percent(p):>7}  {name}" for p, name in ranked]
     lines += [f"{name}: {x:.1f}, {y:.1f}" for name, (x, y) in found.points.items()]
     return [*lines, f"{ms(found.total_s)} ms"]
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from compress.cascade.answer import Found, Network, decode, find, name_of
+from compress.cascade.answer import Found, Network, decode, find, name_of, ranked_names
 from compress.cascade.spec import CascadeSpec, CascadeStage
 from compress.cascade.views import Point
 from compress.data.input_spec import InputSpec
@@ -96,3 +97,18 @@ class Cascade:
     def name(self, found: Found) -> str | None:
         """The most probable class; None where it is less probable than the cascade asks for."""
         return name_of(found, self.classes, self.min_probability)
+
+    def rows(self, found: Found, top: int) -> list[dict[str, Any]]:
+        """Return what was found for scripts: a row for each of the most probable names, or one.
+
+        `named` is the name where the cascade is sure enough, else None; points are pixels.
+        """
+        points = {"points": {name: list(place) for name, place in found.points.items()}}
+        names = ranked_names(found, self.classes, top)
+        if not names:
+            return [points]
+        named = self.name(found)
+        return [
+            {"rank": rank, "class": name, "probability": p, "named": named, **points}
+            for rank, (p, name) in enumerate(names, 1)
+        ]

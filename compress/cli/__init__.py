@@ -26,7 +26,6 @@ app = typer.Typer(
     help="Makes image models faster and says, measured on the deployed file, what it cost.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 

@@ -7,26 +7,26 @@ import typer
 from compress.analysis.budget import Budget
 
 Speedup = Annotated[
-    float | None,
-    typer.Option(help="At least so many times faster than the teacher in the same runtime."),
+    str | None,
+    typer.Option(help="At least so many times faster than the teacher in the same runtime: 5x."),
 ]
 MaxAccuracyDrop = Annotated[
-    float | None, typer.Option(help="Accuracy that may be lost, as a fraction: 0.01 is one point.")
+    str | None, typer.Option(help="Accuracy that may be lost: 1% is one point, and so is 0.01.")
 ]
-LatencyMs = Annotated[float | None, typer.Option(help="At most so many milliseconds an image.")]
-MinAccuracy = Annotated[
-    float | None, typer.Option(help="At least this accuracy, as a fraction: 0.8 is 80 %.")
+Latency = Annotated[str | None, typer.Option(help="At most so long an image: 20ms, 0.02s, 500us.")]
+MinAccuracy = Annotated[str | None, typer.Option(help="At least this accuracy: 80%, or 0.8.")]
+MaxBytes = Annotated[
+    str | None, typer.Option(help="A file of at most this size: 6MB, 6MiB, 6000000.")
 ]
-MaxBytes = Annotated[str | None, typer.Option(help="A file of at most this size: 5000000, or 5MB.")]
 MaxMemory = Annotated[
-    str | None, typer.Option(help="At most this peak memory of its process, e.g. 200MB.")
+    str | None, typer.Option(help="At most this peak memory of its process: 200MB.")
 ]
 Runtime = Annotated[str | None, typer.Option(help="onnxruntime, openvino or openvino-bf16 only.")]
 Confidence = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        help="All bounds together must be met with this probability, e.g. 0.95; without it, by the "
-        "numbers as measured."
+        help="All bounds together must be met with this probability: 95%, or 0.95; without it, by "
+        "the numbers as measured."
     ),
 ]
 

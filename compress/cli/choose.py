@@ -14,7 +14,7 @@ from compress.analysis.choose import Choice
 from compress.analysis.summary import summarise
 from compress.cli.budget_options import (
     Confidence,
-    LatencyMs,
+    Latency,
     MaxAccuracyDrop,
     MaxBytes,
     MaxMemory,
@@ -42,7 +42,7 @@ def choose(
     ] = None,
     speedup: Speedup = None,
     max_accuracy_drop: MaxAccuracyDrop = None,
-    latency_ms: LatencyMs = None,
+    latency: Latency = None,
     min_accuracy: MinAccuracy = None,
     max_bytes: MaxBytes = None,
     max_memory: MaxMemory = None,
@@ -71,7 +71,7 @@ def choose(
     budget = Budget.typed(
         speedup=speedup,
         max_accuracy_drop=max_accuracy_drop,
-        latency_ms=latency_ms,
+        latency=latency,
         min_accuracy=min_accuracy,
         max_bytes=max_bytes,
         max_memory=max_memory,

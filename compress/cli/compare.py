@@ -12,6 +12,7 @@ from compress.report.failures import failure_line
 from compress.results.merge import load
 from compress.utils import units
 from compress.utils.errors import GotWorse, UserError
+from compress.utils.quantities import behind, parse_share
 from compress.utils.text import plain
 
 if TYPE_CHECKING:
@@ -22,11 +23,11 @@ def compare(
     before: Annotated[Path, typer.Argument(help="A report or run folder.")],
     after: Annotated[Path, typer.Argument(help="Another one of the same candidates.")],
     accuracy_tolerance: Annotated[
-        float, typer.Option(min=0, max=1, help="Top-1 that may be lost: 0.01 is one point.")
-    ] = 0.0,
+        str, typer.Option(help="Top-1 that may be lost: 1%, or 0.01, is one point.")
+    ] = "0",
     latency_tolerance: Annotated[
-        float, typer.Option(min=0, help="How much slower it may get: 0.05 is five per cent.")
-    ] = 0.05,
+        str, typer.Option(help="How much slower it may get: 5%, or 0.05.")
+    ] = "5%",
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Say what got better or worse between two reports, candidate by candidate.
@@ -45,7 +46,13 @@ def compare(
     (old, _, _), (new, failed, _) = found
     for failure in failed:
         typer.echo(failure_line(failure), err=True)
-    comparison = compare_rows(old, new, accuracy_tolerance, latency_tolerance)
+    lost = behind("--accuracy-tolerance", parse_share, accuracy_tolerance)
+    slower = behind("--latency-tolerance", parse_share, latency_tolerance)
+    if lost > 1:
+        raise UserError(
+            f"--accuracy-tolerance {accuracy_tolerance} is more than all: 5% is 5 points."
+        )
+    comparison = compare_rows(old, new, lost, slower)
     if not comparison.pairs:
         raise UserError(
             f"Nothing to compare: no candidate of {before} is deployed in the same runtime in "

@@ -8,7 +8,7 @@ import typer
 from compress.analysis.summary import summarise
 from compress.cli.budget_options import (
     Confidence,
-    LatencyMs,
+    Latency,
     MaxAccuracyDrop,
     MaxBytes,
     MaxMemory,
@@ -27,7 +27,7 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("reports/joined"),
     speedup: Speedup = None,
     max_accuracy_drop: MaxAccuracyDrop = None,
-    latency_ms: LatencyMs = None,
+    latency: Latency = None,
     min_accuracy: MinAccuracy = None,
     max_bytes: MaxBytes = None,
     max_memory: MaxMemory = None,
@@ -42,7 +42,7 @@ def report(
     budget = asked(
         speedup=speedup,
         max_accuracy_drop=max_accuracy_drop,
-        latency_ms=latency_ms,
+        latency=latency,
         min_accuracy=min_accuracy,
         max_bytes=max_bytes,
         max_memory=max_memory,

@@ -44,6 +44,13 @@ def run(
             "in int8) and its networks in another precision. All is measured here."
         ),
     ] = False,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            help="tensorboard (into runs/) or mlflow (where MLFLOW_TRACKING_URI says): epochs as "
+            "they are trained, the rows' numbers, models and reports, too."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Show the stages and stop.")] = False,
 ) -> None:
     """Train, compress, export, measure, report. Run again, it re-uses all that is done.
@@ -62,22 +69,16 @@ def run(
 
     from rich.console import Console
 
-    from compress.cascade.run import run_any
-    from compress.report.write import reports_in
-    from compress.utils.progress import Progress
-    from compress.workflow.run import RUNS
+    from compress.report.run import run_and_report
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=100)  # a log file has no width of its own
 
-    def progress_of(name: str) -> Progress:
-        return Progress(console, out / RUNS / name / "run.log")
-
-    command, report = shlex.join(["compress", *sys.argv[1:]]), reports_in(out)
+    command = shlex.join(["compress", *sys.argv[1:]])
     try:
-        results, failed = run_any(
-            loaded, out, progress_of, command, allowed, reuse_other_machine, report
+        results, failed = run_and_report(
+            loaded, out, console, command, allowed, reuse_other_machine, log
         )
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)

@@ -111,15 +111,17 @@ def predict_files(
     threads: int | None = None,
     spec_file: Path | None = None,
     say: Callable[[str], None] = lambda note: None,
+    top: int | None = None,
 ) -> Iterator[Any]:
     """For each image what the model answers, as its task tells it.
 
-    A classifier: the most probable classes with their softmax probabilities. A model of points: x
-    and y of each by name, in pixels of the upright image. An image that cannot be read gives
-    its error (a UserError), and the next one follows.
+    A classifier: the five most probable classes with their softmax probabilities. A model of
+    points: x and y of each by name, in pixels of the upright image. An image that cannot be read
+    gives its error (a UserError), and the next one follows.
 
     Args:
         say: is told what the answers were taken for, where they are no logits.
+        top: how many of the most probable instead, at least 1.
     """
     spec = spec_of(model, spec_file)
     task = task_of(spec)
@@ -134,7 +136,7 @@ def predict_files(
             yield prepared
             continue
         answered = _as_logits(infer(session, prepared, spec), spec, scale)
-        yield next(task.answers(answered, [image]))
+        yield task.first(next(task.answers(answered, [image])), top)
 
 
 def _prepared(images: Sequence[Path], spec: InputSpec) -> Iterator[np.ndarray | UserError]:

@@ -26,7 +26,11 @@ from compress.utils.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-ALLOWED = ("teachers", "students", "torchvision.models", "timm")
+OWN = ("teachers", "students")
+# Where they lie in a wheel (setup.py): out of the way of others' packages of these names. In a
+# checkout they stand at its top.
+OWN_FOLDER = Path(__file__).parents[1] / "networks"
+ALLOWED = (*OWN, "torchvision.models", "timm")
 # What the number of classes is called, the likeliest first where a builder takes several.
 CLASS_ARGUMENTS = (
     "num_classes",
@@ -115,8 +119,14 @@ def _check_timm(timm: ModuleType, name: str) -> None:
 
 
 def load_module(name: str, allowed: Sequence[str] = ()) -> ModuleType:
-    """Imports the module of a builder's name."""
+    """Imports the module of a builder's name.
+
+    Raises:
+        UserError: there is no such module, or another package took its name.
+    """
     module_name, _ = split_name(name, allowed)
+    if _below(module_name, OWN) and OWN_FOLDER.is_dir():
+        _put_first(module_name.split(".")[0])
     if any(_below(module_name, [a]) for a in allowed) and str(Path.cwd()) not in sys.path:
         # The user's own package lies where they stand; last, or a folder of images called z3
         # would hide the package of that name from everybody else.
@@ -138,6 +148,22 @@ def weight_conversion(name: str) -> "Callable[..., dict[str, Tensor]] | None":
     """
     module = name.partition(":")[0] if ":" in name else name.rpartition(".")[0]
     return getattr(sys.modules.get(module), "prepare_weights", None)
+
+
+def _put_first(package: str) -> None:
+    """Let a package of a wheel's own be found before others of its name.
+
+    Raises:
+        UserError: another one was imported already, so that its name is taken.
+    """
+    if str(OWN_FOLDER) not in sys.path:
+        sys.path.insert(0, str(OWN_FOLDER))
+    there = getattr(sys.modules.get(package), "__path__", None)
+    if there is not None and Path(next(iter(there))).parent != OWN_FOLDER:
+        raise UserError(
+            f"{package} is another package in this process, imported from {next(iter(there))}: run "
+            "the recipe by `compress run`, or before that import."
+        )
 
 
 def identity(name: str, allowed: Sequence[str] = ()) -> str:

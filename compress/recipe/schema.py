@@ -1,10 +1,19 @@
 """What a recipe may say, typed; every fault reported at once with its line and key path."""
 
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
 
 from compress.data.input_spec import (
     BOX,
@@ -26,6 +35,7 @@ from compress.tasks.base import Task
 from compress.tasks.settings import TaskSettings
 from compress.training.settings import TrainSettings
 from compress.utils.errors import UserError
+from compress.utils.quantities import parse_bytes, parse_share, parse_times
 from compress.utils.settings import (
     Fraction,
     ImageSize,
@@ -34,7 +44,6 @@ from compress.utils.settings import (
     check_normalisation,
     sides,
 )
-from compress.utils.units import parse_bytes
 
 NAME = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$"
 
@@ -42,15 +51,36 @@ PointName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")]
 XY = Annotated[list[str], Field(min_length=2, max_length=2)]
 
 
-def _size(value: str | int) -> str | int:
-    try:
-        parse_bytes(value)
-    except UserError as error:
-        raise ValueError(str(error)) from error
-    return value
+def _written(read: Callable[[Any], Any], keep: bool = False) -> Callable[[Any], Any]:
+    """Return what makes a number of text; other values are left to the setting's type.
+
+    Args:
+        keep: the text is checked only.
+    """
+
+    def number(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            found = read(value)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return value if keep else found
+
+    return number
 
 
-Size = Annotated[str | int, AfterValidator(_size)]
+def _number_or_text(**bounds: float) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [{"type": "number", **bounds}, {"type": "string"}]})
+
+
+Size = Annotated[str | int, AfterValidator(_written(parse_bytes, keep=True))]
+Times = Annotated[
+    Positive, BeforeValidator(_written(parse_times)), _number_or_text(exclusiveMinimum=0)
+]
+Share = Annotated[
+    Fraction, BeforeValidator(_written(parse_share)), _number_or_text(minimum=0, maximum=1)
+]
 
 
 @cache
@@ -266,11 +296,11 @@ class MeasureSettings(RecipeModel):
 class BudgetSettings(RecipeModel):
     """What is asked for; the report names the model that meets all of it."""
 
-    speedup: Positive  # at least, against the teacher in the same runtime
-    max_accuracy_drop: Fraction  # of top-1 (or of right points), as a fraction: 0.02 is two points
+    speedup: Times  # at least, against the teacher in the same runtime: 5, or 5x
+    max_accuracy_drop: Share  # of top-1 (or of right points): 0.02, or 2%, is two points
     latency_ms: Positive | None = None  # of one image
-    min_accuracy: Fraction | None = None  # 0.8 is 80 %
-    max_bytes: Size | None = None  # of the file: 5000000, or 5MB
+    min_accuracy: Share | None = None  # 0.8, or 80%
+    max_bytes: Size | None = None  # of the file: 6000000, or 6MB
     max_memory: Size | None = None  # of a process that loads the file and runs it
     runtime: Served | None = None  # this one only
 

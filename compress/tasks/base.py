@@ -314,9 +314,24 @@ class Task(ABC, Generic[Answer]):
     def answers(self, outputs: Outputs, images: Sequence[Path]) -> Iterator[Answer]:
         """Yield what people are told of each image."""
 
+    def first(self, answer: Answer, top: int | None) -> Answer:
+        """Return what is told of an answer: of one that is a ranking, its first.
+
+        Args:
+            top: how many, at least 1; None: as many as is usual.
+        """
+        return answer
+
     @abstractmethod
     def lines(self, answer: Answer) -> list[str]:
         """Return an answer as it is printed."""
+
+    def rows(self, answer: Answer) -> list[dict[str, Any]]:
+        """Return an answer for scripts: rows with the same keys for every image, in JSON's types.
+
+        Places in the image are pixels by name: `{"points": {"tip": [3.5, 7.0]}}`.
+        """
+        return [{"answer": line} for line in self.lines(answer)]
 
     def draw(self, file: Path, answer: Answer, out: Path) -> None:
         """Write a JPEG of the image with the answer in it.

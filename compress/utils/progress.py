@@ -5,7 +5,7 @@ On a terminal it is live; elsewhere (a log file, CI) it is one line per event.
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -29,8 +29,19 @@ LOG_INTERVAL_S = 60
 class Progress:
     """Receives events from stages; shows them and appends them to a log."""
 
-    def __init__(self, console: Console, log: Path | None = None) -> None:
+    def __init__(
+        self,
+        console: Console,
+        log: Path | None = None,
+        on_epoch: Callable[[str, int, dict[str, float]], None] = lambda *_: None,
+    ) -> None:
+        """
+        Args:
+            on_epoch: is told the stage's title, the epoch (the first is 1), and its numbers.
+        """
         self.console = console
+        self._on_epoch = on_epoch
+        self._running = ""  # the title of the stage that was begun last
         self.live: Live | None = None
         self.titles: dict[str, str] = {}
         self.states: dict[str, tuple[str, str]] = {}
@@ -62,6 +73,7 @@ class Progress:
     def stage(self, key: str, state: str, detail: str = "") -> None:
         """A stage changes to running, done, reused, failed or skipped."""
         self.states[key] = (state, detail)
+        self._running = self.titles[key]
         self._started = self._shown = time.perf_counter()
         self._first = None
         self._say(f"{self.titles[key]}: {state}{' ' + detail if detail else ''}")
@@ -111,6 +123,8 @@ class Progress:
         said = f"epoch {number}/{epochs}: loss {loss:.3f}{shown}, {images_per_s:.0f} images/s"
         self._say(f"  {said}, {left} left")
         self._refresh(said)
+        right = {} if top1 is None else {"validation": top1}
+        self._on_epoch(self._running, number, {"loss": loss, **right, "images_per_s": images_per_s})
 
     def advance(self, done: int, total: int) -> None:
         """So much of a stage is done."""

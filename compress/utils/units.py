@@ -4,10 +4,6 @@ Every function takes SI units or fractions and returns the bare number in the un
 says, so that a table can put the unit into the heading; `None` becomes an en dash.
 """
 
-import re
-from decimal import Decimal
-
-from compress.utils.errors import UserError
 from compress.utils.interval import Interval
 
 NONE = "\u2013"  # en dash: a hyphen could be read as a minus
@@ -105,22 +101,3 @@ def duration(seconds: float | None) -> str:
 def whole(x: int | None) -> str:
     """A whole number with thin groups of three: 12 345."""
     return NONE if x is None else f"{x:,}".replace(",", "\u202f")
-
-
-BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
-
-
-def parse_bytes(text: str | int) -> int:
-    """A size: 5000000, 5MB (10^6 bytes each), 5 MiB (2^20).
-
-    Raises:
-        UserError: no such size.
-    """
-    match = re.fullmatch(r"([0-9.]+)\s*(?:([kKMG]i?)?B?)", str(text).strip())
-    try:
-        number = Decimal(match[1]) if match else Decimal("nan")
-    except ArithmeticError:
-        number = Decimal("nan")
-    if match is None or number.is_nan():
-        raise UserError(f"{text!r} is no size: write bytes, or a number and kB, MB, GB or MiB.")
-    return int(number * BYTES[(match[2] or "").replace("K", "k").replace("ki", "Ki")])

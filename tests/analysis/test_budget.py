@@ -1,48 +1,59 @@
 """What may be asked of a model: sizes and times as people type them, ranges, recipes."""
 
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from compress.analysis.budget import CONSTRAINTS, Budget, seconds
+from compress.analysis.budget import CONSTRAINTS, Budget
 from compress.recipe.load import load_recipe
 from compress.report.write import budget_of
 from compress.utils.errors import UserError
-from compress.utils.units import parse_bytes
 from tests.conftest import tiny_recipe
 
 
 @pytest.mark.parametrize(
-    ("text", "size"),
+    ("written", "field", "number"),
     [
-        ("5000000", 5_000_000),
-        ("5MB", 5_000_000),
-        ("5 MB", 5_000_000),
-        ("1.5 kB", 1500),
-        ("1.5K", 1500),
-        ("2MiB", 2 * 2**20),
-        ("3G", 3 * 10**9),
-        (700, 700),
+        ({"speedup": "5x"}, "speedup", 5),
+        ({"max_accuracy_drop": "1%"}, "max_accuracy_drop", 0.01),
+        ({"latency": "20ms"}, "latency_s", 0.02),
+        ({"latency_ms": 12.3}, "latency_s", 0.0123),
+        ({"min_accuracy": "80 %"}, "min_accuracy", 0.8),
+        ({"max_bytes": "6MB"}, "max_bytes", 6_000_000),
+        ({"max_memory": "1 MiB"}, "max_memory_bytes", 2**20),
     ],
 )
-def test_sizes(text: str | int, size: int) -> None:
-    assert parse_bytes(text) == size
+def test_bounds_are_written_as_people_write_them(written: Any, field: str, number: float) -> None:
+    assert Budget.typed(**written) == Budget(**{field: number})
+    assert Budget.typed(**written, confidence="95%").confidence == 0.95
 
 
-@pytest.mark.parametrize("text", ["", "MB", "-1", "1.2.3", ".", "5 TB", "5 MB or so", "1e6", "nan"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="is no size"):
-        parse_bytes(text)
-
-
-@given(st.decimals(min_value=Decimal("0.001"), max_value=10**5, places=4))
-def test_milliseconds_are_the_seconds_of_the_same_digits(milliseconds: Decimal) -> None:
-    digits = f"{milliseconds.scaleb(-3):f}"
-    assert seconds(float(milliseconds)) == float(digits)
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({"speedup": "5%"}, "--speedup: '5%' is no speedup: write 5x, or 5."),
+        ({"max_accuracy_drop": "1x"}, "--max-accuracy-drop: '1x' is no share: write 1%, or 0.01."),
+        (
+            {"latency": "20"},
+            "--latency: '20' is no time: write it with its unit: 20ms, 0.02s or 500us.",
+        ),
+        (
+            {"latency": "0ms"},
+            "--latency 0ms is out of range: give the time an image may take",
+        ),
+        (
+            {"max_bytes": "six"},
+            "--max-bytes: 'six' is no size: write bytes, or a number and kB, MB, GB or MiB.",
+        ),
+        ({"confidence": "sure"}, "--confidence: 'sure' is no share: write 1%, or 0.01."),
+        ({"max_accuracy_drop": "150%"}, "--max-accuracy-drop 1.5 is out of range"),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_is_accepted(written: Any, said: str) -> None:
+    with pytest.raises(UserError) as refused:
+        Budget.typed(**written)
+    assert str(refused.value).startswith(said)
 
 
 @pytest.mark.parametrize("bound", CONSTRAINTS, ids=lambda bound: bound.field)
@@ -84,11 +95,16 @@ def test_a_recipe_takes_further_bounds(write_recipe: Any, shapes: Path) -> None:
     recipe["budget"] |= {"max_memory": 200_000_000, "runtime": "onnxruntime"}
     asked = budget_of(load_recipe(write_recipe(recipe)))
     assert asked == Budget(1, 1, 0.0123, 0.5, 5_000_000, 200_000_000, "onnxruntime")
+    recipe["budget"] |= {"speedup": "5x", "max_accuracy_drop": "2%", "min_accuracy": "80%"}
+    asked = budget_of(load_recipe(write_recipe(recipe)))
+    assert asked == Budget(5, 0.02, 0.0123, 0.8, 5_000_000, 200_000_000, "onnxruntime")
     recipe["budget"] |= {"max_bytes": "five", "latency_ms": 0, "runtime": "torch"}
+    recipe["budget"] |= {"speedup": "quick", "max_accuracy_drop": "200%"}
     with pytest.raises(UserError) as refused:
         load_recipe(write_recipe(recipe))
-    for said in ("budget.max_bytes: 'five' is no size", "budget.latency_ms: ", "budget.runtime: "):
-        assert said in str(refused.value)
+    faults = ("max_bytes: 'five' is no size", "latency_ms: ", "runtime: ", "max_accuracy_drop: ")
+    for said in (*faults, "speedup: 'quick' is no speedup: write 5x, or 5"):
+        assert f"budget.{said}" in str(refused.value)
     del recipe["budget"]["speedup"]
     with pytest.raises(UserError, match=r"budget.speedup: is missing"):
         load_recipe(write_recipe(recipe))

@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pytest
 import typer
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from compress.analysis.budget import CONSTRAINTS, Budget, seconds
+from compress.analysis.budget import CONSTRAINTS, Budget
 from compress.analysis.choose import choose, fits
 from compress.analysis.uncertainty import draw
 from compress.cli.choose import choose as command
@@ -18,7 +18,7 @@ from compress.report.choice_table import choice_table
 from compress.results.file import append
 from compress.utils import units
 from compress.utils.errors import NothingFits, UserError
-from compress.utils.units import parse_bytes
+from compress.utils.quantities import parse_seconds
 from tests.result_factory import machine, result
 
 SPEEDUPS = st.sampled_from([0.5, 1.0, 2.0, 9.99, 10.0, 3.8, 123.456789]) | st.floats(0.01, 500)
@@ -148,10 +148,8 @@ def asdict_given(budget):
 
 def typed_back(relaxed):
     """The budget that the option as printed asks for."""
-    read = {"latency_s": lambda x: seconds(float(x)), "runtime": str}
-    read |= {"max_bytes": parse_bytes, "max_memory_bytes": parse_bytes}
-    field = field_of(relaxed)
-    return replace(relaxed.budget, **{field: read.get(field, float)(relaxed.typed)})
+    others = without(asdict_given(relaxed.budget), field_of(relaxed))
+    return Budget.typed(**others, **{relaxed.option[2:].replace("-", "_"): relaxed.typed})
 
 
 @given(candidates(), BOUNDS, st.none() | CONFIDENCES)
@@ -381,7 +379,7 @@ def test_what_is_no_use_to_relax_is_said_once():
     choice = choose(rows, asked)
     assert choice.misses == ["no row was measured in openvino: add it to measure.runtimes"]
     assert choice.hints() == [
-        "--latency-ms or --max-bytes or --runtime alone lets nothing in: no candidate meets the "
+        "--latency or --max-bytes or --runtime alone lets nothing in: no candidate meets the "
         "other bounds."
     ]
     runtime = choose(rows, Budget(latency_s=1, runtime="openvino"))
@@ -440,7 +438,7 @@ def test_command_prints_json(run):
 
 
 def test_command_takes_any_bounds(run):
-    out = run("--latency-ms", "4", "--max-bytes", "5MB", "--max-memory", "90MB", "--json")
+    out = run("--latency", "4ms", "--max-bytes", "5MB", "--max-memory", "90MB", "--json")
     said = json.loads(out.output)
     assert said["picked"]["candidate"] == "small"
     assert said["budget"] == {
@@ -451,9 +449,10 @@ def test_command_takes_any_bounds(run):
     out = run("--min-accuracy", "0.7", "--runtime", "onnxruntime", "--confidence", "0.95", "--json")
     said = json.loads(out.output)
     assert said["picked"]["candidate"] == "teacher" and said["probability"] > 0.95
-    nothing = run("--latency-ms", "1.5", "--confidence", "0.9", "--json")
+    nothing = run("--latency", "1.5ms", "--confidence", "0.9", "--json")
     relax = json.loads(nothing.stdout)["relax"]
-    assert [x["option"] for x in relax] == ["--latency-ms"] and float(relax[0]["value"]) >= 4
+    assert [x["option"] for x in relax] == ["--latency"]
+    assert parse_seconds(relax[0]["value"]) >= 0.004
 
 
 def test_command_lists_what_was_dropped(run, tmp_path):
@@ -576,7 +575,8 @@ def test_one_doubt_is_said(rows, said):
 def test_command_refuses_bad_input(run, tmp_path):
     for arguments, said in (
         (["nowhere", "--speedup", "5"], "nowhere holds no results.jsonl"),
-        (["--speedup", "-1"], "--speedup -1 is out of range"),
+        (["--speedup", "0"], "--speedup 0 is out of range"),
+        (["--speedup", "-1"], "--speedup: '-1' is no speedup: write 5x, or 5."),
         (["--max-bytes", "big"], "'big' is no size"),
         (["--runtime", "tensorrt"], "--runtime tensorrt: choose of onnxruntime"),
         (["--confidence", "0.9"], "No budget was given"),
@@ -618,9 +618,9 @@ def test_command_refuses_an_empty_front(run, tmp_path):
 def test_command_never_mixes_what_cannot_be_compared(run, tmp_path, other, said):
     later = {"measured_at": "2026-02-01T00:00:00Z", "recipe": "cats"}
     append(tmp_path / "reports/cats/results.jsonl", [result("tabby", **later, **other)])
-    both = run("reports", "--latency-ms", "10")
+    both = run("reports", "--latency", "10ms")
     assert isinstance(both.exception, UserError) and said in str(both.exception)
-    newest = run("--latency-ms", "10")
+    newest = run("--latency", "10ms")
     assert "Reports: reports/cats\n" in newest.output and "Chosen: tabby" in newest.output
 
 

@@ -226,6 +226,10 @@ def test_command_refuses_bad_input(run: Callable[..., Any], tmp_path: Path) -> N
         out = run("a", other)
         assert isinstance(out.exception, UserError) and said in str(out.exception)
         assert out.exception.exit_code == 2
-    assert run("a", "b", "--latency-tolerance", "-1").exit_code == 2
+    for option, value, said in (
+        ("--latency-tolerance", "-1", "--latency-tolerance: '-1' is no share: write 1%, or 0.01."),
+        ("--accuracy-tolerance", "5", "--accuracy-tolerance 5 is more than all: 5% is 5 points."),
+    ):
+        assert str(run("a", "b", option, value).exception) == said
     (tmp_path / "b/results.jsonl").open("a").write('{"cut')
     assert "Left out: b/results.jsonl:3: " in run("a", "b").stderr

@@ -139,3 +139,20 @@ def test_the_version_is_told() -> None:
     done = compress("--version")
     assert done.returncode == 0
     assert done.stdout == f"compress {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("ch", ["choose", "check"]), ("choose --max-a", ["--max-accuracy-drop"])],
+)
+def test_shells_complete_commands_and_options(typed: str, completed: list[str]) -> None:
+    words = f"compress {typed}"
+    asked = {"_COMPRESS_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    done = subprocess.run(  # as the script that pip makes does
+        [sys.executable, "-c", "import sys; sys.argv = ['compress']; import compress.__main__"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | asked | {"COMP_CWORD": str(words.count(" "))},
+    )
+    assert done.stdout.split() == completed

@@ -142,8 +142,9 @@ def test_every_line_that_is_likely_to_change_says_why(make: Init) -> None:
         ({"std": "1,0,1"}, "must be above zero"),
         ({"methods": "prune,magic"}, "--methods: magic: choose of pretrained"),
         ({"speedup": "0.5"}, "is below 1"),
-        ({"max_accuracy_drop": "2"}, "no fraction from 0 to 1"),
-        ({"max_accuracy_drop": "nan"}, "is no number"),
+        ({"max_accuracy_drop": "2"}, "is more than all"),
+        ({"max_accuracy_drop": "nan"}, "is no share: write 1%, or 0.01"),
+        ({"speedup": "fast"}, "--speedup: 'fast' is no speedup: write 5x, or 5."),
     ],
 )
 def test_wrong_answers_are_refused(

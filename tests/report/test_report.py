@@ -342,10 +342,10 @@ def test_command_writes_a_joined_report(tmp_path, monkeypatch):
     ("options", "asked"),
     [
         ("--speedup 5", "at least 5 times faster than the teacher in the same runtime"),
-        ("--latency-ms 100 --runtime onnxruntime", "at most 100 ms an image, in onnxruntime"),
+        ("--latency 100ms --runtime onnxruntime", "at most 100 ms an image, in onnxruntime"),
         (
-            "--speedup 5 --max-accuracy-drop 0.02 --latency-ms 100 --min-accuracy 0.5 --max-bytes "
-            "50MB --max-memory 1GB --runtime onnxruntime --confidence 0.6",
+            "--speedup 5x --max-accuracy-drop 2% --latency 0.1s --min-accuracy 50% --max-bytes "
+            "50MB --max-memory 1GB --runtime onnxruntime --confidence 60%",
             "a file of at most 50 MB, at most 1000 MB of memory, in onnxruntime, with 60 % prob",
         ),
     ],

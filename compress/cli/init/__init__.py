@@ -35,9 +35,9 @@ def init(
     methods: Annotated[
         str | None, typer.Option(help="Of shufflenet, mobilenet, prune, factorize, quantize.")
     ] = None,
-    speedup: Annotated[str | None, typer.Option(help="Budget: times faster; 5.")] = None,
+    speedup: Annotated[str | None, typer.Option(help="Budget: times faster; 5x, or 5.")] = None,
     max_accuracy_drop: Annotated[
-        str | None, typer.Option(help="Budget: top-1 that may be lost; 0.02 is two points.")
+        str | None, typer.Option(help="Budget: top-1 that may be lost; 2%, or 0.02.")
     ] = None,
     retrain_last: Annotated[
         bool | None,

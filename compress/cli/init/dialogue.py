@@ -66,9 +66,9 @@ def answers_of(options: Options, allowed: Sequence[str]) -> Answers:
     methods = _methods(ask, options, is_file=stored is None)
     if "prune" in methods:
         refuse_unprunable(teacher, spec, allowed)
-    speedup = ask.answer(options.speedup, "How many times faster?", parse.speedup, "5")
-    question = "Top-1 that may be lost (0.02 is two points)"
-    drop = ask.answer(options.max_accuracy_drop, question, parse.drop, "0.02")
+    speedup = ask.answer(options.speedup, "How many times faster?", parse.speedup, "5x")
+    question = "Top-1 that may be lost (2% is two points)"
+    drop = ask.answer(options.max_accuracy_drop, question, parse.drop, "2%")
     return Answers(
         teacher=teacher,
         weights=stored,

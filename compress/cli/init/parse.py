@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compress.utils.errors import UserError
+from compress.utils.quantities import behind, parse_share, parse_times
 from compress.utils.settings import LARGEST, SMALLEST
 
 
@@ -84,19 +85,17 @@ def methods(text: str, possible: Sequence[str]) -> tuple[str, ...]:
 
 def speedup(text: str) -> float:
     """Return a number of at least 1."""
-    found = _number(text, "--speedup")
+    found = behind("--speedup", parse_times, text)
     if found < 1:
-        raise UserError(f"--speedup: {text} is below 1; 5 is five times faster.")
+        raise UserError(f"--speedup: {text} is below 1; 5x is five times faster.")
     return found
 
 
 def drop(text: str) -> float:
     """Return a fraction from 0 to 1."""
-    found = _number(text, "--max-accuracy-drop")
-    if not 0 <= found <= 1:
-        raise UserError(
-            f"--max-accuracy-drop: {text} is no fraction from 0 to 1; 0.02 is 2 points."
-        )
+    found = behind("--max-accuracy-drop", parse_share, text)
+    if found > 1:
+        raise UserError(f"--max-accuracy-drop: {text} is more than all; 2%, or 0.02, is 2 points.")
     return found
 
 

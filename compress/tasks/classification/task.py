@@ -161,10 +161,21 @@ class Classification(Task[Names]):
         return F.cross_entropy(logits, drawn, reduction="sum")
 
     def answers(self, outputs: Outputs, images: Sequence[Path]) -> Iterator[Names]:
-        """Yield the most probable classes."""
+        """Yield the classes, the most probable first."""
         for p in probabilities_of(outputs["logits"], "softmax"):
-            best = np.argsort(-p, kind="stable")[:TOLD]
+            best = np.argsort(-p, kind="stable")
             yield [(self.spec.classes[i], float(p[i])) for i in best.tolist()]
+
+    def first(self, answer: Names, top: int | None) -> Names:
+        """Return the most probable classes."""
+        return answer[: top or TOLD]
+
+    def rows(self, answer: Names) -> list[dict[str, Any]]:
+        """Return a row for each class."""
+        return [
+            {"rank": rank, "class": name, "probability": probability}
+            for rank, (name, probability) in enumerate(answer, 1)
+        ]
 
     def lines(self, answer: Names) -> list[str]:
         """Return a line for each class."""

@@ -171,6 +171,10 @@ class Keypoints(Task[Places]):
         """Return a line for each point."""
         return [f"{name}: {x:.1f}, {y:.1f}" for name, (x, y) in answer.items()]
 
+    def rows(self, answer: Places) -> list[dict[str, Any]]:
+        """Return one row with all points."""
+        return [{"points": {name: [x, y] for name, (x, y) in answer.items()}}]
+
     def draw(self, file: Path, answer: Places, out: Path) -> None:
         """Mark the points."""
         draw_points(file, answer, out)

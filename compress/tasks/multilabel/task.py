@@ -216,6 +216,17 @@ class Multilabel(Task[Names]):
             order = [i for i in np.argsort(-p, kind="stable").tolist() if said[i]]
             yield [(self._labels[i], float(p[i])) for i in order]
 
+    def first(self, answer: Names, top: int | None) -> Names:
+        """Return the most probable of the labels that are said; all where no number is asked."""
+        return answer[:top]
+
+    def rows(self, answer: Names) -> list[dict[str, Any]]:
+        """Return a row for each label that is said."""
+        return [
+            {"rank": rank, "class": name, "probability": probability}
+            for rank, (name, probability) in enumerate(answer, 1)
+        ]
+
     def lines(self, answer: Names) -> list[str]:
         """Return a line for each label."""
         told = [f"{percent(probability):>7}  {name}" for name, probability in answer]

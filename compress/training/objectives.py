@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from compress.data.input_spec import InputSpec
 from compress.tasks import task_of
@@ -12,6 +12,7 @@ from compress.tasks.base import TensorOutputs
 from compress.training.batches import Batch
 from compress.training.loop import Objective
 from compress.training.settings import TrainSettings
+from compress.utils.seeding import torch_seed
 
 
 class Teacher(Protocol):
@@ -30,14 +31,28 @@ class Teacher(Protocol):
 Loss = Callable[[TensorOutputs, TensorOutputs, Tensor], Tensor]
 
 
-def label_objective(spec: InputSpec, settings: TrainSettings) -> Objective:
-    """Return the loss that the labels ask for."""
-    loss = task_of(spec).label_loss(settings.label_smoothing)
+@dataclass(frozen=True)
+class MatchLabels:
+    """The loss that the labels ask for; one that learns is a module."""
 
-    def objective(outputs: TensorOutputs, batch: Batch) -> Tensor:
-        return over_mix(lambda part: loss(outputs, part.targets), batch)
+    loss: Callable[[TensorOutputs, Tensor], Tensor]
 
-    return objective
+    @property
+    def learned(self) -> nn.Module | None:
+        """The loss itself, where it is a module with weights."""
+        loss = self.loss
+        return (
+            loss if isinstance(loss, nn.Module) and any(True for _ in loss.parameters()) else None
+        )
+
+    def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor:
+        return over_mix(lambda part: self.loss(outputs, part.targets), batch)
+
+
+def label_objective(spec: InputSpec, settings: TrainSettings, seed: int = 0) -> MatchLabels:
+    """Return the loss that the labels ask for; what learns in it is drawn from the seed."""
+    with torch_seed(seed, "loss"):
+        return MatchLabels(task_of(spec).label_loss(settings.label_smoothing))
 
 
 def over_mix(loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
@@ -60,6 +75,11 @@ class MatchTeacher:
     soft: Loss
     hard_weight: float
     hard: Objective
+
+    @property
+    def learned(self) -> nn.Module | None:
+        """What learns in the labels' loss, where that counts."""
+        return self.hard.learned if self.hard_weight > 0 else None
 
     def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor:
         if self.hard_weight == 1:

@@ -24,6 +24,13 @@ def predict(
     ] = None,
     threads: Threads = None,
     spec: Spec = None,
+    gallery: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a model of vectors: the file that compress gallery wrote, or a folder of "
+            "labelled images, among which the nearest are found."
+        ),
+    ] = None,
     draw: Annotated[
         Path | None,
         typer.Option(
@@ -40,7 +47,7 @@ def predict(
         artifact, *images = files
         if not images:
             raise UserError("No image was given: compress predict MODEL IMAGE…")
-        found = _answered(artifact, images, threads, spec, draw)
+        found = _answered(artifact, images, threads, spec, draw, gallery)
     failed = 0
     for image, lines in zip(images, found, strict=True):
         typer.echo(f"{image}")
@@ -83,7 +90,12 @@ def _through(
 
 
 def _answered(
-    artifact: Path, images: list[Path], threads: int | None, spec: Path | None, draw: Path | None
+    artifact: Path,
+    images: list[Path],
+    threads: int | None,
+    spec: Path | None,
+    draw: Path | None,
+    gallery: Path | None,
 ) -> Iterator[list[str] | UserError]:
     """What a model says of each image."""
     from compress.export.artifact import spec_of
@@ -91,7 +103,8 @@ def _answered(
     from compress.tasks import task_of
 
     task = task_of(spec_of(artifact, spec))
-    found = predict_files(artifact, images, threads, spec, partial(typer.echo, err=True))
+    say = partial(typer.echo, err=True)
+    found = predict_files(artifact, images, threads, spec, say, gallery)
     for number, (image, answer) in enumerate(zip(images, found, strict=True)):
         if isinstance(answer, UserError):
             yield answer

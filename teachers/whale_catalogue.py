@@ -66,6 +66,7 @@ def with_new_whales(folder: Path, *, source: Path, new: int = 60, seed: int = 0)
     """Writes links to real heads, their train.csv, and a split in which some whales are new.
 
     All pictures of these are for validation. The others' stay where the source's split has them.
+    Pictures without a label may show new whales: who trains on them has seen those.
 
     Args:
         source: a folder with train.csv (Image,whaleID), split.csv and imgs/.

@@ -63,7 +63,7 @@ def test_vectors_of_whales_follow_their_traits(folder: Path) -> None:
 
 
 def test_traits_say_what_is_painted() -> None:
-    """Where something is said of a side of the chin, that side is covered; a lip may reach there."""
+    """Where a side of the chin is said to be covered it is; a lip may reach there, too."""
     agreed = []
     texture = {x: np.asarray(synthetic_whales._callosity_texture(x, 0))[..., 0] for x in range(40)}
     u, v = synthetic_whales._plane(synthetic_whales._HEAD_ORIGIN, synthetic_whales._HEAD_TEXELS)

@@ -38,6 +38,8 @@ class Identities(nn.Module):
                 self.loss = losses.ProxyAnchorLoss(classes, dimension, **given)
             case SupCon():
                 self.loss = losses.SupConLoss(temperature=settings.temperature)
+        for weight in self.parameters():  # short ones turn in few steps
+            nn.init.normal_(weight, std=0.01)
 
     def forward(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
         """Return the loss of labelled images."""

@@ -17,6 +17,7 @@ from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec
 from compress.data.split import draw_split
 from compress.metrics.resampling import interval
+from compress.recipe.schema import DataSettings
 from compress.tasks import read_for, task_of
 from compress.tasks.base import Source
 from compress.tasks.embedding import losses
@@ -27,6 +28,7 @@ from compress.tasks.embedding.text import co_occurrences, factors, learn_vectors
 from compress.tasks.embedding.vectors import read_vectors
 from compress.tasks.embedding.words import label_vectors
 from compress.utils.errors import UserError
+from compress.workflow.stages.data import plan
 from tests.tasks.told_apart import NEW, THINGS, squares
 
 RNG = np.random.default_rng(0)
@@ -324,7 +326,7 @@ def test_losses_of_identities_learn_and_count_the_labelled_alone(folder: Path, n
     some = targets_of([0], [0], [1], [1], [-1], [-1])
     value = loss({"vector": vectors}, some)
     (gradient,) = torch.autograd.grad(value, vectors)
-    assert float(value) > 0 and (gradient[:4].norm(dim=1) > 0).all() and (gradient[4:] == 0).all()
+    assert float(value.detach()) > 0 and (gradient[:4].norm(dim=1) > 0).all() and (gradient[4:] == 0).all()
     assert float(loss({"vector": vectors}, torch.full((6, 1), -1))) == 0
 
 
@@ -457,3 +459,23 @@ def test_an_empty_gallery_is_refused(folder: Path) -> None:
     data = read(folder)
     with pytest.raises(UserError, match="an empty gallery finds nothing"):
         task_for(data).gallery(lambda indices: {}, data, np.empty(0, np.int64))
+
+
+def test_galleries_are_for_models_of_vectors(folder: Path) -> None:
+    spec = InputSpec(height=8, width=8, mean=(0, 0, 0), std=(1, 1, 1), classes=("a", "b"))
+    with pytest.raises(UserError, match="models of vectors, and this one predicts 2 classes"):
+        task_of(spec).gallery(lambda indices: {}, read(folder), np.arange(2))
+
+
+def test_another_text_is_another_dataset(folder: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text((folder / "text.txt").read_text("utf-8"), encoding="utf-8")
+
+    def key(words: dict[str, str]) -> str:
+        task = {"embedding": {"dimension": 16, "words": words}}
+        return plan(DataSettings.model_validate({"path": str(folder), "task": task}), 0).key
+
+    below, elsewhere = key({"text": "text.txt"}), key({"text": str(text)})
+    text.write_text("other words", encoding="utf-8")
+    assert key({"text": str(text)}) != elsewhere
+    assert key({"text": "text.txt"}) == below

@@ -43,6 +43,8 @@ def recipe_of(data: Path, space: dict[str, Any]) -> dict[str, Any]:
     student = {"student": "students.unit_vector:shufflenet_v2_x0_5", "image_size": 32}
     if "words" in space:
         recipe["name"] = "words"
+        still = {"shift": 0.0, "scale": 0.0, "rotation_degrees": 0.0}  # places are what counts
+        recipe["teacher"]["train"] = LEARNS | {"epochs": 30, "augmentation": still}
         recipe["candidates"] = {"student": [{"distill": learn | student}]}
     else:
         recipe["name"] = "identities"

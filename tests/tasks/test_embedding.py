@@ -326,7 +326,11 @@ def test_losses_of_identities_learn_and_count_the_labelled_alone(folder: Path, n
     some = targets_of([0], [0], [1], [1], [-1], [-1])
     value = loss({"vector": vectors}, some)
     (gradient,) = torch.autograd.grad(value, vectors)
-    assert float(value.detach()) > 0 and (gradient[:4].norm(dim=1) > 0).all() and (gradient[4:] == 0).all()
+    assert (
+        float(value.detach()) > 0
+        and (gradient[:4].norm(dim=1) > 0).all()
+        and (gradient[4:] == 0).all()
+    )
     assert float(loss({"vector": vectors}, torch.full((6, 1), -1))) == 0
 
 

@@ -44,7 +44,7 @@ def recipe_of(data: Path, space: dict[str, Any]) -> dict[str, Any]:
     if "words" in space:
         recipe["name"] = "words"
         still = {"shift": 0.0, "scale": 0.0, "rotation_degrees": 0.0}  # places are what counts
-        recipe["teacher"]["train"] = LEARNS | {"epochs": 30, "augmentation": still}
+        recipe["teacher"]["train"] = LEARNS | {"epochs": 30, "lr": 1e-3, "augmentation": still}
         recipe["candidates"] = {"student": [{"distill": learn | student}]}
     else:
         recipe["name"] = "identities"

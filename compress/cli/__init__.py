@@ -12,6 +12,7 @@ from compress.cli.check import check
 from compress.cli.choose import choose
 from compress.cli.compare import compare
 from compress.cli.eval import evaluate
+from compress.cli.gallery import gallery
 from compress.cli.init import init
 from compress.cli.predict import predict
 from compress.cli.profile import profile
@@ -52,6 +53,7 @@ app.command()(report)
 app.command()(compare)
 app.command("eval")(evaluate)
 app.command()(predict)
+app.command()(gallery)
 app.command()(profile)
 app.command()(bench)
 app.command()(check)

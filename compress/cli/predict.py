@@ -42,6 +42,13 @@ def predict(
     ] = None,
     threads: Threads = None,
     spec: Spec = None,
+    gallery: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a model of vectors: the file that compress gallery wrote, or a folder of "
+            "labelled images, among which the nearest are found."
+        ),
+    ] = None,
     draw: Annotated[
         Path | None,
         typer.Option(
@@ -72,7 +79,7 @@ def predict(
     if pipeline is not None:
         answers = _through(pipeline, images, threads, draw, top)
     else:
-        answers = _answered(files[0], images, threads, spec, draw, top)
+        answers = _answered(files[0], images, threads, spec, draw, top, gallery)
     unread: list[Path] = []
     found = _noting(zip(_shown(images), answers, strict=True), unread)
     if as_json or as_csv:
@@ -177,6 +184,7 @@ def _answered(
     spec: Path | None,
     draw: Path | None,
     top: int | None,
+    gallery: Path | None,
 ) -> Iterator[Answered | UserError]:
     """What a model says of each image."""
     from compress.export.artifact import spec_of
@@ -184,7 +192,8 @@ def _answered(
     from compress.tasks import task_of
 
     task = task_of(spec_of(artifact, spec))
-    found = predict_files(artifact, images, threads, spec, partial(typer.echo, err=True), top)
+    say = partial(typer.echo, err=True)
+    found = predict_files(artifact, images, threads, spec, say, top, gallery)
     for number, (image, answer) in enumerate(zip(images, found, strict=True)):
         if isinstance(answer, UserError):
             yield answer

@@ -12,6 +12,7 @@ from compress.data.image_cache import drop_unreadable
 from compress.data.input_spec import InputSpec, preprocess
 from compress.export.artifact import spec_of
 from compress.export.reference_answers import answers, difference_here
+from compress.measure.gallery import make_gallery, read_gallery, with_gallery
 from compress.measure.inference import run_on_images
 from compress.measure.machine import machine, usable_threads
 from compress.metrics.keypoints import USUAL, KeypointTolerance
@@ -112,6 +113,7 @@ def predict_files(
     spec_file: Path | None = None,
     say: Callable[[str], None] = lambda note: None,
     top: int | None = None,
+    gallery: Path | None = None,
 ) -> Iterator[Any]:
     """For each image what the model answers, as its task tells it.
 
@@ -122,8 +124,13 @@ def predict_files(
     Args:
         say: is told what the answers were taken for, where they are no logits.
         top: how many of the most probable instead, at least 1.
+        gallery: the file of one, or a folder of images, that takes the place of the model's own.
     """
     spec = spec_of(model, spec_file)
+    if gallery is not None and gallery.is_dir():
+        spec = with_gallery(spec, make_gallery(model, gallery, threads, spec_file))
+    elif gallery is not None:
+        spec = with_gallery(spec, read_gallery(gallery, model))
     task = task_of(spec)
     session = _opened(model, spec, threads)
     readable = (x for x in _prepared(images[:SEEN], spec) if isinstance(x, np.ndarray))

@@ -105,6 +105,11 @@ class Task(ABC, Generic[Answer]):
         """
 
     @classmethod
+    def depends_on(cls, settings: Any) -> Sequence[str]:
+        """Return further files that `read` reads: paths below the images' folder, or absolute."""
+        return ()
+
+    @classmethod
     def checked(cls, data: Dataset, note: Callable[[str], None]) -> Dataset:
         """Return the images that are left when each of them can be read.
 
@@ -266,6 +271,16 @@ class Task(ABC, Generic[Answer]):
     def fits(self) -> bool:
         """Whether there is something to fit."""
         return type(self).fit is not Task.fit
+
+    def gallery(self, ask: Ask, data: Dataset, indices: np.ndarray) -> Any:
+        """Return what finds these images again, as JSON: it takes the place of what was fitted.
+
+        Raises:
+            UserError: no images; or the task knows no galleries.
+        """
+        raise UserError(
+            f"A gallery is for models of vectors, and this one predicts {self.spec.named}."
+        )
 
     def guess(self, data: Dataset, tolerance: KeypointTolerance) -> tuple[str, float] | None:
         """Return what to answer without a look at the image, and how it would be judged."""

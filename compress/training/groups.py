@@ -37,6 +37,12 @@ def make_optimizer(
     return torch.optim.AdamW(groups, settings.lr)
 
 
+def add_learned(optimizer: torch.optim.Optimizer, loss: nn.Module) -> None:
+    """Let what learns in a loss learn, too: at the schedule's rate, without weight decay."""
+    learned = {"params": list(loss.parameters()), "weight_decay": 0.0, SCALE: 1.0}
+    optimizer.add_param_group(learned)
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the schedule's learning rate, each group's share of it."""
     for group in optimizer.param_groups:

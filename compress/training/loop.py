@@ -27,7 +27,13 @@ from compress.runtimes.outputs import by_name
 from compress.tasks.base import Task, TensorOutputs
 from compress.training.average import average_of, note_on, take_over
 from compress.training.batches import Batch, Feed
-from compress.training.groups import frozen, make_optimizer, set_learning_rate, train_mode
+from compress.training.groups import (
+    add_learned,
+    frozen,
+    make_optimizer,
+    set_learning_rate,
+    train_mode,
+)
 from compress.training.mirrored import doubled
 from compress.training.mixing import draw_mix
 from compress.training.settings import TrainSettings
@@ -40,8 +46,14 @@ MAX_GRADIENT_NORM = 5.0
 
 
 class Objective(Protocol):
-    """A scalar loss of the network's outputs, by name (n, …), for a batch."""
+    """A scalar loss of the network's outputs, by name (n, …), for a batch.
 
+    Attributes:
+        learned: what learns in the loss itself (a vector for each class, say), if anything does.
+    """
+
+    @property
+    def learned(self) -> nn.Module | None: ...
     def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor: ...
 
 
@@ -78,6 +90,8 @@ def train(
         layout = place(model, feed.device, next(iter(feed.validation(0)))[0], trains=True)
         still = while_training.enter_context(frozen(model, settings.freeze))
         optimizer = make_optimizer(model, settings, head)
+        if objective.learned is not None:
+            add_learned(optimizer, objective.learned.to(feed.device))
         averaged = None if settings.ema is None else average_of(model, settings.ema)
         training = _Training(
             model=model,
@@ -258,6 +272,8 @@ def _save(path: Path, training: _Training, history: list[Epoch]) -> None:
     tensors = {f"model.{k}": v for k, v in training.model.state_dict().items()}
     if training.averaged is not None:
         tensors |= {f"averaged.{k}": v for k, v in training.averaged.state_dict().items()}
+    if training.objective.learned is not None:
+        tensors |= {f"loss.{k}": v for k, v in training.objective.learned.state_dict().items()}
     for number, state in training.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{k}": torch.as_tensor(v) for k, v in state.items()}
     scaler = training.scaler.state_dict()
@@ -276,6 +292,8 @@ def _resume(path: Path, training: _Training) -> list[Epoch]:
     set_weights(training.model, named("model."))
     if training.averaged is not None:
         set_weights(training.averaged, named("averaged."))
+    if training.objective.learned is not None:
+        set_weights(training.objective.learned, named("loss."))
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in named("optimizer.").items():
         number, key = name.split(".", 1)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from compress.data.input_spec import InputSpec
 from compress.tasks import task_of
@@ -13,6 +13,7 @@ from compress.training.batches import Batch
 from compress.training.loop import Objective
 from compress.training.margin_settings import Margin
 from compress.training.settings import TrainSettings
+from compress.utils.seeding import torch_seed
 
 
 class Teacher(Protocol):
@@ -31,21 +32,36 @@ class Teacher(Protocol):
 Loss = Callable[[TensorOutputs, TensorOutputs, Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class MatchLabels:
+    """The loss that the labels ask for; one that learns is a module."""
+
+    loss: Callable[[TensorOutputs, Tensor], Tensor]
+
+    @property
+    def learned(self) -> nn.Module | None:
+        """The loss itself, where it is a module with weights."""
+        if isinstance(self.loss, nn.Module) and next(self.loss.parameters(), None) is not None:
+            return self.loss
+        return None
+
+    def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor:
+        return over_mix(lambda part: self.loss(outputs, part.targets), batch)
+
+
 def label_objective(
-    spec: InputSpec, settings: TrainSettings, margin: Margin | None = None
-) -> Objective:
-    """Return the loss that the labels ask for.
+    spec: InputSpec, settings: TrainSettings, seed: int = 0, margin: Margin | None = None
+) -> MatchLabels:
+    """Return the loss that the labels ask for; what learns in it is drawn from the seed.
 
     Args:
         margin: by which the right class is to win, of a network with a head of cosines.
     """
     task, smoothing = task_of(spec), settings.label_smoothing
-    loss = task.label_loss(smoothing) if margin is None else _with_margin(task, margin, smoothing)
-
-    def objective(outputs: TensorOutputs, batch: Batch) -> Tensor:
-        return over_mix(lambda part: loss(outputs, part.targets), batch)
-
-    return objective
+    if margin is not None:
+        return MatchLabels(_with_margin(task, margin, smoothing))
+    with torch_seed(seed, "loss"):
+        return MatchLabels(task.label_loss(smoothing))
 
 
 def _with_margin(
@@ -78,6 +94,11 @@ class MatchTeacher:
     soft: Loss
     hard_weight: float
     hard: Objective
+
+    @property
+    def learned(self) -> nn.Module | None:
+        """What learns in the labels' loss, where that counts."""
+        return self.hard.learned if self.hard_weight > 0 else None
 
     def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor:
         if self.hard_weight == 1:

@@ -32,6 +32,13 @@ CROPS = {"width": 160, "height": 128, "size": 40}
 SMALL_DATA = {
     "teachers.scenes:scenes": {"pictures": 72, "unlabelled": 8, "size": 32},
     "teachers.synthetic_whales:heads": {**FEW, "unlabelled": 8, "size": 32},
+    "teachers.whale_catalogue:described_heads": {
+        "individuals": 12,
+        "new": 3,
+        "pictures": 6,
+        "unlabelled": 8,
+        "size": 32,
+    },
     "teachers.whale_frames:frames": {**FEW, "unlabelled": 8, "width": 96, "height": 64},
     "teachers.whale_frames:synthetic_head_crops": {**FEW, **CROPS},
     "teachers.whale_frames:synthetic_aligned_heads": {**FEW, **CROPS},
@@ -77,6 +84,7 @@ def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 NARROW = {
     "teachers.vgg:vgg16_bn": {"pool": 1, "width": 0.5, "classifier_width": 64},
+    "teachers.unit_vector:vgg16_bn": {"pool": 1, "width": 0.5, "classifier_width": 64},
     "teachers.votes:vgg16_bn": {"width": 0.5},
 }
 

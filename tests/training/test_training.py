@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from compress.tasks.base import TensorOutputs
 from compress.training import loop
 from compress.training.augmentation import apply_views, draw_views
 from compress.training.batches import Batch, ImageFeed, Pixels, draw_bank, draw_order
-from compress.training.objectives import label_objective
+from compress.training.objectives import MatchLabels, MatchTeacher, label_objective
 from compress.training.settings import Augmentation, Phase, TrainSettings
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
@@ -181,6 +182,58 @@ def test_a_resumed_training_ends_with_the_same_weights(
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
+class Weighed(torch.nn.Module):
+    """A loss with a weight of its own for each class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3))
+
+    def forward(self, outputs: TensorOutputs, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs["logits"] * self.weight, targets)
+
+
+def test_what_learns_in_a_loss_learns_and_is_resumed(
+    data: Dataset, spec: InputSpec, decoded: Pixels, tmp_path: Path, progress: Progress
+) -> None:
+    settings = TrainSettings(epochs=3, batch_size=9)
+    whole = MatchLabels(Weighed())
+    loop.train(net(), feed_of(data, spec, decoded, settings), whole, settings, tmp_path, progress)
+    assert whole.learned is not None
+    weight = whole.learned.state_dict()["weight"]
+    assert (weight != 1).all()
+
+    class Stopped(Exception):
+        pass
+
+    class StoppingFeed(ImageFeed):
+        def batches(self, epoch: int) -> Iterator[Batch]:
+            if epoch == 2:
+                raise Stopped
+            return super().batches(epoch)
+
+    feed, folder = feed_of(data, spec, decoded, settings), tmp_path / "stopped"
+    with pytest.raises(Stopped):
+        stopping, begun = StoppingFeed(**vars(feed)), MatchLabels(Weighed())
+        loop.train(net(), stopping, begun, settings, folder, progress)
+    resumed = MatchLabels(Weighed())
+    loop.train(net(), feed, resumed, settings, folder, progress)
+    assert resumed.learned is not None
+    assert torch.equal(resumed.learned.state_dict()["weight"], weight)
+
+
+def test_what_learns_in_a_loss_that_does_not_count_is_left_alone() -> None:
+    def nobody(batch: Batch) -> TensorOutputs:
+        raise AssertionError
+
+    hard = MatchLabels(Weighed())
+    learned = [
+        MatchTeacher(nobody, lambda *_: torch.zeros(()), share, hard).learned  # type: ignore[arg-type]
+        for share in (0.0, 0.5)
+    ]
+    assert learned == [None, hard.loss]
+
+
 def test_nan_stops_names_the_step_and_keeps_the_checkpoint(
     data: Dataset, spec: InputSpec, decoded: Pixels, tmp_path: Path, progress: Progress
 ) -> None:
@@ -188,12 +241,12 @@ def test_nan_stops_names_the_step_and_keeps_the_checkpoint(
     feed = feed_of(data, spec, decoded, settings)
     calls = []
 
-    def objective(outputs: TensorOutputs, batch: Batch) -> Tensor:
+    def loss(outputs: TensorOutputs, targets: Tensor) -> Tensor:
         calls.append(1)
         return outputs["logits"].sum() * (float("nan") if len(calls) == 5 else 1.0)
 
     with pytest.raises(UserError, match=r"became nan at epoch 2, step 2 of 3"):
-        loop.train(net(), feed, objective, settings, tmp_path, progress)
+        loop.train(net(), feed, MatchLabels(loss), settings, tmp_path, progress)
     tensors, metadata = loop.load_tensors(tmp_path / loop.CHECKPOINT)
     assert len(metadata["history"]) == 1
     assert all(torch.isfinite(t).all() for t in tensors.values())

@@ -1,13 +1,15 @@
 """Trains a network on the teacher's answers: `distill`, and training for int8."""
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from compress.methods.context import Context, StepInputs
 from compress.methods.distill import attention
 from compress.methods.distill.settings import Distillation, Learning, Unlabelled
+from compress.methods.distill.teacher_cache import CachedTeacher
 from compress.methods.distill.teachers import whoever_teaches
 from compress.methods.distill.unlabelled import BesideLabelled, Sharpened, kept
 from compress.models.candidate import Candidate
@@ -35,8 +37,9 @@ def distil(
     """
     data, config = inputs.data, settings.train
     with ExitStack() as while_training:
+        objective: Objective
         if not from_teacher:
-            objective, pseudo_labels = _labels(student, settings), None
+            objective, pseudo_labels = _labels(student, settings, context.seed), None
             sure = data.indices("unlabelled")
         elif isinstance(settings.unlabelled, Unlabelled):
             objective, sure, pseudo_labels = _beside(student, settings, inputs, context)
@@ -61,10 +64,10 @@ def distil(
     )
 
 
-def _labels(student: Candidate, settings: Distillation) -> Objective:
+def _labels(student: Candidate, settings: Distillation, seed: int) -> Objective:
     """Return the labels' own loss, with a margin where the settings name one."""
     margin = settings.margin if isinstance(settings, Learning) else None
-    return label_objective(student.spec, settings.train, margin)
+    return label_objective(student.spec, settings.train, seed, margin)
 
 
 def _feed(
@@ -129,7 +132,7 @@ def _beside(
     sure, facts = kept(teacher, inputs.data, task_of(inputs.teacher.spec), settings.unlabelled)
     context.progress.note(facts.described)
     soft = task.teacher_loss(settings.loss)
-    hard = _labels(student, settings)
+    hard = _labels(student, settings, context.seed)
     is_labelled = np.zeros(len(inputs.data.images), dtype=bool)
     is_labelled[inputs.data.indices("train")] = True
     sharp = Sharpened(teacher, task.logits, settings.unlabelled.temperature)
@@ -146,7 +149,7 @@ def _match_teacher(
 ) -> Objective:
     """What the student is trained to do; it is watched where its attention counts."""
     soft = task_of(student.spec).teacher_loss(settings.loss)
-    hard = _labels(student, settings)
+    hard = _labels(student, settings, context.seed)
     teacher, cached = whoever_teaches(settings, inputs, context)
     match = MatchTeacher(teacher, soft, settings.hard_weight, hard)
     weight = settings.loss.attention
@@ -154,10 +157,24 @@ def _match_teacher(
         return match
     assert cached is not None, "attention is cached, and of one teacher"
     watch = while_training.enter_context(attention.watched(student))
+    return MatchAttentionToo(match, cached, watch, weight)
 
-    def match_attention_too(outputs: TensorOutputs, batch: Batch) -> Tensor:
-        there = cached.attention(batch)
-        here = watch.attention((there.shape[1], there.shape[2]))
-        return match(outputs, batch) + weight * attention.difference(here, there)
 
-    return match_attention_too
+@dataclass(frozen=True)
+class MatchAttentionToo:
+    """The same, and the student is to look where the teacher looks."""
+
+    match: MatchTeacher
+    teacher: CachedTeacher
+    watch: attention.Watch
+    weight: float
+
+    @property
+    def learned(self) -> nn.Module | None:
+        """What learns in the labels' loss."""
+        return self.match.learned
+
+    def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor:
+        there = self.teacher.attention(batch)
+        here = self.watch.attention((there.shape[1], there.shape[2]))
+        return self.match(outputs, batch) + self.weight * attention.difference(here, there)

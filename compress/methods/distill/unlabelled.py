@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compress.data.dataset import Dataset
 from compress.methods.distill.settings import Unlabelled
@@ -110,6 +110,11 @@ class BesideLabelled:
     soft: Loss
     teacher: Teacher  # of the unlabelled ones
     is_labelled: np.ndarray  # bool, by position in the dataset
+
+    @property
+    def learned(self) -> nn.Module | None:
+        """What learns in the loss of labelled images."""
+        return self.labelled.learned
 
     def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor:
         """Return the loss of a batch."""

@@ -39,6 +39,8 @@ def plan(
     if settings.task is not None:
         task, asked = settings.asked
         told = {"name": task.name, "version": task.version, "settings": asked.model_dump()}
+        if files := _hashes(task.depends_on(asked), settings):
+            told["files"] = files
         described["task"] = told
     if settings.path is not None:
         described["fingerprint"] = fingerprint(Path(settings.path))
@@ -68,6 +70,20 @@ def fingerprint(path: Path) -> str:
             digest.update(os.fsencode(file.relative_to(folder)) + b"\0")
             digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def _hashes(names: Sequence[str], settings: DataSettings) -> dict[str, str]:
+    """Return the SHA-256 of files that lie beside the images, or elsewhere; what a builder makes
+    is known by its code."""
+    root = None if settings.path is None or settings.builder is not None else Path(settings.path)
+    if root is not None and root.is_file():
+        root = root.parent
+    places = {x: Path(x) if root is None else root / x for x in names}
+    return {
+        name: hashlib.sha256(place.read_bytes()).hexdigest()
+        for name, place in places.items()
+        if (root is not None or place.is_absolute()) and place.is_file()
+    }
 
 
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:

@@ -110,7 +110,8 @@ def _trained(
             seed=context.seed,
             device=context.device,
         )
-    history = train(model, feed, label_objective(spec, config), config, folder, context.progress)
+    objective = label_objective(spec, config, context.seed)
+    history = train(model, feed, objective, config, folder, context.progress)
     how = "from scratch" if settings.weights is None else "fine-tuned"
     if settings.train_only is not None:
         how = f"only {settings.train_only}"

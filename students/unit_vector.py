@@ -1,0 +1,42 @@
+"""Networks that end in a unit vector, for spaces of identities or words (task `embedding`).
+
+Each is `name(num_classes=128, **settings) -> nn.Module`, where `num_classes` are the numbers of the
+vector. Names of weights are torchvision's (but ShuffleNet's `fc`), so that pretrained ones fit.
+"""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from students import mobilenet, shufflenet
+
+
+class UnitVector(nn.Module):
+    """The direction of a vector: (n, dimension) at length 1."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return the vectors over their lengths."""
+        return F.normalize(vectors)
+
+
+def mobilenet_v2(num_classes: int = 128, **settings: Any) -> nn.Module:
+    """MobileNetV2; settings are torchvision's (`width_mult`)."""
+    model = mobilenet.mobilenet_v2(num_classes=num_classes, **settings)
+    model.classifier.append(UnitVector())
+    return model  # type: ignore[no-any-return]
+
+
+def shufflenet_v2_x1_0(num_classes: int = 128) -> nn.Module:
+    """ShuffleNetV2 of usual width."""
+    return _behind_fc(shufflenet.shufflenet_v2_x1_0(num_classes=num_classes))
+
+
+def shufflenet_v2_x0_5(num_classes: int = 128) -> nn.Module:
+    """ShuffleNetV2 of half the width."""
+    return _behind_fc(shufflenet.shufflenet_v2_x0_5(num_classes=num_classes))
+
+
+def _behind_fc(model: nn.Module) -> nn.Module:
+    model.fc = nn.Sequential(model.get_submodule("fc"), UnitVector())
+    return model

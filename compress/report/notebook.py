@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from compress.analysis.choose import Choice
-from compress.analysis.pareto import front_rows
+from compress.analysis.summary import summarise
 from compress.report.choice_table import choice_table
 from compress.report.tables import MARK, columns
 from compress.results.schema import Result
@@ -30,9 +30,12 @@ class Drawing:
 
 def results_html(rows: Sequence[Result]) -> str:
     """Return the main table of the rows, fastest first; those on the front have a star."""
-    ordered = sorted(rows, key=lambda row: (row.latency_s, row.key))
-    front = {row.key for row in front_rows(ordered)} if len(rows) > 1 else set()
-    shown = columns(ordered) if ordered else []
+    if not rows:
+        return "<p>No results.</p>"
+    summary = summarise(rows)
+    ordered = summary.fastest_first
+    front = {row.key for row in summary.front} if len(rows) > 1 else set()
+    shown = columns(ordered)
     table = TextTable(
         title="",
         meaning="",

@@ -1,11 +1,10 @@
 """What a run tells a tracker of experiments: epochs as they are trained, then rows and reports.
 
-A tracker is a file beside this one, named in TRACKERS; its library is an extra of the same name.
+A tracker is a file beside this one; its library is an extra of the same name.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
@@ -15,10 +14,7 @@ from compress.results.schema import Failure, Result
 from compress.utils.errors import UserError
 from compress.workflow.run import Report
 
-TRACKERS = {
-    "tensorboard": "compress.report.to_tensorboard:TensorBoard",
-    "mlflow": "compress.report.to_mlflow:MLflow",
-}
+TRACKERS = ("tensorboard", "mlflow")
 
 
 class Tracker(AbstractContextManager["Tracker"], Protocol):
@@ -46,10 +42,14 @@ def tracker_named(kind: str, run: str, folder: Path) -> Tracker:
     """
     if kind not in TRACKERS:
         raise UserError(f"--log {kind}: choose of {', '.join(TRACKERS)}.")
-    module, _, cls = TRACKERS[kind].partition(":")
     try:
-        made: Callable[[str, Path], Tracker] = getattr(import_module(module), cls)
-        return made(run, folder)
+        if kind == "tensorboard":
+            from compress.report.to_tensorboard import TensorBoard
+
+            return TensorBoard(run, folder)
+        from compress.report.to_mlflow import MLflow
+
+        return MLflow(run, folder)
     except ModuleNotFoundError as error:
         raise UserError(
             f"--log {kind}: {error.name} is not installed; pip install 'compress[{kind}]'."

@@ -444,8 +444,11 @@ def test_nearest_labels_and_those_never_trained_on(folder: Path) -> None:
         "zero-shot among new %": 100,
     }
     first = words[[0]]
-    (told,) = task.answers({"vector": first}, [Path("x.png")])
-    assert told[0].label == labels[0] and len(told) == 5
+    (near,) = task.answers({"vector": first}, [Path("x.png")])
+    told = task.first(near, None)
+    assert told[0].label == labels[0] and len(told) == 5 < len(near)
+    assert [row["rank"] for row in task.rows(task.first(near, 2))] == [1, 2]
+    assert task.rows(told)[0]["class"] == labels[0] and task.rows(told)[0]["nearest"] == ""
     assert task.lines(told)[0] == f"  1.000  {labels[0]}"
     assert task.fit(lambda indices: {}, data) is None
     moved = {"vector": words[[0, 1]]}, {"vector": words[[0, 2]]}

@@ -244,7 +244,7 @@ class Embedding(Task[list[Near]]):
         return lambda ours, theirs, _: losses.relational(ours[OUTPUT], theirs[OUTPUT], **more)
 
     def answers(self, outputs: Outputs, images: Sequence[Path]) -> Iterator[list[Near]]:
-        """Yield the nearest labels, where they have words, then the nearest images of a gallery."""
+        """Yield the labels, where they have words, then a gallery's images; the nearest first."""
         words, gallery = self._words, self._gallery
         for vector in unit(outputs[OUTPUT]):
             found: list[Near] = []
@@ -258,6 +258,24 @@ class Embedding(Task[list[Near]]):
                     for i in _nearest(near)
                 ]
             yield found
+
+    def first(self, answer: list[Near], top: int | None) -> list[Near]:
+        """Return the nearest labels and the nearest images, so many of each."""
+        labels, images = ([x for x in answer if bool(x.image) == of] for of in (False, True))
+        return labels[: top or TOLD] + images[: top or TOLD]
+
+    def rows(self, answer: list[Near]) -> list[dict[str, Any]]:
+        """Return a row for each; `nearest` is an image of the gallery, empty with a label."""
+        labels = sum(not near.image for near in answer)
+        return [
+            {
+                "rank": rank + 1 - (labels if near.image else 0),
+                "class": near.label,
+                "cosine": near.cosine,
+                "nearest": near.image,
+            }
+            for rank, near in enumerate(answer)
+        ]
 
     def lines(self, answer: list[Near]) -> list[str]:
         """Return a line for each."""
@@ -325,8 +343,8 @@ class Gallery(NamedTuple):
 
 
 def _nearest(cosines: np.ndarray) -> list[int]:
-    """Return the positions of the nearest ones, (TOLD,) or fewer."""
-    return np.argsort(-cosines, kind="stable")[:TOLD].tolist()
+    """Return the positions, the nearest first."""
+    return np.argsort(-cosines, kind="stable").tolist()
 
 
 def _has(indices: np.ndarray, labels: int) -> np.ndarray:

@@ -128,7 +128,11 @@ def test_the_stages_of_a_pipeline_find_what_later_ones_look_at(path: Path) -> No
     for way in pipeline.paths:
         known: set[str] = set()
         for name in way:
-            assert set(pipeline.stages[name].needs) <= known
+            stage = pipeline.stages[name]
+            assert set(stage.needs) <= known
+            if stage.annotated is not None:
+                known |= set(stage.annotated)
+                continue
             columns = recipes[name].data.point_columns
             known |= set(columns.names if columns else ())
         assert recipes[way[-1]].data.point_columns is None  # it names things

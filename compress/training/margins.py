@@ -4,7 +4,7 @@ import torch
 from pytorch_metric_learning.losses import ArcFaceLoss, CosFaceLoss
 from torch import Tensor, nn
 
-from compress.training.margin_settings import ArcFace, Margin
+from compress.tasks.margins import ArcFace, Margin
 
 
 def with_margin(logits: Tensor, targets: Tensor, margin: Margin, smoothing: float) -> Tensor:

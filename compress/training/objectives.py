@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from compress.data.input_spec import InputSpec
 from compress.tasks import task_of
 from compress.tasks.base import Task, TensorOutputs
+from compress.tasks.margins import Margin
 from compress.training.batches import Batch
 from compress.training.loop import Objective
-from compress.training.margin_settings import Margin
 from compress.training.settings import TrainSettings
 from compress.utils.seeding import torch_seed
 

@@ -336,7 +336,7 @@ def test_losses_of_identities_learn_and_count_the_labelled_alone(folder: Path, n
 
 def test_arcface_is_the_formula(folder: Path) -> None:
     pytest.importorskip("pytorch_metric_learning")
-    settings = {"name": "arcface", "margin": 20.0, "scale": 8.0}
+    settings = {"name": "arcface", "margin_degrees": 20.0, "scale": 8.0}
     loss = task_for(read(folder, loss=settings)).label_loss(0.0)
     vectors = torch.from_numpy(vectors_of(4))
     targets = targets_of([0], [3], [1], [0])

@@ -21,7 +21,7 @@ from compress.models.cosine_layer import CosineLinear, cosine_head
 from compress.models.structure import restructure
 from compress.recipe.load import load_recipe
 from compress.runtimes.onnxruntime import OnnxSession
-from compress.training.margin_settings import ArcFace, CosFace, Margin
+from compress.tasks.margins import ArcFace, CosFace, Margin
 from compress.training.margins import with_margin
 from compress.utils.errors import UserError
 from tests.conftest import CLASSES, POINTS

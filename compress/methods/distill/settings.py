@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from compress.methods.base import Student
 from compress.tasks import discover
+from compress.tasks.margins import Margin
 from compress.tasks.settings import LossSettings
-from compress.training.margin_settings import Margin
 from compress.training.settings import Augmentation, Precision, TrainSettings, ViewSettings
 from compress.utils.settings import (
     Fraction,

@@ -17,9 +17,9 @@ from compress.models.structure import Replaced
 from compress.models.weight_sources import is_file
 from compress.results.schema import StepReport
 from compress.tasks import task_of
+from compress.tasks.margins import refuse_without_library
 from compress.training.batches import some_images
 from compress.training.logits import refuse_fresh_probabilities
-from compress.training.margin_settings import refuse_without_library
 from compress.utils.errors import UserError
 from compress.utils.seeding import torch_seed
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compress.tasks.embedding.settings import ArcFace, CosFace, ProxyAnchor, SupCon
+from compress.tasks.embedding.settings import ProxyAnchor, SupCon
+from compress.tasks.margins import ArcFace, CosFace
 from compress.utils.errors import UserError
 
 
@@ -28,7 +29,7 @@ class Identities(nn.Module):
             ) from error
         match settings:
             case ArcFace():
-                given = {"margin": settings.margin, "scale": settings.scale}
+                given = {"margin": settings.margin_degrees, "scale": settings.scale}
                 self.loss = losses.ArcFaceLoss(classes, dimension, **given)
             case CosFace():
                 given = {"margin": settings.margin, "scale": settings.scale}

@@ -4,26 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from compress.tasks.margins import ArcFace, CosFace
 from compress.tasks.settings import LossSettings, TaskSettings
-from compress.utils.settings import RecipeModel
-
-Positive = Annotated[float, Field(gt=0)]
-
-
-class ArcFace(RecipeModel):
-    """Deng et al. 2019, arXiv:1801.07698: an angle between the classes."""
-
-    name: Literal["arcface"] = "arcface"
-    margin: Annotated[float, Field(ge=0, lt=90)] = 28.6  # degrees
-    scale: Positive = 30.0  # of cosines, as logits
-
-
-class CosFace(RecipeModel):
-    """Wang et al. 2018, arXiv:1801.09414: a distance between the cosines of the classes."""
-
-    name: Literal["cosface"]
-    margin: Annotated[float, Field(ge=0, lt=1)] = 0.35
-    scale: Positive = 30.0
+from compress.utils.settings import Positive, RecipeModel
 
 
 class ProxyAnchor(RecipeModel):

@@ -1,4 +1,4 @@
-"""What a recipe says of a margin between classes. No torch here."""
+"""Margins between classes, as recipes name them: the right one must win by an angle. No torch."""
 
 from importlib.util import find_spec
 from typing import Annotated, Literal
@@ -14,15 +14,15 @@ class CosFace(RecipeModel):
 
     name: Literal["cosface"]
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.35
-    scale: Positive = 30.0  # logits lie between -scale and scale
+    scale: Positive = 30.0  # of cosines, as logits
 
 
 class ArcFace(RecipeModel):
     """Deng et al. 2019, arXiv:1801.07698: the cosine of the right class's angle and the margin."""
 
-    name: Literal["arcface"]
+    name: Literal["arcface"] = "arcface"
     margin_degrees: Annotated[float, Field(gt=0, lt=90)] = 28.6
-    scale: Positive = 30.0  # logits lie between -scale and scale
+    scale: Positive = 30.0  # of cosines, as logits
 
 
 Margin = CosFace | ArcFace

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from compress.data.input_spec import METADATA_KEY, InputSpec
+from compress.export.plain_attention import plain_attention
 from compress.models.binary_layers import for_deployment
 from compress.models.candidate import Candidate
 from compress.models.cosine_layer import with_weights_of_length
@@ -39,7 +40,8 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
     as JSON.
 
     Raises:
-        UserError: an operation that cannot be exported; more weights than one file holds.
+        UserError: an operation that cannot be exported; a network that counts its images in a way
+            that cannot; more weights than one file holds.
     """
     if isinstance(candidate.model, OnnxNetwork):
         shutil.copyfile(candidate.model.path, path)  # brought to this form when it was read
@@ -50,6 +52,28 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
     example = torch.zeros(2, *spec.shape)
     # A hook and no module around it: nodes are known by the modules that they come from.
     model.register_forward_hook(lambda _module, _inputs, given: _answer(given, spec))
+    try:
+        program = _translated(model, example, list(spec.outputs))
+    except Exception as error:  # the exporter's exceptions share no base class
+        cause = error.__cause__ or error  # the exporter wraps what went wrong in its own advice
+        reason = f"{type(cause).__name__}: {(str(cause).strip().splitlines() or [''])[0]}"
+        raise UserError(f"{candidate.name} cannot be exported to ONNX: {reason}") from error
+    proto = program.model_proto
+    _refuse_fixed_batch(candidate, proto)
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, spec.model_dump_json()
+    with atomic(path) as temporary:
+        onnx.save(proto, temporary)
+
+
+def _translated(
+    model: nn.Module, example: Tensor, outputs: list[str], tried: bool = False
+) -> torch.onnx.ONNXProgram:
+    """Return a network as torch's exporter translates it; attention that it cannot, written out.
+
+    Raises:
+        Exception: of whatever kind the exporter raises.
+    """
     batch = torch.export.Dim("batch", min=1, max=65536)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -63,22 +87,19 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
                 dynamo=True,
                 dynamic_shapes=({0: batch},),
                 input_names=[INPUT],
-                output_names=list(spec.outputs),
+                output_names=outputs,
                 opset_version=OPSET,
                 verbose=False,
             )
-    except Exception as error:  # the exporter's exceptions share no base class
-        cause = error.__cause__ or error  # the exporter wraps what went wrong in its own advice
-        reason = f"{type(cause).__name__}: {(str(cause).strip().splitlines() or [''])[0]}"
-        raise UserError(f"{candidate.name} cannot be exported to ONNX: {reason}") from error
+        assert program is not None
+        return program
+    except Exception:
+        if tried:
+            raise
+        with plain_attention():
+            return _translated(model, example, outputs, tried=True)
     finally:
         logger.setLevel(level)
-    assert program is not None
-    proto = program.model_proto
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, spec.model_dump_json()
-    with atomic(path) as temporary:
-        onnx.save(proto, temporary)
 
 
 def _refuse_too_large(candidate: Candidate) -> None:
@@ -93,6 +114,21 @@ def _refuse_too_large(candidate: Candidate) -> None:
         raise UserError(
             f"{candidate.name} cannot be exported to ONNX: its weights are {size / 1e9:.2f} GB in "
             f"float32, and one file holds {LARGEST / 1e9:.2f} GB. Take a smaller network."
+        )
+
+
+def _refuse_fixed_batch(candidate: Candidate, proto: onnx.ModelProto) -> None:
+    """Refuse a file that takes as many images at once as the exporter showed the network.
+
+    Raises:
+        UserError: how such a network is usually written.
+    """
+    number = proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    if number:
+        raise UserError(
+            f"{candidate.name} cannot be exported to ONNX for any number of images: in forward it "
+            f"turns their number ({number} here) into a constant. Write x.shape[0] for len(x) and "
+            "int(x.shape[0]), or leave that axis to -1."
         )
 
 

@@ -22,6 +22,7 @@ from compress.export.artifact import spec_of
 from compress.export.onnx import check_export, count_parameters, export_onnx
 from compress.measure.macs import count_macs
 from compress.models.candidate import Candidate
+from compress.models.provenance import Provenance
 from compress.runtimes.onnxruntime import OnnxSession
 from compress.utils.errors import UserError
 
@@ -220,3 +221,21 @@ def test_a_foreign_model_says_what_is_missing(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(UserError, match=expected):
             spec_of(path, file)
+
+
+class Counting(nn.Module):
+    """Asks for the number of images in a way that the exporter does not follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3 * 32 * 32, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x.reshape(len(x), -1))
+
+
+def test_a_network_that_counts_its_images_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    spec = InputSpec(height=32, width=32, mean=(0, 0, 0), std=(1, 1, 1), classes=tuple("abc"))
+    candidate = Candidate(Counting(), "made up", {}, spec, Provenance(("counting",)))
+    with pytest.raises(UserError, match=r"Write x\.shape\[0\] for len\(x\)"):
+        export_onnx(candidate, tmp_path / "counting.onnx")

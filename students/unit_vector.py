@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from students import mobilenet, shufflenet
 
+__all__ = ["mobilenet_v2", "shufflenet_v2_x0_5", "shufflenet_v2_x1_0"]
+
 
 class UnitVector(nn.Module):
     """The direction of a vector: (n, dimension) at length 1."""

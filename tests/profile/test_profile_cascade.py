@@ -211,8 +211,8 @@ def test_faults_are_said(folder: Path, images: list[Path], tmp_path: Path) -> No
     (tmp_path / "text.jpg").write_text("no image")
     cases = [
         (folder, Settings(), "give photographs, compress profile"),
-        (folder, Settings(photographs=images, size=64), "--size and --batch are for single"),
-        (folder, Settings(photographs=images, batch=2), "--size and --batch are for single"),
+        (folder, Settings(photographs=images, size=64), "--size, --batch and --runtime are for"),
+        (folder, Settings(photographs=images, batch=2), "--size, --batch and --runtime are for"),
         (folder, Settings(photographs=[tmp_path / "none.jpg"]), "none.jpg cannot be timed on"),
         (folder, Settings(photographs=[tmp_path / "text.jpg"]), "text.jpg cannot be timed on"),
         (empty, Settings(photographs=images), "holds no pipeline.json"),

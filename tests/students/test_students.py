@@ -28,4 +28,4 @@ def test_forward(name: str) -> None:
 
 
 def test_all_families_are_there() -> None:
-    assert len(NAMES) == 11
+    assert len(NAMES) == 14

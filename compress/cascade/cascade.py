@@ -87,12 +87,20 @@ class Cascade:
         Raises:
             UserError: annotations that are missing.
         """
-        if missing := set(self.annotated) - set(annotated or {}):
+        self.refuse_without(annotated or {})
+        return find(photograph, self.networks, annotated)
+
+    def refuse_without(self, annotated: Mapping[str, Point]) -> None:
+        """Refuse to look for what the cascade must be told.
+
+        Raises:
+            UserError: which annotations are missing.
+        """
+        if missing := set(self.annotated) - set(annotated):
             raise UserError(
                 f"This cascade finds no {', '.join(sorted(missing))}: it shows what such stages "
                 "could be worth, on annotated photographs alone (compress eval)."
             )
-        return find(photograph, self.networks, annotated)
 
     def name(self, found: Found) -> str | None:
         """The most probable class; None where it is less probable than the cascade asks for."""

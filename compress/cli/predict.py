@@ -160,6 +160,7 @@ def _through(
     from compress.measure.machine import usable_threads
 
     cascade = Cascade.load(folder, threads or usable_threads())
+    cascade.refuse_without({})  # before any image is called unreadable
     for number, image in enumerate(images):
         try:
             content = image.read_bytes()

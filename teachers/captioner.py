@@ -37,36 +37,36 @@ class Decoder(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.steps, self.words = steps, words
+        self.steps, self.words, self.parts = steps, words, [3 * units, units]
         self.embed = nn.Embedding(words + 1, embedding)  # the last one begins a sentence
         self.begin = nn.Linear(channels, 2 * units)
-        self.keys = nn.Linear(channels, attention)
+        self.keys = nn.Conv2d(channels, attention, 1)
         self.query = nn.Linear(units, attention)
-        self.score = nn.Linear(attention, 1)
+        self.score = nn.Parameter(torch.empty(attention, 1).uniform_(-1, 1) * attention**-0.5)
         self.gate = nn.Linear(units, 1)  # how much the image counts for this word
         self.cell = nn.Linear(embedding + channels + units, 4 * units)
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(embedding + channels + units, words)
 
-    def forward(self, columns: Tensor, told: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, told: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return logits (n, steps, words) and attention (n, steps, columns), of sum 1 each.
 
         Args:
-            columns: (n, columns, channels).
+            features: a map (n, channels, height, width), each of whose places is a column.
             told: words (n, steps) that it is to have said; None: those that it says itself.
         """
-        keys = self.keys(columns)
-        hidden, memory = torch.tanh(self.begin(columns.mean(1))).chunk(2, 1)
+        keys, columns = self.keys(features).flatten(2), features.flatten(2)
+        hidden, memory = torch.tanh(self.begin(columns.mean(2))).chunk(2, 1)
         word = torch.full_like(columns[:, 0, 0], self.words, dtype=torch.long)
         logits, looks = [], []
         for step in range(self.steps):
-            near = self.score(torch.tanh(keys + self.query(hidden).unsqueeze(1)))  # (n, columns, 1)
-            look = near.squeeze(2).softmax(1)
-            seen = (look.unsqueeze(1) @ columns).squeeze(1) * torch.sigmoid(self.gate(hidden))
+            near = torch.tanh(keys + self.query(hidden).unsqueeze(2)) * self.score
+            look = near.sum(1).softmax(1)
+            seen = (columns * look.unsqueeze(1)).sum(2) * torch.sigmoid(self.gate(hidden))
             said = self.embed(word)
-            gates = self.cell(torch.cat([said, seen, hidden], 1)).chunk(4, 1)
-            enter, keep, give = (torch.sigmoid(gate) for gate in gates[:3])
-            memory = keep * memory + enter * torch.tanh(gates[3])
+            gates, new = self.cell(torch.cat([said, seen, hidden], 1)).split(self.parts, 1)
+            enter, keep, give = torch.sigmoid(gates).chunk(3, 1)
+            memory = keep * memory + enter * torch.tanh(new)
             hidden = give * torch.tanh(memory)
             logits.append(self.out(self.dropout(torch.cat([said, seen, hidden], 1))))
             looks.append(look)
@@ -96,13 +96,13 @@ class Captioner(nn.Module):
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
         """Return `tokens` (n, steps, words), logits, and `attention` (n, steps, columns)."""
-        columns = self.features(pictures).flatten(2).transpose(1, 2)
+        features = self.features(pictures)
         if not self.training or self._told is None:
-            tokens, attention = self.decoder(columns, None)
+            tokens, attention = self.decoder(features, None)
             return {"tokens": tokens, "attention": attention}
         told, self._told = self._told, None
         count, sentences, _ = told.shape
-        each = columns.repeat_interleave(sentences, 0)
+        each = features.repeat_interleave(sentences, 0)
         found = self.decoder(each, told.flatten(0, 1).clamp(min=END))
         tokens, attention = (x.unflatten(0, (count, sentences)) for x in found)
         return {"tokens": tokens, "attention": attention}

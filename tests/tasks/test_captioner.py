@@ -39,6 +39,7 @@ def network(name: str = "VGG", **settings: Any) -> Captioner:
             nn.init.normal_(module.weight, std=0.5)
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
+    nn.init.normal_(model.decoder.score)
     model.train()(images(16))
     return model
 
@@ -147,7 +148,7 @@ def test_one_file_without_a_loop_equals_torch(name: str, tmp_path: Path) -> None
 def test_an_even_map_is_no_difference(tmp_path: Path) -> None:
     """Rounding of numbers that are all alike is not held against their spread."""
     model = vgg16_bn(STEPS * WORDS, STEPS, width=0.1, **NARROW).eval()
-    nn.init.zeros_(model.decoder.score.weight)
+    nn.init.zeros_(model.decoder.score)
     candidate = Candidate(model, "x", {}, spec(), Provenance(("x",)))
     export_onnx(candidate, tmp_path / "model.onnx")
     assert check_export(candidate, tmp_path / "model.onnx", images(6).numpy()) < 1e-3

@@ -1,7 +1,7 @@
 """The networks that caption: what they are told in training, and the file that is made of them."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from compress.models.trial import check_forward
 from compress.runtimes.onnxruntime import OnnxSession
 from compress.training.batches import Batch
 from compress.training.mixing import Mix
+from compress.training.objectives import MatchLabels, MatchTeacher
 from compress.training.telling import SeesTargets, tell
 from compress.utils.errors import UserError
 from students.captioner import mobilenet_v2
@@ -121,6 +122,23 @@ def test_the_loop_tells_networks_that_see_targets_alone() -> None:
     assert not asked
     tell(model, batch(2), told)
     assert asked and model.train()(images(2))["tokens"].shape == (2, 1, STEPS, WORDS)
+
+
+def test_a_student_is_told_its_teachers_words_and_a_control_the_labels() -> None:
+    class Telling:
+        """Tells the teacher's words, where there is one."""
+
+        def told(self, targets: Tensor, teachers: Any) -> Tensor:
+            return targets if teachers is None else teachers["tokens"]
+
+    said = torch.ones(2, 1, STEPS)
+    shown, task = batch(2), cast(Any, Telling())
+    labels = MatchLabels(lambda outputs, targets: targets.sum())
+    soft = cast(Any, lambda *_: torch.zeros(()))
+    for share, expected in ((0.0, said), (0.5, said), (1.0, shown.targets)):
+        student = MatchTeacher(cast(Any, lambda _: {"tokens": said}), soft, share, labels)
+        assert torch.equal(student.told(shown, task), expected)
+    assert torch.equal(labels.told(shown, task), shown.targets)
 
 
 def test_mixed_images_are_refused() -> None:

@@ -35,7 +35,7 @@ class Captions(TaskSettings):
 
     columns: Annotated[list[str], Field(min_length=1)] | None = None
     steps: Annotated[int, Field(ge=2, le=100)] = 16
-    grid: Side | tuple[Side, Side] = 6
+    grid: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] = 6
     min_count: Annotated[int, Field(ge=1)] = 1
     facts: dict[str, Annotated[list[Phrase | list[Phrase]], Field(min_length=2)]] = {}
     looks: Looks | None = None

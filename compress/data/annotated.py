@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from compress.data.dataset import Dataset, Sample, Split
 from compress.data.image_files import ImageFiles, files_below, is_image, kinds
@@ -54,6 +54,7 @@ class Columns:
     labels: tuple[str, ...]  # one, or one of 0 and 1 for each class; none where points are asked
     split: str | None = None
     rows: bool = False  # whether the truth of an image is its row, cells by column
+    several: bool = False  # whether an image may have several rows: its truth is a list of them
 
     def label(self, table: Table, row: dict[str, str]) -> str:
         """A row's class; empty where it has none, or several."""
@@ -102,12 +103,14 @@ def read_tables(
     label_column: str | None,
     labels: bool = True,
     rows: bool = False,
+    several: bool = False,
 ) -> Dataset:
     """Reads tables, which lie in `root` or a folder of it, and the images that they name.
 
     Args:
         labels: whether there must be some; without, the tables' own numbers are annotations too.
         rows: whether the truth of an image is its row, the cells' text by column.
+        several: whether it may have several of them: its truth is their list.
 
     Raises:
         UserError: everything that is wrong, in one message.
@@ -119,7 +122,8 @@ def read_tables(
         table = read_csv(source.path)
         if columns is None or not columns.are_in(table):
             columns = choose_columns(table, source.path, image_column, label_column, labels)
-        columns = replace(columns, split=_split_column(table, columns, source.path), rows=rows)
+        split = _split_column(table, columns, source.path)
+        columns = replace(columns, split=split, rows=rows, several=several)
         _read_rows(table, source, columns, own, reading)
     assert columns is not None
     if reading.faults:
@@ -218,13 +222,18 @@ def _read_rows(
             pass
         elif label == "":
             fault = columns.no_label
-        elif path in reading.images or path in reading.held_out:
+        elif (path in reading.images or path in reading.held_out) and not columns.several:
             fault = "is there twice"
         elif splits and splits[i] == HELD_OUT:
             reading.held_out.add(path)
         else:
             split = SPLITS[splits[i]] if splits and not drawn_later else source.split
-            truth = row if columns.rows else None
+            before = reading.images.get(path)
+            if path in reading.held_out or (before and before.split != split):
+                fault = "is in two splits"
+            truth: Any = row if columns.rows else None
+            if columns.several:
+                truth = [*(before.truth if before else []), row]
             reading.images[path] = Sample(path, label, split, truth=truth)
         if fault:
             reading.faults.append(f"{shown}:{table.lines[i]}: {name!r} {fault}")

@@ -72,8 +72,11 @@ def read_folder(
     return _read_class_folders(root)
 
 
-def read_rows(path: Path, image_column: str | None = None) -> Dataset:
+def read_rows(path: Path, image_column: str | None = None, several: bool = False) -> Dataset:
     """Reads images that a table names; the truth of each is its row, the cells' text by column.
+
+    Args:
+        several: whether an image may have several rows: its truth is their list.
 
     Raises:
         UserError: no such folder, no table, or everything that is wrong with it, in one message.
@@ -86,7 +89,7 @@ def read_rows(path: Path, image_column: str | None = None) -> Dataset:
             "give the CSV file itself, with an image column."
         )
     root = path.parent if path.is_file() else path
-    return read_tables(root, sources, image_column, None, labels=False, rows=True)
+    return read_tables(root, sources, image_column, None, labels=False, rows=True, several=several)
 
 
 def check_classes(data: Dataset) -> None:

@@ -304,8 +304,19 @@ class Task(ABC, Generic[Answer]):
 
         return lambda ours, teachers, _: match(ours, teachers)
 
+    def told(self, targets: "Tensor", teachers: "TensorOutputs | None") -> "Tensor":
+        """Return what a network is told in training that sees what it is to answer (teacher
+        forcing), (n, …); others are told nothing.
+
+        Args:
+            teachers: the outputs of the teacher that it learns from; None: it learns from labels.
+        """
+        return targets
+
     def kept(self, top_k: int) -> Mapping[str, int]:
         """Return of which of the teacher's outputs only the largest numbers are cached.
+
+        Largest along the last axis.
 
         Args:
             top_k: how many at most.

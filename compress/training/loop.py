@@ -37,6 +37,7 @@ from compress.training.groups import (
 from compress.training.mirrored import doubled
 from compress.training.mixing import draw_mix
 from compress.training.settings import TrainSettings
+from compress.training.telling import tell
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.utils.seeding import generator, torch_seed
@@ -54,6 +55,10 @@ class Objective(Protocol):
 
     @property
     def learned(self) -> nn.Module | None: ...
+    def told(self, batch: Batch, task: Task[Any]) -> Tensor:
+        """Return what a network is told that sees what it is to answer, see `telling.py`."""
+        ...
+
     def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor: ...
 
 
@@ -219,6 +224,7 @@ def _step(training: _Training, batch: Batch) -> float:
 def _loss(training: _Training, batch: Batch) -> Tensor:
     """Return the loss of a batch, of mixed images where the settings ask for that."""
     inputs = batch.inputs if batch.mix is None else batch.mix(batch.inputs)
+    tell(training.model, batch, lambda: training.objective.told(batch, training.feed.task))
     with autocast(inputs.device, training.settings.precision):
         given = training.model(inputs)
     # Losses, and a teacher that is asked within one, are computed outside of the autocast.

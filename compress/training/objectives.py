@@ -45,6 +45,10 @@ class MatchLabels:
             return self.loss
         return None
 
+    def told(self, batch: Batch, task: Task[Any]) -> Tensor:
+        """What the labels say."""
+        return task.told(batch.targets, None)
+
     def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor:
         return over_mix(lambda part: self.loss(outputs, part.targets), batch)
 
@@ -99,6 +103,12 @@ class MatchTeacher:
     def learned(self) -> nn.Module | None:
         """What learns in the labels' loss, where that counts."""
         return self.hard.learned if self.hard_weight > 0 else None
+
+    def told(self, batch: Batch, task: Task[Any]) -> Tensor:
+        """What the labels say, and the teacher; an online one is asked once more for that."""
+        if self.hard_weight == 1:
+            return self.hard.told(batch, task)
+        return task.told(batch.targets, self.teacher(batch))
 
     def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor:
         if self.hard_weight == 1:

@@ -32,6 +32,7 @@ CROPS = {"width": 160, "height": 128, "size": 40}
 SMALL_DATA = {
     "teachers.scenes:scenes": {"pictures": 72, "unlabelled": 8, "size": 32},
     "teachers.synthetic_whales:heads": {**FEW, "unlabelled": 8, "size": 32},
+    "teachers.whale_captions:captioned_scenes": {"pictures": 72, "unlabelled": 8, "size": 32},
     "teachers.whale_catalogue:described_heads": {
         "individuals": 12,
         "new": 3,
@@ -56,6 +57,7 @@ def narrowed(value: Any) -> Any:
         "epochs": lambda _: 1,
         "views": lambda _: 2,
         "image_size": lambda _: 32,
+        "grid": lambda _: 2,
         "batch_size": lambda _: 8,
         "speedup": lambda asked: [1.3] if isinstance(asked, list) else 1.3,
         "progressive": lambda _: [],
@@ -84,6 +86,7 @@ def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 NARROW = {
     "teachers.vgg:vgg16_bn": {"pool": 1, "width": 0.5, "classifier_width": 64},
+    "teachers.captioner:vgg16_bn": {"steps": 20, "width": 0.5, "units": 64},
     "teachers.unit_vector:vgg16_bn": {"pool": 1, "width": 0.5, "classifier_width": 64},
     "teachers.votes:vgg16_bn": {"width": 0.5},
 }

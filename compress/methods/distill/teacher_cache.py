@@ -36,17 +36,18 @@ FILE = "outputs.safetensors"
 
 @dataclass(frozen=True)
 class Largest:
-    """The largest numbers of an output, of which only these are kept."""
+    """The largest numbers of an output along its last axis, of which only these are kept."""
 
-    values: Tensor  # float16 (views, images, k), best first
-    places: Tensor  # int32 (views, images, k), in the output
-    rest: Tensor  # float32 (views, images): the number that stands for every other one
-    size: int  # of the output
+    values: Tensor  # float16 (views, images, …, k), best first
+    places: Tensor  # int32 (views, images, …, k), in the output
+    rest: Tensor  # float32 (views, images, …): the number that stands for every other one
+    size: int  # of the output's last axis
 
     def __getitem__(self, at: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the output, float32 (n, size), by views and images (n,)."""
-        full = self.rest[at][:, None].repeat(1, self.size)
-        return full.scatter_(1, self.places[at].long(), self.values[at].float())
+        """Return the output, float32 (n, …, size), by views and images (n,)."""
+        rest = self.rest[at].unsqueeze(-1)
+        full = rest.expand(*rest.shape[:-1], self.size).clone()
+        return full.scatter_(-1, self.places[at].long(), self.values[at].float())
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class CachedTeacher:
                 found[name] = tensors[name]
             else:
                 parts = {part: tensors[f"{name}.{part}"] for part in ("values", "places", "rest")}
-                found[name] = Largest(**parts, size=shape[0])
+                found[name] = Largest(**parts, size=shape[-1])
         return cls(found, looks)
 
     def attention(self, batch: Batch) -> Tensor:
@@ -186,9 +187,10 @@ def _empty(images: int, spec: InputSpec, kept: Mapping[str, int]) -> dict[str, T
     made = {}
     for name, shape in spec.outputs.items():
         if name in kept:
-            made[f"{name}.values"] = torch.zeros(images, kept[name], dtype=torch.float16)
-            made[f"{name}.places"] = torch.zeros(images, kept[name], dtype=torch.int32)
-            made[f"{name}.rest"] = torch.zeros(images)
+            size = (images, *shape[:-1])
+            made[f"{name}.values"] = torch.zeros(*size, kept[name], dtype=torch.float16)
+            made[f"{name}.places"] = torch.zeros(*size, kept[name], dtype=torch.int32)
+            made[f"{name}.rest"] = torch.zeros(size)
         else:
             made[name] = torch.zeros(images, *shape, dtype=torch.float16)
     return made
@@ -208,9 +210,9 @@ def _parts(name: str, output: Tensor, kept: Mapping[str, int]) -> dict[str, Tens
 
 def _compact(outputs: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     """The k largest logits, their classes, and the logit that stands for each of the others."""
-    values, order = outputs.topk(k, 1)
-    others = outputs.shape[1] - k
+    values, order = outputs.topk(k, -1)
+    others = outputs.shape[-1] - k
     if others == 0:
-        return values, order, values[:, -1]
-    rest = outputs.scatter(1, order, -torch.inf).logsumexp(1) - float(np.log(others))
+        return values, order, values[..., -1]
+    rest = outputs.scatter(-1, order, -torch.inf).logsumexp(-1) - float(np.log(others))
     return values, order, rest

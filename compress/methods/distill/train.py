@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from compress.methods.distill.unlabelled import BesideLabelled, Sharpened, kept
 from compress.models.candidate import Candidate
 from compress.results.schema import PseudoLabels, Training
 from compress.tasks import task_of
-from compress.tasks.base import TensorOutputs
+from compress.tasks.base import Task, TensorOutputs
 from compress.training.batches import Batch, ImageFeed, draw_bank
 from compress.training.loop import Objective, train
 from compress.training.objectives import MatchTeacher, label_objective
@@ -173,6 +174,10 @@ class MatchAttentionToo:
     def learned(self) -> nn.Module | None:
         """What learns in the labels' loss."""
         return self.match.learned
+
+    def told(self, batch: Batch, task: Task[Any]) -> Tensor:
+        """What the labels say, and the teacher."""
+        return self.match.told(batch, task)
 
     def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor:
         there = self.teacher.attention(batch)

@@ -3,6 +3,7 @@ arXiv:1911.04252): those that it is sure of, its answer sharpened, beside the la
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,6 +116,10 @@ class BesideLabelled:
     def learned(self) -> nn.Module | None:
         """What learns in the loss of labelled images."""
         return self.labelled.learned
+
+    def told(self, batch: Batch, task: Task[Any]) -> Tensor:
+        """What the labels say, and the teacher."""
+        return self.labelled.told(batch, task)
 
     def __call__(self, outputs: TensorOutputs, batch: Batch) -> Tensor:
         """Return the loss of a batch."""

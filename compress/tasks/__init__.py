@@ -31,7 +31,8 @@ def discover() -> dict[str, type[Task[Any]]]:
             importlib.import_module(f"{__name__}.{folder.name}.task")
     own = [cls for cls in Task.__subclasses__() if cls.__module__.startswith(f"{__name__}.")]
     installed = [entry.load() for entry in entry_points(group=GROUP)]
-    return {cls.name: cls for cls in sorted({*own, *installed}, key=lambda cls: cls.name)}
+    first = sorted({*own, *installed}, key=lambda cls: (cls is not Classification, cls.name))
+    return {cls.name: cls for cls in first}
 
 
 def task_named(name: str) -> type[Task[Any]]:

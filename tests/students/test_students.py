@@ -1,4 +1,4 @@
-"""Every student, found by looking into the package: builds, takes images, gives logits."""
+"""Every student of one answer, found by looking into the package: builds and gives numbers."""
 
 import importlib
 import pkgutil
@@ -12,6 +12,7 @@ from compress.models.builders import build
 NAMES = [
     f"students.{module.name}:{function}"
     for module in pkgutil.iter_modules(students.__path__)
+    if module.name != "captioner"  # gives no logits of classes: tests/tasks/test_captioner.py
     for function in importlib.import_module(f"students.{module.name}").__all__
 ]
 

@@ -5,7 +5,10 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 
+from compress.methods.distill.settings import Distillation
+from compress.tasks import discover
 from compress.tasks.classification import losses
+from compress.tasks.classification.settings import KD
 
 RNG = np.random.default_rng(0)
 STUDENT = RNG.normal(size=(6, 5)) * 2
@@ -92,3 +95,9 @@ def test_confident_logits_stay_finite() -> None:
         loss = ours(student, sure, torch.tensor([0]))
         (gradient,) = torch.autograd.grad(loss, student)
         assert torch.isfinite(loss) and torch.isfinite(gradient).all()
+
+
+def test_a_recipe_that_names_no_loss_means_that_of_classification() -> None:
+    """Whatever tasks there are: the default is part of the keys of what was trained."""
+    assert next(iter(discover())) == "classification"
+    assert Distillation.model_fields["loss"].default == KD()

@@ -71,7 +71,7 @@ try-export:
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,timm,qat,embedding]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,timm,qat]'
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

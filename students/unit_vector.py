@@ -6,20 +6,12 @@ vector. Names of weights are torchvision's (but ShuffleNet's `fc`), so that pret
 
 from typing import Any
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from students import mobilenet, shufflenet
+from teachers.unit_vector import UnitVector
 
 __all__ = ["mobilenet_v2", "shufflenet_v2_x0_5", "shufflenet_v2_x1_0"]
-
-
-class UnitVector(nn.Module):
-    """The direction of a vector: (n, dimension) at length 1."""
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Return the vectors over their lengths."""
-        return F.normalize(vectors)
 
 
 def mobilenet_v2(num_classes: int = 128, **settings: Any) -> nn.Module:

@@ -2,13 +2,21 @@
 
 from typing import Any
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from students.unit_vector import UnitVector
 from teachers import vgg
 from teachers.vgg import prepare_weights
 
 __all__ = ["prepare_weights", "vgg16_bn"]
+
+
+class UnitVector(nn.Module):
+    """The direction of a vector: (n, dimension) at length 1."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return the vectors over their lengths."""
+        return F.normalize(vectors)
 
 
 def vgg16_bn(num_classes: int = 128, **settings: Any) -> nn.Module:

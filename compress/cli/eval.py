@@ -55,7 +55,7 @@ def evaluate(
         raise UserError("--per-image is for the folder of a pipeline, and this is one model.")
     from compress.measure.evaluate import evaluate_file
     from compress.metrics.keypoints import KeypointTolerance
-    from compress.utils.units import percent
+    from compress.utils.units import percent, percent_range
 
     named = columns.split(",") if columns else []
     near = KeypointTolerance(tolerance, iou)
@@ -72,7 +72,7 @@ def evaluate(
     shown = "all: the model may have been trained on some" if split is None else evaluation.split
     shown = shown if evaluation.split == "all" else f"{evaluation.split} split"
     typer.echo(f"{accuracy.images} images of {data} ({shown})")
-    sure = f"(95 %: {percent(top1.low)} to {percent(top1.high)})"
+    sure = f"({percent_range(top1)})"
     line = [f"{accuracy.word} {percent(top1.value)} {sure}", _beside(accuracy)]
     typer.echo(", ".join(filter(None, line)))
 

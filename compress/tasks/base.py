@@ -156,6 +156,12 @@ class Task(ABC, Generic[Answer]):
 
     # The data, for a network
 
+    @property
+    def _predicted(self) -> Predicted:
+        """What the spec says of the outputs, of a task that says `outputs`."""
+        assert self.spec.predicted is not None
+        return self.spec.predicted
+
     def read_more(self, folder: Path, columns: Sequence[str]) -> Dataset:
         """Return images to judge the network on.
 
@@ -165,8 +171,7 @@ class Task(ABC, Generic[Answer]):
         Raises:
             UserError: annotations of other things than the network predicts.
         """
-        assert self.spec.predicted is not None
-        return self.read(Source(folder), self.settings(**self.spec.predicted.settings))
+        return self.read(Source(folder), self.settings(**self._predicted.settings))
 
     @abstractmethod
     def targets(self, data: Dataset) -> np.ndarray:

@@ -28,11 +28,11 @@ class ArcFace(RecipeModel):
 Margin = CosFace | ArcFace
 
 
-def refuse_without_library() -> None:
-    """Refuse a margin, before anything is trained, where the library of these losses is missing.
+def refuse_without_library(loss: str) -> None:
+    """Refuse a loss, before anything is trained, where the library that has it is missing.
 
     Raises:
         UserError: how to install it.
     """
     if find_spec("pytorch_metric_learning") is None:
-        raise UserError("margin needs pytorch-metric-learning: pip install 'compress[metric]'.")
+        raise UserError(f"{loss} needs pytorch-metric-learning: pip install 'compress[embedding]'.")

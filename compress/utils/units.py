@@ -30,6 +30,11 @@ def percent_half(interval: Interval | None) -> str:
     return f"{percent(interval.value)} ± {percent((interval.high - interval.low) / 2)}"
 
 
+def percent_range(interval: Interval) -> str:
+    """The interval of a share in per cent, after the share: 95 %: 78.1 to 85.7."""
+    return f"95 %: {percent(interval.low)} to {percent(interval.high)}"
+
+
 def probability(fraction: float) -> str:
     """A probability that was drawn, no more certain than draws are: 71 %, more than 99 %."""
     if 0.01 <= fraction <= 0.99:

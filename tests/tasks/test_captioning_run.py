@@ -8,22 +8,16 @@ from typing import Any
 
 import onnx
 import pytest
-import yaml
 from PIL import Image
-from rich.console import Console
 from typer.testing import CliRunner
 
-import compress.methods.quantize.layer_search
 from compress.cli import app
 from compress.export.artifact import spec_of
 from compress.measure.evaluate import evaluate_file, predict_files
-from compress.recipe.load import load_recipe
-from compress.report.write import reports_in
 from compress.results.schema import Result
-from compress.utils.progress import Progress
-from compress.workflow.run import run_recipe
 from tests.conftest import tiny_recipe
 from tests.tasks.captioned import SETTINGS, squares
+from tests.tasks.whole_run import run_in
 
 pytestmark = pytest.mark.slow
 STILL = {"shift": 0.0, "scale": 0.0, "rotation_degrees": 0.0}  # places are what counts
@@ -77,13 +71,7 @@ def finished(
 ) -> tuple[Path, dict[str, Result]]:
     """The output folder, and its rows in onnxruntime by candidate."""
     out = tmp_path_factory.mktemp("captions")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compress.methods.quantize.layer_search, "PROCESSES", 1)
-        patch.setattr(compress.methods.quantize.layer_search, "ROUNDS", 3)
-        path = out / "captions.yaml"
-        path.write_text(yaml.safe_dump(recipe_of(images)))
-        progress, shown = Progress(Console(quiet=True)), reports_in(out)
-        rows, _ = run_recipe(load_recipe(path), out, progress, "compress run", report=shown)
+    rows = run_in(out, recipe_of(images))
     return out, {row.candidate: row for row in rows if row.artifact.runtime == "onnxruntime"}
 
 

@@ -9,23 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
-from rich.console import Console
 from typer.testing import CliRunner
 
-import compress.methods.quantize.layer_search
 from compress.cli import app
 from compress.export.artifact import spec_of
 from compress.measure.evaluate import evaluate_file, predict_files
 from compress.models.sessions import open_session
-from compress.recipe.load import load_recipe
-from compress.report.write import reports_in
 from compress.results.schema import Result
 from compress.utils.errors import UserError
-from compress.utils.progress import Progress
-from compress.workflow.run import run_recipe
 from tests.conftest import tiny_recipe
 from tests.tasks.told_apart import NEW, squares
+from tests.tasks.whole_run import run_in
 
 pytestmark = pytest.mark.slow
 LEARNS = {"epochs": 10, "batch_size": 8, "lr": 5e-3, "weight_decay": 0.0}
@@ -68,19 +62,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(out: Path, images: Path, space: dict[str, Any]) -> dict[str, Result]:
     """Return the rows in onnxruntime, by candidate."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compress.methods.quantize.layer_search, "PROCESSES", 1)
-        patch.setattr(compress.methods.quantize.layer_search, "ROUNDS", 3)
-        recipe = recipe_of(images, space)
-        path = out / f"{recipe['name']}.yaml"
-        path.write_text(yaml.safe_dump(recipe))
-        rows, _ = run_recipe(
-            load_recipe(path),
-            out,
-            Progress(Console(quiet=True)),
-            "compress run",
-            report=reports_in(out),
-        )
+    rows = run_in(out, recipe_of(images, space))
     return {row.candidate: row for row in rows if row.artifact.runtime == "onnxruntime"}
 
 

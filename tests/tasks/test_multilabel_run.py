@@ -9,25 +9,19 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import yaml
-from rich.console import Console
 from typer.testing import CliRunner
 
-import compress.methods.quantize.layer_search
 from compress.cli import app
 from compress.data.dataset import Dataset
 from compress.export.artifact import spec_of
 from compress.measure.evaluate import evaluate_file, predict_files
-from compress.recipe.load import load_recipe
-from compress.report.write import reports_in
 from compress.results.schema import Result
 from compress.tasks import task_of
 from compress.tasks.multilabel.scores import f1
 from compress.utils.errors import UserError
-from compress.utils.progress import Progress
-from compress.workflow.run import run_recipe
 from tests.conftest import tiny_recipe
 from tests.tasks.tagged import LABELS, tagged
+from tests.tasks.whole_run import run_in
 
 pytestmark = pytest.mark.slow
 LEARNS = {"epochs": 12, "batch_size": 8, "lr": 5e-3, "weight_decay": 0.0}
@@ -64,19 +58,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, images: Path) -> tuple[Path, list[Result]]:
     out = tmp_path_factory.mktemp("out")
-    path = out / "tags.yaml"
-    path.write_text(yaml.safe_dump(recipe_of(images), sort_keys=False))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compress.methods.quantize.layer_search, "PROCESSES", 1)
-        patch.setattr(compress.methods.quantize.layer_search, "ROUNDS", 5)
-        results, _ = run_recipe(
-            load_recipe(path),
-            out,
-            Progress(Console(quiet=True)),
-            "compress run",
-            report=reports_in(out),
-        )
-    return out, results
+    return out, run_in(out, recipe_of(images))
 
 
 def served(results: list[Result]) -> dict[str, Result]:

@@ -13,7 +13,6 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-import compress.methods.quantize.layer_search
 from compress.cli import app
 from compress.export.artifact import spec_of
 from compress.measure.evaluate import evaluate_file, predict_files
@@ -22,16 +21,16 @@ from compress.metrics.keypoints import KeypointTolerance
 from compress.models.provenance import Provenance
 from compress.models.weight_sources import fingerprint
 from compress.recipe.load import load_recipe
-from compress.report.write import reports_in
 from compress.results.schema import Result
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.cache import Stage, Store
 from compress.workflow.plan import Plan, make_plan
-from compress.workflow.run import run_recipe, run_stage
+from compress.workflow.run import run_stage
 from compress.workflow.stages import accuracy
 from tests.conftest import POINTS, tiny_recipe
 from tests.result_factory import machine
+from tests.tasks.whole_run import run_in
 
 Write = Callable[..., Path]
 LEARNS = {"epochs": 16, "batch_size": 6, "lr": 3e-3, "weight_decay": 0.0}
@@ -59,19 +58,7 @@ def recipe_of(data: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, dots: Path) -> tuple[Path, list[Result]]:
     out = tmp_path_factory.mktemp("out")
-    path = out / "points.yaml"
-    path.write_text(yaml.safe_dump(recipe_of(dots), sort_keys=False))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compress.methods.quantize.layer_search, "PROCESSES", 1)
-        patch.setattr(compress.methods.quantize.layer_search, "ROUNDS", 5)
-        results, _ = run_recipe(
-            load_recipe(path),
-            out,
-            Progress(Console(quiet=True)),
-            "compress run",
-            report=reports_in(out),
-        )
-    return out, results
+    return out, run_in(out, recipe_of(dots))
 
 
 def test_rows(finished: tuple[Path, list[Result]]) -> None:
@@ -155,7 +142,7 @@ def test_the_commands(finished: tuple[Path, list[Result]], dots: Path, tmp_path:
 
 def test_check(finished: tuple[Path, list[Result]], write_recipe: Write, dots: Path) -> None:
     out, _ = finished
-    done = CliRunner().invoke(app, ["check", str(out / "points.yaml")])
+    done = CliRunner().invoke(app, ["check", str(out / "tiny.yaml")])
     assert "40 labelled images with red and green, 4 unlabelled" in done.stdout
     recipe = recipe_of(dots)
     recipe["data"]["points"] = POINTS | {"red": ["redx", "red_y"]}

@@ -80,7 +80,7 @@ def check_beginning(step: str, settings: Learning, network: nn.Module) -> None:
     assert settings.student is not None
     try:
         if settings.margin is not None:
-            refuse_without_library()
+            refuse_without_library(settings.margin.name)
             cosine_head(network, head_of(network, settings.head_modules)[0])
         if settings.weights is None or not is_file(settings.weights):
             return  # to be downloaded when it is needed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from compress.data.dataset import Dataset
-from compress.data.input_spec import InputSpec, Predicted, Shape
+from compress.data.input_spec import InputSpec, Shape
 from compress.data.layouts import read_rows
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.metrics.resampling import interval
@@ -28,7 +28,7 @@ from compress.tasks.captioning.scores import bleu_and_cider, word_accuracy
 from compress.tasks.captioning.settings import Captions, WordKD
 from compress.tasks.captioning.words import sentence_of, unknown_in, words_of
 from compress.utils.errors import UserError
-from compress.utils.units import percent
+from compress.utils.units import percent, percent_range
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,11 +97,6 @@ class Captioning(Task[Sentence]):
             together = {reader.combination(_told(reader, data.images[i].truth)) for i in training}
             found["combinations"] = [[list(x) for x in each] for each in sorted(together)]
         return found
-
-    @property
-    def _predicted(self) -> Predicted:
-        assert self.spec.predicted is not None
-        return self.spec.predicted
 
     @property
     def _settings(self) -> Captions:
@@ -221,7 +216,7 @@ class Captioning(Task[Sentence]):
         shown = interval(lambda weights: self.statistic(new, weights), len(new))
         meaning = (
             f"facts right of {len(new)} images whose facts come together in no training caption "
-            f"(95 %: {percent(shown.low)} to {percent(shown.high)})"
+            f"({percent_range(shown)})"
         )
         return [Metric(name="new combinations %", value=100 * shown.value, meaning=meaning)]
 
@@ -243,8 +238,8 @@ class Captioning(Task[Sentence]):
         own, even = shares.mean(0)
         shown = interval(lambda w: w @ shares[:, 0] / w.sum(1), len(shares))
         meaning = (
-            f"when {named}, {len(shares)} images (95 %: {percent(shown.low)} to "
-            f"{percent(shown.high)}); an even map has {percent(even)}"
+            f"when {named}, {len(shares)} images ({percent_range(shown)}); an even map has "
+            f"{percent(even)}"
         )
         return [
             Metric(name="attention in box %", value=100 * float(own), meaning=meaning),

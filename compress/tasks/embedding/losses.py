@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compress.tasks.embedding.settings import ProxyAnchor, SupCon
-from compress.tasks.margins import ArcFace, CosFace
-from compress.utils.errors import UserError
+from compress.tasks.margins import ArcFace, CosFace, refuse_without_library
 
 
 class Identities(nn.Module):
@@ -21,12 +20,9 @@ class Identities(nn.Module):
     def __init__(self, settings: Any, classes: int, dimension: int) -> None:
         """Raises UserError where pytorch-metric-learning is missing."""
         super().__init__()
-        try:
-            from pytorch_metric_learning import losses
-        except ImportError as error:
-            raise UserError(
-                f"{settings.name} needs pytorch-metric-learning: pip install 'compress[embedding]'."
-            ) from error
+        refuse_without_library(settings.name)
+        from pytorch_metric_learning import losses
+
         match settings:
             case ArcFace():
                 given = {"margin": settings.margin_degrees, "scale": settings.scale}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from compress.data.dataset import Dataset
-from compress.data.input_spec import Predicted, Shape
+from compress.data.input_spec import Shape
 from compress.data.layouts import read_folder
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.metrics.resampling import interval
@@ -20,7 +20,7 @@ from compress.tasks.embedding.packed import pack, unit, unpack
 from compress.tasks.embedding.settings import Cosine, Relational, Space
 from compress.tasks.embedding.words import label_vectors
 from compress.utils.errors import UserError
-from compress.utils.units import percent
+from compress.utils.units import percent_range
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,11 +80,6 @@ class Embedding(Task[list[Near]]):
             vectors = label_vectors([*labels.trained, *labels.new], settings, data.root)
             found["vectors"] = pack(vectors)
         return found
-
-    @property
-    def _predicted(self) -> Predicted:
-        assert self.spec.predicted is not None
-        return self.spec.predicted
 
     @property
     def _settings(self) -> Space:
@@ -369,5 +364,5 @@ def _metric(
     """Return a mean with its interval in words."""
     asked = [x for x in records if x and score(x) is not None]
     found = interval(lambda weights: mean_of(asked, weights, score), len(asked))
-    said = f"{meaning} (95 %: {percent(found.low)} to {percent(found.high)})"
+    said = f"{meaning} ({percent_range(found)})"
     return Metric(name=name, value=100 * found.value, meaning=said)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compress.data.dataset import Dataset
-from compress.data.input_spec import InputSpec, Predicted, Shape
+from compress.data.input_spec import InputSpec, Shape
 from compress.data.layouts import read_rows
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.metrics.probabilities import probabilities_of
@@ -82,11 +82,6 @@ class Multilabel(Task[Names]):
         trained = len(data.indices("train")) > 0
         missing = without_positive(data, "train") if trained else []
         return {"labels": list(names_in(data)), "not_in_training": missing}
-
-    @property
-    def _predicted(self) -> Predicted:
-        assert self.spec.predicted is not None
-        return self.spec.predicted
 
     @property
     def _labels(self) -> tuple[str, ...]:

@@ -142,7 +142,7 @@ def test_the_commands(finished: tuple[Path, list[Result]], dots: Path, tmp_path:
 
 def test_check(finished: tuple[Path, list[Result]], write_recipe: Write, dots: Path) -> None:
     out, _ = finished
-    done = CliRunner().invoke(app, ["check", str(out / "tiny.yaml")])
+    done = CliRunner().invoke(app, ["check", str(out / "points.yaml")])
     assert "40 labelled images with red and green, 4 unlabelled" in done.stdout
     recipe = recipe_of(dots)
     recipe["data"]["points"] = POINTS | {"red": ["redx", "red_y"]}

@@ -54,7 +54,7 @@ def split_name(name: str, allowed: Sequence[str] = ()) -> tuple[str, str]:
     Raises:
         UserError: not a name of this form, or outside the allowed packages.
     """
-    module, _, function = name.partition(":") if ":" in name else name.rpartition(".")
+    module, function = _apart(name)
     of_timm = name.startswith("timm:") and re.fullmatch(r"\w[\w.-]*", function) is not None
     if (
         not module
@@ -68,6 +68,11 @@ def split_name(name: str, allowed: Sequence[str] = ()) -> tuple[str, str]:
             f"{name!r} is refused: builders may come from {', '.join(prefixes)}. If you trust it, "
             f"allow it with --allow-builders {module.split('.')[0]}."
         )
+    return module, function
+
+
+def _apart(name: str) -> tuple[str, str]:
+    module, _, function = name.partition(":") if ":" in name else name.rpartition(".")
     return module, function
 
 
@@ -146,8 +151,7 @@ def weight_conversion(name: str) -> "Callable[..., dict[str, Tensor]] | None":
     That is `prepare_weights(network, tensors, images)`. A network was built before, so that the
     module is there, and was allowed.
     """
-    module = name.partition(":")[0] if ":" in name else name.rpartition(".")[0]
-    return getattr(sys.modules.get(module), "prepare_weights", None)
+    return getattr(sys.modules.get(_apart(name)[0]), "prepare_weights", None)
 
 
 def _put_first(package: str) -> None:

@@ -82,12 +82,12 @@ def test_where_anothers_package_was_imported_first_it_is_said(
         "import teachers\n"
         "from compress.models.builders import resolve\n"
         "from compress.utils.errors import UserError\n"
-        "print(resolve('students.shufflenet:shufflenet_v2_x0_5').__module__)\n"
+        "print(resolve('students.binary:binary_resnet18').__module__)\n"
         "try:\n"
         "    resolve('teachers.vgg:vgg16_bn')\n"
         "except UserError as error:\n"
         "    print(error)\n"
     )
     told = run(environment / "bin" / "python", "-c", code, cwd=tmp_path)
-    assert told.startswith("students.shufflenet\nteachers is another package in this process")
+    assert told.startswith("students.binary\nteachers is another package in this process")
     assert str(other) in told

@@ -230,7 +230,8 @@ def csv_text(summary: Summary) -> str:
     out = io.StringIO()
     front, chances = summary.front, summary.front_probability
     lines = [_plain(row, row in front, chances[row.key]) for row in summary.rows]
-    writer = csv.DictWriter(out, list(lines[0]) if lines else [], lineterminator="\n")
+    columns = dict.fromkeys(column for line in lines for column in line)
+    writer = csv.DictWriter(out, list(columns), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue()

@@ -13,7 +13,7 @@ from compress.report.content import content
 from compress.report.notes import ALIKE
 from compress.report.tables import csv_text
 from compress.report.terminal import show
-from compress.results.schema import Result, RowKey, Slice
+from compress.results.schema import Metric, Result, RowKey, Slice
 from compress.utils import units
 from tests.result_factory import result
 
@@ -88,6 +88,15 @@ def test_csv_holds_them_unrounded() -> None:
     chances = summarise(rows).front_probability
     assert float(student["front_probability"]) == chances[RowKey("small", "onnxruntime")]
     assert teacher["agreement"] == teacher["energy_j"] == ""
+
+
+def test_what_only_some_rows_have_is_a_column_of_csv() -> None:
+    teacher, student = full()
+    found = Metric(name="times an even map", value=1.5, meaning="share of attention in the box")
+    accuracy = student.accuracy.model_copy(update={"further": [found]})
+    rows = [teacher, student.model_copy(update={"accuracy": accuracy})]
+    first, second = csv.DictReader(io.StringIO(csv_text(summarise(rows))))
+    assert (first[found.name], second[found.name]) == ("", "1.5")
 
 
 def test_slices_and_batches_are_facts_of_a_candidate() -> None:

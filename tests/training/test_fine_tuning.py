@@ -18,6 +18,7 @@ from compress.data.input_spec import InputSpec
 from compress.data.layouts import read_folder
 from compress.data.mirrored_views import MIRROR
 from compress.data.split import draw_split
+from compress.methods.distill.settings import Settings
 from compress.models.head import head_of
 from compress.tasks import task_of
 from compress.training import loop
@@ -299,3 +300,12 @@ def test_colour_changes_as_much_as_is_asked(decoded: Pixels, spec: InputSpec) ->
     found = apply_views(images, grey, flat, CPU)
     luminance = torch.from_numpy(np.array(images)).float() @ torch.tensor([0.2989, 0.587, 0.114])
     torch.testing.assert_close(found[:, 0], luminance, rtol=0, atol=1.5)
+
+
+def test_an_epoch_of_labels_alone_is_of_labelled_images() -> None:
+    of_labels = {"student": "a:b", "image_size": 8, "learn_from": "labels", "control": False}
+    train = {"train": {"epochs": 1, "batch_size": 2, "lr": 1e-3}}
+    assert Settings.model_validate(of_labels | train).unlabelled is False
+    # The control of a teacher's student takes as many steps as that one, which had more images.
+    distilled = Settings.model_validate({"student": "a:b", "image_size": 8} | train)
+    assert distilled.without_teacher().unlabelled is True

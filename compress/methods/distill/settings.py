@@ -113,6 +113,14 @@ class Learning(Distillation):
 
     came_later = ("weights", "head", "mean", "std", "margin", "teacher")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _epochs_of_labelled_images(cls, given: Any) -> Any:
+        # With labels alone, unlabelled images would only make its epochs longer.
+        if isinstance(given, dict) and given.get("learn_from") == "labels":
+            return {"unlabelled": False, **given}
+        return given
+
     @model_validator(mode="after")
     def _a_student_or_the_network_before(self) -> Self:
         if self.student is not None and self.image_size is None and self.weights is None:

@@ -253,7 +253,7 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
         return settings.lr * (epoch + 1e-3) / settings.warmup_epochs
     if settings.cooldown_epochs is not None:
         begun = epoch - (settings.epochs - settings.cooldown_epochs)
-        return settings.lr * (1 - math.sqrt(max(begun, 0) / settings.cooldown_epochs))
+        return settings.lr * (1 - math.sqrt(max(begun, 0) / (settings.cooldown_epochs or 1)))
     rest = max(settings.epochs - settings.warmup_epochs, 1e-9)
     return settings.lr * 0.5 * (1 + math.cos(math.pi * (epoch - settings.warmup_epochs) / rest))
 

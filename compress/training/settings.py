@@ -49,13 +49,14 @@ class TrainSettings(RecipeModel):
     """How a network is trained: linear warm-up, then a cosine, one seed, one loop.
 
     With `cooldown_epochs` the rate is constant instead and falls at the end, as 1 - sqrt (Hägele et
-    al. 2024, arXiv:2405.18392), so that a run can be continued from where that began.
+    al. 2024, arXiv:2405.18392), so that a run can be continued from where that began: with 0 it
+    does not fall, and another step goes on from there.
 
     A network is often better at a size larger than that it was trained at (Touvron et al. 2019,
     arXiv:1906.06423): `image_size` is that of training alone.
     """
 
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=0)]  # 0: as it begins, to be timed before it is trained
     batch_size: Annotated[int, Field(ge=2)] = 64
     optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd: momentum 0.9, Nesterov
     lr: Annotated[float, Field(gt=0)] = 1e-3
@@ -64,7 +65,7 @@ class TrainSettings(RecipeModel):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mixup: Annotated[float, Field(ge=0)] = 0.0  # alpha of the Beta distribution; 0 is off
     cutmix: Annotated[float, Field(ge=0)] = 0.0  # likewise; with both, one of them for each batch
-    cooldown_epochs: Annotated[float, Field(gt=0)] | None = None  # none: a cosine
+    cooldown_epochs: Annotated[float, Field(ge=0)] | None = None  # none: a cosine
     freeze: list[str] = []  # modules that stay as they are; * and ? match
     head_only_epochs: Annotated[int, Field(ge=0)] = 0  # so many first ones train the head alone
     head_lr_factor: Annotated[float, Field(gt=0)] = 1.0  # of the head, on the learning rate
@@ -82,7 +83,7 @@ class TrainSettings(RecipeModel):
 
     @model_validator(mode="after")
     def _an_epoch_for_each_part(self) -> "TrainSettings":
-        if self.head_only_epochs >= self.epochs:
+        if self.head_only_epochs >= max(self.epochs, 1):
             raise ValueError("head_only_epochs must leave at least one epoch for the rest")
         cooldown = self.cooldown_epochs
         if cooldown is not None and self.warmup_epochs + cooldown > self.epochs:
@@ -91,7 +92,7 @@ class TrainSettings(RecipeModel):
 
     @model_validator(mode="after")
     def _phases_leave_an_epoch(self) -> "TrainSettings":
-        if sum(phase.epochs for phase in self.progressive) >= self.epochs:
+        if sum(phase.epochs for phase in self.progressive) >= max(self.epochs, 1):
             raise ValueError("progressive phases must leave at least one epoch at the full size")
         return self
 

@@ -167,6 +167,15 @@ def test_the_rate_is_constant_until_it_cools_down() -> None:
     assert rates[3] == pytest.approx(0.2) and rates[4] < 1e-4
     with pytest.raises(ValueError, match="more than all epochs"):
         TrainSettings(epochs=3, warmup_epochs=1, cooldown_epochs=3)
+    to_go_on = TrainSettings(epochs=2, lr=0.4, warmup_epochs=0, cooldown_epochs=0)
+    assert [loop.learning_rate(to_go_on, e) for e in (0, 1.9)] == [0.4, 0.4]
+
+
+def test_without_epochs_a_network_stays_as_it_begins(
+    data: Dataset, spec: InputSpec, decoded: Pixels, tmp_path: Path
+) -> None:
+    _, (left,) = trained(data, spec, decoded, tmp_path, epochs=0)
+    assert changed(Network().state_dict(), left) == set()
 
 
 def test_a_resumed_fine_tuning_ends_with_the_same_weights(

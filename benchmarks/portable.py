@@ -27,8 +27,9 @@ from compress.methods.quantize.step import FLOAT, RANGES
 from compress.metrics.significance import mcnemar
 from compress.recipe.load import load_recipe
 from compress.workflow.cache import Stage, Store
+from compress.workflow.executors.local import Local
 from compress.workflow.plan import make_plan
-from compress.workflow.run import RUNS, STAGES, with_precisions
+from compress.workflow.run import RUNS, STAGES, TABLES
 
 CHUNK = 8
 
@@ -86,7 +87,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path())
     given = parser.parse_args()
     here, threads = machine(), usable_threads()
-    recipe = with_precisions(load_recipe(given.recipe), here, given.out, ())
+    recipe = Local().decided(load_recipe(given.recipe), given.out / RUNS / TABLES)
     plan = make_plan(recipe, here, recipe.measure.threads or threads)
     store = Store(given.out / RUNS / STAGES)
     data = Dataset.load(store.folder(plan.data), Path(recipe.data.path or "."))

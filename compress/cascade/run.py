@@ -30,7 +30,6 @@ from compress.cascade.search import (
     front,
 )
 from compress.export.artifact import Artifact
-from compress.measure.machine import machine, usable_threads
 from compress.measure.relative import with_comparisons
 from compress.methods.context import Context
 from compress.models.provenance import Provenance
@@ -41,7 +40,6 @@ from compress.results.schema import (
     ArtifactFacts,
     CascadeFacts,
     Failure,
-    Machine,
     Origin,
     Result,
     RowKey,
@@ -51,18 +49,19 @@ from compress.results.schema import (
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.cache import Stage, Store
+from compress.workflow.executors.executor import Executor
+from compress.workflow.executors.local import Local
 from compress.workflow.origins import images_of, origins_of
 from compress.workflow.plan import Plan, make_plan
 from compress.workflow.run import (
     RUNS,
     STAGES,
+    TABLES,
     Report,
     alone,
     append_new,
     context_of,
     run_recipe,
-    run_stage,
-    with_precisions,
 )
 from compress.workflow.stages import accuracy
 from compress.workflow.stages import data as data_stage
@@ -107,16 +106,18 @@ def run_any(
     allowed: Sequence[str] = (),
     reuse_other_machine: bool = False,
     report: Report = lambda *_: None,
+    executor: Executor | None = None,
 ) -> tuple[list[Result], list[Failure]]:
     """Run a recipe of either kind; as `run_recipe` and `run_cascade`."""
     if isinstance(loaded.asked, Recipe):
         progress = progress_of(loaded.asked.name)
         return run_recipe(
-            loaded.asked, out, progress, command, allowed, reuse_other_machine, report
+            loaded.asked, out, progress, command, allowed, reuse_other_machine, report, executor
         )
     return run_cascade(
-        loaded.asked, loaded.stages, out, progress_of, command, allowed, reuse_other_machine, report
-    )
+        loaded.asked, loaded.stages, out, progress_of, command, allowed, reuse_other_machine,
+        report, executor,
+    )  # fmt: skip
 
 
 def run_cascade(
@@ -128,6 +129,7 @@ def run_cascade(
     allowed: Sequence[str] = (),
     reuse_other_machine: bool = False,
     report: Report = lambda *_: None,
+    executor: Executor | None = None,
 ) -> tuple[list[Result], list[Failure]]:
     """Do everything a cascade's recipe asks for that was not done before.
 
@@ -135,6 +137,7 @@ def run_cascade(
         recipes: of the stages, by stage.
         progress_of: makes the progress display of a recipe's name.
         report: is told of each recipe, the stages' first, when all of it is measured.
+        executor: computes the stages; None: this process.
 
     Returns:
         One result a cascade, the teachers' first, and the stages' candidates that failed.
@@ -142,16 +145,26 @@ def run_cascade(
     Raises:
         UserError: as `run_recipe`.
     """
+    executor = executor or Local()
     failed = {
         stage: run_recipe(
-            each, out, progress_of(each.name), command, allowed, reuse_other_machine, report
+            each,
+            out,
+            progress_of(each.name),
+            command,
+            allowed,
+            reuse_other_machine,
+            report,
+            executor,
         )[1]
         for stage, each in recipes.items()
     }
     progress = progress_of(recipe.name)
     with alone(out, progress):
         store = Store(out / RUNS / STAGES, reuse_other_machine)
-        shared = _shared(recipe, recipes, out, store, progress, command, tuple(allowed), failed)
+        shared = _shared(
+            recipe, recipes, out, store, progress, command, tuple(allowed), failed, executor
+        )
         results = _results(shared)
         append_new(out / RUNS / recipe.name / RESULTS_FILE, results, progress)
         report(recipe, results, [])
@@ -167,6 +180,7 @@ class _Shared:
     command: str
     store: Store
     context: Context
+    executor: Executor
     data: Stage
     plans: Mapping[str, Plan]  # by stage of the cascade, without candidates that failed
     further: Mapping[str, tuple[Path, str]]  # path and fingerprint of photographs, by name
@@ -181,9 +195,9 @@ def _shared(
     command: str,
     allowed: tuple[str, ...],
     failed: Mapping[str, Sequence[Failure]],
+    executor: Executor,
 ) -> _Shared:
-    here = machine()
-    threads = recipe.measure.threads or usable_threads()
+    here, threads = executor.machine, recipe.measure.threads or executor.threads
     # Of further photographs, as of all images, contents count and not their place.
     paths = {name: Path(path) for name, path in recipe.also_judge.items()}
     return _Shared(
@@ -191,23 +205,30 @@ def _shared(
         out,
         command,
         store,
-        context_of(recipe, out, here, threads, progress, allowed),
+        context_of(
+            recipe, out, here, threads, progress, allowed, device=executor.device(recipe.device)
+        ),
+        executor,
         data_stage.plan(recipe.data, recipe.seed, allowed, to_train_on=False),
-        {stage: _plan(each, here, out, allowed, failed[stage]) for stage, each in recipes.items()},
+        {
+            stage: _plan(each, executor, out, allowed, failed[stage])
+            for stage, each in recipes.items()
+        },
         {name: (path, data_stage.fingerprint(path)) for name, path in paths.items()},
     )
 
 
 def _plan(
     recipe: Recipe,
-    here: Machine,
+    executor: Executor,
     out: Path,
     allowed: tuple[str, ...],
     failed: Sequence[Failure],
 ) -> Plan:
     """Return what was planned of a stage's recipe, without the candidates that failed."""
-    threads = recipe.measure.threads or usable_threads()
-    plan = make_plan(with_precisions(recipe, here, out, allowed), here, threads, allowed)
+    threads = recipe.measure.threads or executor.threads
+    recipe = executor.decided(recipe, out / RUNS / TABLES, allowed)
+    plan = make_plan(recipe, executor.machine, threads, allowed)
     return plan.without({failure.candidate for failure in failed})
 
 
@@ -239,7 +260,7 @@ def _results(run: _Shared) -> list[Result]:
 def _do(run: _Shared, stage: Stage, data_path: Path | None = None) -> None:
     context = replace(run.context, data_path=data_path) if data_path else run.context
     with context.progress.tree({stage.key: stage.title}):
-        run_stage(stage, run.store, context)
+        run.executor.run([stage], run.store, context, {stage.key})
 
 
 def _networks(run: _Shared, stage: str, runtime: Runtime) -> dict[str, Network]:

@@ -90,15 +90,16 @@ def _stages(
     loaded: "AnyRecipe", out: Path, allowed: Sequence[str], reuse_other_machine: bool
 ) -> Iterator[str]:
     """Yield a line for each stage of a run that says whether it is done already."""
-    from compress.measure.machine import machine, usable_threads
     from compress.workflow.cache import Store
+    from compress.workflow.executors.local import Local
     from compress.workflow.plan import make_plan
-    from compress.workflow.run import RUNS, STAGES, with_precisions
+    from compress.workflow.run import RUNS, STAGES, TABLES
 
-    store = Store(out / RUNS / STAGES, reuse_other_machine)
+    executor, store = Local(), Store(out / RUNS / STAGES, reuse_other_machine)
     for asked in loaded.of_networks:
-        each = with_precisions(asked, machine(), out, tuple(allowed))
-        plan = make_plan(each, machine(), each.measure.threads or usable_threads(), allowed)
+        each = executor.decided(asked, out / RUNS / TABLES, tuple(allowed))
+        threads = each.measure.threads or executor.threads
+        plan = make_plan(each, executor.machine, threads, allowed)
         for fault in plan.faults:
             yield f"fails  {fault}"
         for stage in plan.without(plan.impossible_rows).stages:

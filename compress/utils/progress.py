@@ -1,6 +1,7 @@
 """What a run says while it works: a tree of stages, and within training how it goes.
 
-On a terminal it is live; elsewhere (a log file, CI) it is one line per event.
+On a terminal it is live; elsewhere (a log file, CI) it is one line per event. Stages that run on
+other machines say the same there and send it here, see `Sent`.
 """
 
 import time
@@ -41,11 +42,11 @@ class Progress:
         """
         self.console = console
         self._on_epoch = on_epoch
-        self._running = ""  # the title of the stage that was begun last
+        self._key = ""  # of the stage that was begun last, or that something is told of
         self.live: Live | None = None
         self.titles: dict[str, str] = {}
         self.states: dict[str, tuple[str, str]] = {}
-        self.line = ""
+        self.lines: dict[str, str] = {}  # of stages that run, how far they are
         self._started = self._shown = time.perf_counter()
         self._first: tuple[float, float] | None = None  # epochs done and time, of this stage
         self._log: TextIO | None = None
@@ -65,7 +66,7 @@ class Progress:
                 return
             with Live(self._render(), console=self.console, refresh_per_second=4) as self.live:
                 yield
-                self.line = ""
+                self.lines = {}
                 self.live.update(self._render())
         finally:
             self.live = None
@@ -73,7 +74,7 @@ class Progress:
     def stage(self, key: str, state: str, detail: str = "") -> None:
         """A stage changes to running, done, reused, failed or skipped."""
         self.states[key] = (state, detail)
-        self._running = self.titles[key]
+        self._key = key
         self._started = self._shown = time.perf_counter()
         self._first = None
         self._say(f"{self.titles[key]}: {state}{' ' + detail if detail else ''}")
@@ -124,7 +125,7 @@ class Progress:
         self._say(f"  {said}, {left} left")
         self._refresh(said)
         right = {} if top1 is None else {"validation": top1}
-        self._on_epoch(self._running, number, {"loss": loss, **right, "images_per_s": images_per_s})
+        self._tell_epoch(number, {"loss": loss, **right, "images_per_s": images_per_s})
 
     def advance(self, done: int, total: int) -> None:
         """So much of a stage is done."""
@@ -148,8 +149,11 @@ class Progress:
         if self.live is None:
             self.console.print(text, markup=False, highlight=False)
 
+    def _tell_epoch(self, number: int, numbers: dict[str, float]) -> None:
+        self._on_epoch(self.titles.get(self._key, ""), number, numbers)
+
     def _refresh(self, line: str) -> None:
-        self.line = line
+        self.lines[self._key] = line
         if self.live is not None:
             self.live.update(self._render())
 
@@ -161,8 +165,8 @@ class Progress:
             text.append(title)
             text.append(f"  {'re-used' if state == 'reused' else detail}", style="dim")
             branch = tree.add(text)
-            if state == "running" and self.line:
-                branch.add(Text(self.line))
+            if state == "running" and self.lines.get(key):
+                branch.add(Text(self.lines[key]))
         return Group(tree)
 
 

@@ -28,6 +28,7 @@ from compress.recipe.schema import Recipe, chosen
 from compress.runtimes.outputs import in_order
 from compress.training.loop import autocast
 from compress.training.settings import TrainSettings
+from compress.utils.errors import UserError
 from compress.utils.files import write_text
 from compress.utils.seeding import torch_seed
 
@@ -154,6 +155,20 @@ def _step(model: nn.Module, images: torch.Tensor, precision: str, work: Work) ->
             outputs = in_order(model(images))
         if work == "training":
             torch.stack([x.float().square().mean() for x in outputs]).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def device_of(wanted: str) -> torch.device:
+    """Return what networks train on here where auto, cpu or cuda is asked for.
+
+    Raises:
+        UserError: cuda, and there is none.
+    """
+    cuda = torch.cuda.is_available()
+    if wanted == "cuda" and not cuda:
+        raise UserError("device: cuda was asked for, but torch finds no CUDA device: use auto.")
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.device("cuda" if cuda and wanted != "cpu" else "cpu")
 
 
 def resolved(recipe: Recipe, precisions: Precisions) -> Recipe:

@@ -3,12 +3,12 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from filelock import FileLock, Timeout
 
-from compress.measure.machine import machine, usable_threads
 from compress.measure.relative import with_comparisons
 from compress.methods.context import Context
 from compress.recipe.schema import BaseRecipe, Recipe
@@ -17,11 +17,15 @@ from compress.results.schema import Failure, Machine, Result
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.utils.seeding import derive
-from compress.workflow.cache import Stage, Store
+from compress.workflow.cache import Store
+from compress.workflow.executors.executor import Executor
+from compress.workflow.executors.local import Local
 from compress.workflow.plan import Plan, files_of, in_order, make_plan
-from compress.workflow.precision import Precisions, resolved
-from compress.workflow.rows import of_other_machine, result_of
-from compress.workflow.stages import doubts
+from compress.workflow.precision import device_of
+from compress.workflow.rows import result_of
+
+if TYPE_CHECKING:
+    import torch
 
 RUNS, STAGES, TABLES = "runs", "stages", "latency_tables"
 # Is told the recipe, its rows and the candidates that failed, when all is measured.
@@ -36,6 +40,7 @@ def run_recipe(
     allowed: Sequence[str] = (),
     reuse_other_machine: bool = False,
     report: Report = lambda *_: None,
+    executor: Executor | None = None,
 ) -> tuple[list[Result], list[Failure]]:
     """Does everything a recipe asks for that was not done before.
 
@@ -43,6 +48,7 @@ def run_recipe(
         out: gets `runs/` (stages, results).
         command: the command line that does the same, kept in every result.
         reuse_other_machine: take what another machine decided or trained, as `Store` does.
+        executor: computes the stages; None: this process.
 
     Returns:
         One result per artifact, the teacher's first, and the candidates that failed for a reason
@@ -53,7 +59,8 @@ def run_recipe(
             What was finished stays finished.
     """
     with alone(out, progress):
-        return _run(recipe, out, progress, command, tuple(allowed), reuse_other_machine, report)
+        ready = make_ready(recipe, out, progress, allowed, reuse_other_machine, executor)
+        return run_plan(ready, out, command, report)
 
 
 @contextmanager
@@ -80,31 +87,58 @@ def alone(out: Path, progress: Progress) -> Iterator[None]:
         ) from error
 
 
-def _run(
+@dataclass(frozen=True)
+class Ready:
+    """A recipe resolved for the machine that measures, with all that its stages need."""
+
+    plan: Plan
+    store: Store
+    context: Context
+    here: Machine
+    executor: Executor
+
+
+def make_ready(
     recipe: Recipe,
     out: Path,
     progress: Progress,
-    command: str,
-    allowed: tuple[str, ...],
-    reuse_other_machine: bool,
-    report: Report,
-) -> tuple[list[Result], list[Failure]]:
-    here = machine()
-    threads = recipe.measure.threads or usable_threads()
-    recipe = with_precisions(recipe, here, out, allowed, progress.note)
-    asked = make_plan(recipe, here, threads, allowed)
+    allowed: Sequence[str] = (),
+    reuse_other_machine: bool = False,
+    executor: Executor | None = None,
+) -> Ready:
+    """Resolve a recipe; nothing is computed but what `precision: auto` is.
+
+    Raises:
+        UserError: as `make_plan`.
+    """
+    executor = executor or Local()
+    here, threads = executor.machine, recipe.measure.threads or executor.threads
+    recipe = executor.decided(recipe, out / RUNS / TABLES, tuple(allowed), progress.note)
+    plan = make_plan(recipe, here, threads, allowed)
     store = Store(out / RUNS / STAGES, reuse_other_machine)
-    context = context_of(recipe, out, here, threads, progress, allowed, files_of(recipe))
+    device = executor.device(recipe.device)
+    context = context_of(
+        recipe, out, here, threads, progress, tuple(allowed), files_of(recipe), device
+    )
+    return Ready(plan, store, context, here, executor)
+
+
+def run_plan(
+    ready: Ready, out: Path, command: str, report: Report = lambda *_: None
+) -> tuple[list[Result], list[Failure]]:
+    """Do what is left of a plan; as `run_recipe`, in a folder that nobody else works in."""
+    asked, store, context, here = ready.plan, ready.store, ready.context, ready.here
+    recipe, progress = asked.recipe, context.progress
     reasons = asked.impossible_rows
     for name, reason in reasons.items():
         progress.note(f"{name} cannot be made: {reason}")
     plan = asked.without(reasons)
     with progress.tree({stage.key: stage.title for stage in plan.stages}):
-        failing = _make(plan, store, context)
+        failing = _make(plan, store, context, ready.executor)
         reasons |= failing
         timed = plan.without(failing)
         progress.instead(plan.latency.key, timed.latency.key, timed.latency.title)
-        run_stage(timed.latency, store, context)
+        ready.executor.run([timed.latency], store, context, {timed.latency.key})
     plan = timed
 
     failed = [
@@ -138,7 +172,7 @@ def _with_looks(results: list[Result], path: Path) -> list[Result]:
     return [row.model_copy(update={"files_judged": len(judged)}) for row in results]
 
 
-def _make(plan: Plan, store: Store, context: Context) -> dict[str, str]:
+def _make(plan: Plan, store: Store, context: Context, executor: Executor) -> dict[str, str]:
     """Runs all stages but the latency; returns the candidates that failed, and why.
 
     Raises:
@@ -146,42 +180,13 @@ def _make(plan: Plan, store: Store, context: Context) -> dict[str, str]:
     """
     of_teacher = [end for entry in plan.entries if entry.role == "teacher" for end in entry.ends]
     needed = {stage.key for stage in in_order(of_teacher)}
-    broken: dict[str, str] = {}  # keys of stages, and why they could not be done
-    for stage in plan.stages[:-1]:
-        before = [broken[input_.key] for input_ in stage.inputs.values() if input_.key in broken]
-        if before:
-            broken[stage.key] = before[0]
-            context.progress.stage(stage.key, "skipped")
-            continue
-        try:
-            run_stage(stage, store, context)
-            if stage.kind == doubts.KIND:
-                for doubt in doubts.load(store.folder(stage)):
-                    context.progress.note(doubt)
-        except UserError as error:
-            if stage.key in needed:
-                raise
-            broken[stage.key] = str(error)
-            context.progress.stage(stage.key, "failed", str(error))
-            context.progress.failed(error)
+    broken = executor.run(plan.stages[:-1], store, context, needed)
     return {
         entry.candidate: broken[end.key]
         for entry in plan.entries
         for end in entry.ends
         if end.key in broken
     }
-
-
-def with_precisions(
-    recipe: Recipe,
-    here: Machine,
-    out: Path,
-    allowed: tuple[str, ...],
-    note: Callable[[str], None] = lambda _: None,
-) -> Recipe:
-    """Return the recipe with `precision: auto` decided for this machine."""
-    tables = out / RUNS / TABLES
-    return resolved(recipe, Precisions(here, _device(recipe.device), tables, allowed, note))
 
 
 def context_of(
@@ -192,11 +197,16 @@ def context_of(
     progress: Progress,
     allowed: tuple[str, ...],
     files: Mapping[str, Path] | None = None,
+    device: "torch.device | None" = None,
 ) -> Context:
-    """What the stages of a recipe are told beside their settings and inputs."""
+    """What the stages of a recipe are told beside their settings and inputs.
+
+    Args:
+        device: that networks train on; None: what the recipe asks for, on this machine.
+    """
     return Context(
         seed=derive(recipe.seed, "run"),
-        device=_device(recipe.device),
+        device=device or device_of(recipe.device),
         threads=threads,
         allowed=allowed,
         progress=progress,
@@ -206,31 +216,6 @@ def context_of(
         machine=here,
         tolerance=recipe.measure.keypoint_tolerance,
     )
-
-
-def run_stage(stage: Stage, store: Store, context: Context) -> None:
-    """Runs one stage unless it is done; its inputs are."""
-    if store.is_done(stage):
-        context.progress.stage(stage.key, "reused", store.folder(stage).name)
-        for sentence in of_other_machine(stage, store):
-            context.progress.note(sentence)
-        return
-    work = stage.run
-    assert work is not None
-    context.progress.stage(stage.key, "running")
-    seconds = store.compute(
-        stage, lambda folder: work(stage, store.folders(stage), folder, context)
-    )
-    context.progress.stage(stage.key, "done", f"in {seconds:.0f} s")
-
-
-def _device(wanted: str) -> torch.device:
-    cuda = torch.cuda.is_available()
-    if wanted == "cuda" and not cuda:
-        raise UserError("device: cuda was asked for, but torch finds no CUDA device: use auto.")
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.allow_tf32 = False
-    return torch.device("cuda" if cuda and wanted != "cpu" else "cpu")
 
 
 def append_new(

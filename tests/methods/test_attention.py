@@ -24,8 +24,8 @@ from compress.training.settings import Augmentation
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.cache import Stage, Store
+from compress.workflow.executors.local import run_stage
 from compress.workflow.plan import make_plan
-from compress.workflow.run import run_stage
 from tests.conftest import POINTS, tiny_recipe
 from tests.result_factory import machine
 

@@ -25,8 +25,9 @@ from compress.runtimes.openvino_ir import read_ir
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.cache import Store
+from compress.workflow.executors.local import Local
 from compress.workflow.plan import make_plan
-from compress.workflow.run import run_recipe, with_precisions
+from compress.workflow.run import run_recipe
 from tests.conftest import tiny_recipe
 from tests.outputs import only
 
@@ -91,7 +92,7 @@ Finished = tuple[Recipe, Path, dict[tuple[str, str], Result]]
 
 def candidate_of(name: str, finished: Finished) -> Candidate:
     recipe, out, _ = finished
-    plan = make_plan(with_precisions(recipe, machine(), out, ()), machine(), 1)
+    plan = make_plan(Local().decided(recipe, out / "runs" / "latency_tables"), machine(), 1)
     entry = next(e for e in plan.entries if e.candidate == name)
     return Candidate.load(Store(out / "runs" / "stages").folder(entry.model), ())
 

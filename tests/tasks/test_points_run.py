@@ -25,8 +25,8 @@ from compress.results.schema import Result
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.cache import Stage, Store
+from compress.workflow.executors.local import run_stage
 from compress.workflow.plan import Plan, make_plan
-from compress.workflow.run import run_stage
 from compress.workflow.stages import accuracy
 from tests.conftest import POINTS, tiny_recipe
 from tests.result_factory import machine

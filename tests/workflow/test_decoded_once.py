@@ -13,8 +13,9 @@ from compress.measure.machine import machine
 from compress.recipe.load import load_recipe
 from compress.utils.progress import Progress
 from compress.workflow.cache import Stage, Store
+from compress.workflow.executors.local import run_stage
 from compress.workflow.plan import in_order, make_plan
-from compress.workflow.run import context_of, run_stage
+from compress.workflow.run import context_of
 from tests.conftest import tiny_recipe
 
 MEASURING = ("latency", "layers", "decide")  # what is timed looks at no image of the data

@@ -42,8 +42,9 @@ from compress.workflow.doubts import (
     scores,
     sortings,
 )
+from compress.workflow.executors.local import run_stage
 from compress.workflow.plan import files_of, in_order, make_plan
-from compress.workflow.run import context_of, run_recipe, run_stage
+from compress.workflow.run import context_of, run_recipe
 from compress.workflow.stages import doubts
 from tests.conftest import tiny_recipe
 

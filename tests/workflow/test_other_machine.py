@@ -11,7 +11,7 @@ import yaml
 import compress.methods.prune.step
 import compress.methods.prune.width_search
 import compress.methods.quantize.layer_search
-import compress.workflow.run
+import compress.workflow.executors.local
 from compress.measure.machine import machine
 from compress.methods.decided import DECISION, Decided
 from compress.results.schema import Machine, Result
@@ -59,7 +59,7 @@ def run_on(
     """Rows in onnxruntime by candidate, and what became of each stage by title."""
     from compress.recipe.load import load_recipe
 
-    patch.setattr(compress.workflow.run, "machine", lambda: where)
+    patch.setattr(compress.workflow.executors.local, "machine", lambda: where)
     path = out / "tiny.yaml"
     path.write_text(yaml.safe_dump(recipe))
     events = Events()

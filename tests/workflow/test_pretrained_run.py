@@ -24,8 +24,9 @@ from compress.tasks import task_of
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.cache import Store
+from compress.workflow.executors.local import run_stage
 from compress.workflow.plan import Plan, files_of, in_order, make_plan
-from compress.workflow.run import context_of, run_stage
+from compress.workflow.run import context_of
 from compress.workflow.stages import step
 from students.shufflenet import shufflenet_v2_x0_5
 from tests.conftest import CLASSES, POINTS, tiny_recipe

@@ -342,12 +342,13 @@ import compress.workflow.run
 from compress.utils.progress import Progress
 from compress.recipe.load import load_recipe
 # The trained stages alone: exporting and timing take longer and train nothing.
-work = compress.workflow.run.run_stage
+from compress.workflow.executors import local
+work = local.run_stage
 def only_training(stage, store, context):
     if stage.kind in ("data", "teacher", "teacher_outputs", "prepare", "decide", "step"):
         work(stage, store, context)
-compress.workflow.run.run_stage = only_training
-compress.workflow.run.doubts.load = lambda folder: []
+local.run_stage = only_training
+local.doubts.load = lambda folder: []
 compress.workflow.run.result_of = lambda *_: None
 compress.workflow.run.with_comparisons = lambda results: sys.exit(0)
 recipe = load_recipe(Path(sys.argv[1]))

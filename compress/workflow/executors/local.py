@@ -1,0 +1,96 @@
+"""Stages one after the other, in this process."""
+
+from collections.abc import Callable, Container, Sequence
+from pathlib import Path
+
+import torch
+
+from compress.measure.machine import machine, usable_threads
+from compress.methods.context import Context
+from compress.recipe.schema import Recipe
+from compress.utils.errors import UserError
+from compress.workflow.cache import Stage, Store
+from compress.workflow.precision import Precisions, device_of, resolved
+from compress.workflow.rows import of_other_machine
+from compress.workflow.stages import doubts
+
+
+class Local:
+    """This process: computes one stage at a time, on this machine."""
+
+    def __init__(self) -> None:
+        self.machine = machine()
+        self.threads = usable_threads()
+
+    def device(self, wanted: str) -> torch.device:
+        """As `device_of`."""
+        return device_of(wanted)
+
+    def decided(
+        self,
+        recipe: Recipe,
+        tables: Path,
+        allowed: tuple[str, ...] = (),
+        note: Callable[[str], None] = lambda _: None,
+    ) -> Recipe:
+        """Return the recipe with `precision: auto` decided for this machine."""
+        device = device_of(recipe.device)
+        return resolved(recipe, Precisions(self.machine, device, tables, allowed, note))
+
+    def run(
+        self,
+        stages: Sequence[Stage],
+        store: Store,
+        context: Context,
+        needed: Container[str] = (),
+    ) -> dict[str, str]:
+        """Compute stages in their order; as `Executor.run`."""
+        broken: dict[str, str] = {}
+        for stage in stages:
+            if reason := why_skipped(stage, broken):
+                broken[stage.key] = reason
+                context.progress.stage(stage.key, "skipped")
+                continue
+            try:
+                run_stage(stage, store, context)
+                tell_doubts(stage, store, context)
+            except UserError as error:
+                if stage.key in needed:
+                    raise
+                broken[stage.key] = str(error)
+                context.progress.stage(stage.key, "failed", str(error))
+                context.progress.failed(error)
+        return broken
+
+
+def why_skipped(stage: Stage, broken: dict[str, str]) -> str | None:
+    """Return why the first of a stage's inputs that could not be done could not; None: all were."""
+    return next((broken[x.key] for x in stage.inputs.values() if x.key in broken), None)
+
+
+def run_stage(stage: Stage, store: Store, context: Context) -> None:
+    """Runs one stage unless it is done; its inputs are."""
+    if store.is_done(stage):
+        tell_reused(stage, store, context)
+        return
+    work = stage.run
+    assert work is not None
+    context.progress.stage(stage.key, "running")
+    seconds = store.compute(
+        stage, lambda folder: work(stage, store.folders(stage), folder, context)
+    )
+    context.progress.stage(stage.key, "done", f"in {seconds:.0f} s")
+
+
+def tell_reused(stage: Stage, store: Store, context: Context) -> None:
+    """Say that a stage is used again, and what of it another machine made."""
+    context.progress.stage(stage.key, "reused", store.name(stage))
+    for sentence in of_other_machine(stage, store):
+        context.progress.note(sentence)
+
+
+def tell_doubts(stage: Stage, store: Store, context: Context) -> None:
+    """Say what casts doubt on the teacher, where that was the stage's question."""
+    if stage.kind == doubts.KIND:
+        for doubt in doubts.load(store.folder(stage)):
+            context.progress.note(doubt)

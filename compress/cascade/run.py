@@ -161,7 +161,7 @@ def run_cascade(
     }
     progress = progress_of(recipe.name)
     with alone(out, progress):
-        store = Store(out / RUNS / STAGES, reuse_other_machine)
+        store = Store(out / RUNS / STAGES, reuse_other_machine, executor.shared)
         shared = _shared(
             recipe, recipes, out, store, progress, command, tuple(allowed), failed, executor
         )

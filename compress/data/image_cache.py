@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec, load_image, read_image
@@ -17,6 +18,7 @@ from compress.utils.files import telling_full_disk
 MAX_UNREADABLE = 0.01  # fraction of a dataset that may be skipped
 MAX_PLAIN = 0.1  # fraction of a dataset that may be of one colour each before it is said
 VERSION = 2
+PIXELS = "pixels-"  # that the names of files of decoded images begin with
 CHUNK = 256  # images that may wait in memory to be written
 GLANCE = InputSpec(height=32, width=32, mean=(0,) * 3, std=(1,) * 3, fit="stretch")
 
@@ -68,9 +70,9 @@ class Decoded:
     """A dataset's images as networks take them, each decoded once for every kind of input.
 
     They lie in a folder, a memory-mapped file for each kind of input, for all stages of a run and
-    for the next run. Until all were asked for, it is the file of `_decode`. An image is brought to
-    the size exactly as in deployment, so that a view without augmentation is what the deployed
-    model will see, and what is judged is what is deployed.
+    for the next run. Until all were asked for, it is the file of `_decode`; one process at a time
+    writes to it. An image is brought to the size exactly as in deployment, so that a view without
+    augmentation is what the deployed model will see, and what is judged is what is deployed.
     """
 
     def __init__(self, data: Dataset, folder: Path) -> None:
@@ -85,11 +87,9 @@ class Decoded:
         """
         file = self._file(spec)
         if not file.is_file():
-            part = self._part(np.arange(len(self.paths)), spec)
-            with part.open("r+b") as out:
-                out.truncate(part.stat().st_size - len(self.paths))
-                os.fsync(out.fileno())
-            os.replace(part, file)
+            with self._alone():
+                if not file.is_file():  # made while this process waited
+                    self._make_whole(file, spec)
         return np.asanyarray(np.load(file, mmap_mode="r"))
 
     def of(self, indices: np.ndarray, spec: InputSpec) -> np.ndarray:
@@ -106,13 +106,26 @@ class Decoded:
         channels, height, width = spec.shape
         size = f"{height}" if height == width else f"{height}x{width}"
         grey = "-grey" if channels == 1 else ""
-        return self.folder / f"pixels-v{VERSION}-{size}-{spec.fit}{grey}.npy"
+        return self.folder / f"{PIXELS}v{VERSION}-{size}-{spec.fit}{grey}.npy"
 
     def _stored(self, indices: np.ndarray, spec: InputSpec) -> np.ndarray:
         """Return an array like that of all images in which at least those asked for are right."""
         file = self._file(spec)
-        found = file if file.is_file() else self._part(indices, spec)
-        return np.asanyarray(np.load(found, mmap_mode="r"))
+        if not file.is_file():
+            with self._alone():
+                if not file.is_file():
+                    return np.asanyarray(np.load(self._part(indices, spec), mmap_mode="r"))
+        return np.asanyarray(np.load(file, mmap_mode="r"))
+
+    def _alone(self) -> FileLock:
+        return FileLock(self.folder / f".{PIXELS}lock")
+
+    def _make_whole(self, file: Path, spec: InputSpec) -> None:
+        part = self._part(np.arange(len(self.paths)), spec)
+        with part.open("r+b") as out:
+            out.truncate(part.stat().st_size - len(self.paths))
+            os.fsync(out.fileno())
+        os.replace(part, file)
 
     def _part(self, indices: np.ndarray, spec: InputSpec) -> Path:
         """Return the file of `_decode`, with these images in it."""

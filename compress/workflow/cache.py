@@ -10,7 +10,9 @@ network that is trained after the same decision is not trained again on another 
 
 import hashlib
 import json
+import shutil
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from compress.methods.decided import Decided
 from compress.utils.files import write_text
+from compress.workflow.claims import Claims
+from compress.workflow.shared import DONE, Shared
 
 if TYPE_CHECKING:
     from compress.methods.context import Context
 
-DONE = "stage.json"
 DECIDE = "decide"  # the kind of stage that decides
 MEASURED_ON = "measured_on"  # of settings: the machine whose times are part of the outcome
 OF_A_MACHINE = (MEASURED_ON, "precision", "teacher_precision")
@@ -84,16 +87,18 @@ def _anywhere(settings: Any) -> Any:
 
 @dataclass(frozen=True)
 class Store:
-    """Stage folders below one root.
+    """Stage folders below one root, and in a store that others share, if one is given.
 
     Args:
         reuse_other_machine: where a decision or a trained network is missing, take one that another
             machine left here, decided by its times or trained in its precision. What is measured of
             the result itself is always of this machine.
+        shared: what is finished there is finished, and brought here when it is needed.
     """
 
     root: Path
     reuse_other_machine: bool = False
+    shared: Shared | None = None
     _folders: dict[str, Path] = field(default_factory=dict, repr=False)
 
     def folder(self, stage: Stage) -> Path:
@@ -102,11 +107,23 @@ class Store:
         Raises:
             Undecided: it depends on a decision that has not been made.
         """
+        folder = self._place(stage)
+        if self.shared and not (folder / DONE).is_file() and self.shared.is_done(folder.name):
+            self.shared.take(folder.name, folder)
+        return folder
+
+    def _place(self, stage: Stage) -> Path:
+        """Return the same; what lies in a shared store alone stays there."""
         if stage.key not in self._folders:
             own = self._own_folder(stage)
-            found = None if (own / DONE).is_file() else self._of_other_machine(stage)
+            found = None if self._is_there(own) else self._of_other_machine(stage)
             self._folders[stage.key] = found or own
         return self._folders[stage.key]
+
+    def _is_there(self, folder: Path) -> bool:
+        if (folder / DONE).is_file():
+            return True
+        return self.shared is not None and self.shared.is_done(folder.name)
 
     def _own_folder(self, stage: Stage) -> Path:
         return self.root / f"{stage.kind}-{stage.digest(self._identities(stage))}"
@@ -118,48 +135,89 @@ class Store:
     def name(self, stage: Stage) -> str:
         """Return the folder's name, or why it has none yet."""
         try:
-            return self.folder(stage).name
+            return self._place(stage).name
         except Undecided as error:
             return f"after {error}"
 
     def is_done(self, stage: Stage) -> bool:
         try:
-            return (self.folder(stage) / DONE).is_file()
+            return self._is_there(self._place(stage))
         except Undecided:
             return False
 
     def made_on_other_machine(self, stage: Stage) -> dict[str, Any] | None:
         """Return the settings of the stage whose outcome was taken in its place, if one was."""
-        if self.folder(stage) == self._own_folder(stage):
+        if self._place(stage) == self._own_folder(stage):
             return None
         settings: dict[str, Any] = _record(self.folder(stage))["settings"]
         return settings
 
-    def compute(self, stage: Stage, work: Callable[[Path], None]) -> float:
+    def compute(
+        self, stage: Stage, work: Callable[[Path], None], where: dict[str, Any] | None = None
+    ) -> float:
         """Does the work in the stage's folder, marks it finished, returns the seconds it took.
 
         What a killed attempt left in the folder is still there: the work may go on from it.
+
+        Args:
+            where: what is kept of the machine that does it.
         """
-        folder = self.folder(stage)
+        folder = self._place(stage)
         folder.mkdir(parents=True, exist_ok=True)
-        started = time.perf_counter()
-        work(folder)
+        started, began = time.perf_counter(), time.time()
+        if self.shared is None:
+            work(folder)
+        else:
+            self.shared.begun(folder.name, folder)
+            with self.shared.following(folder.name, folder, self.run):
+                work(folder)
         seconds = time.perf_counter() - started
         record = {
             "title": stage.title,
             "version": stage.version,
             "settings": stage.settings,
-            "inputs": {role: path.name for role, path in self.folders(stage).items()},
+            "inputs": {role: self._place(input_).name for role, input_ in stage.inputs.items()},
             "likeness": self._likeness(stage),
             "seconds": seconds,
+            "began": began,  # seconds since 1970
+            "where": where,
         }
-        write_text(folder / DONE, json.dumps(record, indent=1))
+        self._finish(folder, record)
         return seconds
+
+    def _finish(self, folder: Path, record: dict[str, Any]) -> None:
+        if self.shared and not self.shared.finish(folder.name, record, self.run):
+            shutil.rmtree(folder)  # another run was faster, and others build on what it made
+            self.shared.take(folder.name, folder)
+        else:
+            write_text(folder / DONE, json.dumps(record, indent=1))
+
+    def share(self, stage: Stage) -> None:
+        """Put a stage into the shared store that is finished here alone."""
+        folder = self._place(stage)
+        if self.shared and not self.shared.is_done(folder.name):
+            with self.shared.following(folder.name, folder, self.run):
+                record = _record(folder)
+            self.shared.finish(folder.name, record, self.run)
+
+    @cached_property
+    def run(self) -> str:
+        """What runs in this folder are called: one that goes on has the name that it had."""
+        file = self.root / ".run"
+        if not file.is_file():
+            write_text(file, uuid.uuid4().hex[:12])
+        return file.read_text("utf-8")
+
+    @cached_property
+    def claims(self) -> Claims:
+        """What is being computed of a shared store."""
+        assert self.shared is not None
+        return Claims(self.shared, self.run)
 
     def _identities(self, stage: Stage) -> dict[str, str]:
         """Return what the name of the stage's folder holds of each input."""
         return {
-            role: self._decided(input_) or self.folder(input_).name.rpartition("-")[2]
+            role: self._decided(input_) or self._place(input_).name.rpartition("-")[2]
             for role, input_ in stage.inputs.items()
         }
 
@@ -188,6 +246,10 @@ class Store:
         done = [path for path in self.root.glob(f"{stage.kind}-*/{DONE}")]
         alike = [path for path in done if _record(path.parent).get("likeness") == likeness]
         newest = max(alike, key=lambda path: path.stat().st_mtime, default=None)
+        if newest is None and self.shared is not None:
+            names = reversed(self.shared.done(stage.kind))
+            alikes = (x for x in names if self.shared.record(x).get("likeness") == likeness)
+            return next((self.root / name for name in alikes), None)
         return newest.parent if newest else None
 
 

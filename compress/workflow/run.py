@@ -115,7 +115,7 @@ def make_ready(
     here, threads = executor.machine, recipe.measure.threads or executor.threads
     recipe = executor.decided(recipe, out / RUNS / TABLES, tuple(allowed), progress.note)
     plan = make_plan(recipe, here, threads, allowed)
-    store = Store(out / RUNS / STAGES, reuse_other_machine)
+    store = Store(out / RUNS / STAGES, reuse_other_machine, executor.shared)
     device = executor.device(recipe.device)
     context = context_of(
         recipe, out, here, threads, progress, tuple(allowed), files_of(recipe), device

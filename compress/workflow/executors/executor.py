@@ -8,6 +8,7 @@ from compress.methods.context import Context
 from compress.recipe.schema import Recipe
 from compress.results.schema import Machine
 from compress.workflow.cache import Stage, Store
+from compress.workflow.shared import Shared
 
 if TYPE_CHECKING:
     import torch
@@ -18,12 +19,15 @@ class Executor(Protocol):
 
     Attributes:
         machine, threads: of where times are measured: they are part of the stages' keys.
+        shared: the store that others share, if one is given.
     """
 
     @property
     def machine(self) -> Machine: ...
     @property
     def threads(self) -> int: ...
+    @property
+    def shared(self) -> Shared | None: ...
     def device(self, wanted: str) -> "torch.device":
         """Return what networks train on where the recipe asks for auto, cpu or cuda.
 

@@ -1,7 +1,10 @@
 """Stages one after the other, in this process."""
 
-from collections.abc import Callable, Container, Sequence
+import time
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,13 +15,21 @@ from compress.utils.errors import UserError
 from compress.workflow.cache import Stage, Store
 from compress.workflow.precision import Precisions, device_of, resolved
 from compress.workflow.rows import of_other_machine
+from compress.workflow.shared import Shared
 from compress.workflow.stages import doubts
+
+LOOK_S = 1.0  # between looks whether another run has finished a stage
 
 
 class Local:
-    """This process: computes one stage at a time, on this machine."""
+    """This process: computes one stage at a time, on this machine.
 
-    def __init__(self) -> None:
+    Args:
+        shared: keeps the stages, too.
+    """
+
+    def __init__(self, shared: Shared | None = None) -> None:
+        self.shared = shared
         self.machine = machine()
         self.threads = usable_threads()
 
@@ -70,20 +81,55 @@ def why_skipped(stage: Stage, broken: dict[str, str]) -> str | None:
 
 def run_stage(stage: Stage, store: Store, context: Context) -> None:
     """Runs one stage unless it is done; its inputs are."""
-    if store.is_done(stage):
-        tell_reused(stage, store, context)
+    with _claimed(stage, store, context):
+        if store.is_done(stage):
+            tell_reused(stage, store, context)
+            return
+        work = stage.run
+        assert work is not None
+        context.progress.stage(stage.key, "running")
+        seconds = store.compute(
+            stage,
+            lambda folder: work(stage, store.folders(stage), folder, context),
+            where_of(context),
+        )
+        context.progress.stage(stage.key, "done", f"in {seconds:.0f} s")
+
+
+def where_of(context: Context, node: str | None = None) -> dict[str, Any]:
+    """Return what is kept with a stage of where it was computed.
+
+    Args:
+        node: of a cluster.
+    """
+    device = str(context.device)
+    return {"cpu": context.machine.cpu, "device": device, "threads": context.threads, "node": node}
+
+
+@contextmanager
+def _claimed(stage: Stage, store: Store, context: Context) -> Iterator[None]:
+    """Compute a stage of a shared store alone; waits until it is done, or nobody computes it."""
+    if store.shared is None or store.is_done(stage):
+        yield
         return
-    work = stage.run
-    assert work is not None
-    context.progress.stage(stage.key, "running")
-    seconds = store.compute(
-        stage, lambda folder: work(stage, store.folders(stage), folder, context)
-    )
-    context.progress.stage(stage.key, "done", f"in {seconds:.0f} s")
+    name, said = store.name(stage), False
+    while not store.claims.take(name):
+        if not said:
+            context.progress.note(f"{stage.title}: another run computes it")
+            said = True
+        time.sleep(LOOK_S)
+        if store.is_done(stage):
+            yield
+            return
+    try:
+        yield
+    finally:
+        store.claims.release(name)
 
 
 def tell_reused(stage: Stage, store: Store, context: Context) -> None:
     """Say that a stage is used again, and what of it another machine made."""
+    store.share(stage)
     context.progress.stage(stage.key, "reused", store.name(stage))
     for sentence in of_other_machine(stage, store):
         context.progress.note(sentence)

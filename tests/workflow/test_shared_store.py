@@ -1,0 +1,255 @@
+"""A store that others share: what is done there is done, what is begun there goes on, once."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec import register_implementation
+from fsspec.implementations.memory import MemoryFileSystem
+from rich.console import Console
+
+import compress.workflow.claims
+import compress.workflow.executors.local
+import compress.workflow.shared
+from compress.measure.machine import machine
+from compress.methods.context import Context
+from compress.utils.errors import UserError
+from compress.utils.progress import Progress
+from compress.workflow.cache import Stage, Store
+from compress.workflow.executors.local import run_stage
+from compress.workflow.shared import Shared
+
+Work = Callable[[Stage, dict[str, Path], Path, Context], None]
+
+
+class Loose(MemoryFileSystem):
+    """A file system that cannot create exclusively."""
+
+    protocol = "loose"
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **more: Any) -> None:
+        super().pipe_file(path, value, **more)
+
+
+register_implementation("loose", Loose, clobber=True)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """A bucket of an S3-compatible server."""
+    moto = pytest.importorskip("moto.server", reason="moto serves the bucket")
+    s3fs = pytest.importorskip("s3fs", reason="compress[s3] reads it")
+    server = moto.ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "x")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        s3fs.S3FileSystem(skip_instance_cache=True).mkdir("team")
+        yield "s3://team/compress"
+        s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A place that is empty."""
+    if request.param == "folder":
+        return str(tmp_path / "shared")
+    if request.param == "memory":
+        return f"memory://{tmp_path.name}"
+    return f"{request.getfixturevalue('s3')}/{tmp_path.name}"
+
+
+@pytest.fixture(autouse=True)
+def in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compress.workflow.shared, "LOOK_S", 0.05)
+    monkeypatch.setattr(compress.workflow.executors.local, "LOOK_S", 0.05)
+
+
+def stage_of(work: Work, **inputs: Stage) -> Stage:
+    return Stage("step", work.__name__, 1, {"work": work.__name__}, inputs, work)
+
+
+def run(stage: Stage, store: Store) -> str:
+    """Run a stage and say what became of it."""
+    progress = Progress(Console(quiet=True))
+    progress.titles[stage.key] = stage.title
+    context = Context(
+        seed=1, device="cpu", threads=1, allowed=(), progress=progress, data_path=None, files={},
+        tables=store.root, machine=machine(),
+    )  # fmt: skip
+    run_stage(stage, store, context)
+    return progress.states[stage.key][0]
+
+
+def first(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    (folder / "deep").mkdir()
+    (folder / "deep" / "made.txt").write_text("made")
+    (folder / "pixels-v2.npy").write_text("anyone can make it")
+
+
+def second(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    made = (inputs["first"] / "deep" / "made.txt").read_text()
+    (folder / "of.txt").write_text(f"of {made}")
+
+
+def test_what_is_done_in_one_place_is_done_in_another(address: str, tmp_path: Path) -> None:
+    one, other = stage_of(first), stage_of(second, first=stage_of(first))
+    here, there = (Store(tmp_path / name, shared=Shared(address)) for name in ("a", "b"))
+    assert not there.is_done(one)
+    assert run(one, here) == "done"
+    assert there.is_done(one) and not list((tmp_path / "b").glob("step-*"))
+    assert run(other, there) == "done"
+    assert run(one, there) == "reused"
+    assert {x.name for x in there.folder(one).rglob("*")} == {"deep", "made.txt", "stage.json"}
+    assert (there.folder(other) / "of.txt").read_text() == "of made"
+    assert (here.folder(other) / "of.txt").read_text() == "of made"
+    record = json.loads((here.folder(other) / "stage.json").read_text())
+    assert record["run"] == there.run and record["where"]["cpu"] == machine().cpu
+
+
+def test_what_was_made_before_there_was_a_store_is_put_there(address: str, tmp_path: Path) -> None:
+    one = stage_of(first)
+    assert run(one, Store(tmp_path / "a")) == "done"
+    assert run(one, Store(tmp_path / "a", shared=Shared(address))) == "reused"
+    assert run(one, Store(tmp_path / "b", shared=Shared(address))) == "reused"
+
+
+def checkpoints(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    """Count up to 5; is disturbed at 3, once."""
+    file = folder / "count"
+    begun = int(file.read_text()) if file.is_file() else 0
+    for count in range(begun + 1, 6):
+        file.write_text(str(count))
+        if count == 3 and begun == 0:
+            time.sleep(1)
+            raise OSError("the node dies")
+    file.unlink()
+    (folder / "result").write_text(f"from {begun}")
+
+
+def test_another_node_goes_on_from_what_was_written(address: str, tmp_path: Path) -> None:
+    stage = stage_of(checkpoints)
+    one, other = (Store(tmp_path / name, shared=Shared(address)) for name in ("a", "b"))
+    with pytest.raises(OSError, match="node dies"):
+        run(stage, one)
+    assert not other.is_done(stage)
+    assert run(stage, other) == "done"
+    folder = one.folder(stage)
+    assert (folder / "result").read_text() == "from 3"
+    left = Shared(address)._files(folder.name)
+    assert sorted(left) == [f"{other.run}/result", "stage.json"]
+
+
+COMPUTED: list[str] = []
+
+
+def slow(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    COMPUTED.append(folder.parent.name)
+    time.sleep(0.5)
+    for name in ("one", "two"):
+        (folder / name).write_text(folder.parent.name)
+
+
+def at_once(stage: Stage, stores: list[Store]) -> list[str]:
+    """Run a stage in several stores at the same time."""
+    COMPUTED.clear()
+    states = ["" for _ in stores]
+
+    def work(number: int) -> None:
+        states[number] = run(stage, stores[number])
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(len(stores))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return states
+
+
+def test_two_runs_compute_a_stage_once(address: str, tmp_path: Path) -> None:
+    stage = stage_of(slow)
+    stores = [Store(tmp_path / name, shared=Shared(address)) for name in "ab"]
+    assert sorted(at_once(stage, stores)) == ["done", "reused"]
+    assert len(COMPUTED) == 1
+    assert [(x.folder(stage) / "two").read_text() for x in stores] == 2 * COMPUTED
+
+
+def test_where_nothing_is_exclusive_twice_is_harmless(tmp_path: Path) -> None:
+    stage = stage_of(slow)
+    stores = [Store(tmp_path / name, shared=Shared(f"loose://{tmp_path.name}")) for name in "ab"]
+    for store in stores:  # each has claimed it before the other looks
+        store.claims.take = lambda name: True  # type: ignore[method-assign]
+    assert at_once(stage, stores) == ["done", "done"]
+    assert sorted(COMPUTED) == ["a", "b"]
+    read = [(x.folder(stage) / name).read_text() for x in stores for name in ("one", "two")]
+    assert len(set(read)) == 1
+    third = Store(tmp_path / "c", shared=stores[0].shared)
+    assert (third.folder(stage) / "one").read_text() == read[0]
+    assert {x.split("/")[0] for x in third.shared._files(third.name(stage))} == {
+        "stage.json", stores["ab".index(read[0])].run,
+    }  # fmt: skip
+
+
+def test_a_claim_of_a_run_that_died_is_taken_over(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (Store(tmp_path / name, shared=Shared(address)) for name in "ab")
+    assert one.claims.take("x") and not other.claims.take("x")
+    assert Store(tmp_path / "a", shared=Shared(address)).claims.take("x")  # its own, gone on
+    monkeypatch.setattr(compress.workflow.claims, "STALE_S", 0.1)
+    time.sleep(0.2)
+    assert other.claims.take("x")
+    other.claims.release("x")
+    assert one.claims.take("x")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir(mode=0o500)
+    with pytest.raises(UserError, match=r"cannot be used: .*denied"):
+        Shared(str(tmp_path / "shared")).check()
+
+
+class ReadOnly(MemoryFileSystem):
+    protocol = "readonly"
+
+    def pipe_file(self, *_: Any, **__: Any) -> None:
+        raise PermissionError("Access Denied")
+
+
+register_implementation("readonly", ReadOnly, clobber=True)
+
+
+def test_a_store_that_refuses_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"readonly://x cannot be used: Access Denied"):
+        Shared("readonly://x").check()
+    with pytest.raises(UserError, match="Give a folder, or an address"):
+        Shared("nowhere://x")
+
+
+def test_a_bucket_that_is_not_there_is_told(s3: str) -> None:
+    with pytest.raises(UserError, match="s3://nobodys/x cannot be used"):
+        Shared("s3://nobodys/x").check()
+
+
+def test_a_store_that_is_full_ends_the_stage_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "a", shared=Shared(str(tmp_path / "shared")))
+
+    def full(*_: Any) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(compress.workflow.shared.shutil, "copyfile", full)
+    with pytest.raises(UserError, match=r"No space left|full"):
+        run(stage_of(first), store)
+    assert not store.is_done(stage_of(first))

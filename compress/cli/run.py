@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from compress.cascade.recipe import AnyRecipe
     from compress.recipe.schema import BaseRecipe
     from compress.results.schema import Failure, Result
+    from compress.workflow.executors.executor import Executor
 
 Recipe = Annotated[
     Path, typer.Argument(help="A recipe's file, or the name of one that `compress recipes` lists.")
@@ -51,6 +53,20 @@ def run(
             "they are trained, the rows' numbers, models and reports, too."
         ),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="local (all cores of this machine), or the address of a Ray cluster, for those "
+            "who may run code on it; pip install 'compress[ray]'."
+        ),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Keeps the stages, too, for all who are given the same: a folder, or an address "
+            "(s3://…; pip install 'compress[s3]')."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Show the stages and stop.")] = False,
 ) -> None:
     """Train, compress, export, measure, report. Run again, it re-uses all that is done.
@@ -63,8 +79,9 @@ def run(
     allowed = allow_builders or []
     loaded = load_any(recipe, data, changes, allowed)
     if dry_run:
-        for line in _stages(loaded, out, allowed, reuse_other_machine):
-            typer.echo(line)
+        with _executor(cluster, store, out, allowed) as executor:
+            for line in _stages(loaded, out, allowed, reuse_other_machine, executor):
+                typer.echo(line)
         return
 
     from rich.console import Console
@@ -77,25 +94,53 @@ def run(
 
     command = shlex.join(["compress", *sys.argv[1:]])
     try:
-        results, failed = run_and_report(
-            loaded, out, console, command, allowed, reuse_other_machine, log
-        )
+        with _executor(cluster, store, out, allowed) as executor:
+            results, failed = run_and_report(
+                loaded, out, console, command, allowed, reuse_other_machine, log, executor
+            )
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
         raise typer.Exit(130) from None
     _show(loaded.asked, results, failed, out, console)
 
 
+@contextmanager
+def _executor(
+    cluster: str | None, store: str | None, out: Path, allowed: Sequence[str]
+) -> "Iterator[Executor]":
+    """Give what computes the stages: this process, or a cluster.
+
+    Raises:
+        UserError: the cluster or the store cannot be used.
+    """
+    from compress.workflow.executors.local import Local
+    from compress.workflow.shared import Shared
+
+    shared = None if store is None else Shared(store)
+    if shared is not None:
+        shared.check()
+    if cluster is None:
+        yield Local(shared)
+        return
+    from compress.workflow.executors.ray import on_ray
+
+    with on_ray(cluster, shared, out, allowed) as found:
+        yield found
+
+
 def _stages(
-    loaded: "AnyRecipe", out: Path, allowed: Sequence[str], reuse_other_machine: bool
+    loaded: "AnyRecipe",
+    out: Path,
+    allowed: Sequence[str],
+    reuse_other_machine: bool,
+    executor: "Executor",
 ) -> Iterator[str]:
     """Yield a line for each stage of a run that says whether it is done already."""
     from compress.workflow.cache import Store
-    from compress.workflow.executors.local import Local
     from compress.workflow.plan import make_plan
     from compress.workflow.run import RUNS, STAGES, TABLES
 
-    executor, store = Local(), Store(out / RUNS / STAGES, reuse_other_machine)
+    store = Store(out / RUNS / STAGES, reuse_other_machine, executor.shared)
     for asked in loaded.of_networks:
         each = executor.decided(asked, out / RUNS / TABLES, tuple(allowed))
         threads = each.measure.threads or executor.threads

@@ -36,6 +36,15 @@ class Context:
     machine: "Machine"
     tolerance: KeypointTolerance = USUAL  # how near points and boxes must be to be right
 
+    @property
+    def processor(self) -> str:
+        """The name of the CPU or GPU that networks train on."""
+        if self.device.type == "cpu":
+            return self.machine.cpu
+        import torch
+
+        return torch.cuda.get_device_name(self.device)
+
     def layer_times(self) -> "LayerTimes":
         """The table of what layers cost in onnxruntime here."""
         from compress.measure.layer_times import LayerTimes

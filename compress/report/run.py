@@ -12,6 +12,7 @@ from compress.report.tracking import epochs_to, tracked, tracker_named
 from compress.report.write import REPORTS, reports_in
 from compress.results.schema import Failure, Result
 from compress.utils.progress import Progress
+from compress.workflow.executors.executor import Executor
 from compress.workflow.run import RUNS
 
 
@@ -23,6 +24,7 @@ def run_and_report(
     allowed: Sequence[str] = (),
     reuse_other_machine: bool = False,
     log: str | None = None,
+    executor: Executor | None = None,
 ) -> tuple[list[Result], list[Failure]]:
     """Run a recipe into `out/runs` and `out/reports`; as `run_any`.
 
@@ -30,6 +32,7 @@ def run_and_report(
         console: shows how far it is.
         command: reproduces the rows.
         log: the tracker to tell, one of TRACKERS; None: nobody.
+        executor: computes the stages; None: this process.
 
     Raises:
         UserError: as `run_any`, or a tracker that is not installed.
@@ -41,4 +44,6 @@ def run_and_report(
             return Progress(console, out / RUNS / recipe / "run.log", epochs_to(tracker, recipe))
 
         report = tracked(reports_in(out), tracker, out, REPORTS)
-        return run_any(loaded, out, progress_of, command, allowed, reuse_other_machine, report)
+        return run_any(
+            loaded, out, progress_of, command, allowed, reuse_other_machine, report, executor
+        )

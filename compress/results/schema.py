@@ -280,6 +280,7 @@ class Training(Record):
     unlabelled_images: int = 0  # > 0: transductive when these are the test images
     pseudo_labels: PseudoLabels | None = None
     precision: str | None = None  # None: before it was kept
+    machine: str | None = None  # the CPU or GPU that it was trained on; None: likewise
     seconds: float
     epochs: list[Epoch] = []
 

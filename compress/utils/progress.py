@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -25,6 +25,7 @@ _MARKS = {
     "skipped": "[dim]–[/]",
 }
 LOG_INTERVAL_S = 60
+SENT_INTERVAL_S = 1.0
 
 
 class Progress:
@@ -95,6 +96,24 @@ class Progress:
         """Keeps in the log why a run ended, with the traceback that users are spared."""
         if self._log is not None:
             self._log.write("".join(traceback.format_exception(error)))
+
+    def received(self, key: str, what: str, given: Any) -> None:
+        """Another machine says something of a stage: what `Sent` sends, or its state."""
+        if key not in self.titles:
+            return
+        if what == "stage":
+            self.stage(key, *given)
+            return
+        self._key = key
+        title = self.titles[key]
+        if what == "note":
+            self.note(f"{title}: {given}")
+        elif what == "say":
+            self._say(f"  {title}: {given}")
+        elif what == "line":
+            self._refresh(given)
+        elif what == "epoch":
+            self._tell_epoch(*given)
 
     def training(self, epoch: int, epochs: int, step: int, steps: int, loss: float) -> None:
         """One training step."""
@@ -168,6 +187,39 @@ class Progress:
             if state == "running" and self.lines.get(key):
                 branch.add(Text(self.lines[key]))
         return Group(tree)
+
+
+class Sent(Progress):
+    """Says what a stage says on another machine where it is seen, see `Progress.received`.
+
+    Args:
+        send: is given what happens, and with what.
+    """
+
+    def __init__(self, send: Callable[[str, Any], None]) -> None:
+        super().__init__(Console(quiet=True))
+        self._send = send
+
+    def __reduce__(self) -> tuple[type["Sent"], tuple[Callable[[str, Any], None]]]:
+        return Sent, (self._send,)
+
+    def note(self, text: str) -> None:
+        self._send("note", text)
+
+    def _say(self, text: str) -> None:
+        self._send("say", text.strip())
+
+    def _status(self, line: str) -> None:
+        now = time.perf_counter()
+        if now - self._shown > SENT_INTERVAL_S:
+            self._shown = now
+            self._refresh(line)
+
+    def _refresh(self, line: str) -> None:
+        self._send("line", line)
+
+    def _tell_epoch(self, number: int, numbers: dict[str, float]) -> None:
+        self._send("epoch", (number, numbers))
 
 
 def _duration(seconds: float) -> str:

@@ -94,11 +94,13 @@ class Store:
             machine left here, decided by its times or trained in its precision. What is measured of
             the result itself is always of this machine.
         shared: what is finished there is finished, and brought here when it is needed.
+        run: what the run is called; empty: as those before it in this folder.
     """
 
     root: Path
     reuse_other_machine: bool = False
     shared: Shared | None = None
+    run: str = ""
     _folders: dict[str, Path] = field(default_factory=dict, repr=False)
 
     def folder(self, stage: Stage) -> Path:
@@ -127,6 +129,10 @@ class Store:
 
     def _own_folder(self, stage: Stage) -> Path:
         return self.root / f"{stage.kind}-{stage.digest(self._identities(stage))}"
+
+    def names(self) -> dict[str, str]:
+        """Return the folders' names that are known, by the stages' keys."""
+        return {key: folder.name for key, folder in self._folders.items()}
 
     def folders(self, stage: Stage) -> dict[str, Path]:
         """Return the folders of the stage's inputs, by role."""
@@ -169,7 +175,7 @@ class Store:
             work(folder)
         else:
             self.shared.begun(folder.name, folder)
-            with self.shared.following(folder.name, folder, self.run):
+            with self.shared.following(folder.name, folder, self.run_name):
                 work(folder)
         seconds = time.perf_counter() - started
         record = {
@@ -186,7 +192,7 @@ class Store:
         return seconds
 
     def _finish(self, folder: Path, record: dict[str, Any]) -> None:
-        if self.shared and not self.shared.finish(folder.name, record, self.run):
+        if self.shared and not self.shared.finish(folder.name, record, self.run_name):
             shutil.rmtree(folder)  # another run was faster, and others build on what it made
             self.shared.take(folder.name, folder)
         else:
@@ -196,13 +202,15 @@ class Store:
         """Put a stage into the shared store that is finished here alone."""
         folder = self._place(stage)
         if self.shared and not self.shared.is_done(folder.name):
-            with self.shared.following(folder.name, folder, self.run):
+            with self.shared.following(folder.name, folder, self.run_name):
                 record = _record(folder)
-            self.shared.finish(folder.name, record, self.run)
+            self.shared.finish(folder.name, record, self.run_name)
 
     @cached_property
-    def run(self) -> str:
-        """What runs in this folder are called: one that goes on has the name that it had."""
+    def run_name(self) -> str:
+        """What the run is called: one that goes on in a folder has the name that it had."""
+        if self.run:
+            return self.run
         file = self.root / ".run"
         if not file.is_file():
             write_text(file, uuid.uuid4().hex[:12])
@@ -212,7 +220,7 @@ class Store:
     def claims(self) -> Claims:
         """What is being computed of a shared store."""
         assert self.shared is not None
-        return Claims(self.shared, self.run)
+        return Claims(self.shared, self.run_name)
 
     def _identities(self, stage: Stage) -> dict[str, str]:
         """Return what the name of the stage's folder holds of each input."""

@@ -77,7 +77,7 @@ class Shared:
         """Bring a finished stage into a folder; `stage.json` comes last."""
         record = self.read(f"{name}/{DONE}")
         assert record is not None, f"{name} is not finished"
-        self._bring(f"{name}/{json.loads(record)[RUN]}", folder)
+        self.bring(f"{name}/{json.loads(record)[RUN]}", folder)
         with atomic(folder / DONE) as temporary:
             temporary.write_bytes(record)
 
@@ -89,7 +89,7 @@ class Shared:
         found = self._files(name)
         if found:
             newest = max(found, key=lambda file: self._fs.modified(f"{self.root}/{name}/{file}"))
-            self._bring(f"{name}/{newest.split('/')[0]}", folder)
+            self.bring(f"{name}/{newest.split('/')[0]}", folder)
 
     @contextmanager
     def following(self, name: str, folder: Path, run: str) -> Iterator[None]:
@@ -108,7 +108,7 @@ class Shared:
         def follow() -> None:
             while not stop.wait(LOOK_S):
                 try:
-                    self._send_new(folder, f"{name}/{run}", sent)
+                    self.send_new(folder, f"{name}/{run}", sent)
                 except FileNotFoundError:  # removed while it was looked at
                     continue
                 except Exception as error:  # told when the stage ends: it may have better luck
@@ -121,7 +121,7 @@ class Shared:
         finally:
             stop.set()
             thread.join()
-        self._send_new(folder, f"{name}/{run}", sent)
+        self.send_new(folder, f"{name}/{run}", sent)
         for gone in set(self._files(f"{name}/{run}")) - set(sent):
             self.remove(f"{name}/{run}/{gone}")
 
@@ -151,7 +151,7 @@ class Shared:
                     with Path(path).open("xb") as file:
                         file.write(content)
                 else:
-                    self._fs.makedirs(os.path.dirname(path), exist_ok=True)
+                    self._make_folder(path)
                     self._fs.pipe_file(path, content, mode="create")
             except FileExistsError:
                 return False
@@ -165,7 +165,7 @@ class Shared:
                 with atomic(Path(path)) as temporary:
                     temporary.write_bytes(content)
             else:
-                self._fs.makedirs(os.path.dirname(path), exist_ok=True)
+                self._make_folder(path)
                 self._fs.pipe_file(path, content)
 
     def read(self, name: str) -> bytes | None:
@@ -186,8 +186,14 @@ class Shared:
                 with atomic(Path(path)) as temporary:
                     shutil.copyfile(file, temporary)
             else:
-                self._fs.makedirs(os.path.dirname(path), exist_ok=True)
+                self._make_folder(path)
                 self._fs.put_file(str(file), path)
+
+    def has(self, name: str) -> bool:
+        """Return whether there is such a file."""
+        with self._telling():
+            self._fs.invalidate_cache()
+            return bool(self._fs.exists(f"{self.root}/{name}"))
 
     def get(self, name: str, file: Path) -> None:
         """Bring a file here."""
@@ -202,18 +208,12 @@ class Shared:
             except FileNotFoundError:
                 return
 
-    def _files(self, name: str) -> list[str]:
-        """Return the paths of files below a name, relative to it."""
-        with self._telling():
-            self._fs.invalidate_cache()
-            start = f"{self.root}/{name}/"
-            return [path.removeprefix(start) for path in self._fs.find(start) if path != start]
-
-    def _bring(self, name: str, folder: Path) -> None:
+    def bring(self, name: str, folder: Path) -> None:
+        """Bring all files below a name into a folder."""
         with ThreadPoolExecutor(TRANSFERS) as pool:
             list(pool.map(lambda x: self.get(f"{name}/{x}", folder / x), self._files(name)))
 
-    def _send_new(self, folder: Path, name: str, sent: dict[str, tuple[int, int]]) -> None:
+    def send_new(self, folder: Path, name: str, sent: dict[str, tuple[int, int]]) -> None:
         """Put files there that are new or changed.
 
         Args:
@@ -230,6 +230,18 @@ class Shared:
             list(pool.map(lambda path: self.send(folder / path, f"{name}/{path}"), new))
         sent.clear()
         sent.update(now)
+
+    def _make_folder(self, path: str) -> None:
+        """Make the folder of a file; a store of objects has none, and would make a bucket."""
+        if self._fs.root_marker:
+            self._fs.makedirs(os.path.dirname(path), exist_ok=True)
+
+    def _files(self, name: str) -> list[str]:
+        """Return the paths of files below a name, relative to it."""
+        with self._telling():
+            self._fs.invalidate_cache()
+            start = f"{self.root}/{name}/"
+            return [path.removeprefix(start) for path in self._fs.find(start) if path != start]
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

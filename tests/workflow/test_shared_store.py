@@ -113,7 +113,7 @@ def test_what_is_done_in_one_place_is_done_in_another(address: str, tmp_path: Pa
     assert (there.folder(other) / "of.txt").read_text() == "of made"
     assert (here.folder(other) / "of.txt").read_text() == "of made"
     record = json.loads((here.folder(other) / "stage.json").read_text())
-    assert record["run"] == there.run and record["where"]["cpu"] == machine().cpu
+    assert record["run"] == there.run_name and record["where"]["cpu"] == machine().cpu
 
 
 def test_what_was_made_before_there_was_a_store_is_put_there(address: str, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_another_node_goes_on_from_what_was_written(address: str, tmp_path: Path
     folder = one.folder(stage)
     assert (folder / "result").read_text() == "from 3"
     left = Shared(address)._files(folder.name)
-    assert sorted(left) == [f"{other.run}/result", "stage.json"]
+    assert sorted(left) == [f"{other.run_name}/result", "stage.json"]
 
 
 COMPUTED: list[str] = []
@@ -195,7 +195,7 @@ def test_where_nothing_is_exclusive_twice_is_harmless(tmp_path: Path) -> None:
     third = Store(tmp_path / "c", shared=stores[0].shared)
     assert (third.folder(stage) / "one").read_text() == read[0]
     assert {x.split("/")[0] for x in third.shared._files(third.name(stage))} == {
-        "stage.json", stores["ab".index(read[0])].run,
+        "stage.json", stores["ab".index(read[0])].run_name,
     }  # fmt: skip
 
 

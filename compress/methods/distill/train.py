@@ -60,6 +60,7 @@ def distil(
         unlabelled_images=learned_from,
         pseudo_labels=pseudo_labels,
         precision=config.precision,
+        machine=context.processor,
         seconds=sum(epoch.seconds for epoch in history),
         epochs=history,
     )

@@ -120,6 +120,7 @@ def _trained(
             description=f"labels, {how}",
             labelled_images=len(labelled),
             precision=config.precision,
+            machine=context.processor,
             seconds=sum(epoch.seconds for epoch in history),
             epochs=history,
         )

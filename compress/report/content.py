@@ -188,11 +188,13 @@ def _training(group: Sequence[Result]) -> list[str]:
     training = next((row.training for row in group if row.training), None)
     if training is None:
         return []
+    is_elsewhere = training.machine not in (None, group[0].machine.cpu)
+    elsewhere = f", on {training.machine}" if is_elsewhere else ""
     said = [
         f"{training.description}: {units.whole(training.labelled_images)} labelled and "
         f"{units.whole(training.unlabelled_images)} unlabelled images, "
         f"{_epochs(training)}{units.duration(training.seconds)}"
-        f"{f', in {training.precision}' if training.precision else ''}."
+        f"{f', in {training.precision}' if training.precision else ''}{elsewhere}."
     ]
     if training.pseudo_labels:
         said.append(f"{training.pseudo_labels.described}.")

@@ -4,11 +4,17 @@ import time
 from pathlib import Path
 
 from compress.methods.context import Context
+from compress.utils.errors import UserError
 from compress.workflow.cache import Stage
 
 
 def sleeping(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
-    """Sleep for the seconds that the settings say, and leave a file."""
+    """Sleep for the seconds that the settings say, and leave a file, or fail as they say.
+
+    Raises:
+        UserError: what they say.
+    """
     time.sleep(stage.settings["seconds"])
-    context.progress.note("slept")
+    if "fails" in stage.settings:
+        raise UserError(stage.settings["fails"])
     (folder / "slept").write_text(str(stage.settings["seconds"]))

@@ -3,7 +3,8 @@
 After each epoch everything needed to go on is saved; a run killed at any moment goes on from its
 last finished epoch and ends with the same weights as an undisturbed one (same machine, same
 threads), since order, views and dropout are functions of the seed and the epoch. On CUDA some
-backward passes (pooling) add in no fixed order: there it ends as near as two runs do.
+backward passes (pooling) add in no fixed order: there it ends as near as two runs do. Under
+`torchrun` several processes train one network, see `processes.py`.
 """
 
 import math
@@ -36,6 +37,7 @@ from compress.training.groups import (
 )
 from compress.training.mirrored import doubled
 from compress.training.mixing import draw_mix
+from compress.training.processes import Processes, processes
 from compress.training.settings import TrainSettings
 from compress.training.telling import tell
 from compress.utils.errors import UserError
@@ -83,8 +85,9 @@ def train(
 
     Raises:
         UserError: the loss became infinite or not a number; the checkpoint of the last good epoch
-            stays in `folder`.
+            stays in `folder`. Several processes cannot train it together.
     """
+    others = processes()
     mirrors = settings.augmentation.mirror == "new_class"
     if mirrors or settings.head_only_epochs or settings.head_lr_factor != 1:
         head = head_of(model, head)
@@ -93,7 +96,9 @@ def train(
             with torch_seed(feed.seed, "mirrored head"):
                 while_training.enter_context(doubled(model, head[0]))
         layout = place(model, feed.device, next(iter(feed.validation(0)))[0], trains=True)
+        others.join_norms(model, feed.device)
         still = while_training.enter_context(frozen(model, settings.freeze))
+        others.refuse_norms(model, feed.device, still)
         optimizer = make_optimizer(model, settings, head)
         if objective.learned is not None:
             add_learned(optimizer, objective.learned.to(feed.device))
@@ -110,6 +115,7 @@ def train(
             still=still,
             learning={k: p for k, p in model.named_parameters() if p.requires_grad},
             averaged=averaged,
+            others=others,
         )
         history = _epochs(training, folder, progress)
         if averaged is not None:
@@ -132,6 +138,21 @@ class _Training:
     still: Sequence[nn.Module]
     learning: Mapping[str, nn.Parameter]
     averaged: AveragedModel | None
+    others: Processes  # that train it, too
+
+
+class _Answers(nn.Module):
+    """A network in training that names what it gives."""
+
+    def __init__(self, training: _Training) -> None:
+        super().__init__()
+        self.network = training.model
+        self._task, self._precision = training.feed.task, training.settings.precision
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        with autocast(inputs.device, self._precision):
+            given = self.network(inputs)
+        return named_floats(given, self._task, training=True)
 
 
 def _epochs(training: _Training, folder: Path, progress: Progress) -> list[Epoch]:
@@ -143,9 +164,14 @@ def _epochs(training: _Training, folder: Path, progress: Progress) -> list[Epoch
     elif settings.ema is not None and (said := note_on(settings.ema, settings.epochs * feed.steps)):
         progress.note(said)
     judged_one = training.model if training.averaged is None else training.averaged.module
-    for epoch in range(len(history), settings.epochs):
+    begun = len(history)
+    for epoch in range(begun, settings.epochs):
         started = time.perf_counter()
-        loss = _epoch(training, epoch, folder, progress)
+        alone = training.head if epoch < settings.head_only_epochs else None
+        train_mode(training.model, training.still, training.learning, alone)
+        if epoch in (begun, settings.head_only_epochs):  # what learns is what is joined
+            network = training.others.joined(_Answers(training))
+        loss = _epoch(training, network, epoch, folder, progress)
         seconds = time.perf_counter() - started
         last = Epoch(
             epoch=epoch + 1,
@@ -155,31 +181,36 @@ def _epochs(training: _Training, folder: Path, progress: Progress) -> list[Epoch
             images_per_s=feed.steps * feed.batch_size / seconds,
         )
         history.append(last)
-        _save(folder / CHECKPOINT, training, history)
+        if training.others.is_first:
+            _save(folder / CHECKPOINT, training, history)
         progress.epoch(
             epoch + 1, settings.epochs, loss, last.validation_top1, last.images_per_s, seconds
         )
     return history
 
 
-def _epoch(training: _Training, epoch: int, folder: Path, progress: Progress) -> float:
+def _epoch(
+    training: _Training, network: nn.Module, epoch: int, folder: Path, progress: Progress
+) -> float:
     """Train for one epoch and return the mean loss of its steps.
+
+    Args:
+        network: gives the outputs by name.
 
     Raises:
         UserError: the loss, or the gradient, is no number any more.
     """
     feed, settings = training.feed, training.settings
-    alone = training.head if epoch < settings.head_only_epochs else None
-    train_mode(training.model, training.still, training.learning, alone)
     mix_rng = generator(feed.seed, "mixup", epoch)
     total_loss = 0.0
-    with torch_seed(feed.seed, "dropout", epoch):
-        for step, batch in enumerate(feed.batches(epoch)):
+    rank = training.others.rank
+    with torch_seed(feed.seed, "dropout", epoch, *([rank] if rank else [])):
+        for step, batch in enumerate(map(training.others.share, feed.batches(epoch))):
             lr = learning_rate(settings, epoch + step / feed.steps)
             set_learning_rate(training.optimizer, lr)
             mix = draw_mix(settings.mixup, settings.cutmix, len(batch.indices), mix_rng)
             batch = replace(batch, inputs=laid_out(batch.inputs, training.layout), mix=mix)
-            loss = _step(training, batch)
+            loss = training.others.mean(_step(training, network, batch), feed.device)
             if not math.isfinite(loss):
                 raise UserError(
                     f"The loss or its gradient became {loss} at epoch {epoch + 1}, step "
@@ -203,12 +234,17 @@ def finish(folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _step(training: _Training, batch: Batch) -> float:
-    """Take one step and return its loss, or the gradient's norm where that is no number."""
+def _step(training: _Training, network: nn.Module, batch: Batch) -> float:
+    """Take one step and return its loss, or the gradient's norm where that is no number.
+
+    Args:
+        network: gives the outputs by name.
+    """
     model, optimizer, scaler = training.model, training.optimizer, training.scaler
-    loss = _loss(training, batch)
+    loss = _loss(training, network, batch)
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    training.others.average_gradients(training.objective.learned)
     scaler.unscale_(optimizer)
     trained = [p for p in model.parameters() if p.requires_grad]
     norm = float(nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM))
@@ -221,14 +257,12 @@ def _step(training: _Training, batch: Batch) -> float:
     return float(loss.detach())
 
 
-def _loss(training: _Training, batch: Batch) -> Tensor:
+def _loss(training: _Training, network: nn.Module, batch: Batch) -> Tensor:
     """Return the loss of a batch, of mixed images where the settings ask for that."""
     inputs = batch.inputs if batch.mix is None else batch.mix(batch.inputs)
     tell(training.model, batch, lambda: training.objective.told(batch, training.feed.task))
-    with autocast(inputs.device, training.settings.precision):
-        given = training.model(inputs)
     # Losses, and a teacher that is asked within one, are computed outside of the autocast.
-    return training.objective(named_floats(given, training.feed.task, training=True), batch)
+    return training.objective(network(inputs), batch)
 
 
 def named_floats(given: Any, task: Task[Any], training: bool = False) -> dict[str, Tensor]:

@@ -3,8 +3,12 @@
 import time
 from pathlib import Path
 
+import torch
+
+from compress.measure.machine import machine
 from compress.methods.context import Context
 from compress.utils.errors import UserError
+from compress.utils.progress import Progress
 from compress.workflow.cache import Stage
 
 
@@ -18,3 +22,18 @@ def sleeping(stage: Stage, inputs: dict[str, Path], folder: Path, context: Conte
     if "fails" in stage.settings:
         raise UserError(stage.settings["fails"])
     (folder / "slept").write_text(str(stage.settings["seconds"]))
+
+
+def context_in(folder: Path, progress: Progress) -> Context:
+    """Return what stages are told that need nothing."""
+    return Context(
+        seed=1,
+        device=torch.device("cpu"),
+        threads=1,
+        allowed=(),
+        progress=progress,
+        data_path=None,
+        files={},
+        tables=folder,
+        machine=machine(),
+    )

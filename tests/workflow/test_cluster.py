@@ -1,5 +1,6 @@
 """A Ray cluster: what is asked of its nodes, and the same rows as one process makes."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -25,11 +26,11 @@ from compress.workflow.executors.local import Local
 from compress.workflow.executors.node import Facts, Images, facts
 from compress.workflow.executors.ray import OnRay, measures, memory_of, on_ray
 from compress.workflow.plan import make_plan
-from compress.workflow.run import context_of, run_recipe
+from compress.workflow.run import run_recipe
 from compress.workflow.shared import Shared
 from compress.workflow.stages.data import fingerprint
 from tests.conftest import tiny_recipe
-from tests.workflow.sleeping import sleeping
+from tests.workflow.sleeping import context_in, sleeping
 
 HERE = Facts("3.11", "0.1.0", "abc", machine(), 4)
 
@@ -297,10 +298,8 @@ def kill_in_training(nodes: Nodes, shared: Path, run: threading.Thread) -> str:
 def test_stages_run_side_by_side_and_what_fails_stops_what_builds_on_it(
     nodes: Nodes, tmp_path: Path
 ) -> None:
-    recipe = load_recipe("distill_shufflenet")
     progress = Progress(Console(quiet=True))
-    context = context_of(recipe, tmp_path, machine(), 1, progress, (), {})
-    context = replace(context, data_path=None)
+    context = context_in(tmp_path, progress)
     first = Stage("export", "first", 1, {"seconds": 0}, {}, sleeping)
     bad = Stage("export", "bad", 1, {"seconds": 0, "fails": "no luck"}, {"of": first}, sleeping)
     after = Stage("export", "after", 1, {"seconds": 0}, {"of": bad}, sleeping)
@@ -317,8 +316,6 @@ def test_stages_run_side_by_side_and_what_fails_stops_what_builds_on_it(
                           "0": "done", "1": "done"}  # fmt: skip
         with progress.tree({bad.key: bad.title}), pytest.raises(UserError, match="no luck"):
             cluster.run([bad], store, context, {bad.key})
-    import json
-
     spans = [json.loads((store.folder(x) / "stage.json").read_text()) for x in side]
     begins = [x["began"] for x in spans]
     assert len({x["where"]["node"] for x in spans}) == 2

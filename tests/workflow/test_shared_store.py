@@ -23,6 +23,7 @@ from compress.utils.progress import Progress
 from compress.workflow.cache import Stage, Store
 from compress.workflow.executors.local import run_stage
 from compress.workflow.shared import Shared
+from tests.workflow.sleeping import context_in
 
 Work = Callable[[Stage, dict[str, Path], Path, Context], None]
 
@@ -82,11 +83,7 @@ def run(stage: Stage, store: Store) -> str:
     """Run a stage and say what became of it."""
     progress = Progress(Console(quiet=True))
     progress.titles[stage.key] = stage.title
-    context = Context(
-        seed=1, device="cpu", threads=1, allowed=(), progress=progress, data_path=None, files={},
-        tables=store.root, machine=machine(),
-    )  # fmt: skip
-    run_stage(stage, store, context)
+    run_stage(stage, store, context_in(store.root, progress))
     return progress.states[stage.key][0]
 
 

@@ -122,7 +122,7 @@ class OnRay:
             if not self.shared.has(f"{node.FILES}/{key}"):
                 self.shared.send(path, f"{node.FILES}/{key}")
         images = self.images(context)
-        if images is not None and not all(ask(self.nodes, images.are_here)):
+        if images is not None and not all(ask(self.nodes, Images.are_here, images)):
             store.root.mkdir(parents=True, exist_ok=True)
             images.pack(self.shared, store.root)
 

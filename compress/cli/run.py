@@ -101,7 +101,10 @@ def run(
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
         raise typer.Exit(130) from None
-    _show(loaded.asked, results, failed, out, console)
+    from compress.training.processes import processes
+
+    if processes().is_first:
+        _show(loaded.asked, results, failed, out, console)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from compress.cascade.run import run_any
 from compress.report.tracking import epochs_to, tracked, tracker_named
 from compress.report.write import REPORTS, reports_in
 from compress.results.schema import Failure, Result
+from compress.training.processes import processes
 from compress.utils.progress import Progress
 from compress.workflow.executors.executor import Executor
 from compress.workflow.run import RUNS
@@ -38,6 +39,11 @@ def run_and_report(
         UserError: as `run_any`, or a tracker that is not installed.
     """
     name = loaded.asked.name
+    if not processes().is_first:  # that one says and writes all
+        return run_any(
+            loaded, out, lambda _: Progress(Console(quiet=True)), command, allowed,
+            reuse_other_machine, executor=executor,
+        )  # fmt: skip
     with tracker_named(log, name, out / RUNS / name) if log else nullcontext() as tracker:
 
         def progress_of(recipe: str) -> Progress:

@@ -14,6 +14,7 @@ from compress.methods.context import Context
 from compress.recipe.schema import BaseRecipe, Recipe
 from compress.results.file import RESULTS_FILE, append, files_judged, read
 from compress.results.schema import Failure, Machine, Result
+from compress.training.processes import processes
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.utils.seeding import derive
@@ -72,6 +73,9 @@ def alone(out: Path, progress: Progress) -> Iterator[None]:
     """
     runs = out / RUNS
     runs.mkdir(parents=True, exist_ok=True)
+    if not processes().is_first:  # that one is alone for all
+        yield
+        return
     try:
         with FileLock(runs / ".lock", timeout=0):
             for left_behind in runs.glob("*/*/.*.tmp*"):  # by a run that was killed while writing
@@ -222,6 +226,8 @@ def append_new(
     path: Path, results: list[Result], progress: Progress, failed: Sequence[Failure] = ()
 ) -> None:
     """Appends unless these are the newest there: a run that re-used everything adds nothing."""
+    if not processes().is_first:
+        return
     try:
         known = read(path) if path.is_file() else None
     except UserError as error:  # of an older version, or damaged: kept, but not built upon

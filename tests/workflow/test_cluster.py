@@ -22,9 +22,10 @@ from compress.utils.errors import UserError
 from compress.utils.progress import Progress, Sent
 from compress.workflow.cache import DECIDE, Stage, Store
 from compress.workflow.executors.cluster import TIMING, Node, check, connect
+from compress.workflow.executors.executor import measures, trains
 from compress.workflow.executors.local import Local
 from compress.workflow.executors.node import Facts, Images, facts
-from compress.workflow.executors.ray import OnRay, measures, memory_of, on_ray
+from compress.workflow.executors.ray import OnRay, memory_of, on_ray
 from compress.workflow.plan import make_plan
 from compress.workflow.run import run_recipe
 from compress.workflow.shared import Shared
@@ -88,6 +89,11 @@ def test_stages_of_a_recipe_measure_or_do_not(shapes: Path, tmp_path: Path) -> N
         "small: quantize, prepared": False,
         "small: quantize": True,
     }
+    assert [x.title for x in plan.stages if trains(x)] == [
+        "teacher vgg16_bn: train 3 epochs",
+        "shufflenet_v2_x0_5: distill",
+        "shufflenet_v2_x0_5 (no teacher): distill",
+    ]
 
 
 def test_memory_that_no_node_has_is_told_before(tmp_path: Path) -> None:

@@ -1,17 +1,40 @@
 """What computes stages: told which, it says which of them failed, and why."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from compress.methods.context import Context
 from compress.recipe.schema import Recipe
 from compress.results.schema import Machine
-from compress.workflow.cache import Stage, Store
+from compress.workflow.cache import MEASURED_ON, Stage, Store
 from compress.workflow.shared import Shared
 
 if TYPE_CHECKING:
     import torch
+
+MACHINES = {"machine", "cpu_flags", MEASURED_ON}  # settings that tell of a machine
+NETWORKS = {"teacher", "prepare", "step"}  # kinds of stages that make a network
+
+
+def measures(stage: Stage) -> bool:
+    """Return whether a stage's outcome is of the machine that computes it."""
+    return not MACHINES.isdisjoint(stage.settings)
+
+
+def trains(stage: Stage) -> bool:
+    """Return whether a stage may train a network."""
+    asked = any(train is not None for train in named(stage.settings, "train"))
+    return stage.kind in NETWORKS and asked and not measures(stage)
+
+
+def named(settings: Any, name: str) -> Iterator[Any]:
+    """Yield what settings, and those within, hold under a name, if anything."""
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            if key == name and value is not None:
+                yield value
+            yield from named(value, name)
 
 
 class Executor(Protocol):

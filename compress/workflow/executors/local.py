@@ -1,4 +1,4 @@
-"""Stages one after the other, in this process."""
+"""Stages one after the other, in this process; under torchrun, in all of them what trains."""
 
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -11,8 +11,10 @@ import torch
 from compress.measure.machine import machine, usable_threads
 from compress.methods.context import Context
 from compress.recipe.schema import Recipe
+from compress.training.processes import processes
 from compress.utils.errors import UserError
 from compress.workflow.cache import Stage, Store
+from compress.workflow.executors.executor import trains
 from compress.workflow.precision import Precisions, device_of, resolved
 from compress.workflow.rows import of_other_machine
 from compress.workflow.shared import Shared
@@ -45,8 +47,10 @@ class Local:
         note: Callable[[str], None] = lambda _: None,
     ) -> Recipe:
         """Return the recipe with `precision: auto` decided for this machine."""
-        device = device_of(recipe.device)
-        return resolved(recipe, Precisions(self.machine, device, tables, allowed, note))
+        device, others = device_of(recipe.device), processes()
+        if others.is_first:
+            recipe = resolved(recipe, Precisions(self.machine, device, tables, allowed, note))
+        return others.told(recipe)
 
     def run(
         self,
@@ -66,7 +70,7 @@ class Local:
                 run_stage(stage, store, context)
                 tell_doubts(stage, store, context)
             except UserError as error:
-                if stage.key in needed:
+                if stage.key in needed or processes().size > 1:
                     raise
                 broken[stage.key] = str(error)
                 context.progress.stage(stage.key, "failed", str(error))
@@ -80,7 +84,24 @@ def why_skipped(stage: Stage, broken: dict[str, str]) -> str | None:
 
 
 def run_stage(stage: Stage, store: Store, context: Context) -> None:
-    """Runs one stage unless it is done; its inputs are."""
+    """Runs one stage unless it is done; its inputs are.
+
+    Of several processes the first one runs it, and those beside it train with it: what goes wrong
+    in one of them ends all.
+    """
+    others = processes()
+    is_done = others.told(store.is_done(stage))
+    if others.is_first:
+        _run_first(stage, store, context)
+    elif trains(stage) and not is_done:
+        assert stage.run is not None
+        folder = store.folder(stage)
+        folder.mkdir(parents=True, exist_ok=True)
+        stage.run(stage, store.folders(stage), folder, context)
+    others.told(None)
+
+
+def _run_first(stage: Stage, store: Store, context: Context) -> None:
     with _claimed(stage, store, context):
         if store.is_done(stage):
             tell_reused(stage, store, context)

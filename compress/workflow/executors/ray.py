@@ -7,7 +7,7 @@ times are taken.
 
 import math
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,7 @@ from compress.recipe.schema import Recipe
 from compress.results.schema import Machine
 from compress.utils.errors import UserError
 from compress.utils.progress import Sent
-from compress.workflow.cache import MEASURED_ON, Stage, Store
+from compress.workflow.cache import Stage, Store
 from compress.workflow.executors import node
 from compress.workflow.executors.cluster import (
     TIMING,
@@ -33,14 +33,14 @@ from compress.workflow.executors.cluster import (
     connect,
     nodes_of_cluster,
 )
+from compress.workflow.executors.executor import NETWORKS, measures, named
 from compress.workflow.executors.local import tell_doubts, tell_reused, why_skipped
 from compress.workflow.executors.node import Failed, Images, Job
 from compress.workflow.plan import in_order
 from compress.workflow.shared import Shared
 from compress.workflow.stages.data import fingerprint
 
-OF_A_MACHINE = {"machine", "cpu_flags", MEASURED_ON}  # settings of stages that measure
-TRAINS = {"teacher", "teacher_outputs", "prepare", "step"}
+COMPUTES = NETWORKS | {"teacher_outputs"}  # kinds of stages that more than one CPU pays for
 LOOK_S, CLAIM_S = 0.2, 5.0  # between looks at what is finished, and at what others compute
 DEATHS = 5  # of nodes or workers, that a stage survives
 PROCESS_BYTES = 512 * 2**20  # of a process that has loaded torch
@@ -157,7 +157,7 @@ class OnRay:
             cpus = min(x.cpus for x in self.timing)
             return asked | {"num_cpus": cpus, "resources": {TIMING: 1}}
         elsewhere = {} if self.training is self.timing else {"label_selector": _not(self.timing)}
-        if stage.kind not in TRAINS:
+        if stage.kind not in COMPUTES:
             return asked | elsewhere | {"num_cpus": 1}
         cpus = min(x.cpus for x in self.training) // math.ceil(sharing / len(self.training))
         return asked | elsewhere | {"num_cpus": max(cpus, 1), "num_gpus": int(cuda)}
@@ -208,7 +208,7 @@ class _Run:
     def _start_what_can(self) -> None:
         """Start what builds on nothing that is left."""
         ready = list(self._ready())
-        trains = [x for x in (*ready, *self.running.values()) if _trains(x)]
+        trains = [x for x in (*ready, *self.running.values()) if _computes(x)]
         for stage in ready:
             if self.store.is_done(stage):
                 self.waiting.remove(stage)
@@ -271,10 +271,12 @@ class _Run:
         self.running[ray.remote(_compute).options(**options).remote(job, send)] = stage
 
     def _listen(self) -> None:
-        """Show what nodes say."""
+        """Show what nodes say; that a stage begins may come when it is known to have ended."""
+        runs = {stage.key for stage in self.running.values()}
         if count := self.said.qsize():
             for key, what, given in self.said.get_nowait_batch(count):
-                self.context.progress.received(key, what, given)
+                if what != "stage" or key in runs:
+                    self.context.progress.received(key, what, given)
 
     def _settle(self, task: Any) -> None:
         """Take note of what became of a task."""
@@ -321,32 +323,18 @@ def _send(actor: Any, key: str, what: str, given: Any) -> None:
     actor.put_nowait.remote((key, what, given))
 
 
-def measures(stage: Stage) -> bool:
-    """Return whether a stage's outcome is of the machine that computes it."""
-    return not OF_A_MACHINE.isdisjoint(stage.settings)
-
-
-def _trains(stage: Stage) -> bool:
-    return stage.kind in TRAINS and not measures(stage)
+def _computes(stage: Stage) -> bool:
+    return stage.kind in COMPUTES and not measures(stage)
 
 
 def memory_of(stage: Stage) -> int:
     """Return the bytes that a stage needs at the very least."""
-    batches, sizes = (list(_named(stage.settings, x)) for x in ("batch_size", "image_size"))
-    if stage.kind not in TRAINS or not batches or not sizes:
+    batches, sizes = (list(named(stage.settings, x)) for x in ("batch_size", "image_size"))
+    if stage.kind not in COMPUTES or not batches or not sizes:
         return PROCESS_BYTES
     sides = [size if isinstance(size, list) else [size, size] for size in sizes]
     numbers = max(batches) * 3 * min(height * width for height, width in sides)
     return PROCESS_BYTES + numbers * KEPT_FLOATS * 4
-
-
-def _named(settings: Any, name: str) -> Iterator[Any]:
-    """Yield what settings, and those within, hold under a name, if anything."""
-    if isinstance(settings, Mapping):
-        for key, value in settings.items():
-            if key == name and value is not None:
-                yield value
-            yield from _named(value, name)
 
 
 def _only(place: Node) -> dict[str, str]:

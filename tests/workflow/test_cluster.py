@@ -1,6 +1,7 @@
 """A Ray cluster: what is asked of its nodes, and the same rows as one process makes."""
 
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -153,7 +154,7 @@ def test_an_address_that_does_not_answer() -> None:
 def test_images_travel_through_the_store_once(
     table: bool, shapes: Path, dots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "node"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "node"))
     (tmp_path / "node").mkdir()
     shared = Shared(str(tmp_path / "shared"))
     path = dots / "points.csv" if table else shapes

@@ -5,7 +5,6 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ def connect(address: str, allowed: Sequence[str]) -> None:
         )
         return
     _knock(address)
-    modules = [import_module(name) for name in allowed if find_spec(name)]
+    modules = [str(path) for name in allowed if (path := _lies(name)) is not None]
     environment = {"py_modules": modules} if modules else None
     try:
         ray.init(address, runtime_env=environment, **quiet)
@@ -57,6 +56,14 @@ def connect(address: str, allowed: Sequence[str]) -> None:
             "everywhere, and this machine one of the cluster's nodes, unless the address begins "
             "with ray://)."
         ) from error
+
+
+def _lies(module: str) -> Path | None:
+    """Return the folder of a package, or the file of a module; None where it is not found."""
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent if spec.submodule_search_locations else Path(spec.origin)
 
 
 def _knock(address: str) -> None:

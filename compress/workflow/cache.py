@@ -43,7 +43,11 @@ class Undecided(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One unit of work."""
+    """One unit of work.
+
+    Attributes:
+        refers: roles of inputs whose files its outcome names: they have to lie beside it.
+    """
 
     kind: str
     title: str
@@ -51,6 +55,7 @@ class Stage:
     settings: dict[str, Any]  # JSON
     inputs: dict[str, "Stage"] = field(default_factory=dict)
     run: "Work | None" = None  # given the stage, its inputs' folders, its own, and the context
+    refers: tuple[str, ...] = ()
 
     @cached_property
     def key(self) -> str:
@@ -112,6 +117,8 @@ class Store:
         folder = self._place(stage)
         if self.shared and not (folder / DONE).is_file() and self.shared.is_done(folder.name):
             self.shared.take(folder.name, folder)
+        for role in stage.refers:
+            self.folder(stage.inputs[role])
         return folder
 
     def _place(self, stage: Stage) -> Path:

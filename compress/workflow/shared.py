@@ -41,6 +41,8 @@ class Shared:
         from fsspec.implementations.local import LocalFileSystem
 
         self._is_folder = isinstance(self._fs, LocalFileSystem)
+        if self._is_folder:  # wherever it is named, it is the same
+            self.address = self.root
 
     def __reduce__(self) -> tuple[type["Shared"], tuple[str]]:
         return Shared, (self.address,)
@@ -103,16 +105,13 @@ class Shared:
         """
         sent: dict[str, tuple[int, int]] = {}
         stop = threading.Event()
-        faults: list[Exception] = []
 
         def follow() -> None:
             while not stop.wait(LOOK_S):
                 try:
                     self.send_new(folder, f"{name}/{run}", sent)
-                except FileNotFoundError:  # removed while it was looked at
+                except Exception:  # removed while looked at, say; what lasts is told at the end
                     continue
-                except Exception as error:  # told when the stage ends: it may have better luck
-                    faults[:] = [error]
 
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()

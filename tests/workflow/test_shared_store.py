@@ -146,6 +146,19 @@ def test_another_node_goes_on_from_what_was_written(address: str, tmp_path: Path
     assert sorted(left) == [f"{other.run_name}/result", "stage.json"]
 
 
+def naming(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    (folder / "names").write_text(f"../{inputs['of'].name}/deep/made.txt")
+
+
+def test_what_an_outcome_names_comes_with_it(address: str, tmp_path: Path) -> None:
+    one = stage_of(first)
+    stage = Stage("export", "names", 1, {}, {"of": one}, naming, refers=("of",))
+    here, there = (Store(tmp_path / name, shared=Shared(address)) for name in ("a", "b"))
+    assert [run(one, here), run(stage, here)] == ["done", "done"]
+    folder = there.folder(stage)
+    assert (folder / (folder / "names").read_text()).read_text() == "made"
+
+
 COMPUTED: list[str] = []
 
 

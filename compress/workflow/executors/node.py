@@ -1,6 +1,5 @@
 """What a node of a cluster is asked: what it is, what it sees, and to compute a stage."""
 
-import getpass
 import hashlib
 import os
 import shutil
@@ -152,7 +151,7 @@ def scratch(shared: Shared) -> Path:
 
 
 def _own() -> Path:
-    return Path(tempfile.gettempdir()) / f"compress-{getpass.getuser()}"
+    return Path(tempfile.gettempdir()) / f"compress-{os.getuid()}"
 
 
 @dataclass(frozen=True)

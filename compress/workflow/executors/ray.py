@@ -42,6 +42,7 @@ from compress.workflow.stages.data import fingerprint
 
 COMPUTES = NETWORKS | {"teacher_outputs"}  # kinds of stages that more than one CPU pays for
 LOOK_S, CLAIM_S = 0.2, 5.0  # between looks at what is finished, and at what others compute
+SEEN_S = 90.0  # that a shared folder is given to show what a node has written
 DEATHS = 5  # of nodes or workers, that a stage survives
 PROCESS_BYTES = 512 * 2**20  # of a process that has loaded torch
 KEPT_FLOATS = 10  # of each number of its input, that any network keeps while it trains
@@ -298,8 +299,24 @@ class _Run:
         if isinstance(found, Failed):
             self._fail(stage, found.reason, UserError(found.reason), found.trace)
         else:
+            self._see(stage)
             self.context.progress.stage(stage.key, "done", f"in {found:.0f} s")
             tell_doubts(stage, self.store, self.context)
+
+    def _see(self, stage: Stage) -> None:
+        """Wait until what a node has written is seen here: shared folders take a while.
+
+        Raises:
+            UserError: it is not.
+        """
+        until = time.monotonic() + SEEN_S
+        while not self.store.is_done(stage):
+            if time.monotonic() > until:
+                raise UserError(
+                    f"A node has finished {stage.title}, and {self.store.root} does not show it "
+                    "here: give a --store that all reach."
+                )
+            time.sleep(LOOK_S)
 
     def _fail(self, stage: Stage, reason: str, error: UserError, trace: str = "") -> None:
         if trace:

@@ -35,7 +35,8 @@ def plan(name: str, runtime: Runtime, data: Stage, model: Stage) -> Stage:
     served = runtime == "torch"
     title = f"{name}: as served today" if served else f"{name}: export"
     settings = {"runtime": "torch" if served else "onnxruntime"}
-    return Stage("export", title, VERSION, settings, {"data": data, "model": model}, run)
+    refers = ("model",) if served else ()
+    return Stage("export", title, VERSION, settings, {"data": data, "model": model}, run, refers)
 
 
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:

@@ -14,8 +14,10 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
+from typer.testing import CliRunner
 
 import compress.workflow.executors.ray
+from compress.cli import app
 from compress.measure.machine import machine
 from compress.recipe.load import load_recipe
 from compress.results.schema import Result
@@ -145,6 +147,23 @@ def test_an_address_that_does_not_answer() -> None:
     pytest.importorskip("ray", reason="compress[ray] runs clusters")
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9: nothing answers there .*ray start"):
         connect("127.0.0.1:9", [])
+
+
+def test_the_command_refuses_what_it_cannot_reach_and_shows_what_a_store_holds(
+    shapes: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="compress[ray] runs clusters")
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tiny_recipe(shapes)))
+    asked = ["run", str(path), "--out", str(tmp_path), "--dry-run"]
+    for more, reason in (
+        (["--cluster", "127.0.0.1:9"], "nothing answers there"),
+        (["--store", "nowhere://x"], "Give a folder, or an address"),
+    ):
+        done = CliRunner().invoke(app, [*asked, *more])
+        assert isinstance(done.exception, UserError) and reason in str(done.exception)
+    done = CliRunner().invoke(app, [*asked, "--store", str(tmp_path / "shared")])
+    assert done.exit_code == 0 and "to do  data shapes" in done.stdout
 
 
 # Images

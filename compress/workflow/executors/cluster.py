@@ -102,19 +102,24 @@ def ask(ids: Sequence[str], question: Callable[..., Any], *given: Any) -> list[A
         return list(ray.get(tasks, timeout=ANSWER_S))
     except ray.exceptions.GetTimeoutError as error:
         raise UserError(f"A node of the cluster did not answer in {ANSWER_S:.0f} s.") from error
-    except (ray.exceptions.RayTaskError, RuntimeError, ImportError) as error:
+    except (ray.exceptions.RayError, RuntimeError, ImportError) as error:
         raise UserError(
-            f"A node of the cluster cannot run compress: {str(error).strip().splitlines()[-1]}. "
-            "Install the same version on all."
+            f"A node of the cluster cannot be asked: {str(error).strip().splitlines()[-1]} "
+            "(compress has to be installed on all, in the same version)."
         ) from error
+
+
+def alive_now() -> list[dict[str, Any]]:
+    """Return what Ray tells of the nodes that are alive and compute."""
+    import ray
+
+    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [x for x in known if x["Alive"] and x["Resources"].get("CPU", 0) >= 1]
 
 
 def nodes_of_cluster() -> Iterator[Node]:
     """Yield the nodes that are alive and compute."""
-    import ray
-
-    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    alive = [x for x in known if x["Alive"] and x["Resources"].get("CPU", 0) >= 1]
+    alive = alive_now()
     for told, said in zip(alive, ask([x["NodeID"] for x in alive], node.facts), strict=True):
         has = told["Resources"]
         yield Node(

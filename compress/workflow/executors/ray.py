@@ -27,6 +27,7 @@ from compress.workflow.executors import node
 from compress.workflow.executors.cluster import (
     TIMING,
     Node,
+    alive_now,
     ask,
     check,
     check_sees,
@@ -57,8 +58,8 @@ class OnRay:
 
     def __init__(self, nodes: Sequence[Node], shared: Shared | None) -> None:
         self.shared = shared
-        self.nodes = [x.id for x in nodes]
         self._images: dict[Path, Images] = {}
+        self._seen: set[Images] = set()  # that nodes were asked for
         self.timing = [x for x in nodes if x.times]
         self.training = [x for x in nodes if not x.times] or self.timing
         self.machine: Machine = self.timing[0].facts.machine
@@ -123,9 +124,17 @@ class OnRay:
             if not self.shared.has(f"{node.FILES}/{key}"):
                 self.shared.send(path, f"{node.FILES}/{key}")
         images = self.images(context)
-        if images is not None and not all(ask(self.nodes, Images.are_here, images)):
+        if images is not None and images not in self._seen and not self._see(images):
             store.root.mkdir(parents=True, exist_ok=True)
             images.pack(self.shared, store.root)
+
+    def _see(self, images: Images) -> bool:
+        """Return whether all nodes see the images; one that died meanwhile does not."""
+        self._seen.add(images)
+        try:
+            return all(ask([x["NodeID"] for x in alive_now()], Images.are_here, images))
+        except UserError:
+            return False
 
     def images(self, context: Context) -> Images | None:
         """Return where the images lie, and what they are known by."""
@@ -182,6 +191,8 @@ class _Run:
         self.running: dict[Any, Stage] = {}
         self.broken: dict[str, str] = {}
         self.claimed: dict[str, str] = {}  # names of folders, by stage
+        self.missed: set[str] = set()  # what no node is left for
+        self.miss_next = 0.0  # when to look again
         self.others: dict[str, float] = {}  # stages that other runs compute: when to look again
         self.said = Queue(actor_options={"num_cpus": 0, "label_selector": _here()})
 
@@ -196,6 +207,7 @@ class _Run:
                 if not self.running:
                     time.sleep(LOOK_S * bool(self.waiting))
                 self._listen()
+                self._miss_nodes()
                 for task in done:
                     self._settle(task)
         finally:
@@ -278,6 +290,20 @@ class _Run:
             for key, what, given in self.said.get_nowait_batch(count):
                 if what != "stage" or key in runs:
                     self.context.progress.received(key, what, given)
+
+    def _miss_nodes(self) -> None:
+        """Say what nodes stages wait for, if none is left: Ray waits until there is one."""
+        if time.monotonic() < self.miss_next:
+            return
+        self.miss_next = time.monotonic() + CLAIM_S
+        alive = alive_now()
+        times = any(x["Resources"].get(TIMING, 0) >= 1 for x in alive)
+        others = any(x["Resources"].get(TIMING, 0) < 1 for x in alive)
+        trains = others or self.cluster.training is self.cluster.timing
+        for what, is_there in ((f"measures (resource {TIMING})", times), ("trains", trains)):
+            if not is_there and what not in self.missed:
+                self.context.progress.note(f"No node is left that {what}: stages wait for one.")
+            (self.missed.discard if is_there else self.missed.add)(what)
 
     def _settle(self, task: Any) -> None:
         """Take note of what became of a task."""

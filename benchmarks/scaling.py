@@ -78,7 +78,8 @@ def cluster_of(nodes: int) -> Iterator[str]:
     """Start a head, a node that measures and some of one CPU each; give their address."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **QUIET})
+    head = {"num_cpus": 0, "include_dashboard": False, **QUIET}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     cluster.add_node(num_cpus=1, resources={TIMING: 1}, **QUIET)
     for _ in range(nodes):
         cluster.add_node(num_cpus=1, **QUIET)

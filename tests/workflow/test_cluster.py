@@ -228,7 +228,8 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         small = {"object_store_memory": 80 * 2**20}
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
+        head = {"num_cpus": 0, "include_dashboard": False, **small}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.timing = self.cluster.add_node(num_cpus=1, resources={TIMING: 1}, **small)
         self.training = []
         for name in ("one", "two"):
@@ -265,6 +266,7 @@ def test_a_node_dies_and_the_rows_are_those_of_one_process(
 ) -> None:
     recipe = tiny_recipe(shapes)
     recipe["teacher"]["train"]["epochs"] = 40
+    recipe["measure"]["processes"] = 1
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(recipe))
     address, store = nodes.cluster.address, Shared(str(tmp_path / "shared"))

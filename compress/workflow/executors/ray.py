@@ -223,6 +223,8 @@ class _Run:
         ready = list(self._ready())
         trains = [x for x in (*ready, *self.running.values()) if _computes(x)]
         for stage in ready:
+            if time.monotonic() < self.others.get(stage.key, 0.0):
+                continue
             if self.store.is_done(stage):
                 self.waiting.remove(stage)
                 tell_reused(stage, self.store, self.context)
@@ -248,8 +250,6 @@ class _Run:
         """Return whether a stage is this run's to compute."""
         if self.cluster.shared is None:
             return True
-        if time.monotonic() < self.others.get(stage.key, 0.0):
-            return False
         name = self.store.name(stage)
         if self.store.claims.take(name):
             if self.store.is_done(stage):  # just now

@@ -195,8 +195,12 @@ class Shared:
             return bool(self._fs.exists(f"{self.root}/{name}"))
 
     def get(self, name: str, file: Path) -> None:
-        """Bring a file here."""
-        with self._telling(), atomic(file) as temporary:
+        """Bring a file here.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+        with self._telling(FileNotFoundError), atomic(file) as temporary:
             self._fs.get_file(f"{self.root}/{name}", str(temporary))
 
     def remove(self, name: str) -> None:
@@ -243,15 +247,18 @@ class Shared:
             return [path.removeprefix(start) for path in self._fs.find(start) if path != start]
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _telling(self, *expected: type[Exception]) -> Iterator[None]:
         """Tell what an address answers instead of doing what it was asked.
+
+        Args:
+            expected: errors that are no fault of the store.
 
         Raises:
             UserError: it refuses, is full, or does not answer.
         """
         try:
             yield
-        except (FileNotFoundError, FileExistsError, UserError):
+        except (UserError, *expected):
             raise
         except Exception as error:  # each kind of store has errors of its own
             said = str(error) or type(error).__name__

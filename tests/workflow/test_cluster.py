@@ -1,6 +1,7 @@
 """A Ray cluster: what is asked of its nodes, and the same rows as one process makes."""
 
 import json
+import socket
 import tempfile
 import threading
 import time
@@ -16,6 +17,7 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
+import compress.workflow.executors.cluster
 import compress.workflow.executors.ray
 from compress.cli import app
 from compress.measure.machine import machine
@@ -147,6 +149,30 @@ def test_an_address_that_does_not_answer() -> None:
     pytest.importorskip("ray", reason="compress[ray] runs clusters")
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9: nothing answers there .*ray start"):
         connect("127.0.0.1:9", [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"), [(b"", "timed out"), (b"HTTP/1.1 400 No\r\n\r\n", "is no Ray")],
+    ids=["nothing", "web"],
+)  # fmt: skip
+def test_what_answers_may_be_no_ray(
+    answer: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="compress[ray] runs clusters")
+    monkeypatch.setattr(compress.workflow.executors.cluster, "CONNECT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            there, _ = server.accept()
+            with there:
+                there.sendall(answer)
+                time.sleep(0.5)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(UserError, match=reason):
+            connect(f"127.0.0.1:{server.getsockname()[1]}", [])
+        thread.join()
 
 
 def test_the_command_refuses_what_it_cannot_reach_and_shows_what_a_store_holds(

@@ -16,6 +16,9 @@ from compress.workflow.executors.node import Facts
 
 TIMING = "compress_timing"  # the resource of nodes that measure
 CONNECT_S, ANSWER_S = 10.0, 120.0  # that an address and a node are given to answer
+# Ray speaks gRPC, so HTTP/2: each side begins with a frame of settings (RFC 9113).
+SETTINGS = b"\x04"
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00" + SETTINGS + bytes(5)
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,19 @@ def _knock(address: str) -> None:
     if not port.isdigit():
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_S) as there:
+            there.settimeout(CONNECT_S)
+            there.sendall(GREETING)
+            hidden = os.environ.get("RAY_USE_TLS") == "1"
+            is_ray = hidden or there.recv(9)[3:4] == SETTINGS
+            said = "" if is_ray else "what answers is no Ray"
     except OSError as error:
+        said = str(error)
+    if said:
         raise UserError(
-            f"--cluster {address}: nothing answers there ({error}). Start a cluster with "
+            f"--cluster {address}: nothing answers there ({said}). Start a cluster with "
             f"`ray start --head --resources '{{\"{TIMING}\": 1}}'`, or give --cluster local."
-        ) from error
+        )
 
 
 def ask(ids: Sequence[str], question: Callable[..., Any], *given: Any) -> list[Any]:

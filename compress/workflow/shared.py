@@ -258,9 +258,9 @@ class Shared:
         """
         try:
             yield
-        except (UserError, *expected):
-            raise
         except Exception as error:  # each kind of store has errors of its own
+            if isinstance(error, (UserError, *expected)):
+                raise
             said = str(error) or type(error).__name__
             raise UserError(
                 f"The store {self.address} cannot be used: {said} (--store needs a place that may "

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -53,7 +54,8 @@ def run_recipe(
             What was finished stays finished.
     """
     with alone(out, progress):
-        return _run(recipe, out, progress, command, tuple(allowed), reuse_other_machine, report)
+        ready = make_ready(recipe, out, progress, allowed, reuse_other_machine)
+        return run_plan(ready, out, command, report)
 
 
 @contextmanager
@@ -80,21 +82,43 @@ def alone(out: Path, progress: Progress) -> Iterator[None]:
         ) from error
 
 
-def _run(
+@dataclass(frozen=True)
+class Ready:
+    """A recipe resolved on this machine, with all that its stages need."""
+
+    plan: Plan
+    store: Store
+    context: Context
+    here: Machine
+
+
+def make_ready(
     recipe: Recipe,
     out: Path,
     progress: Progress,
-    command: str,
-    allowed: tuple[str, ...],
-    reuse_other_machine: bool,
-    report: Report,
-) -> tuple[list[Result], list[Failure]]:
+    allowed: Sequence[str] = (),
+    reuse_other_machine: bool = False,
+) -> Ready:
+    """Resolve a recipe; nothing is computed but what `precision: auto` is here.
+
+    Raises:
+        UserError: as `make_plan`.
+    """
     here = machine()
     threads = recipe.measure.threads or usable_threads()
-    recipe = with_precisions(recipe, here, out, allowed, progress.note)
-    asked = make_plan(recipe, here, threads, allowed)
+    recipe = with_precisions(recipe, here, out, tuple(allowed), progress.note)
+    plan = make_plan(recipe, here, threads, allowed)
     store = Store(out / RUNS / STAGES, reuse_other_machine)
-    context = context_of(recipe, out, here, threads, progress, allowed, files_of(recipe))
+    context = context_of(recipe, out, here, threads, progress, tuple(allowed), files_of(recipe))
+    return Ready(plan, store, context, here)
+
+
+def run_plan(
+    ready: Ready, out: Path, command: str, report: Report = lambda *_: None
+) -> tuple[list[Result], list[Failure]]:
+    """Do what is left of a plan; as `run_recipe`, in a folder that nobody else works in."""
+    asked, store, context, here = ready.plan, ready.store, ready.context, ready.here
+    recipe, progress = asked.recipe, context.progress
     reasons = asked.impossible_rows
     for name, reason in reasons.items():
         progress.note(f"{name} cannot be made: {reason}")

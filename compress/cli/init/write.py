@@ -68,12 +68,22 @@ class Answers:
     methods: tuple[str, ...]
     speedup: float
     max_accuracy_drop: float
+    space: bool = False  # lists of values, for a search to choose from
 
     @property
     def image_size(self) -> int | list[int]:
         """Of the network's input, as a recipe says it."""
         height, width = self.spec.size
         return height if height == width else [height, width]
+
+    @property
+    def smaller_sizes(self) -> list[int]:
+        """Of the sides that a student may see fewer pixels at: its own first, then 3/4 and 1/2."""
+        height, width = self.spec.size
+        if height != width:
+            return []
+        smaller = [32 * round(height * share / 32) for share in (0.75, 0.5)]
+        return [height, *(side for side in smaller if 32 <= side < height)]
 
     @property
     def is_onnx(self) -> bool:
@@ -103,6 +113,7 @@ def write_recipe(answers: Answers, path: Path) -> None:
         weights=_from(folder, answers.weights),
         validation_fraction=VALIDATION_FRACTION,
         pruned=min(answers.speedup, MOST_PRUNED),
+        pruned_speedups=[x for x in (2.0, 3.0, 4.0, 6.0) if x <= max(2.0, 1.5 * answers.speedup)],
         pruned_before_int8=min(max(1.5, round(answers.speedup / INT8_GAIN, 1)), MOST_PRUNED),
     )
     write_text(path, "".join(f"{_aligned(line)}\n" for line in text.splitlines()))

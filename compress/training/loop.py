@@ -4,6 +4,8 @@ After each epoch everything needed to go on is saved; a run killed at any moment
 last finished epoch and ends with the same weights as an undisturbed one (same machine, same
 threads), since order, views and dropout are functions of the seed and the epoch. On CUDA some
 backward passes (pooling) add in no fixed order: there it ends as near as two runs do.
+
+Between two steps, other runs on the machine may time what they have to time.
 """
 
 import math
@@ -38,6 +40,7 @@ from compress.training.mirrored import doubled
 from compress.training.mixing import draw_mix
 from compress.training.settings import TrainSettings
 from compress.training.telling import tell
+from compress.utils.alone import Turns
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.utils.seeding import generator, torch_seed
@@ -89,6 +92,7 @@ def train(
     if mirrors or settings.head_only_epochs or settings.head_lr_factor != 1:
         head = head_of(model, head)
     with ExitStack() as while_training:
+        turns = while_training.enter_context(Turns(progress.note))
         if mirrors:
             with torch_seed(feed.seed, "mirrored head"):
                 while_training.enter_context(doubled(model, head[0]))
@@ -110,6 +114,7 @@ def train(
             still=still,
             learning={k: p for k, p in model.named_parameters() if p.requires_grad},
             averaged=averaged,
+            turns=turns,
         )
         history = _epochs(training, folder, progress)
         if averaged is not None:
@@ -132,6 +137,7 @@ class _Training:
     still: Sequence[nn.Module]
     learning: Mapping[str, nn.Parameter]
     averaged: AveragedModel | None
+    turns: Turns
 
 
 def _epochs(training: _Training, folder: Path, progress: Progress) -> list[Epoch]:
@@ -144,13 +150,13 @@ def _epochs(training: _Training, folder: Path, progress: Progress) -> list[Epoch
         progress.note(said)
     judged_one = training.model if training.averaged is None else training.averaged.module
     for epoch in range(len(history), settings.epochs):
-        started = time.perf_counter()
+        started, waited_s = time.perf_counter(), training.turns.waited_s
         loss = _epoch(training, epoch, folder, progress)
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started - (training.turns.waited_s - waited_s)
         last = Epoch(
             epoch=epoch + 1,
             loss=loss,
-            validation_top1=judged(judged_one, feed, epoch, settings.precision, training.layout),
+            validation_top1=judged(training, judged_one, epoch),
             seconds=seconds,
             images_per_s=feed.steps * feed.batch_size / seconds,
         )
@@ -174,7 +180,7 @@ def _epoch(training: _Training, epoch: int, folder: Path, progress: Progress) ->
     mix_rng = generator(feed.seed, "mixup", epoch)
     total_loss = 0.0
     with torch_seed(feed.seed, "dropout", epoch):
-        for step, batch in enumerate(feed.batches(epoch)):
+        for step, batch in enumerate(training.turns.between(feed.batches(epoch))):
             lr = learning_rate(settings, epoch + step / feed.steps)
             set_learning_rate(training.optimizer, lr)
             mix = draw_mix(settings.mixup, settings.cutmix, len(batch.indices), mix_rng)
@@ -259,16 +265,19 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
 
 
 @torch.inference_mode()
-def judged(
-    model: nn.Module, feed: Feed, epoch: int, precision: str, layout: torch.memory_format
-) -> float:
+def judged(training: _Training, model: nn.Module, epoch: int) -> float:
     """Return how the task judges the network in training on the validation images (top-1 where
-    there are classes; points within the usual bounds): progress, not what is reported."""
+    there are classes; points within the usual bounds): progress, not what is reported.
+
+    Args:
+        model: the network, or its average.
+    """
+    feed = training.feed
     model.eval()
     records: list[Any] = []
-    for inputs, judge in feed.validation(epoch):
-        with autocast(feed.device, precision):
-            outputs = model(laid_out(inputs, layout))
+    for inputs, judge in training.turns.between(feed.validation(epoch)):
+        with autocast(feed.device, training.settings.precision):
+            outputs = model(laid_out(inputs, training.layout))
         named = named_floats(outputs, feed.task)
         records += judge({name: x.cpu().numpy() for name, x in named.items()})
     return float(feed.task.statistic(records, np.ones((1, len(records))))[0])

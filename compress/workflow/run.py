@@ -60,7 +60,7 @@ def run_recipe(
 
 @contextmanager
 def alone(out: Path, progress: Progress) -> Iterator[None]:
-    """One run at a time: two on one machine would also spoil each other's timings.
+    """One run at a time in a folder; in others, they take turns (compress/utils/alone.py).
 
     Raises:
         UserError: another run works in the same folder.

@@ -99,8 +99,7 @@ class Machine:
         Raises:
             UserError: the teacher cannot be made, or no candidate can.
         """
-        recipe = self._of(self._recipe.candidates, self._quick)
-        ready = make_ready(recipe, self._out, self.progress, self._allowed)
+        ready = self._ready(self._recipe.candidates, self._quick)
         others = {entry.candidate for entry in ready.plan.entries if entry.role != "teacher"}
         alone = replace(ready.plan.without(others), impossible={})
         rows, _ = run_plan(replace(ready, plan=alone), self._out, self._command)
@@ -112,7 +111,7 @@ class Machine:
     def timed(self, candidate: str) -> list[Timing]:
         """Return how fast it is before it is trained, in each runtime."""
         chain = untrained(self._recipe.candidates[candidate])
-        ready = self._ready(candidate, chain)
+        ready = self._ready({candidate: chain}, self._quick)
         plan, store = ready.plan, ready.store
         stages = list(in_order([*(entry.artifact for entry in plan.entries), plan.latency]))
         with self.progress.tree({stage.key: stage.title for stage in stages}):
@@ -139,7 +138,7 @@ class Machine:
 
     def trained(self, candidate: str, rung: Rung, name: str) -> list[Result]:
         """Return its rows and the teacher's, by all validation images."""
-        ready = self._ready(name, rung.chain)
+        ready = self._ready({name: rung.chain}, self._quick)
         rows, failed = run_plan(ready, self._out, self._command)
         if failed:
             raise UserError(failed[0].reason)
@@ -147,19 +146,30 @@ class Machine:
 
     def together(self, chains: Mapping[str, Sequence[Any]]) -> list[Result]:
         """Return the rows of several, timed together as the recipe asks, and the teacher's."""
-        recipe = self._of(chains, self._recipe.measure)
-        ready = make_ready(recipe, self._out, self.progress, self._allowed)
+        ready = self._ready(chains, self._recipe.measure, served=True)
         rows, failed = run_plan(ready, self._out, self._command)
         if failed:
             raise UserError(failed[0].reason)
         return [row for row in rows if row.role == "teacher" or row.candidate in chains]
 
-    def _ready(self, name: str, chain: Sequence[Any]) -> Ready:
-        recipe = self._of({name: chain}, self._quick)
-        return make_ready(recipe, self._out, self.progress, self._allowed)
+    def _ready(
+        self, chains: Mapping[str, Sequence[Any]], measure: MeasureSettings, served: bool = False
+    ) -> Ready:
+        """Resolve a recipe of these candidates, and of those that they learn from.
+
+        Args:
+            served: whether the teacher is measured as it is served today, too.
+        """
+        recipe = self._of(chains, measure)
+        ready = make_ready(recipe, self._out, self.progress, self._allowed)
+        entries = [
+            replace(entry, layers=None)  # single layers are what a report of one recipe shows
+            for entry in ready.plan.entries
+            if served or entry.runtime != "torch"
+        ]
+        return replace(ready, plan=replace(ready.plan, entries=entries))
 
     def _of(self, chains: Mapping[str, Sequence[Any]], measure: MeasureSettings) -> Recipe:
-        """Return a recipe of these candidates, and of those that they learn from."""
         candidates = {name: list(chain) for name, chain in chains.items()}
         waiting = list(candidates.values())
         while waiting:

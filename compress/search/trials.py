@@ -302,7 +302,7 @@ class Trials:
         said = [f"{units.duration(self.spent_s)} of {units.duration(self.within_s)}"]
         said.append(f"{len(trials)} of {len(self.recipe.candidates)} candidates tried")
         if choice.picked:
-            said.append(f"pick: {row_name(choice.picked)}, {choice.why_in_short}")
+            said.append(f"pick: {row_name(choice.picked)}, {_numbers(choice)}")
         elif choice.nearest_miss:
             said.append(f"nothing fits; nearest: {choice.nearest_misses}")
         more = self._more(3600)
@@ -312,7 +312,7 @@ class Trials:
                 f"another hour (about {more:.0f} more that are fast enough) is expected to bring "
                 f"{units.points(gain)} points"
             )
-        return "; ".join(said) + "."
+        return "; ".join(said).removesuffix(".") + "."
 
     def _keep_pick(self) -> None:
         """Note the pick where it is another than before."""
@@ -354,6 +354,18 @@ def _shown(candidate: str, chain: Sequence[Rung], rung: int) -> str:
     if rung == len(chain) - 1:
         return candidate
     return f"{candidate}-after-{chain[rung].epochs}-epochs"
+
+
+def _numbers(choice: Choice) -> str:
+    """Return what matters of a pick: how fast, what it costs, how sure."""
+    row = choice.picked
+    assert row is not None
+    said = [f"{units.times(row.speedup.ratio)} times as fast"] if row.speedup else []
+    if row.accuracy.top1_drop:
+        said.append(f"{units.points(row.accuracy.top1_drop.value)} points lost")
+    if choice.probability is not None:
+        said.append(f"meets the target with {units.probability(choice.probability)} probability")
+    return ", ".join(said)
 
 
 def _misses(timing: Timing, budget: Budget) -> Mapping[str, tuple[float, str]]:

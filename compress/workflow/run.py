@@ -181,7 +181,7 @@ def _make(plan: Plan, store: Store, context: Context) -> dict[str, str]:
             run_stage(stage, store, context)
             if stage.kind == doubts.KIND:
                 for doubt in doubts.load(store.folder(stage)):
-                    context.progress.note(doubt)
+                    context.progress.once(doubt)
         except UserError as error:
             if stage.key in needed:
                 raise

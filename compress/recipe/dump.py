@@ -8,6 +8,7 @@ import yaml
 
 from compress.models.weight_sources import is_file
 from compress.recipe.schema import Recipe
+from compress.utils.settings import RecipeModel
 
 
 def recipe_text(recipe: Recipe, folder: Path, comment: str) -> str:
@@ -17,7 +18,7 @@ def recipe_text(recipe: Recipe, folder: Path, comment: str) -> str:
         folder: of the file: paths are relative to it.
         comment: what the file is, on its first line.
     """
-    said = recipe.model_dump(mode="json", exclude_defaults=True)
+    said = _said(recipe)
     said.pop("search", None)
     _relative(said["data"], "path", folder)
     for name in ("weights", "onnx"):
@@ -29,6 +30,20 @@ def recipe_text(recipe: Recipe, folder: Path, comment: str) -> str:
     first: dict[str, Any] = {"version": 1, "name": said.pop("name")}
     text = yaml.safe_dump(first | said, sort_keys=False, allow_unicode=True)
     return f"# {comment}\n{text}"
+
+
+def _said(value: Any) -> Any:
+    """Return plain data of all that is not as it is by default; a loss keeps its name."""
+    if isinstance(value, RecipeModel):
+        fields = type(value).model_fields
+        return {
+            name: _said(each)
+            for name, each in value
+            if name == "name" or each != fields[name].get_default(call_default_factory=True)
+        }
+    if isinstance(value, dict):
+        return {key: _said(each) for key, each in value.items()}
+    return [_said(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _relative(settings: dict[str, Any], name: str, folder: Path) -> None:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist, fmean, stdev
 
+from scipy.special import stdtrit
+
 from compress.utils.interval import Interval
 
 CONFIDENCE = 0.95
@@ -15,7 +17,7 @@ def projected(accuracy: float, images: int, gains: Sequence[float]) -> Interval 
     """Return the accuracy that the whole schedule would reach, with a prediction interval.
 
     The gain is that of earlier trials of the same family from this rung to the end: their mean,
-    with the spread of one more trial, s² (1 + 1/n), and that of the images on top.
+    with the spread of one more trial, s² (1 + 1/n), by Student's t, and that of the images on top.
 
     Args:
         accuracy: at this rung, in [0, 1], on so many images.
@@ -29,7 +31,10 @@ def projected(accuracy: float, images: int, gains: Sequence[float]) -> Interval 
     value = min(1.0, max(0.0, accuracy + fmean(gains)))
     spread = _spread(gains) * math.sqrt(1 + 1 / len(gains))
     sampling = math.sqrt(max(value * (1 - value), 0.25 / images) / images)
-    half = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * math.hypot(spread, sampling)
+    level = (1 + CONFIDENCE) / 2
+    normal = NormalDist().inv_cdf(level)
+    of_few = normal if len(gains) < 2 else float(stdtrit(len(gains) - 1, level))
+    half = math.hypot(of_few * spread, normal * sampling)
     return Interval(value=value, low=max(0.0, value - half), high=min(1.0, value + half))
 
 

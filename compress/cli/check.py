@@ -111,12 +111,17 @@ def _data(recipe: "Loaded", data: "Dataset | None") -> str:
     settings = recipe.data
     if data is None:
         return f"data: made by {settings.builder}" + (f" of {settings.path}" * bool(settings.path))
+    from compress.data.split import draw_split
+    from compress.workflow.claim import too_few_images
+
     labelled = sum(p.is_labelled for p in data.images)
     found = (
         f"data: {labelled} labelled images {data.annotated}, "
         f"{len(data.images) - labelled} unlabelled (not decoded yet)"
     )
-    return "\n  ".join([found, *data.notes])
+    split = draw_split(data, settings.validation_fraction, recipe.seed)
+    few = too_few_images(recipe, len(split.indices("validation")))
+    return "\n  ".join([found, *data.notes, *([few] if few else [])])
 
 
 def _weights(recipe: "Loaded") -> str:

@@ -79,11 +79,3 @@ def test_a_run_says_it_when_it_has_read_the_data(
             of_run.run_stage(plan.data, store, context)
             found = [*of_run._said_of(plan.data, recipe, store, context)]
         assert found == [FEW]
-
-
-def test_check_says_that_no_image_is_left_to_validate_on(
-    asking: Callable[..., Path], shapes: Path
-) -> None:
-    data = {"path": str(shapes), "validation_fraction": 0.001}
-    done = CliRunner().invoke(app, ["check", str(asking(0.2, data=data))])
-    assert "there are no images to validate on" in str(done.exception)

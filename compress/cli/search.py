@@ -110,7 +110,7 @@ def search(
     command = shlex.join(["compress", *sys.argv[1:]])
     try:
         found = search_recipe(
-            loaded, budget, within_s, out, progress_of, command, allowed, confirm_with
+            loaded, budget, within_s, out, progress_of, typer.echo, command, allowed, confirm_with
         )
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)

@@ -11,29 +11,32 @@ from typing import Any
 from compress.analysis.budget import Budget
 from compress.analysis.choose import Choice, fits
 from compress.analysis.explain import name
-from compress.analysis.sample_size import highest_confidence
 from compress.measure.machine import usable_threads
 from compress.methods import discover
+from compress.metrics.sample_size import highest_confidence, images_needed
 from compress.recipe.schema import GridPoint, Recipe, chosen
 from compress.results.schema import Result
-from compress.results.search import Proof, Search
+from compress.results.search import Search
 from compress.search.ceiling import ceilings
 from compress.search.journal import Journal
-from compress.search.lab import Machine, TimeUp
+from compress.search.lab import Known, Machine, TimeUp
 from compress.search.parts import draw_parts, on_part
 from compress.search.proof import last_picks, proofs, proofs_with
 from compress.search.schedule import trains
 from compress.search.trials import OVERHEAD, SEARCHED, SPENT, SURE, Trials
+from compress.tasks.differences import paired_spread
 from compress.utils import units
+from compress.utils.alone import alone_on_machine
 from compress.utils.errors import UserError
 from compress.utils.interval import Interval
 from compress.utils.progress import Progress
+from compress.workflow.claim import USUAL
 from compress.workflow.run import RUNS, alone
 
 JOURNAL, ROWS = "search.journal", "trials"
 KEPT = "kept"
+CEILINGS = "ceilings"
 LAST = 0.1  # share of the time for the last picks
-LIKELY = 0.05  # share of the images on which two networks disagree, before it is known
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def search_recipe(
     within_s: float,
     out: Path,
     progress_of: Callable[[Callable[..., None]], Progress],
+    say: Callable[[str], None],
     command: str,
     allowed: Sequence[str] = (),
     confirm_with: Path | None = None,
@@ -90,6 +94,7 @@ def search_recipe(
         within_s: for all of it.
         out: gets `runs/`.
         progress_of: makes what shows how far it is, of what is to be told of each epoch.
+        say: is told that another search is waited for.
         command: reproduces it.
         confirm_with: labelled images of the user's own that judge the last picks, too.
 
@@ -97,58 +102,53 @@ def search_recipe(
         UserError: no candidate can be made, or fast enough; the time was up before anything was
             tried; another search works in the same folder.
     """
-    began = clock()
-    folder = out / RUNS / recipe.name
-    journal = Journal(folder / JOURNAL, _in_order(recipe), recipe.seed, _asked(recipe, budget))
-    begun_s = began - journal.noted(SPENT, 0.0)
-    lab = Machine(recipe, out, progress_of, command, allowed, lambda: clock() - begun_s > within_s)
-    with alone(out, lab.progress):
-        try:
-            known = lab.teacher()
-        except TimeUp:
-            raise UserError(
-                "The time was up while the teacher was trained: the same command goes on with it; "
-                "give more --within."
-            ) from None
-        parts = draw_parts(known.labels, recipe.search.keep, recipe.seed)
-        said = [*_images(budget, len(parts.searched), len(parts.kept))]
-        for sentence in said:
-            lab.progress.note(sentence)
-        _refuse_beyond(budget, known.teacher, recipe, out, allowed)
-        trials = Trials(
-            recipe=recipe,
-            budget=budget,
-            within_s=within_s,
-            reserved_s=LAST * within_s,
-            teacher=known.teacher,
-            searched=parts.searched,
-            journal=journal,
-            lab=lab,
-            clock=clock,
-            begun_s=begun_s,
-            say=lab.progress.note,
-            folder=folder / ROWS,
-            sure=partial(_sure, budget, len(parts.searched)),
-        )
-        ended = trials.run()
-        lab.progress.note(ended)
-        chains = _last(trials)
-        rows = lab.together(chains)
-        searched, kept = (
-            on_part(rows, parts.searched, SEARCHED),
-            on_part(rows, parts.kept, KEPT),
-        )
-        proven: list[Proof] = [*proofs(searched, kept, list(chains))]
-        if confirm_with is not None:
-            proven += proofs_with(confirm_with, searched, list(chains), out)
-    choice = trials.choice()
-    picked = choice.picked
-    spent_s = clock() - begun_s
-    journal.note(SPENT, spent_s)
+    with alone_on_machine("search", say):
+        began = clock()
+        folder = out / RUNS / recipe.name
+        journal = Journal(folder / JOURNAL, _in_order(recipe), recipe.seed, _asked(recipe, budget))
+        begun_s = began - journal.noted(SPENT, 0.0)
+
+        def spent_s() -> float:
+            return clock() - begun_s
+
+        lab = Machine(recipe, out, progress_of, command, allowed, lambda: spent_s() > within_s)
+        with alone(out, lab.progress):
+            known = _known(lab, journal, spent_s)
+            parts = draw_parts(known.labels, recipe.search.keep, recipe.seed)
+            teacher = on_part(known.teacher, parts.searched, SEARCHED)
+            said = _images(budget, len(parts.searched), len(parts.kept))
+            for sentence in said:
+                lab.progress.note(sentence)
+            _refuse_beyond(budget, known.teacher, recipe, journal, out, allowed)
+            trials = Trials(
+                recipe=recipe,
+                budget=budget,
+                within_s=within_s,
+                reserved_s=LAST * within_s,
+                teacher=known.teacher,
+                searched=parts.searched,
+                journal=journal,
+                lab=lab,
+                clock=clock,
+                begun_s=begun_s,
+                say=lab.progress.note,
+                folder=folder / ROWS,
+                sure=partial(_sure, budget, teacher),
+            )
+            ended = trials.run()
+            lab.progress.note(ended)
+            choice, chains = trials.choice(), _last(trials)
+            rows = lab.together(chains)
+            searched = on_part(rows, parts.searched, SEARCHED)
+            kept = on_part(rows, parts.kept, KEPT)
+            proven = [*proofs(searched, kept, list(chains))]
+            if confirm_with is not None:
+                proven += proofs_with(confirm_with, searched, list(chains), out)
+        journal.note(SPENT, spent_s())
     search = Search(
         asked=str(budget),
         within_s=within_s,
-        spent_s=spent_s,
+        spent_s=spent_s(),
         overhead_s=journal.noted(OVERHEAD, 0.0),
         ended=ended,
         trials=journal.trials(),
@@ -156,8 +156,26 @@ def search_recipe(
         proofs=proven,
         said=said,
     )
+    picked = choice.picked
     pick = None if picked is None else _pick(recipe, budget, chains, picked.candidate)
     return Found(search, kept, pick, choice)
+
+
+def _known(lab: Machine, journal: Journal, spent_s: Callable[[], float]) -> Known:
+    """Return what is known before anything is tried.
+
+    Raises:
+        UserError: the time was up while the teacher was trained.
+    """
+    try:
+        known = lab.teacher()
+    except TimeUp:
+        raise UserError(
+            "The time was up while the teacher was trained: the same command goes on with it; "
+            "give more --within."
+        ) from None
+    journal.note(SPENT, spent_s())
+    return known
 
 
 def _lost(drop: Interval | None) -> str:
@@ -191,13 +209,14 @@ def _images(budget: Budget, searched: int, kept: int) -> list[str]:
         f"Decisions are made by {searched} of the validation images; the other {kept} judge the "
         "last picks, once."
     ]
-    if (lost := budget.max_accuracy_drop) is not None:
+    lost = budget.max_accuracy_drop
+    if lost and (allowed := highest_confidence(lost, USUAL, searched)) < SURE:
+        needed = images_needed(lost, USUAL)
         said.append(
-            f"With {searched} images a drop of at most {units.points_typed(lost)} can be shown "
-            f"with at most {units.probability(highest_confidence(lost, LIKELY, searched))} "
-            f"probability where the two networks disagree on {units.percent(LIKELY)} % of them "
-            f"and no accuracy is lost, and with the {kept} with "
-            f"{units.probability(highest_confidence(lost, LIKELY, kept))}."
+            f"With {searched} images it can be shown with at most {units.probability(allowed)} "
+            f"probability that a candidate as accurate as the teacher loses at most "
+            f"{units.points_typed(lost)}, where the two disagree on {100 * USUAL:g} % of them; "
+            f"about {units.at_least(needed or 0)} images would allow {100 * SURE:g} %."
         )
     return said
 
@@ -206,6 +225,7 @@ def _refuse_beyond(
     budget: Budget,
     teacher: Sequence[Result],
     recipe: Recipe,
+    journal: Journal,
     out: Path,
     allowed: Sequence[str],
 ) -> None:
@@ -216,7 +236,10 @@ def _refuse_beyond(
     """
     if budget.speedup is None:
         return
-    found = ceilings(teacher, out, recipe.measure.threads or usable_threads(), allowed)
+    found: dict[str, float] | None = journal.noted(CEILINGS)
+    if found is None:
+        found = ceilings(teacher, out, recipe.measure.threads or usable_threads(), allowed)
+        journal.note(CEILINGS, found)
     runtime = budget.runtime or max(found, key=lambda each: found[each])
     if found[runtime] < budget.speedup:
         raise UserError(
@@ -226,14 +249,15 @@ def _refuse_beyond(
         )
 
 
-def _sure(budget: Budget, images: int, choice: Choice) -> float:
+def _sure(budget: Budget, teacher: Sequence[Result], choice: Choice) -> float:
     """Return the probability with which a budget can be shown to be met by these images."""
     wanted = budget.confidence or SURE
     row, lost = choice.picked, budget.max_accuracy_drop
-    if row is None or lost is None or row.accuracy.agreement is None:
+    own = next((x for x in teacher if row is not None and x.key == row.reference), None)
+    if row is None or lost is None or own is None:
         return wanted
-    differ = max(1 - row.accuracy.agreement, 1 / images)
-    return min(wanted, highest_confidence(lost, differ, images))
+    spread = paired_spread(own.accuracy, row.accuracy)
+    return min(wanted, highest_confidence(lost, spread, row.accuracy.images))
 
 
 def _last(trials: Trials) -> dict[str, Any]:

@@ -19,10 +19,11 @@ from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.utils.seeding import derive
 from compress.workflow.cache import Stage, Store
+from compress.workflow.claim import too_few_images
 from compress.workflow.plan import Plan, files_of, in_order, make_plan
 from compress.workflow.precision import Precisions, resolved
 from compress.workflow.rows import of_other_machine, result_of
-from compress.workflow.stages import doubts
+from compress.workflow.stages import data, doubts
 
 RUNS, STAGES, TABLES = "runs", "stages", "latency_tables"
 # Is told the recipe, its rows and the candidates that failed, when all is measured.
@@ -179,9 +180,8 @@ def _make(plan: Plan, store: Store, context: Context) -> dict[str, str]:
             continue
         try:
             run_stage(stage, store, context)
-            if stage.kind == doubts.KIND:
-                for doubt in doubts.load(store.folder(stage)):
-                    context.progress.once(doubt)
+            for sentence in _said_of(stage, plan.recipe, store, context):
+                context.progress.once(sentence)
         except UserError as error:
             if stage.key in needed:
                 raise
@@ -194,6 +194,16 @@ def _make(plan: Plan, store: Store, context: Context) -> dict[str, str]:
         for end in entry.ends
         if end.key in broken
     }
+
+
+def _said_of(stage: Stage, recipe: Recipe, store: Store, context: Context) -> Iterator[str]:
+    """Yield what a stage found that users must know before the next ones take hours."""
+    if stage.kind == doubts.KIND:
+        yield from doubts.load(store.folder(stage))
+    if stage.kind == data.KIND:
+        images = context.data(store.folder(stage)).indices("validation")
+        if few := too_few_images(recipe, len(images)):
+            yield few
 
 
 def with_precisions(

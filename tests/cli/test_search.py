@@ -84,6 +84,7 @@ def test_a_recipe_is_written_for_ones_own_model(
     assert {"int8", "factorized_int8", "pruned", "pruned_int8", "mobilenet_v2"} <= families
     of_mobilenet = [x for x in recipe.candidates if recipe.point(x).family == "mobilenet_v2"]
     assert all(len(recipe.point(x).positions) == 2 for x in of_mobilenet)
+    assert len(of_mobilenet) == 4
     assert not any("control" in name for name in recipe.candidates)
     assert str(path) in capsys.readouterr().out
     with pytest.raises(UserError, match=f"`compress search {path}` goes on"):

@@ -25,6 +25,7 @@ from compress.utils.seeding import derive
 
 STUDY = "search"
 CANDIDATE, STATE, WHY, ASKED, ENQUEUED = "candidate", "state", "why", "asked", "enqueued"
+WENT_ON = "went on"
 OPTUNAS = {  # how Optuna calls how a trial ended
     "complete": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
@@ -61,8 +62,13 @@ class Begun:
             accuracy: that it is expected to reach with all epochs.
         """
         step = REDUCTION ** (self.trained - 1)
+        if self._trial.user_attrs.get(WENT_ON, 0) >= step:
+            return False  # it was asked before, and then killed
         self._trial.report(accuracy, step)
-        return self._trial.should_prune()
+        if self._trial.should_prune():
+            return True
+        self._trial.set_user_attr(WENT_ON, step)
+        return False
 
     def bound(self, violations: Mapping[str, float]) -> None:
         """Tell by how much it misses each bound of the budget; 0 and below: it meets it."""

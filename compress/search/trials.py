@@ -306,12 +306,9 @@ class Trials:
         elif choice.nearest_miss:
             said.append(f"nothing fits; nearest: {choice.nearest_misses}")
         more = self._more(3600)
-        gain = self._gain(more)
-        if np.isfinite(gain):
-            said.append(
-                f"another hour (about {more:.0f} more that are fast enough) is expected to bring "
-                f"{units.points(gain)} points"
-            )
+        said.append(f"another hour would try about {more:.0f} more that are fast enough")
+        if choice.picked and np.isfinite(gain := self._gain(more)):
+            said[-1] += f", and is expected to bring {units.points(gain)} points"
         return "; ".join(said).removesuffix(".") + "."
 
     def _keep_pick(self) -> None:

@@ -152,7 +152,7 @@ def test_a_failing_candidate_is_one_row(recipe: Recipe, tmp_path: Path) -> None:
 def test_a_line_tells_what_another_hour_would_bring(recipe: Recipe, tmp_path: Path) -> None:
     said: list[str] = []
     trials(recipe, lab(recipe), tmp_path, said=said).run()
-    assert "another hour" in said[-1] and "candidates tried" in said[-1]
+    assert "another hour would try about" in said[-1] and "candidates tried" in said[-1]
 
 
 def test_killed_at_random_it_ends_with_the_same_trials(recipe: Recipe, tmp_path: Path) -> None:

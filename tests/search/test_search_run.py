@@ -17,6 +17,7 @@ from compress.recipe.load import load_recipe
 from compress.report.write import write_report
 from compress.results.file import read
 from compress.search.run import Found, search_recipe
+from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from tests.conftest import class_folders, tiny_recipe
 
@@ -50,11 +51,13 @@ Run = Callable[..., Found]
 def run(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
     out = tmp_path_factory.mktemp("out")
 
-    def searched(within_s: float = 600, **given: Any) -> Found:
+    def searched(
+        within_s: float = 600, name: str = "tiny", budget: Budget = BUDGET, **given: Any
+    ) -> Found:
         said = Console(quiet=True)
         return search_recipe(
-            load_recipe(recipe),
-            BUDGET,
+            load_recipe(recipe, assignments=[f"name={name}"]),
+            budget,
             within_s,
             out,
             lambda on_epoch: Progress(said, out / "run.log", on_epoch),
@@ -101,6 +104,11 @@ def test_it_goes_on_without_doing_anything_twice(
     assert again.search.trials[: len(found.search.trials)] == found.search.trials
     after = {path: path.stat().st_mtime_ns for path in out.glob("runs/stages/*/stage.json")}
     assert {path: after[path] for path in done} == done
+
+
+def test_what_no_network_at_all_would_reach_is_refused(found: Found, run: tuple[Run, Path]) -> None:
+    with pytest.raises(UserError, match="with no network at all an image takes"):
+        run[0](name="beyond", budget=Budget(speedup=1e6))
 
 
 def test_the_pick_is_a_recipe_that_reuses_all_that_was_trained(

@@ -1,6 +1,7 @@
 """Tiny real things that the tests share: images, recipes, one finished run."""
 
 import os
+import tempfile
 
 # Several test processes on few cores would spin against each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -94,6 +95,17 @@ def as_disturbed_as_tests_are() -> Iterator[None]:
         patch.setattr(compress.measure.kernels, "ATTEMPTS", 1)
         patch.setattr(compress.measure.kernels, "TURNS", 1)
         patch.setattr(compress.measure.kernels, "TURN_S", 0.01)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def not_waiting_for_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests and what they start wait for no run on this machine, nor for tests of other processes,
+    and none waits for them: the locks lie in the temporary folder."""
+    folder = str(tmp_path_factory.mktemp("temporary"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
         yield
 
 

@@ -13,7 +13,7 @@ from compress.analysis.pareto import deployed, front_rows
 from compress.results.schema import Result, RowKey
 
 if TYPE_CHECKING:
-    from compress.analysis.feasibility import Relaxation
+    from compress.analysis.feasibility import Feasibility, Relaxation
     from compress.analysis.uncertainty import Draws
 
 
@@ -33,7 +33,7 @@ class Choice:
     nearest_miss: Result | None = None  # of the candidates that do not meet the budget
     nearest_misses: str = ""  # what it misses
     doubt: str = ""  # the weightiest of the warnings, in short
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # of the pick; else of the nearest miss
     misses: list[str] = field(default_factory=list)  # for each that does not fit or was dropped
     relaxations: list[Relaxation] = field(default_factory=list)  # when nothing fits
 
@@ -45,13 +45,14 @@ class Choice:
         return say.next_steps(self.picked, self.next_faster, self.next_more_accurate)
 
     def hints(self) -> list[str]:
-        """What to relax, and what is no use; empty when something fits."""
+        """What to relax, what is no use, and what more images are; empty when something fits."""
         if self.picked:
             return []
         helpful = [x.option for x in self.relaxations]
         useless = [option for option in self.budget.options() if option not in helpful]
         said = f"{' or '.join(useless)} alone lets nothing in: no candidate meets the other bounds."
-        return [*(x.text for x in self.relaxations), *([said] if useless else [])]
+        relaxed = [x.text for x in self.relaxations]
+        return [*relaxed, *([said] if useless else []), *self.warnings]
 
 
 def choose(rows: Sequence[Result], budget: Budget, draws: Draws | None = None) -> Choice:
@@ -86,21 +87,54 @@ def choose(rows: Sequence[Result], budget: Budget, draws: Draws | None = None) -
         misses=_misses(rows, missing, budget),
     )
     if not any(let_in):
-        return replace(nothing, relaxations=judged.relaxations())
+        return _mended(nothing, rows, judged)
     first = let_in.index(True)
     chances = drawn.chances(first)
     probability = probabilities[first] if chances else None
     fitting = [row for row, fits_it in zip(offers, let_in, strict=True) if fits_it]
-    return _beside(replace(nothing, probability=probability), fitting, offers, chances)
+    few = _too_few_images(fitting[0], rows, budget, chances, say.SURE)
+    uncertain = say.uncertain(chances, few)
+    return _beside(replace(nothing, probability=probability), fitting, offers, uncertain)
+
+
+def _mended(nothing: Choice, rows: Sequence[Result], judged: Feasibility) -> Choice:
+    """Return the choice of nothing with what would let something in: a bound relaxed, or more
+    images where the nearest row meets all bounds, but not surely enough."""
+    row, budget, few = nothing.nearest_miss, nothing.budget, ""
+    if row is not None and budget.confidence and fits(row, budget):
+        chances = judged.chances(judged.rows.index(row))
+        few = _too_few_images(row, rows, budget, chances, budget.confidence)
+    warnings = [f"{say.name(row)}: {few}"] if row is not None and few else []
+    return replace(nothing, warnings=warnings, relaxations=judged.relaxations())
+
+
+def _too_few_images(
+    row: Result,
+    rows: Sequence[Result],
+    budget: Budget,
+    chances: Sequence[tuple[Constraint, float]],
+    confidence: float,
+) -> str:
+    """Say how many images the row's drop needs to be within its bound as surely; else nothing.
+
+    Args:
+        chances: that the row meets each bound.
+    """
+    chance = next((x for constraint, x in chances if constraint.field == say.DROP), 1.0)
+    teacher = next((x for x in rows if x.key == row.reference), None)
+    if chance >= confidence or teacher is None or budget.max_accuracy_drop is None:
+        return ""
+    return say.too_few_images(row, teacher, budget.max_accuracy_drop, confidence)
 
 
 def _beside(
-    choice: Choice,
-    fitting: list[Result],
-    offers: Sequence[Result],
-    chances: list[tuple[Constraint, float]],
+    choice: Choice, fitting: list[Result], offers: Sequence[Result], uncertain: Sequence[str]
 ) -> Choice:
-    """Return the choice with the pick, the first of the fitting, and what stands beside it."""
+    """Return the choice with the pick, the first of the fitting, and what stands beside it.
+
+    Args:
+        uncertain: the bounds that the pick may not meet.
+    """
     best, *others = fitting
     front = front_rows([row for row in offers if _in_its_runtime(row, choice.budget)])
     faster = [x for x in front if x.latency_s < best.latency_s]
@@ -114,8 +148,8 @@ def _beside(
         runner_up_lost=say.lost(best, others[0]) if others else "",
         next_faster=faster[-1] if faster else None,
         next_more_accurate=better[0] if better else None,
-        doubt=say.doubt(best, others, chances),
-        warnings=[*say.uncertain(chances), *say.warnings(best, others)],
+        doubt=say.doubt(best, others, uncertain),
+        warnings=[*uncertain, *say.warnings(best, others)],
     )
 
 

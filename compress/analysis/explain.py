@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from compress.analysis.controls import role
+from compress.metrics.sample_size import images_needed
 from compress.metrics.significance import same_images
 from compress.results.schema import FROM_SCRATCH, NO_TEACHER, Result
 from compress.utils import units
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from compress.analysis.budget import Budget, Constraint
 
 CHANCE = 0.05  # a p-value above it may be chance: the counterpart of the 95 % intervals
+DROP = "max_accuracy_drop"  # the bound that images are counted for
 SURE = 0.95  # a probability from which nothing is said to be uncertain
 
 # What a control is not given, and so what did not pay where the control is picked.
@@ -151,14 +153,59 @@ def _beside(best: Result, other: Result) -> str:
     )
 
 
-def uncertain(chances: Sequence[tuple[Constraint, float]]) -> list[str]:
-    """The bounds that the pick may not meet, with the probability that it does."""
+def uncertain(chances: Sequence[tuple[Constraint, float]], images: str) -> list[str]:
+    """The bounds that the pick may not meet, with the probability that it does.
+
+    Args:
+        images: how many the claim of the drop needs, as `too_few_images` says it.
+    """
     return [
         f"Not certain: {constraint.quantity} meets its bound with {units.probability(chance)} "
-        f"probability. More {'validation images' if constraint.share else 'processes'} narrow it."
+        f"probability. {(images if constraint.field == DROP else '') or _narrowed(constraint)}"
         for constraint, chance in chances
         if chance < SURE
     ]
+
+
+def _narrowed(constraint: Constraint) -> str:
+    return f"More {'validation images' if constraint.share else 'processes'} narrow it."
+
+
+def too_few_images(row: Result, teacher: Result, max_drop: float, confidence: float) -> str:
+    """How many images would show that no more is lost; empty where that is not known.
+
+    Said are the number for a candidate as accurate as the teacher, where it is not reached, and
+    that for the drop which was seen.
+
+    Args:
+        teacher: that the row was compared with.
+        max_drop: that may be lost, a fraction.
+        confidence: with what probability, in [0.5, 1).
+    """
+    drop = row.accuracy.top1_drop
+    if drop is None or not same_images(row, teacher):
+        return ""
+    from compress.tasks.differences import paired_spread  # here: as in `_p_value`
+
+    images, spread = row.accuracy.images, paired_spread(teacher.accuracy, row.accuracy)
+    equal = images_needed(max_drop, spread, confidence)
+    seen = images_needed(max_drop, spread, confidence, drop.value)
+    sure = f"{100 * confidence:g} % probability"
+    if equal is not None and equal > images:
+        share = f" on {units.percent(spread)} % of them, as here," if row.accuracy.correct else ""
+        more = "" if seen is None or seen <= equal else f", with the drop seen {_about(seen)}"
+        return (
+            f"A drop of at most {units.points_typed(max_drop)} cannot be shown with {images:,} "
+            "images: even as accurate as the teacher, a candidate that disagrees with it"
+            f"{share or ' as here'} needs {_about(equal)} for {sure}{more}."
+        )
+    if seen is None or seen <= images:
+        return ""
+    return f"With the drop seen, {sure} needs {_about(seen)} images."
+
+
+def _about(images: int) -> str:
+    return f"about {units.at_least(images)}"
 
 
 def warnings(row: Result, others: list[Result]) -> list[str]:
@@ -166,9 +213,13 @@ def warnings(row: Result, others: list[Result]) -> list[str]:
     return [*_of_a_control(row), *_not_told_apart(row, others)]
 
 
-def doubt(row: Result, others: list[Result], chances: Sequence[tuple[Constraint, float]]) -> str:
-    """Return the weightiest of what is not certain of the pick; empty where nothing is in doubt."""
-    if found := [*uncertain(chances), *_of_a_control(row)]:
+def doubt(row: Result, others: list[Result], uncertain: Sequence[str]) -> str:
+    """Return the weightiest of what is not certain of the pick; empty where nothing is in doubt.
+
+    Args:
+        uncertain: the bounds that it may not meet.
+    """
+    if found := [*uncertain, *_of_a_control(row)]:
         return found[0]
     alike = [x for x in others if _may_be_as_accurate(row, x)]
     if not alike:

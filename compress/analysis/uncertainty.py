@@ -48,7 +48,8 @@ def draw(rows: Sequence[Result], count: int = 2000, seed: int = 0) -> Draws:
     """
     rng = generator(seed, "joint draws")
     latency_s, speedup, top1, drop = np.full((4, count, len(rows)), np.nan)
-    teachers = [_teacher(row, rows) for row in rows]
+    places: dict[RowKey | None, int] = {row.key: i for i, row in enumerate(rows)}
+    teachers = [places.get(row.reference) for row in rows]
     for i, row in enumerate(rows):
         if row.role == "teacher":
             speedup[:, i], drop[:, i] = 1, 0
@@ -77,15 +78,6 @@ def draw(rows: Sequence[Result], count: int = 2000, seed: int = 0) -> Draws:
             if (t := teachers[i]) in group:
                 drop[:, i] = top1[:, t] - top1[:, i]
     return Draws(latency_s, speedup, top1, drop, latency_ratio)
-
-
-def _teacher(row: Result, rows: Sequence[Result]) -> int | None:
-    """Where among the rows the teacher is that this row was compared with."""
-    if row.speedup is None or row.accuracy.top1_drop is None:
-        return None
-    wanted = RowKey(row.speedup.against, row.artifact.runtime)
-    keys = [x.key for x in rows]
-    return keys.index(wanted) if wanted in keys else None
 
 
 def _timing(row: Result) -> Hashable:

@@ -49,6 +49,7 @@ from compress.results.schema import (
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.cache import Stage, Store
+from compress.workflow.claim import too_few_images
 from compress.workflow.executors.executor import Executor
 from compress.workflow.executors.local import Local
 from compress.workflow.origins import images_of, origins_of
@@ -235,6 +236,9 @@ def _plan(
 def _results(run: _Shared) -> list[Result]:
     """Judge cascades, predict all, and measure the front of them; the teachers' come first."""
     _do(run, run.data)
+    photographs = run.context.data(run.store.folder(run.data)).indices("validation")
+    if few := too_few_images(run.recipe, len(photographs)):
+        run.context.progress.note(few)
     runtime = run.recipe.measure.runtimes[0]
     networks = {stage: _networks(run, stage, runtime) for stage in run.plans}
     teachers, ways = [], []

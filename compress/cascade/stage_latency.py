@@ -61,6 +61,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         context.progress.advance,
         photographs,
         program=PROGRAM,
+        note=context.progress.note,
     )
     record = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),

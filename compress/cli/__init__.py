@@ -20,6 +20,7 @@ from compress.cli.recipes import recipes
 from compress.cli.report import report
 from compress.cli.run import run
 from compress.cli.schema import schema
+from compress.cli.search import search
 from compress.utils.errors import UserError
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ def options(
 
 app.command()(init)
 app.command()(run)
+app.command()(search)
 app.command()(choose)
 app.command()(report)
 app.command()(compare)

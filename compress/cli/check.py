@@ -116,7 +116,21 @@ def _data(recipe: "Loaded", data: "Dataset | None") -> str:
         f"data: {labelled} labelled images {data.annotated}, "
         f"{len(data.images) - labelled} unlabelled (not decoded yet)"
     )
-    return "\n  ".join([found, *data.notes])
+    return "\n  ".join([found, *data.notes, *_too_few(recipe, data)])
+
+
+def _too_few(recipe: "Loaded", data: "Dataset") -> Iterator[str]:
+    """Say what the validation images are too few for; of a split that cannot be, a run speaks."""
+    from compress.data.split import draw_split
+    from compress.utils.errors import UserError
+    from compress.workflow.claim import too_few_images
+
+    try:
+        split = draw_split(data, recipe.data.validation_fraction, recipe.seed)
+    except UserError:
+        return
+    if few := too_few_images(recipe, len(split.indices("validation"))):
+        yield few
 
 
 def _weights(recipe: "Loaded") -> str:

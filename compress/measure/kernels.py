@@ -20,6 +20,7 @@ from compress.measure.processes import others_cpu_s
 from compress.models.sessions import open_file
 from compress.runtimes import AnyFile, runtime_named
 from compress.runtimes.base import Kernel, ProfiledFile, Runtime
+from compress.utils.alone import TIMING, alone_on_machine
 
 ATTEMPTS = 3  # to time without disturbance
 TURNS, TURN_S = 8, 0.2  # with and without the profile, and the least time of a turn
@@ -54,6 +55,7 @@ def time_kernels(path: Path, runtime: str, threads: int, batch: int) -> Timing:
     return min(found, key=lambda timing: timing.disturbance_cores)
 
 
+@alone_on_machine(TIMING)
 def time_in_turns(path: Path, runtime: str, threads: int, batch: int, turns: int) -> Timing:
     """Time with and without the profile in turns, however others disturb it.
 

@@ -18,6 +18,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
+from compress.utils.alone import TIMING, Note, alone_on_machine, to_stderr
 from compress.utils.files import write_text
 
 OPSET = 18
@@ -74,13 +75,15 @@ Chain = tuple[LayerShape, ...]
 class LayerTimes:
     """Seconds of chains of layers in onnxruntime at batch 1, measured once."""
 
-    def __init__(self, folder: Path, machine: object, threads: int) -> None:
+    def __init__(self, folder: Path, machine: object, threads: int, note: Note = to_stderr) -> None:
         """
         Args:
             folder: where the tables lie.
             machine: what the times belong to: CPU and versions of the runtime, as JSON.
+            note: is told that other runs on the machine are waited for.
         """
         self.threads = threads
+        self.note = note
         self.owner = json.loads(json.dumps({"machine": machine, "threads": threads}))
         name = f"onnxruntime-{threads}-{_digest(json.dumps(self.owner, sort_keys=True))}.json"
         self.path = folder / name
@@ -106,13 +109,18 @@ class LayerTimes:
         """The same for many chains; what is not in the table is measured and kept."""
         chains = list(chains)
         missing = [c for c in dict.fromkeys(chains) if _key(c, int8) not in self._table]
+        if missing:
+            with alone_on_machine(TIMING, self.note):
+                self._measure(missing, int8)
+        return [self._table[_key(chain, int8)] for chain in chains]
+
+    def _measure(self, chains: Sequence[Chain], int8: bool) -> None:
         last_saved = time.monotonic()
-        for number, chain in enumerate(missing):
+        for number, chain in enumerate(chains):
             self._table[_key(chain, int8)] = measure_chain(chain, self.threads, int8)
-            if number + 1 == len(missing) or time.monotonic() - last_saved > 10:
+            if number + 1 == len(chains) or time.monotonic() - last_saved > 10:
                 self._save()
                 last_saved = time.monotonic()
-        return [self._table[_key(chain, int8)] for chain in chains]
 
     def _save(self) -> None:
         write_text(self.path, json.dumps(self.owner | {"seconds": self._table}, indent=0))

@@ -20,6 +20,7 @@ from compress.measure.conditions import QUIET_CORES, about_machine
 from compress.measure.machine import frequency_mhz, usable_threads
 from compress.results.schema import Latency
 from compress.runtimes.threads import cpus, environment
+from compress.utils.alone import TIMING, Note, alone_on_machine, to_stderr
 from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ def time_in_processes(
     photographs: Sequence[Path] = (),
     attempts: int | None = None,
     program: str = PROGRAM,
+    note: Note = to_stderr,
 ) -> dict[str, list[Latency]]:
-    """Return the latencies of each model, one a batch size.
+    """Return the latencies of each model, one a batch size; no other run times or trains meanwhile.
 
     Args:
         rounds: by batch size, how many samples each process takes of each model.
@@ -71,6 +73,7 @@ def time_in_processes(
             answer; round i takes the i-th for all of them.
         attempts: of a process that others disturb; without it, ATTEMPTS.
         program: the module that a fresh process runs, which knows how to load the models.
+        note: is told that other runs are waited for.
 
     Raises:
         UserError: a file that its runtime cannot load or run.
@@ -86,9 +89,10 @@ def time_in_processes(
         "photographs": list(map(str, photographs)),
     }
     runs: list[Run] = []
-    for process in range(processes):
-        runs.append(_quietest(job | {"seed": process}, attempts or ATTEMPTS, program))
-        progress(process + 1, processes)
+    with alone_on_machine(TIMING, note):
+        for process in range(processes):
+            runs.append(_quietest(job | {"seed": process}, attempts or ATTEMPTS, program))
+            progress(process + 1, processes)
     samples, conditions = _samples(runs), _conditions(runs)
     warnings = about_machine(threads, usable_threads(), **conditions)
 
@@ -126,6 +130,7 @@ def speedup_over(
     processes: int,
     rounds: int,
     allowed: Sequence[str] = (),
+    note: Note = to_stderr,
 ) -> float:
     """Return how many times faster a file is, both in onnxruntime at batch 1, interleaved."""
     from compress.measure.latency import speedup
@@ -136,6 +141,7 @@ def speedup_over(
         threads,
         processes,
         allowed,
+        note=note,
     )
     found = speedup("reference", "onnxruntime", timed["reference"][0], timed["candidate"][0])
     return found.ratio.value

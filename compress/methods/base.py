@@ -112,6 +112,21 @@ class Method(ABC, Generic[S]):
         """Return the teacher outputs that it wants cached."""
         return None
 
+    def untrained(self, settings: S) -> S:
+        """Return settings under which it makes a network of the same shape and trains nothing.
+
+        What it makes can be timed before hours of training.
+        """
+        return settings
+
+    def in_parts(self, settings: S, epochs: Sequence[int]) -> list[S]:
+        """Return the settings of steps that train so many epochs each, one going on from the other.
+
+        The rate stays as it is until it falls in the last one. None where its training cannot be
+        continued.
+        """
+        return []
+
     def takes_files(self, settings: S) -> bool:
         """Return whether it can start from an ONNX teacher, whose network has no code."""
         return False

@@ -50,7 +50,7 @@ class Context:
         from compress.measure.layer_times import LayerTimes
 
         owner = [self.machine.comparable(), self.machine.cpu_flags]
-        return LayerTimes(self.tables, owner, self.threads)
+        return LayerTimes(self.tables, owner, self.threads, self.progress.note)
 
     def data(self, folder: Path) -> Dataset:
         """The dataset of a data stage's folder."""

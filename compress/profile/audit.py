@@ -25,6 +25,7 @@ from compress.measure.machine import usable_threads
 from compress.measure.processes import Timed, time_in_processes
 from compress.profile.records import OTHERWISE_THE_SAME, Audit, Fact, Gain
 from compress.results.schema import BF16_FLAGS, Latency, Machine
+from compress.utils.alone import TIMING, alone_on_machine
 from compress.utils.errors import UserError
 
 PROCESSES = (3, 5)
@@ -45,6 +46,7 @@ class Change:
     but: str | None = None  # what it may cost
 
 
+@alone_on_machine(TIMING)
 def audit_of(
     base: Timed,
     base_says: str,

@@ -22,6 +22,7 @@ from compress.measure.processes import others_cpu_s
 from compress.profile.blocks import in_blocks, tree
 from compress.profile.records import BETWEEN, DECODE, LOOK, NETWORK, NORMALISE, Network, Part
 from compress.runtimes import Session, runtime_for
+from compress.utils.alone import TIMING, alone_on_machine
 
 ROUNDS, CALLS, LEAST_S = 4, 8, 4.0  # at least: of each photograph, in all, and the time spent
 
@@ -68,6 +69,7 @@ class _Clocked:
         return outputs
 
 
+@alone_on_machine(TIMING)
 def time_cascade(cascade: Cascade, photographs: Sequence[bytes]) -> Timing:
     """Time a cascade with clocks and without, in turns.
 

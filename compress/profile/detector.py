@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from compress.measure.processes import others_cpu_s
 from compress.profile.records import BETWEEN, NMS, Part
+from compress.utils.alone import TIMING, alone_on_machine
 
 DEPTH = 4  # of the modules that are timed: backbone.fpn.inner_blocks.0
 CALLS, LEAST_S = 8, 4.0
@@ -36,6 +37,7 @@ class Timing:
     disturbance_cores: float  # that other processes used meanwhile
 
 
+@alone_on_machine(TIMING)
 @torch.inference_mode()
 def time_detector(model: nn.Module, size: int, batch: int, threads: int) -> Timing:
     """Time the detector on noise of size x size pixels, with and without hooks, in turns.

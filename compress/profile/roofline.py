@@ -16,6 +16,7 @@ import numpy as np
 from compress.measure.layer_profile import Layer
 from compress.measure.layer_times import LayerShape, measure_chain
 from compress.profile.records import Limits, Profile, Rate, Reach
+from compress.utils.alone import TIMING, alone_on_machine
 
 REPEATS = 5
 LEAST_S = 0.05  # of one repeat
@@ -37,6 +38,7 @@ def reach(layer: Layer, limits: Limits) -> Reach | None:
     return Reach.model_validate({"bound": bound, "share": least_s / layer.seconds})
 
 
+@alone_on_machine(TIMING)
 def measure_limits(precisions: Collection[str], threads: int, working_set_bytes: int) -> Limits:
     """Measure the highest rates of any runtime that is installed here.
 

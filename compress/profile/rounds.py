@@ -14,6 +14,7 @@ from compress.measure.kernels import Timing, time_in_turns
 from compress.measure.layer_profile import Layer, kernels_s, layer_of_each, ran
 from compress.profile.network import Target
 from compress.runtimes.base import Kernel
+from compress.utils.alone import TIMING, alone_on_machine
 
 ROUNDS, TURNS = 8, 2  # of all files, and of each in a round
 
@@ -40,6 +41,7 @@ class Rounds:
         return Timing(whole_s, profiled_s, [], self.disturbance_cores)
 
 
+@alone_on_machine(TIMING)
 def time_rounds(targets: Sequence[Target]) -> list[Rounds]:
     """Time each file once a round, in the other order every other round.
 

@@ -47,6 +47,11 @@ class Grid:
             value = key if pick is None else (*key, pick[0])
         return key, value
 
+    def place(self, candidate: Any) -> tuple[Any, dict[str, int]]:
+        """Return the candidate as it was written, and the position in each of its lists."""
+        (_, family), point = self.origins[candidate]
+        return family, {".".join(map(str, at)): i for at, (i, _) in point.picks.items()}
+
 
 def expand(data: dict[str, Any], schema_at: SchemaAt) -> Grid:
     """Makes a candidate for each point, in order, the last list varying fastest.

@@ -14,7 +14,7 @@ from compress.recipe.beginning import splice
 from compress.recipe.errors import Faults
 from compress.recipe.grid import Grid, expand
 from compress.recipe.renamed import note_old_names
-from compress.recipe.schema import DataSettings, Recipe, chosen
+from compress.recipe.schema import DataSettings, GridPoint, Recipe, chosen
 from compress.recipe.schema_paths import schema_at
 from compress.recipe.sections import include
 from compress.recipe.task import fit_to_task, task_faults
@@ -88,7 +88,10 @@ def load_recipe(
         for at, what in _faults_of(recipe, grid):
             faults.add(at, what)
     recipe = _absolute(fit_to_task(faults.faultless(recipe)), file)
-    return recipe.begun({name: spliced.begun(key[1]) for name, (key, _) in grid.origins.items()})
+    return recipe.written(
+        begun={name: spliced.begun(key[1]) for name, (key, _) in grid.origins.items()},
+        points={name: GridPoint(*grid.place(name)) for name in grid.origins},
+    )
 
 
 def read_asked(path: Path, assignments: Sequence[str]) -> RecipeFile:

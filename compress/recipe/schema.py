@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -371,6 +371,20 @@ def _chain(value: list[Any]) -> list[Any]:
 CandidateName = Annotated[str, AfterValidator(_candidate_name)]
 
 
+class GridPoint(NamedTuple):
+    """Where a candidate lies in the grid that lists of values make."""
+
+    family: str  # the candidate as it was written
+    positions: dict[str, int]  # in each list, by key path
+
+
+class SearchSettings(RecipeModel):
+    """How `compress search` goes about the candidates; a run makes all of them."""
+
+    # Share of the validation images that no decision is made by: they judge the last picks, once.
+    keep: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
 class BaseRecipe(RecipeModel):
     """What every recipe says: of which data, how it is measured, and the budget to choose by."""
 
@@ -393,13 +407,24 @@ class Recipe(BaseRecipe):
         Field(min_length=1),
     ]
     saliency: SaliencySettings | None = None
+    search: SearchSettings = SearchSettings()
     _begun: dict[str, int] = PrivateAttr(default_factory=dict)
+    _points: dict[str, GridPoint] = PrivateAttr(default_factory=dict)
 
-    def begun(self, steps: dict[str, int]) -> "Recipe":
-        """Return the recipe, told how many first steps of its candidates are another's."""
+    def written(self, begun: dict[str, int], points: dict[str, GridPoint]) -> "Recipe":
+        """Return the recipe, told how its candidates were written.
+
+        Args:
+            begun: of each, how many first steps are another's.
+            points: of each, the point of which grid it is.
+        """
         recipe = self.model_copy()
-        recipe._begun = steps
+        recipe._begun, recipe._points = begun, points
         return recipe
+
+    def point(self, candidate: str) -> GridPoint:
+        """Return the point of which grid a candidate is; one that was written out is one alone."""
+        return self._points.get(candidate) or GridPoint(candidate, {})
 
     def first_own_step(self, candidate: str) -> int:
         """Return the position of the first step that is not another candidate's."""

@@ -14,6 +14,7 @@ from compress.report.failures import failure_table
 from compress.report.layers import layer_table
 from compress.report.notes import notes, whose
 from compress.report.saliency import SaliencyPart, saliency_part
+from compress.report.search import SearchPart, search_part
 from compress.report.steps import StepDetail, step_details
 from compress.report.tables import Column, columns, more_columns
 from compress.results.schema import (
@@ -24,6 +25,7 @@ from compress.results.schema import (
     Slice,
     Training,
 )
+from compress.results.search import Search
 from compress.runtimes import discover, package_of
 from compress.utils import units
 from compress.utils.text_table import TextTable
@@ -106,6 +108,7 @@ class Content:
     definitions: list[tuple[str, str]]  # a term and its meaning
     more: Table
     saliency: SaliencyPart | None
+    search: SearchPart | None
     pipelines: list[TextTable]
     details: list[Detail]
     machine: list[tuple[str, str]]
@@ -119,8 +122,9 @@ def content(
     title: str,
     damaged: Iterable[str] = (),
     failed: Sequence[Failure] = (),
+    search: Search | None = None,
 ) -> Content:
-    """Arrange comparable rows, fastest first."""
+    """Arrange comparable rows, fastest first, and the search that they were found by."""
     rows, budget = summary.fastest_first, summary.budget
     commands = defaultdict(list)
     for row in rows:
@@ -136,6 +140,7 @@ def content(
         definitions=[*DEFINITIONS, *legend(rows)],
         more=_table(summary, more_columns(summary)),
         saliency=saliency_part(rows),
+        search=search_part(search) if search else None,
         pipelines=cascade_tables(rows),
         details=_details(rows),
         machine=_machine(rows),

@@ -1,6 +1,6 @@
 """The report as one HTML page that needs no network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from math import ceil, floor
 from typing import Any
@@ -24,8 +24,14 @@ from compress.utils.text import plain
 SCRIPTS = ("choose.js", "budget.js", "draw.js", "page.js", "sort.js")  # in one module, in order
 
 
-def html(report: Content, summary: Summary, front: charts.Spec) -> str:
-    """Return the page of `report` and the chart `front`, which were made of `summary`."""
+def html(
+    report: Content, summary: Summary, front: charts.Spec, further: Mapping[str, charts.Spec]
+) -> str:
+    """Return the page of `report` and its charts, which were made of `summary`.
+
+    Args:
+        further: charts by the id of their elements, beside the front.
+    """
     rows = summary.fastest_first  # as the tables have them
     picked = report.choice and report.choice.picked
     return render(
@@ -37,7 +43,7 @@ def html(report: Content, summary: Summary, front: charts.Spec) -> str:
         name=say.name,
         mark=MARK,
         axes=[(axis, side) for side, axes in _axes(rows).items() for axis in axes],
-        charts=(drawn := {"front": front} | _charts(rows)),
+        charts=(drawn := {"front": front, **_charts(rows), **further}),
         drawn=as_json(drawn),
         data=as_json(data(summary)),
     )

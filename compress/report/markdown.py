@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from compress.analysis.explain import name
 from compress.report.content import Content, Detail, Table
 from compress.report.saliency import SaliencyPart
+from compress.report.search import SearchPart
 from compress.report.steps import StepDetail
 from compress.report.tables import MARK
 from compress.utils.text import html_escape
@@ -24,6 +25,7 @@ def markdown(report: Content) -> str:
         "![accuracy against latency of every row, with the Pareto front](pareto.svg)",
         f"{MARK} marks the front; bars are intervals. The same image with every number on its "
         "points is in [report.html](report.html), the numbers are in [pareto.csv](pareto.csv).",
+        *_search(report.search),
         "## Measurements",
         _table(report.table),
         *(_text_table(report.failed) if report.failed else []),
@@ -66,6 +68,14 @@ def _choice(report: Content) -> list[str]:
         *(f"> {escape(warning)}" for warning in choice.warnings),
         *_section("What did not fit:", choice.misses),
     ]
+
+
+def _search(part: SearchPart | None) -> list[str]:
+    if part is None:
+        return []
+    tables = (line for table in part.tables if table.rows for line in _text_table(table))
+    picture = "![what was tried when, and how it ended](search.svg)"
+    return ["## The search", _bullets(map(escape, part.said)), picture, *tables]
 
 
 def _table(table: Table) -> str:

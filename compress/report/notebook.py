@@ -51,8 +51,9 @@ def results_html(rows: Sequence[Result]) -> str:
 
 def choice_html(choice: Choice) -> str:
     """Return what was picked and why, or what to relax, with the rows beside it."""
-    said = [choice.why] if choice.picked else ["Nothing fits.", *choice.hints()]
-    words = "".join(f"<p>{html_escape(line)}</p>" for line in [*said, *choice.warnings])
+    found = choice.picked is not None
+    said = [choice.why, *choice.warnings] if found else ["Nothing fits.", *choice.hints()]
+    words = "".join(f"<p>{html_escape(line)}</p>" for line in said)
     return table_html(choice_table(choice)) + words
 
 

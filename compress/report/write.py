@@ -11,9 +11,12 @@ from compress.report.content import content
 from compress.report.front_chart import pareto_chart
 from compress.report.html import html
 from compress.report.markdown import markdown
+from compress.report.search import timeline
 from compress.report.tables import csv_text
 from compress.results.file import RESULTS_FILE, as_lines
 from compress.results.schema import Failure, Result
+from compress.results.search import FILE as SEARCH_FILE
+from compress.results.search import Search
 from compress.utils.files import atomic, write_text
 from compress.workflow.run import Report
 
@@ -26,16 +29,24 @@ def write_report(
     title: str,
     damaged: Iterable[str] = (),
     failed: Sequence[Failure] = (),
+    search: Search | None = None,
 ) -> None:
     """Write report.md, report.html, pareto.csv, pareto.svg, pareto.png and results.jsonl.
+
+    Of a search search.json and search.svg, too.
 
     Each file appears whole or not at all. `damaged` are lines that could not be read; they are
     named in the report.
     """
-    report = content(summary, title, damaged, failed)
+    report = content(summary, title, damaged, failed, search)
     front = pareto_chart(summary)
+    further: dict[str, charts.Spec] = {}
+    if search is not None and (drawn := timeline(search)) is not None:
+        further["timeline"] = drawn
+        write_text(folder / "search.svg", charts.svg(drawn))
+        write_text(folder / SEARCH_FILE, search.model_dump_json(indent=1))
     write_text(folder / "report.md", markdown(report))
-    write_text(folder / "report.html", html(report, summary, front))
+    write_text(folder / "report.html", html(report, summary, front, further))
     write_text(folder / "pareto.csv", csv_text(summary))
     write_text(folder / "pareto.svg", charts.svg(front))
     with atomic(folder / "pareto.png") as file:

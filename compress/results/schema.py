@@ -456,6 +456,13 @@ class Result(Line):
         return RowKey(self.candidate, self.artifact.runtime)
 
     @property
+    def reference(self) -> RowKey | None:
+        """The teacher that it was compared with in its runtime; None: with none."""
+        if self.speedup is None or self.accuracy.top1_drop is None:
+            return None
+        return RowKey(self.speedup.against, self.artifact.runtime)
+
+    @property
     def competes(self) -> bool:
         """Whether it could be served: torch is only a reference, and what was dropped is not."""
         return self.artifact.runtime != "torch" and self.dropped is None

@@ -53,6 +53,8 @@ class Task(ABC, Generic[Answer]):
         losses: ways to learn from the teacher, the usual one first.
         trains_with: of `mixup`, `cutmix`, `label_smoothing`, `mirror` and `margin` those that make
             sense; `mirror: same` where there are no classes to double.
+        right_or_wrong: whether that number is a share of right answers, so that `score` tells of
+            each image whether its answer is right.
         has_places: whether its targets are places in the image, which move with a view of it.
         image_fit: how other aspect ratios are brought to the input, unless a recipe says.
         order_of: what may stand in another order than the network's: "classes".
@@ -70,6 +72,7 @@ class Task(ABC, Generic[Answer]):
     settings: ClassVar[type[TaskSettings]] = TaskSettings
     losses: ClassVar[tuple[type[LossSettings], ...]] = (Match,)
     trains_with: ClassVar[Collection[str]] = ()
+    right_or_wrong: ClassVar[bool] = False
     has_places: ClassVar[bool] = False
     image_fit: ClassVar[Fit] = "crop"
     order_of: ClassVar[str] = "outputs"

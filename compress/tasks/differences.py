@@ -6,6 +6,7 @@ from compress.metrics.significance import mcnemar
 from compress.results.schema import Accuracy
 from compress.tasks import task_named
 from compress.utils.interval import Interval
+from compress.utils.seeding import generator
 
 
 def statistic_of(accuracy: Accuracy) -> resampling.Statistic:
@@ -50,3 +51,23 @@ def lost_on_others(before: Accuracy, after: Accuracy) -> tuple[Interval, float]:
         table = [[x.correct.count("1"), x.correct.count("0")] for x in (before, after)]
         return newcombe(before.top1, after.top1), float(stats.fisher_exact(table).pvalue)
     return resampling.loss(statistic_of(before), before.images, statistic_of(after), after.images)
+
+
+def paired_spread(teacher: Accuracy, candidate: Accuracy) -> float:
+    """Return the mean square of what they differ by on one image, in [0, 1], to plan samples by.
+
+    Right or wrong: the share of images on which they disagree. As in `paired_drop` half an image
+    is put into each cell of their table: two that disagree on none of a few images may on others.
+    Else by resampling, whose unseen images do the same.
+
+    Args:
+        teacher, candidate: of the same images.
+    """
+    if teacher.correct and candidate.correct:
+        pairs = zip(teacher.correct, candidate.correct, strict=True)
+        return (sum(one != other for one, other in pairs) + 1) / (teacher.images + 2)
+    statistics, images = [statistic_of(teacher), statistic_of(candidate)], teacher.images
+    rng = generator(0, "two statistics")
+    drawn = resampling.draw_statistics(statistics, images, resampling.DRAWS, rng)
+    lost = drawn[:, 0] - drawn[:, 1]
+    return float(min(1.0, (images + resampling.UNSEEN) * lost.var() + lost.mean() ** 2))

@@ -5,11 +5,13 @@ last finished epoch and ends with the same weights as an undisturbed one (same m
 threads), since order, views and dropout are functions of the seed and the epoch. On CUDA some
 backward passes (pooling) add in no fixed order: there it ends as near as two runs do. Under
 `torchrun` several processes train one network, see `processes.py`.
+
+Between two steps, other runs on the machine may time what they have to time.
 """
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +42,7 @@ from compress.training.mixing import draw_mix
 from compress.training.processes import Processes, processes
 from compress.training.settings import TrainSettings
 from compress.training.telling import tell
+from compress.utils.alone import Turns
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.utils.seeding import generator, torch_seed
@@ -92,6 +95,9 @@ def train(
     if mirrors or settings.head_only_epochs or settings.head_lr_factor != 1:
         head = head_of(model, head)
     with ExitStack() as while_training:
+        turns = Turns(progress.note)
+        if others.is_first:
+            while_training.enter_context(turns)
         if mirrors:
             with torch_seed(feed.seed, "mirrored head"):
                 while_training.enter_context(doubled(model, head[0]))
@@ -116,6 +122,7 @@ def train(
             learning={k: p for k, p in model.named_parameters() if p.requires_grad},
             averaged=averaged,
             others=others,
+            turns=turns,
         )
         history = _epochs(training, folder, progress)
         if averaged is not None:
@@ -138,6 +145,7 @@ class _Training:
     still: Sequence[nn.Module]
     learning: Mapping[str, nn.Parameter]
     averaged: AveragedModel | None
+    turns: Turns
     others: Processes  # that train it, too
 
 
@@ -166,17 +174,17 @@ def _epochs(training: _Training, folder: Path, progress: Progress) -> list[Epoch
     judged_one = training.model if training.averaged is None else training.averaged.module
     begun = len(history)
     for epoch in range(begun, settings.epochs):
-        started = time.perf_counter()
+        started, waited_s = time.perf_counter(), training.turns.waited_s
         alone = training.head if epoch < settings.head_only_epochs else None
         train_mode(training.model, training.still, training.learning, alone)
         if epoch in (begun, settings.head_only_epochs):  # what learns is what is joined
             network = training.others.joined(_Answers(training))
         loss = _epoch(training, network, epoch, folder, progress)
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started - (training.turns.waited_s - waited_s)
         last = Epoch(
             epoch=epoch + 1,
             loss=loss,
-            validation_top1=judged(judged_one, feed, epoch, settings.precision, training.layout),
+            validation_top1=judged(training, judged_one, epoch),
             seconds=seconds,
             images_per_s=feed.steps * feed.batch_size / seconds,
         )
@@ -204,8 +212,11 @@ def _epoch(
     mix_rng = generator(feed.seed, "mixup", epoch)
     total_loss = 0.0
     rank = training.others.rank
+    batches: Iterable[Batch] = map(training.others.share, feed.batches(epoch))
+    if training.others.is_first:  # the others wait with it, and hold nobody up
+        batches = training.turns.between(batches)
     with torch_seed(feed.seed, "dropout", epoch, *([rank] if rank else [])):
-        for step, batch in enumerate(map(training.others.share, feed.batches(epoch))):
+        for step, batch in enumerate(batches):
             lr = learning_rate(settings, epoch + step / feed.steps)
             set_learning_rate(training.optimizer, lr)
             mix = draw_mix(settings.mixup, settings.cutmix, len(batch.indices), mix_rng)
@@ -293,16 +304,19 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
 
 
 @torch.inference_mode()
-def judged(
-    model: nn.Module, feed: Feed, epoch: int, precision: str, layout: torch.memory_format
-) -> float:
+def judged(training: _Training, model: nn.Module, epoch: int) -> float:
     """Return how the task judges the network in training on the validation images (top-1 where
-    there are classes; points within the usual bounds): progress, not what is reported."""
+    there are classes; points within the usual bounds): progress, not what is reported.
+
+    Args:
+        model: the network, or its average.
+    """
+    feed = training.feed
     model.eval()
     records: list[Any] = []
-    for inputs, judge in feed.validation(epoch):
-        with autocast(feed.device, precision):
-            outputs = model(laid_out(inputs, layout))
+    for inputs, judge in training.turns.between(feed.validation(epoch)):
+        with autocast(feed.device, training.settings.precision):
+            outputs = model(laid_out(inputs, training.layout))
         named = named_floats(outputs, feed.task)
         records += judge({name: x.cpu().numpy() for name, x in named.items()})
     return float(feed.task.statistic(records, np.ones((1, len(records))))[0])

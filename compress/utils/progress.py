@@ -48,6 +48,7 @@ class Progress:
         self.titles: dict[str, str] = {}
         self.states: dict[str, tuple[str, str]] = {}
         self.lines: dict[str, str] = {}  # of stages that run, how far they are
+        self._told: set[str] = set()  # what is said once, however often it is the case
         self._started = self._shown = time.perf_counter()
         self._first: tuple[float, float] | None = None  # epochs done and time, of this stage
         self._log: TextIO | None = None
@@ -78,7 +79,10 @@ class Progress:
         self._key = key
         self._started = self._shown = time.perf_counter()
         self._first = None
-        self._say(f"{self.titles[key]}: {state}{' ' + detail if detail else ''}")
+        if state != "reused" or key not in self._told:
+            self._say(f"{self.titles[key]}: {state}{' ' + detail if detail else ''}")
+        if state in ("done", "reused"):
+            self._told.add(key)
         self._refresh("")
 
     def instead(self, key: str, other: str, title: str) -> None:
@@ -91,6 +95,12 @@ class Progress:
         self._say(text)
         if self.live is not None:
             self.console.print(f"  {text}", markup=False, highlight=False)
+
+    def once(self, text: str) -> None:
+        """Note something that holds for all that is shown here."""
+        if text not in self._told:
+            self._told.add(text)
+            self.note(text)
 
     def failed(self, error: Exception) -> None:
         """Keeps in the log why a run ended, with the traceback that users are spared."""

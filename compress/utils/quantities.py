@@ -14,6 +14,7 @@ Number = TypeVar("Number", int, float)
 TIMES = {"": 0, "x": 0, "×": 0}  # powers of ten of each unit
 SHARES = {"": 0, "%": -2}
 TIME = {"s": 0, "ms": -3, "us": -6, "μs": -6}  # casefold makes this letter of the micro sign
+LONG = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}  # in seconds
 BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
@@ -33,6 +34,22 @@ def parse_seconds(text: str) -> float:
     What is printed as a limit is read back as it was.
     """
     return float(_exact(text, TIME, "time", "write it with its unit: 20ms, 0.02s or 500us"))
+
+
+def parse_duration(text: str) -> float:
+    """Return a stretch of time in seconds: 90s, 30m, 2h, 1h30m."""
+    said = "write hours, minutes or seconds: 2h, 30m, 1h30m, 90s"
+    parts = re.findall(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]+)\s*", text.strip().casefold())
+    units = [unit for _, unit in parts]
+    whole = "".join(number + unit for number, unit in parts)
+    if not parts or whole != re.sub(r"\s", "", text.casefold()) or len(set(units)) < len(units):
+        raise UserError(f"{text!r} is no time: {said}.")
+    if unknown := [unit for unit in units if unit not in LONG]:
+        raise UserError(f"{text!r} is no time, {unknown[0]} no unit of it: {said}.")
+    seconds = sum(float(number) * LONG[unit] for number, unit in parts)
+    if seconds <= 0:
+        raise UserError(f"{text!r} is no time at all: {said}.")
+    return seconds
 
 
 def parse_bytes(text: str | int) -> int:

@@ -103,6 +103,12 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def at_least(x: int) -> str:
+    """A whole number, raised to three digits, in groups of three: 1453 -> 1,460."""
+    last = 10 ** max(0, len(str(x)) - 3)
+    return f"{-(-x // last) * last:,}"
+
+
 def whole(x: int | None) -> str:
     """A whole number with thin groups of three: 12 345."""
     return NONE if x is None else f"{x:,}".replace(",", "\u202f")

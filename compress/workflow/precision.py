@@ -28,6 +28,7 @@ from compress.recipe.schema import Recipe, chosen
 from compress.runtimes.outputs import in_order
 from compress.training.loop import autocast
 from compress.training.settings import TrainSettings
+from compress.utils.alone import TIMING, alone_on_machine
 from compress.utils.errors import UserError
 from compress.utils.files import write_text
 from compress.utils.seeding import torch_seed
@@ -126,7 +127,8 @@ class Precisions:
             known = {}
         key = network.key(work)
         if key not in known:
-            known[key] = measure(network, work, self.device, self.allowed)
+            with alone_on_machine(TIMING, self.note):
+                known[key] = measure(network, work, self.device, self.allowed)
             write_text(self._path, json.dumps(known, indent=0))
         return known[key]
 

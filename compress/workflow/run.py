@@ -18,12 +18,14 @@ from compress.training.processes import processes
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.utils.seeding import derive
-from compress.workflow.cache import Store
+from compress.workflow.cache import Stage, Store
+from compress.workflow.claim import too_few_images
 from compress.workflow.executors.executor import Executor
 from compress.workflow.executors.local import Local
 from compress.workflow.plan import Plan, files_of, in_order, make_plan
 from compress.workflow.precision import device_of
 from compress.workflow.rows import result_of
+from compress.workflow.stages import data, doubts
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +68,7 @@ def run_recipe(
 
 @contextmanager
 def alone(out: Path, progress: Progress) -> Iterator[None]:
-    """One run at a time: two on one machine would also spoil each other's timings.
+    """One run at a time in a folder; in others, they take turns (compress/utils/alone.py).
 
     Raises:
         UserError: another run works in the same folder.
@@ -184,13 +186,28 @@ def _make(plan: Plan, store: Store, context: Context, executor: Executor) -> dic
     """
     of_teacher = [end for entry in plan.entries if entry.role == "teacher" for end in entry.ends]
     needed = {stage.key for stage in in_order(of_teacher)}
-    broken = executor.run(plan.stages[:-1], store, context, needed)
+
+    def said(stage: Stage) -> None:
+        for sentence in _said_of(stage, plan.recipe, store, context):
+            context.progress.once(sentence)
+
+    broken = executor.run(plan.stages[:-1], store, context, needed, said)
     return {
         entry.candidate: broken[end.key]
         for entry in plan.entries
         for end in entry.ends
         if end.key in broken
     }
+
+
+def _said_of(stage: Stage, recipe: Recipe, store: Store, context: Context) -> Iterator[str]:
+    """Yield what a stage found that users must know before the next ones take hours."""
+    if stage.kind == doubts.KIND:
+        yield from doubts.load(store.folder(stage))
+    if stage.kind == data.KIND:
+        images = context.data(store.folder(stage)).indices("validation")
+        if few := too_few_images(recipe, len(images)):
+            yield few
 
 
 def context_of(

@@ -3,6 +3,7 @@
 import os
 import time
 from collections import namedtuple
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import groupby
@@ -19,14 +20,17 @@ from scipy import stats
 
 from compress.measure import processes
 from compress.measure.latency import speedup, summarise, time_interleaved
-from compress.measure.layer_times import LayerShape, chain_model
+from compress.measure.layer_times import LayerShape, LayerTimes, chain_model
 from compress.measure.machine import machine, usable_threads
 from compress.measure.memory import first_run
 from compress.measure.processes import Run, Timed
 from compress.results.schema import Latency
 from compress.runtimes import threads
 from compress.runtimes.onnxruntime import OnnxSession
+from compress.utils import alone
+from compress.utils.alone import TIMING, Note, alone_on_machine
 from compress.utils.errors import UserError
+from tests.other_run import ALONE, go_on, said, started
 from tests.outputs import only
 
 
@@ -183,8 +187,8 @@ def test_only_sessions_in_a_row_sleep_between_runs(files: dict[str, Timed]) -> N
     """And only there do threads have CPUs of their own; afterwards this one has all again."""
     path, before = files["small"].path, os.sched_getaffinity(0)
     images = np.zeros((1, 3, 8, 6), np.float32)
-    alone, in_a_row = OnnxSession(path, 1), OnnxSession(path, len(before), alone=False)
-    for session, told in ((alone, False), (in_a_row, True)):
+    single, in_a_row = OnnxSession(path, 1), OnnxSession(path, len(before), alone=False)
+    for session, told in ((single, False), (in_a_row, True)):
         options = session.session.get_session_options()
         for entry in ("force_spinning_stop", "intra_op_thread_affinities"):
             asked = told and (entry == "force_spinning_stop" or len(before) > 1)
@@ -192,12 +196,43 @@ def test_only_sessions_in_a_row_sleep_between_runs(files: dict[str, Timed]) -> N
                 options.get_session_config_entry(f"session.{entry}")
         session.run(images)
         assert os.sched_getaffinity(0) == before
-    np.testing.assert_array_equal(only(alone.run(images)), only(in_a_row.run(images)))
+    np.testing.assert_array_equal(only(single.run(images)), only(in_a_row.run(images)))
     with threads.on_first_cpu(len(before)):
         expected = {min(before)} if len(before) > 1 else before
         assert os.sched_getaffinity(0) == expected
     with threads.on_first_cpu(len(before) + 1):
         assert os.sched_getaffinity(0) == before
+
+
+def time_in_fresh_processes(files: dict[str, Timed], tmp_path: Path, note: Note) -> None:
+    processes.time_in_processes(files, {1: 2}, 1, 1, note=note)
+
+
+def time_layers_of_a_table(files: dict[str, Timed], tmp_path: Path, note: Note) -> None:
+    LayerTimes(tmp_path, "a", 1, note).seconds((LayerShape(12, 5),))
+
+
+@pytest.mark.parametrize("work", [time_in_fresh_processes, time_layers_of_a_table])
+def test_what_is_timed_waits_until_another_run_has_timed(
+    work: Callable[[dict[str, Timed], Path, Note], None],
+    files: dict[str, Timed],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(alone, "PATIENCE_S", 0.05)
+    told: list[str] = []
+    with started(ALONE, TIMING) as other:
+        assert said(other) == "held"
+
+        def note(text: str) -> None:
+            told.append(text)
+            go_on(other)
+
+        work(files, tmp_path, note)
+        assert said(other) == "left"
+    assert len(told) == 1 and told[0].startswith("Waits until another run on this machine")
+    with alone_on_machine(TIMING):  # nor do its own processes wait for it
+        work(files, tmp_path / "anew", pytest.fail)
 
 
 def test_a_broken_file_is_said(tmp_path: Path) -> None:

@@ -288,6 +288,9 @@ def test_three_significant_digits(value, text):
 def test_units():
     assert units.count(15_500_000_000) == "15.5 G" and units.count(999) == "999"
     assert units.points(-0.0001) == "0.0" and units.points(0.004) == "0.4"
+    assert [units.at_least(x) for x in (7, 999, 1000, 1001, 1450, 1451, 9991, 123_456)] == [
+        *("7", "999", "1,000", "1,010", "1,450", "1,460", "10,000", "124,000")
+    ]
     assert units.points_typed(0.01) == "1 point" and units.points_typed(0.0025) == "0.25 points"
     assert units.times_interval(Interval(value=2, low=1.5, high=2.5)) == f"2.00{X} (1.50 to 2.50)"
     assert [units.duration(x) for x in (42, 720, 12240)] == ["42 s", "12 min", "3.4 h"]

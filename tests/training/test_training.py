@@ -1,6 +1,9 @@
 """Views, the loop, cached teacher outputs: what training promises."""
 
+import io
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +27,10 @@ from compress.training.augmentation import apply_views, draw_views
 from compress.training.batches import Batch, ImageFeed, Pixels, draw_bank, draw_order
 from compress.training.objectives import MatchLabels, MatchTeacher, label_objective
 from compress.training.settings import Augmentation, Phase, TrainSettings
+from compress.utils import alone
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
+from tests.other_run import ALONE, said, started
 
 CPU = torch.device("cpu")
 STILL = Augmentation(rotation_degrees=0, scale=0, shift=0, brightness=0, contrast=0)
@@ -180,6 +185,48 @@ def test_a_resumed_training_ends_with_the_same_weights(
     assert len(history) == 4
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_another_run_that_times_in_between_changes_nothing(
+    data: Dataset,
+    spec: InputSpec,
+    decoded: Pixels,
+    tmp_path: Path,
+    progress: Progress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = TrainSettings(epochs=4, batch_size=8, mixup=0.4)
+    feed, goal = feed_of(data, spec, decoded, settings), label_objective(spec, settings)
+    undisturbed, waiting = net(), net()
+    loop.train(undisturbed, feed, goal, settings, tmp_path / "undisturbed", progress)
+
+    monkeypatch.setattr(alone, "LEAST_S", 0.0)
+    monkeypatch.setattr(alone, "PATIENCE_S", 0.05)
+    others, heard = ExitStack(), io.StringIO()
+
+    class TimedBeside(ImageFeed):
+        def batches(self, epoch: int) -> Iterator[Batch]:
+            for step, batch in enumerate(super().batches(epoch)):
+                if step == 0 and epoch in (1, 2):  # another run wants to time something
+                    other = others.enter_context(started(ALONE, alone.TIMING, "0.5"))
+                    assert said(other).startswith("told: ")
+                yield batch
+
+    began = time.perf_counter()
+    with others:
+        history = loop.train(
+            waiting,
+            TimedBeside(**vars(feed)),
+            goal,
+            settings,
+            tmp_path / "waiting",
+            Progress(Console(file=heard, width=1000)),
+        )
+    assert heard.getvalue().count("waits while another run on this machine times") == 1
+    # What it waited, half a second twice, is not in the epochs' times.
+    assert time.perf_counter() - began - sum(epoch.seconds for epoch in history) > 0.9
+    for name, tensor in undisturbed.state_dict().items():
+        assert torch.equal(tensor, waiting.state_dict()[name]), name
 
 
 class Weighed(torch.nn.Module):

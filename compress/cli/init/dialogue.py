@@ -39,6 +39,7 @@ class Options:
     speedup: str | None
     max_accuracy_drop: str | None
     retrain_last: bool | None
+    space: bool = False  # for a search: all that can be done, with lists of values
 
 
 def answers_of(options: Options, allowed: Sequence[str]) -> Answers:
@@ -63,9 +64,12 @@ def answers_of(options: Options, allowed: Sequence[str]) -> Answers:
         own = network_input(teacher, stored, len(images.classes), allowed)
     spec = _input_spec(ask, options, own, images.classes)
     retrain = _layer_to_retrain(ask, options, teacher, stored, spec, allowed)
-    methods = _methods(ask, options, is_file=stored is None)
-    if "prune" in methods:
-        refuse_unprunable(teacher, spec, allowed)
+    if options.space:
+        methods = _all_methods(teacher, spec, allowed, is_file=stored is None)
+    else:
+        methods = _methods(ask, options, is_file=stored is None)
+        if "prune" in methods:
+            refuse_unprunable(teacher, spec, allowed)
     speedup = ask.answer(options.speedup, "How many times faster?", parse.speedup, "5x")
     question = "Top-1 that may be lost (2% is two points)"
     drop = ask.answer(options.max_accuracy_drop, question, parse.drop, "2%")
@@ -79,6 +83,7 @@ def answers_of(options: Options, allowed: Sequence[str]) -> Answers:
         methods=methods,
         speedup=speedup,
         max_accuracy_drop=drop,
+        space=options.space,
     )
 
 
@@ -181,3 +186,17 @@ def _methods(ask: Questions, options: Options, is_file: bool) -> tuple[str, ...]
         lambda text: parse.methods(text, possible),
         "pretrained",
     )
+
+
+def _all_methods(
+    teacher: str, spec: InputSpec, allowed: Sequence[str], is_file: bool
+) -> tuple[str, ...]:
+    """Return all that can be done to the teacher; says what cannot."""
+    methods = [name for name in METHODS if not (is_file and name in CHANGING)]
+    if "prune" in methods:
+        try:
+            refuse_unprunable(teacher, spec, allowed)
+        except UserError as error:
+            typer.echo(f"Not pruned: {error}")
+            methods.remove("prune")
+    return tuple(methods)

@@ -28,6 +28,7 @@ LARGEST_BATCH, SMALLEST_BATCH = 64, 8
 STEPS = 16  # an epoch at least, or the batch is made smaller
 LR = 2e-3  # at the largest batch
 MOST_PRUNED = 4.0  # times faster: beyond it a network is better distilled
+SPEEDUPS = (1.5, 2.0, 3.0, 4.0, 6.0)  # that a search prunes to
 COMMENTS = 38  # the column in front of them
 INT8_GAIN = 3.0  # times, about what int8 gives a large network where the CPU has VNNI
 
@@ -68,12 +69,20 @@ class Answers:
     methods: tuple[str, ...]
     speedup: float
     max_accuracy_drop: float
+    space: bool = False  # lists of values, for a search to choose from
 
     @property
     def image_size(self) -> int | list[int]:
         """Of the network's input, as a recipe says it."""
         height, width = self.spec.size
         return height if height == width else [height, width]
+
+    @property
+    def sizes(self) -> list[list[int]]:
+        """Of a student's input, [height, width]: the teacher's, and about 3/4 and 1/2 of it."""
+        height, width = self.spec.size
+        smaller = [[_near(share * height), _near(share * width)] for share in (0.75, 0.5)]
+        return [[height, width], *(size for size in smaller if size[0] < height)]
 
     @property
     def is_onnx(self) -> bool:
@@ -103,9 +112,21 @@ def write_recipe(answers: Answers, path: Path) -> None:
         weights=_from(folder, answers.weights),
         validation_fraction=VALIDATION_FRACTION,
         pruned=min(answers.speedup, MOST_PRUNED),
+        speedups=_nearest_first(answers.speedup),
+        speedups_before_int8=_nearest_first(answers.speedup / INT8_GAIN),
         pruned_before_int8=min(max(1.5, round(answers.speedup / INT8_GAIN, 1)), MOST_PRUNED),
     )
     write_text(path, "".join(f"{_aligned(line)}\n" for line in text.splitlines()))
+
+
+def _near(side: float) -> int:
+    """Return the multiple of 32, which most networks halve it to, that is nearest."""
+    return max(32, 32 * round(side / 32))
+
+
+def _nearest_first(speedup: float) -> list[float]:
+    """Return what a network may be pruned to, that first which is nearest to what is asked."""
+    return sorted(SPEEDUPS, key=lambda each: abs(math.log(each / speedup)))
 
 
 def _from(folder: Path, weights: str | None) -> str | None:

@@ -24,6 +24,7 @@ from compress.methods.context import Context
 from compress.models.binary_layers import binary_layers
 from compress.models.candidate import Candidate
 from compress.results.schema import Decision, StepReport
+from compress.utils.alone import TIMING, alone_on_machine
 
 Rest = Literal["float32", "int8"]
 RESTS: tuple[Rest, ...] = ("float32", "int8")
@@ -58,7 +59,7 @@ def deploy(
     simulated.unlink()
     report = StepReport(
         step="binarize",
-        decisions=_decisions(candidate, context.threads),
+        decisions=_decisions(candidate, context),
         notes=[*_proven(candidate, proof, rest, difference)],
     )
     return candidate.deployed_as(DEPLOYED, report)
@@ -98,6 +99,7 @@ def faster_rest(
             {1: ROUNDS},
             context.threads,
             PROCESSES,
+            note=context.progress.note,
         )
     finally:
         for left in [simulated, *folder.glob(".*.xml"), *folder.glob(".*.bin")]:
@@ -132,11 +134,12 @@ def _proven(candidate: Candidate, proof: Proof, rest: Rest, difference: float) -
     )
 
 
-def _decisions(candidate: Candidate, threads: int) -> list[Decision]:
+def _decisions(candidate: Candidate, context: Context) -> list[Decision]:
     """Report what each binary layer takes on this machine, beside int8 and float32."""
     shapes = binary_shapes(candidate)
-    fastest = limits(threads)["binary"]
-    seconds = layer_seconds(list(shapes.values()), threads)
+    with alone_on_machine(TIMING, context.progress.note):
+        fastest = limits(context.threads)["binary"]
+        seconds = layer_seconds(list(shapes.values()), context.threads)
     return [
         Decision(
             layer=name,

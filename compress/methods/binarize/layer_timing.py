@@ -17,6 +17,7 @@ from openvino import opset1, opset8
 from compress.measure.layer_times import LayerShape
 from compress.methods.binarize.openvino_graph import binary_convolution
 from compress.models.binary_layers import CHANNELS
+from compress.utils.alone import TIMING, alone_on_machine
 
 Kind = Literal["float32", "int8", "binary"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -42,6 +43,7 @@ def layer_seconds(
     return [{k: float(np.median(s)) for k, s in samples[shape].items()} for shape in shapes]
 
 
+@alone_on_machine(TIMING)
 def layer_samples(
     shape: LayerShape, threads: int, kinds: Sequence[Kind] = KINDS
 ) -> dict[Kind, list[float]]:

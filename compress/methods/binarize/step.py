@@ -51,6 +51,10 @@ class Binarize(Method[Settings]):
         """Return the candidates that it learns from."""
         return settings.teachers
 
+    def untrained(self, settings: Settings) -> Settings:
+        """Return the same network as it begins, in one stage."""
+        return settings.untrained().model_copy(update={"activations_first": None})
+
     def view_settings(self, settings: Settings) -> ViewSettings | None:
         """Return how the views are drawn that it learns from and the teacher answers."""
         return settings.view_settings()

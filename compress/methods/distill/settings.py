@@ -1,5 +1,6 @@
 """Settings of learning from the teacher, shared by every step that trains. No torch here."""
 
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 else:  # those of all tasks; which of them fit is for recipe/task.py to say
     Loss = reduce(or_, {loss: None for task in discover().values() for loss in task.losses})
 USUAL = next(iter(discover().values())).usual_loss()
+
+# What a step says of a network of its own, where it goes on with the one before.
+NO_STUDENT: dict[str, Any] = {
+    "student": None, "student_settings": {}, "image_size": None, "weights": None, "head": None,
+    "mean": None, "std": None,
+}  # fmt: skip
 
 
 class Unlabelled(RecipeModel):
@@ -195,6 +202,18 @@ class Learning(Distillation):
             update["unlabelled"] = Unlabelled(share=self.unlabelled.share)
         return self.model_copy(update=update | {"learn_from": "labels", "control": False})
 
+    def untrained(self) -> Self:
+        """The same network as it begins: no epochs, and no teacher that would be asked."""
+        return self.without_teacher().model_copy(
+            update={"unlabelled": False, "train": _of(self.train, 0, warmup=0, head_alone=0)}
+        )
+
+
+def _of(train: TrainSettings, epochs: int, warmup: float, head_alone: int) -> TrainSettings:
+    """Return a schedule of so many epochs at a constant rate, at one image size."""
+    update = {"epochs": epochs, "warmup_epochs": warmup, "head_only_epochs": head_alone}
+    return train.model_copy(update={**update, "cooldown_epochs": 0.0, "progressive": []})
+
 
 class Settings(Learning):
     """A student, its schedule, and how it learns from the teacher.
@@ -203,3 +222,23 @@ class Settings(Learning):
     """
 
     start_from: Literal["weights", "scratch"] = "weights"  # of the network that was there before
+
+    def in_parts(self, epochs: Sequence[int]) -> list[Self]:
+        """Return the steps that train so many epochs each, the rate falling in the last alone.
+
+        None where a part could not go on from the one before: a head that is trained in another
+        shape than it is exported in.
+        """
+        if self.margin is not None or self.train.augmentation.mirror == "new_class":
+            return []
+        last, found = len(epochs) - 1, []
+        for i, count in enumerate(epochs):
+            warmup = min(self.train.warmup_epochs, count) if i == 0 else 0.0
+            alone = min(self.train.head_only_epochs, count - 1) if i == 0 else 0
+            train = _of(self.train, count, warmup, alone)
+            if i == last:
+                train = train.model_copy(update={"cooldown_epochs": count - warmup})
+            first = {} if i == 0 else NO_STUDENT | {"start_from": "weights"}
+            update = {**first, "control": False, "train": train}
+            found.append(self.model_copy(update=update))
+        return found

@@ -1,6 +1,6 @@
 """Distil the teacher into a student network, or into what the steps before left of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from compress.methods.base import Method, Student
@@ -43,6 +43,14 @@ class Distill(Method[Settings]):
     def teachers(self, settings: Settings) -> list[str]:
         """Return the candidates that it learns from."""
         return settings.teachers
+
+    def untrained(self, settings: Settings) -> Settings:
+        """Return the same network as it begins."""
+        return settings.untrained()
+
+    def in_parts(self, settings: Settings, epochs: Sequence[int]) -> list[Settings]:
+        """Return the steps that train it in parts."""
+        return settings.in_parts(epochs)
 
     def view_settings(self, settings: Settings) -> ViewSettings | None:
         """What the teacher says of the views that it learns from."""

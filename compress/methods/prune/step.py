@@ -195,7 +195,13 @@ def _speedup(candidate: "Candidate", inputs: "StepInputs", context: "Context") -
     try:
         export_onnx(candidate, path)
         return speedup_over(
-            inputs.teacher_file, path, context.threads, PROCESSES, ROUNDS, context.allowed
+            inputs.teacher_file,
+            path,
+            context.threads,
+            PROCESSES,
+            ROUNDS,
+            context.allowed,
+            context.progress.note,
         )
     finally:
         path.unlink(missing_ok=True)

@@ -291,6 +291,7 @@ def _faster(float_file: Path, files: dict[str, Path], context: Context) -> dict[
         {1: ROUNDS},
         context.threads,
         PROCESSES,
+        note=context.progress.note,
     )
     return {
         name: speedup("float", "onnxruntime", timed[""][0], timed[name][0]).ratio.value

@@ -37,6 +37,10 @@ class Quantize(Method[Settings]):
     judges = True
     nothing_follows = "int8 is made of the finished float network; put quantize last"
 
+    def untrained(self, settings: Settings) -> Settings:
+        """Return the same layers in int8 without training for it."""
+        return settings.model_copy(update={"train": None})
+
     def view_settings(self, settings: Settings) -> ViewSettings | None:
         """What training for int8 wants cached."""
         return settings.train.view_settings() if settings.train else None

@@ -33,6 +33,7 @@ class Classification(Task[Names]):
 
     name = "classification"
     word = TOP1
+    right_or_wrong = True
     losses = (KD, DKD, DIST)
     trains_with = ("mixup", "cutmix", "label_smoothing", "mirror", "margin")
     order_of = "classes"  # they are numbered by their names

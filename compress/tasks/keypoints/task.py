@@ -32,6 +32,7 @@ class Keypoints(Task[Places]):
     name = "keypoints"
     has_places = True
     word = RIGHT
+    right_or_wrong = True
     settings = Columns
     losses = (Points, PointsAndAttention)
     order_of = "points"  # as the recipe names them

@@ -77,12 +77,14 @@ class Executor(Protocol):
         store: Store,
         context: Context,
         needed: Container[str] = (),
+        done: Callable[[Stage], None] = lambda _: None,
     ) -> dict[str, str]:
         """Compute stages, each after its inputs.
 
         Args:
             stages: each after those of its inputs that are among them; the others are done.
             needed: keys of stages without which nothing can go on.
+            done: is told of each that is done, or was.
 
         Returns:
             Why stages could not be done, by key, for a reason that the user can mend: those that

@@ -18,7 +18,6 @@ from compress.workflow.executors.executor import trains
 from compress.workflow.precision import Precisions, device_of, resolved
 from compress.workflow.rows import of_other_machine
 from compress.workflow.shared import Shared
-from compress.workflow.stages import doubts
 
 LOOK_S = 1.0  # between looks whether another run has finished a stage
 
@@ -58,6 +57,7 @@ class Local:
         store: Store,
         context: Context,
         needed: Container[str] = (),
+        done: Callable[[Stage], None] = lambda _: None,
     ) -> dict[str, str]:
         """Compute stages in their order; as `Executor.run`."""
         broken: dict[str, str] = {}
@@ -68,7 +68,7 @@ class Local:
                 continue
             try:
                 run_stage(stage, store, context)
-                tell_doubts(stage, store, context)
+                done(stage)
             except UserError as error:
                 if stage.key in needed or processes().size > 1:
                     raise
@@ -154,10 +154,3 @@ def tell_reused(stage: Stage, store: Store, context: Context) -> None:
     context.progress.stage(stage.key, "reused", store.name(stage))
     for sentence in of_other_machine(stage, store):
         context.progress.note(sentence)
-
-
-def tell_doubts(stage: Stage, store: Store, context: Context) -> None:
-    """Say what casts doubt on the teacher, where that was the stage's question."""
-    if stage.kind == doubts.KIND:
-        for doubt in doubts.load(store.folder(stage)):
-            context.progress.note(doubt)

@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 import tarfile
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from compress.measure.machine import machine, usable_threads
 from compress.methods.context import Context
 from compress.recipe.schema import Recipe
 from compress.results.schema import Machine
+from compress.utils.alone import folder as own_folder
 from compress.utils.errors import UserError
 from compress.utils.files import below, write_text
 from compress.workflow.cache import Stage, Store
@@ -80,7 +80,7 @@ class Images:
 
     def are_here(self) -> bool:
         """Return whether the very same lie at their path here; they are looked through once."""
-        known = _own() / f"{DATA}-{self.fingerprint}.txt"
+        known = own_folder() / f"{DATA}-{self.fingerprint}.txt"
         if known.is_file() and known.read_text("utf-8") == str(self.path) and self.path.exists():
             return True
         if not self.path.exists() or fingerprint(self.path) != self.fingerprint:
@@ -147,11 +147,7 @@ def _unseen(path: Path) -> str:
 def scratch(shared: Shared) -> Path:
     """Return this machine's folder for what it takes from a shared store."""
     which = hashlib.sha256(shared.address.encode()).hexdigest()[:12]
-    return _own() / which
-
-
-def _own() -> Path:
-    return Path(tempfile.gettempdir()) / f"compress-{os.getuid()}"
+    return own_folder() / which
 
 
 @dataclass(frozen=True)

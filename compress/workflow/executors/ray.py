@@ -35,7 +35,7 @@ from compress.workflow.executors.cluster import (
     nodes_of_cluster,
 )
 from compress.workflow.executors.executor import NETWORKS, measures, named
-from compress.workflow.executors.local import tell_doubts, tell_reused, why_skipped
+from compress.workflow.executors.local import tell_reused, why_skipped
 from compress.workflow.executors.node import Failed, Images, Job
 from compress.workflow.plan import in_order
 from compress.workflow.shared import Shared
@@ -107,10 +107,11 @@ class OnRay:
         store: Store,
         context: Context,
         needed: Container[str] = (),
+        done: Callable[[Stage], None] = lambda _: None,
     ) -> dict[str, str]:
         """Compute stages, side by side where they do not build on each other."""
         self._travel(store, context)
-        return _Run(self, stages, store, context, needed).finish()
+        return _Run(self, stages, store, context, needed, done).finish()
 
     def _travel(self, store: Store, context: Context) -> None:
         """See to it that every node has the images and the weights.
@@ -183,10 +184,12 @@ class _Run:
         store: Store,
         context: Context,
         needed: Container[str],
+        done: Callable[[Stage], None],
     ) -> None:
         from ray.util.queue import Queue
 
         self.cluster, self.store, self.context, self.needed = cluster, store, context, needed
+        self.done = done
         self.waiting = list(stages)
         self.running: dict[Any, Stage] = {}
         self.broken: dict[str, str] = {}
@@ -228,7 +231,7 @@ class _Run:
             if self.store.is_done(stage):
                 self.waiting.remove(stage)
                 tell_reused(stage, self.store, self.context)
-                tell_doubts(stage, self.store, self.context)
+                self.done(stage)
             elif self._claim(stage):
                 self.waiting.remove(stage)
                 try:
@@ -327,7 +330,7 @@ class _Run:
         else:
             self._see(stage)
             self.context.progress.stage(stage.key, "done", f"in {found:.0f} s")
-            tell_doubts(stage, self.store, self.context)
+            self.done(stage)
 
     def _see(self, stage: Stage) -> None:
         """Wait until what a node has written is seen here: shared folders take a while.

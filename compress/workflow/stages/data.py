@@ -20,6 +20,7 @@ from compress.utils.errors import UserError
 from compress.utils.files import below
 from compress.workflow.cache import Stage
 
+KIND = "data"
 VERSION = 1
 
 
@@ -50,7 +51,7 @@ def plan(
         described["to_train_on"] = False
     named = [Path(settings.path).name if settings.path else "", settings.builder or ""]
     title = f"data {' by '.join(filter(None, named))}"
-    return Stage("data", title, VERSION, described, run=run)
+    return Stage(KIND, title, VERSION, described, run=run)
 
 
 def fingerprint(path: Path) -> str:

@@ -12,6 +12,7 @@ from compress.measure.processes import Timed, time_in_processes
 from compress.methods.context import Context
 from compress.recipe.schema import MeasureSettings
 from compress.results.schema import Latency, Machine, RowKey
+from compress.utils.alone import TIMING, alone_on_machine
 from compress.utils.files import write_text
 from compress.workflow.cache import Stage
 
@@ -61,19 +62,20 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     rows = {
         row: Timed(Artifact.load(path).path, row_of(row).runtime) for row, path in inputs.items()
     }
-    first = {
-        name: first_run(row.path, row.runtime, threads, context.allowed)._asdict()
-        for name, row in rows.items()
-    }
     larger = sorted({*settings["batches"], settings["throughput_batch"]})
-    timed = time_in_processes(
-        rows,
-        {1: settings["rounds"]} | dict.fromkeys(larger, settings["throughput_rounds"]),
-        threads,
-        settings["processes"],
-        context.allowed,
-        context.progress.advance,
-    )
+    with alone_on_machine(TIMING, context.progress.note):
+        first = {
+            name: first_run(row.path, row.runtime, threads, context.allowed)._asdict()
+            for name, row in rows.items()
+        }
+        timed = time_in_processes(
+            rows,
+            {1: settings["rounds"]} | dict.fromkeys(larger, settings["throughput_rounds"]),
+            threads,
+            settings["processes"],
+            context.allowed,
+            context.progress.advance,
+        )
     record = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "latency": {name: [x.model_dump() for x in found] for name, found in timed.items()},

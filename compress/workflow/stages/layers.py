@@ -9,6 +9,7 @@ from compress.measure.deployable import as_deployed
 from compress.measure.layer_profile import time_layers
 from compress.methods.context import Context
 from compress.results.schema import LayerTime, Machine, Runtime
+from compress.utils.alone import TIMING, alone_on_machine
 from compress.utils.files import write_text
 from compress.workflow.cache import Stage
 
@@ -27,7 +28,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     runtime, threads = stage.settings["runtime"], stage.settings["threads"]
     with tempfile.TemporaryDirectory() as copies:
         file = as_deployed(Artifact.load(inputs["artifact"]).path, None, 1, Path(copies))
-        layers, _ = time_layers(file, runtime, threads, 1)
+        with alone_on_machine(TIMING, context.progress.note):
+            layers, _ = time_layers(file, runtime, threads, 1)
     kept = set(LayerTime.model_fields)
     write_text(folder / FILE, json.dumps([layer.model_dump(include=kept) for layer in layers]))
 

@@ -1,0 +1,216 @@
+"""`compress search`: a target and a time, and a model that is proven to meet it."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compress.cli.budget_options import (
+    Confidence,
+    Latency,
+    MaxAccuracyDrop,
+    MaxBytes,
+    MaxMemory,
+    MinAccuracy,
+    Runtime,
+    Speedup,
+    asked,
+)
+from compress.cli.run import Allowed, Assignments, Data
+from compress.utils.errors import NothingFits, UserError
+from compress.utils.quantities import behind, parse_duration
+from compress.utils.text import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from compress.analysis.budget import Budget
+    from compress.recipe.schema import Recipe
+    from compress.search.run import Found
+    from compress.utils.progress import Progress
+
+WRITTEN = "search.yaml"  # the recipe that is written for --teacher, in the folder of --out
+
+
+def search(
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A recipe, whose candidates and lists of values are what is searched; without "
+            "one, --teacher, --weights and --data: a recipe is written for them."
+        ),
+    ] = None,
+    within: Annotated[str, typer.Option(help="The time it may take in all: 30m, 2h.")] = "2h",
+    teacher: Annotated[str | None, typer.Option(help="As of `compress init`.")] = None,
+    weights: Annotated[str | None, typer.Option(help="As of `compress init`.")] = None,
+    data: Data = None,
+    image_size: Annotated[str | None, typer.Option(help="As of `compress init`.")] = None,
+    speedup: Speedup = None,
+    max_accuracy_drop: MaxAccuracyDrop = None,
+    latency: Latency = None,
+    min_accuracy: MinAccuracy = None,
+    max_bytes: MaxBytes = None,
+    max_memory: MaxMemory = None,
+    runtime: Runtime = None,
+    confidence: Confidence = None,
+    confirm_with: Annotated[
+        Path | None,
+        typer.Option(help="Labelled images that judge the last picks, too: nobody has seen them."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Gets runs/ and reports/.")] = Path(),
+    assignments: Assignments = None,
+    allow_builders: Allowed = None,
+) -> None:
+    """Try candidates until one is proven to meet the target, or the time is up.
+
+    What needs no training comes first, nothing is trained that cannot be fast enough, and short
+    schedules tell what is worth a long one. A part of the validation images is kept out of all
+    decisions and judges the last picks. Stopped at any moment, the same command goes on. When
+    nothing meets the target, says what could be had instead, and exits with code 3.
+    """
+    within_s = behind("--within", parse_duration, within)
+    given = asked(
+        speedup=speedup,
+        max_accuracy_drop=max_accuracy_drop,
+        latency=latency,
+        min_accuracy=min_accuracy,
+        max_bytes=max_bytes,
+        max_memory=max_memory,
+        runtime=runtime,
+        confidence=confidence,
+    )
+    allowed = allow_builders or []
+    if recipe is None:
+        recipe = _written(teacher, weights, data, image_size, given, out, allowed)
+        data = None
+    elif named := [k for k, v in {"--teacher": teacher, "--weights": weights}.items() if v]:
+        raise UserError(f"{' and '.join(named)}: the recipe says that; give one or the other.")
+    loaded = _loaded(recipe, data, assignments or [], allowed)
+
+    from rich.console import Console
+
+    from compress.report.write import budget_of
+    from compress.search.run import search_recipe
+    from compress.utils.progress import Progress
+    from compress.workflow.run import RUNS
+
+    budget = given or budget_of(loaded)
+    if budget is None:
+        raise UserError("There is no target: give --speedup, --max-accuracy-drop or another bound.")
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=100)
+
+    def progress_of(on_epoch: Callable[..., None]) -> "Progress":
+        return Progress(console, out / RUNS / loaded.name / "run.log", on_epoch)
+
+    command = shlex.join(["compress", *sys.argv[1:]])
+    try:
+        found = search_recipe(
+            loaded, budget, within_s, out, progress_of, typer.echo, command, allowed, confirm_with
+        )
+    except KeyboardInterrupt:
+        typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
+        raise typer.Exit(130) from None
+    _show(loaded, budget, found, out, console)
+
+
+def _loaded(
+    recipe: Path, data: Path | None, assignments: list[str], allowed: list[str]
+) -> "Recipe":
+    """Read the recipe.
+
+    Raises:
+        UserError: what is wrong with it; or it is of a cascade.
+    """
+    from compress.cascade.recipe import load_any
+    from compress.recipe.schema import Recipe
+
+    loaded = load_any(recipe, data, assignments, allowed).asked
+    if not isinstance(loaded, Recipe):
+        raise UserError(
+            f"{recipe} is of several networks, one behind the other: search those of each stage by "
+            "its own recipe, then run this one, which finds the best of their combinations."
+        )
+    return loaded
+
+
+def _written(
+    teacher: str | None,
+    weights: str | None,
+    data: Path | None,
+    image_size: str | None,
+    budget: "Budget | None",
+    out: Path,
+    allowed: list[str],
+) -> Path:
+    """Write a recipe for somebody's own model and images; return where.
+
+    Raises:
+        UserError: options that are wrong or missing.
+    """
+    from compress.cli.init.dialogue import Options, answers_of
+    from compress.cli.init.write import write_recipe
+
+    path = out / WRITTEN
+    if path.exists():
+        raise UserError(
+            f"{path} is there: `compress search {path}` goes on with it. For another model give "
+            "another --out, or move it away."
+        )
+    options = Options(
+        teacher=teacher,
+        weights=weights,
+        data=None if data is None else str(data),
+        image_size=image_size,
+        mean=None,
+        std=None,
+        methods=None,
+        speedup=str(budget.speedup) if budget and budget.speedup else None,
+        max_accuracy_drop=(
+            str(budget.max_accuracy_drop) if budget and budget.max_accuracy_drop else None
+        ),
+        retrain_last=None,
+        space=True,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    write_recipe(answers_of(options, allowed), path)
+    typer.echo(f"Wrote {path}, the candidates that are tried: `compress search {path}` goes on.")
+    return path
+
+
+def _show(
+    recipe: "Recipe", budget: "Budget", found: "Found", out: Path, console: "Console"
+) -> None:
+    """Print the table of the last picks and the proof; write the report and the pick's recipe.
+
+    Raises:
+        NothingFits: nothing met the target; says what could be had.
+    """
+    from compress.analysis.summary import summarise
+    from compress.recipe.dump import recipe_text
+    from compress.report.search import search_part
+    from compress.report.terminal import show
+    from compress.report.write import REPORTS, write_report
+    from compress.utils.files import write_text
+
+    folder = out / REPORTS / recipe.name
+    summary = summarise(found.rows, budget)
+    write_report(summary, folder, recipe.description or recipe.name, failed=(), search=found.search)
+    console.print()
+    show(summary, console, [])
+    for sentence in search_part(found.search).said:
+        typer.echo(plain(sentence))
+    for line in found.said:
+        typer.echo(plain(line))
+    if found.pick is not None:
+        file = folder / "pick.yaml"
+        comment = "The pick of a search, as a plain recipe: `compress run` makes it again."
+        write_text(file, recipe_text(found.pick, folder, comment))
+        typer.echo(f"Recipe of the pick: {file}")
+    typer.echo(f"Report: {folder / 'report.html'} (and report.md)")
+    if not found.holds:
+        raise NothingFits(f"Nothing is shown to meet the target. {plain(found.instead)}")

@@ -1,0 +1,206 @@
+"""What a search can have done: a candidate timed before it is trained, or trained to a rung."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from compress.export.artifact import Artifact
+from compress.measure.latency import speedup
+from compress.methods import discover
+from compress.recipe.schema import MeasureSettings, Recipe, chosen
+from compress.results.schema import Result
+from compress.search.schedule import Rung, untrained
+from compress.utils.errors import UserError
+from compress.utils.progress import Progress
+from compress.workflow.plan import in_order
+from compress.workflow.run import Ready, make_ready, run_plan
+from compress.workflow.stages import latency
+
+TRIALS = "trials"  # the rows of all trials: runs/<recipe>/trials/results.jsonl
+
+
+class TimeUp(Exception):
+    """The time was up in the middle of a training, which goes on from its last epoch."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How fast a candidate is in one runtime, and how large."""
+
+    runtime: str
+    speedup: float  # against the teacher in the same runtime, timed together
+    latency_s: float
+    size_bytes: int
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known before anything is tried."""
+
+    teacher: list[Result]  # its rows, by all validation images
+    labels: list[int]  # a class for each of these; all alike where there are none
+    impossible: dict[str, str]  # candidates that cannot be made, and why
+
+
+class Lab(Protocol):
+    """Where candidates are made and measured."""
+
+    def timed(self, candidate: str) -> list[Timing]:
+        """Return how fast it is before it is trained, in each runtime.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+        ...
+
+    def trained(self, candidate: str, rung: Rung, name: str) -> list[Result]:
+        """Return its rows and the teacher's, by all validation images.
+
+        Args:
+            name: what its rows are called.
+
+        Raises:
+            UserError: it cannot be made.
+            TimeUp: the time was up before it was trained.
+        """
+        ...
+
+
+class Machine:
+    """A lab on this machine: every candidate is a small recipe, whose stages are cached."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        progress_of: Callable[[Callable[..., None]], Progress],
+        command: str,
+        allowed: Sequence[str],
+        time_is_up: Callable[[], bool],
+    ) -> None:
+        """
+        Args:
+            progress_of: makes what shows how far it is, of what is to be told of each epoch.
+            command: reproduces the rows.
+            time_is_up: whether no further epoch should be begun.
+        """
+        self._recipe, self._out, self._command = recipe, out, command
+        self._allowed, self._time_is_up = allowed, time_is_up
+        self.progress = progress_of(self._epoch)
+        self._quick = _quick(recipe.measure)
+
+    def teacher(self) -> Known:
+        """Return what is known before anything is tried.
+
+        Raises:
+            UserError: the teacher cannot be made, or no candidate can.
+        """
+        ready = self._ready(self._recipe.candidates, self._quick)
+        others = {entry.candidate for entry in ready.plan.entries if entry.role != "teacher"}
+        alone = replace(ready.plan.without(others), impossible={})
+        rows, _ = run_plan(replace(ready, plan=alone), self._out, self._command)
+        data = ready.context.data(ready.store.folder(ready.plan.data))
+        validation = data.indices("validation")
+        labels = data.labels[validation] if data.classes else np.zeros(len(validation), int)
+        return Known(rows, labels.tolist(), ready.plan.impossible)
+
+    def timed(self, candidate: str) -> list[Timing]:
+        """Return how fast it is before it is trained, in each runtime."""
+        chain = untrained(self._recipe.candidates[candidate])
+        ready = self._ready({candidate: chain}, self._quick)
+        plan, store = ready.plan, ready.store
+        stages = list(in_order([*(entry.artifact for entry in plan.entries), plan.latency]))
+        with self.progress.tree({stage.key: stage.title for stage in stages}):
+            needed = {stage.key for stage in stages}
+            ready.executor.run(stages, store, ready.context, needed)
+        timings = latency.load(store.folder(plan.latency))
+        smallest = {key: timed[0] for key, timed in timings.latency.items()}
+        teachers = {x.runtime: smallest[x.key] for x in plan.entries if x.role == "teacher"}
+        return [
+            Timing(
+                runtime=entry.runtime,
+                speedup=speedup(
+                    "teacher", entry.runtime, teachers[entry.runtime], smallest[entry.key]
+                ).ratio.value,
+                latency_s=smallest[entry.key].median_s,
+                size_bytes=Artifact.load(store.folder(entry.artifact))
+                .facts(self._out, entry.runtime)
+                .size_bytes,
+                peak_memory_bytes=timings.first_run[entry.key].peak_memory_bytes,
+            )
+            for entry in plan.entries
+            if entry.candidate == candidate
+        ]
+
+    def trained(self, candidate: str, rung: Rung, name: str) -> list[Result]:
+        """Return its rows and the teacher's, by all validation images."""
+        ready = self._ready({name: rung.chain}, self._quick)
+        rows, failed = run_plan(ready, self._out, self._command)
+        if failed:
+            raise UserError(failed[0].reason)
+        return [row for row in rows if row.role == "teacher" or row.candidate == name]
+
+    def together(self, chains: Mapping[str, Sequence[Any]]) -> list[Result]:
+        """Return the rows of several, timed together as the recipe asks, and the teacher's."""
+        ready = self._ready(chains, self._recipe.measure, served=True)
+        rows, failed = run_plan(ready, self._out, self._command)
+        if failed:
+            raise UserError(failed[0].reason)
+        return [row for row in rows if row.role == "teacher" or row.candidate in chains]
+
+    def _ready(
+        self, chains: Mapping[str, Sequence[Any]], measure: MeasureSettings, served: bool = False
+    ) -> Ready:
+        """Resolve a recipe of these candidates, and of those that they learn from.
+
+        Args:
+            served: whether the teacher is measured as it is served today, too.
+        """
+        recipe = self._of(chains, measure)
+        ready = make_ready(recipe, self._out, self.progress, self._allowed)
+        entries = [
+            replace(entry, layers=None)  # single layers are what a report of one recipe shows
+            for entry in ready.plan.entries
+            if served or entry.runtime != "torch"
+        ]
+        return replace(ready, plan=replace(ready.plan, entries=entries))
+
+    def _of(self, chains: Mapping[str, Sequence[Any]], measure: MeasureSettings) -> Recipe:
+        candidates = {name: list(chain) for name, chain in chains.items()}
+        waiting = list(candidates.values())
+        while waiting:
+            for kind, settings in map(chosen, waiting.pop()):
+                for teacher in discover()[kind].teachers(settings):
+                    if teacher not in candidates:
+                        candidates[teacher] = self._recipe.candidates[teacher]
+                        waiting.append(candidates[teacher])
+        update = {
+            "name": f"{self._recipe.name}/{TRIALS}",
+            "candidates": candidates,
+            "measure": measure,
+            "saliency": None,
+            "budget": None,
+        }
+        return self._recipe.model_copy(update=update)
+
+    def _epoch(self, *_: Any) -> None:
+        if self._time_is_up():
+            raise TimeUp
+
+
+def _quick(measure: MeasureSettings) -> MeasureSettings:
+    """Return measuring that tells candidates apart, in seconds; the last picks are measured as the
+    recipe asks."""
+    return measure.model_copy(
+        update={
+            "processes": min(3, measure.processes),
+            "rounds": min(10, measure.rounds),
+            "throughput_batch": 2,
+            "throughput_rounds": 1,
+            "batches": [],
+        }
+    )

@@ -1,0 +1,82 @@
+"""The last picks on images that no decision was made by."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from compress.analysis.choose import Choice
+from compress.measure.evaluate import evaluate_file
+from compress.results.schema import Accuracy, Result
+from compress.results.search import Proof
+from compress.tasks.differences import lost
+
+MOST = 4  # candidates that are measured at the end
+
+
+def last_picks(choice: Choice) -> list[Result]:
+    """Return the rows to prove: the pick and what stands beside it, or what comes nearest."""
+    beside = [choice.picked, choice.next_faster, choice.next_more_accurate, choice.runner_up]
+    if choice.picked is None:
+        beside = [choice.nearest_miss, *(x.row for x in choice.relaxations)]
+    found: dict[str, Result] = {}
+    for row in beside:
+        if row is not None and row.role == "candidate":
+            found.setdefault(row.candidate, row)
+    return list(found.values())[:MOST]
+
+
+def proofs(
+    searched: Sequence[Result], kept: Sequence[Result], names: Sequence[str]
+) -> Iterator[Proof]:
+    """Yield what the kept images say of each pick, beside what the searched ones said.
+
+    Args:
+        searched, kept: rows of the same files by the two parts of the validation images.
+        names: candidates.
+    """
+    before = {row.key: row.accuracy for row in searched}
+    for row in kept:
+        if row.candidate in names and row.key in before:
+            yield _proof(row, row.accuracy, before[row.key], "the images kept for this")
+
+
+def proofs_with(
+    folder: Path,
+    searched: Sequence[Result],
+    names: Sequence[str],
+    out: Path,
+) -> Iterator[Proof]:
+    """Yield what images of the user's own say of each pick.
+
+    Args:
+        folder: labelled images, which neither training nor the search has seen.
+        searched: rows by the searched images, the teacher's too, whose files lie below `out`.
+
+    Raises:
+        UserError: images that cannot be read, or of other classes.
+    """
+    teachers = {row.artifact.runtime: row for row in searched if row.role == "teacher"}
+    for row in searched:
+        if row.candidate not in names or row.dropped is not None:
+            continue
+        teacher = teachers[row.artifact.runtime]
+        theirs, own = (
+            evaluate_file(out / each.artifact.path, folder, split="all").accuracy
+            for each in (teacher, row)
+        )
+        drop, _ = lost(theirs, own)
+        own = own.model_copy(update={"top1_drop": drop})
+        yield _proof(row, own, row.accuracy, f"the images of {folder.name}")
+
+
+def _proof(row: Result, proven: Accuracy, before: Accuracy, on: str) -> Proof:
+    return Proof(
+        candidate=row.candidate,
+        runtime=row.artifact.runtime,
+        on=on,
+        images=proven.images,
+        accuracy=proven.top1,
+        drop=proven.top1_drop,
+        searched_images=before.images,
+        searched_accuracy=before.top1,
+        searched_drop=before.top1_drop,
+    )

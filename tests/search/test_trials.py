@@ -1,0 +1,189 @@
+"""The rules of a search, by a clock that is not the real one; resumed, it ends the same."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compress.analysis.budget import Budget
+from compress.recipe.load import load_recipe
+from compress.recipe.schema import Recipe
+from compress.results.search import Trial
+from compress.search.journal import Journal
+from compress.search.run import _in_order
+from compress.search.trials import SPENT, Trials
+from compress.utils.errors import UserError
+from tests.search.laboratory import IMAGES, Killed, Recorded
+
+BUDGET = Budget(speedup=5, max_accuracy_drop=0.02)
+TRAIN = {"epochs": 9, "batch_size": 8}
+
+
+def student(**changed: Any) -> list[dict[str, Any]]:
+    settings = {
+        "student": "students.shufflenet:shufflenet_v2_x0_5",
+        "image_size": 32,
+        "train": TRAIN,
+        **changed,
+    }
+    return [{"distill": settings}]
+
+
+@pytest.fixture
+def recipe(shapes: Path, write_recipe: Callable[..., Path]) -> Recipe:
+    candidates = {
+        "small": student(train={**TRAIN, "lr": [1e-3, 2e-3, 3e-3, 4e-3]}),
+        "slow": student(image_size=[32, 64]),
+        "int8": [{"quantize": {}}],
+        "pruned": [
+            {"prune": {"speedup": [2, 4, 8]}},
+            {"distill": {"train": {**TRAIN, "lr": [1e-3, 2e-3]}}},
+        ],
+    }
+    teacher = {"builder": "teachers.vgg:vgg16_bn", "image_size": 32, "train": TRAIN}
+    written = {"name": "s", "data": {"path": str(shapes)}, "teacher": teacher}
+    return load_recipe(write_recipe(written | {"candidates": candidates}))
+
+
+SPEEDUPS = {"small": 12.0, "slow": 3.0, "int8": 2.0, "pruned": 6.0}
+ACCURACIES = {"small": 0.7, "slow": 0.8, "int8": 0.8, "pruned": 0.74} | {
+    f"small-lr-{lr:g}": 0.7 + 0.005 * i for i, lr in enumerate((1e-3, 2e-3, 3e-3, 4e-3))
+}
+
+
+def lab(recipe: Recipe, **changed: Any) -> Recorded:
+    return Recorded(recipe, SPEEDUPS, ACCURACIES, **changed)
+
+
+def trials(
+    recipe: Recipe,
+    recorded: Recorded,
+    folder: Path,
+    within_s: float = 1e6,
+    budget: Budget = BUDGET,
+    said: list[str] | None = None,
+) -> Trials:
+    journal = Journal(folder / "journal", _in_order(recipe), 0, "the same")
+    return Trials(
+        recipe=recipe,
+        budget=budget,
+        within_s=within_s,
+        reserved_s=0.0,
+        teacher=recorded.teacher(),
+        searched=np.arange(0, IMAGES, 2),
+        journal=journal,
+        lab=recorded,
+        clock=recorded.clock,
+        begun_s=recorded.clock() - journal.noted(SPENT, 0.0),
+        say=(said if said is not None else []).append,
+        folder=folder / "rows",
+    )
+
+
+def test_what_needs_no_training_comes_first_and_nothing_slow_is_trained(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    recorded = lab(recipe)
+    searched = trials(recipe, recorded, tmp_path)
+    searched.run()
+    found = searched.journal.trials()
+    assert [x.family for x in found[:4]] == ["int8", "pruned", "slow", "small"]
+    assert {x.family for x in found if x.state == "slow"} == {"slow"}
+    assert not any(candidate.startswith("slow") for candidate, _ in recorded.done)
+    assert "3.00 times faster where 5 times are asked for" in next(
+        x.why for x in found if x.state == "slow"
+    )
+    assert "int8" not in recorded.timings  # it is not trained: timing it first would be no use
+
+
+def test_schedules_are_continued_and_the_first_of_a_family_goes_all_the_way(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    recorded = lab(recipe)
+    trials(recipe, recorded, tmp_path).run()
+    first = next(candidate for candidate, _ in recorded.done if candidate.startswith("pruned"))
+    assert [epochs for name, epochs in recorded.done if name == first] == [1, 3, 9]
+
+
+def test_what_cannot_reach_what_is_needed_is_stopped(recipe: Recipe, tmp_path: Path) -> None:
+    poor = ACCURACIES | {"small": 0.3} | {f"small-lr-{lr:g}": 0.3 for lr in (2e-3, 3e-3, 4e-3)}
+    searched = trials(recipe, Recorded(recipe, SPEEDUPS, poor | {"small-lr-0.001": 0.3}), tmp_path)
+    searched.run()
+    small = [x for x in searched.journal.trials() if x.family == "small"]
+    assert small[0].state == "complete"
+    assert {x.state for x in small[1:]} <= {"stopped"}
+    for stopped in small[1:]:
+        assert "are needed" in stopped.why or "promise more" in stopped.why
+
+
+def test_it_ends_when_the_target_is_shown_to_be_met(recipe: Recipe, tmp_path: Path) -> None:
+    good = ACCURACIES | {"pruned": 0.84}
+    searched = trials(recipe, Recorded(recipe, SPEEDUPS, good), tmp_path)
+    assert "meets the budget with" in searched.run()
+    assert len(searched.journal.trials()) < len(recipe.candidates)
+    picked = searched.choice().picked
+    assert picked is not None and picked.candidate.startswith("pruned")
+    assert searched.picks()[-1].candidate == picked.candidate
+
+
+def test_it_ends_when_the_time_is_up_and_goes_on_with_more(recipe: Recipe, tmp_path: Path) -> None:
+    recorded = lab(recipe)
+    first = trials(recipe, recorded, tmp_path, within_s=300)
+    assert first.run() == "The time is up."
+    assert recorded.clock() <= 300 + 9 * recorded.seconds_an_epoch
+    done = list(recorded.done)
+    more = trials(recipe, recorded, tmp_path, within_s=600)
+    more.run()
+    assert recorded.done[: len(done)] == done and len(set(recorded.done)) == len(recorded.done)
+
+
+def test_a_failing_candidate_is_one_row(recipe: Recipe, tmp_path: Path) -> None:
+    said: list[str] = []
+    searched = trials(recipe, lab(recipe, failing=("int8",)), tmp_path, said=said)
+    searched.run()
+    failed = [x for x in searched.journal.trials() if x.state == "failed"]
+    assert [x.candidate for x in failed] == ["int8"] and "cannot be made here" in failed[0].why
+    assert any("int8 failed" in line for line in said)
+
+
+def test_a_line_tells_what_another_hour_would_bring(recipe: Recipe, tmp_path: Path) -> None:
+    said: list[str] = []
+    trials(recipe, lab(recipe), tmp_path, said=said).run()
+    assert "another hour would try about" in said[-1] and "candidates tried" in said[-1]
+
+
+def test_killed_at_random_it_ends_with_the_same_trials(recipe: Recipe, tmp_path: Path) -> None:
+    undisturbed = trials(recipe, lab(recipe), tmp_path / "whole", within_s=1500)
+    undisturbed.run()
+    kills, killed, now_s, done = random.Random(3), 0, 0.0, []
+    while True:
+        recorded = lab(recipe, kills=kills if killed < 20 else None, now_s=now_s)
+        again = trials(recipe, recorded, tmp_path / "killed", within_s=1500)
+        try:
+            again.run()
+            break
+        except Killed:
+            killed += 1
+            now_s = recorded.now_s + 1000  # whatever time passes before it is begun again
+        finally:
+            done += recorded.done
+    assert killed == 20
+    assert len(set(done)) == len(done)  # nothing was done twice
+    assert told(again.journal.trials()) == told(undisturbed.journal.trials())
+    assert again.picks() == undisturbed.picks()
+
+
+def told(found: list[Trial]) -> list[dict[str, Any]]:
+    return [trial.model_dump() for trial in found]
+
+
+def test_another_search_in_its_folder_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    Journal(tmp_path / "journal", _in_order(recipe), 0, "one")
+    with pytest.raises(UserError, match="of another search"):
+        Journal(tmp_path / "journal", _in_order(recipe), 0, "another")
+    (tmp_path / "damaged").write_text("not a journal\n")
+    with pytest.raises(UserError, match="cannot be read as the journal"):
+        Journal(tmp_path / "damaged", _in_order(recipe), 0, "one")

@@ -281,7 +281,7 @@ class _Run:
             names={key: name for key, name in self.store.names().items() if key in before},
             context=replace(self.context, progress=Sent(send)),
             cpus=int(options["num_cpus"]),
-            images=self.cluster.images(self.context),
+            images=self.cluster.images(self.context) if _reads_images(stage) else None,
             measures=measures(stage),
         )
         self.running[ray.remote(_compute).options(**options).remote(job, send)] = stage
@@ -367,6 +367,12 @@ def _compute(job: Job, send: node.Send) -> float | Failed:
 def _send(actor: Any, key: str, what: str, given: Any) -> None:
     """Put what a node says into the driver's queue; nobody waits for that."""
     actor.put_nowait.remote((key, what, given))
+
+
+def _reads_images(stage: Stage) -> bool:
+    """Return whether a stage opens images: a node that does not see them takes them all."""
+    kinds = {stage.kind, *(x.kind for x in stage.inputs.values())}
+    return "data" in kinds or "fingerprint" in stage.settings
 
 
 def _computes(stage: Stage) -> bool:

@@ -31,6 +31,21 @@ Allowed = Annotated[
     typer.Option(help="Further package that the recipe's builders may come from; repeatable."),
 ]
 
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help="local (all cores of this machine), or the address of a Ray cluster, for those "
+        "who may run code on it; pip install 'compress[ray]'."
+    ),
+]
+SharedStore = Annotated[
+    str | None,
+    typer.Option(
+        help="Keeps the stages, too, for all who are given the same: a folder, or an address "
+        "(s3://…; pip install 'compress[s3]')."
+    ),
+]
+
 
 def run(
     recipe: Recipe,
@@ -53,20 +68,8 @@ def run(
             "they are trained, the rows' numbers, models and reports, too."
         ),
     ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            help="local (all cores of this machine), or the address of a Ray cluster, for those "
-            "who may run code on it; pip install 'compress[ray]'."
-        ),
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            help="Keeps the stages, too, for all who are given the same: a folder, or an address "
-            "(s3://…; pip install 'compress[s3]')."
-        ),
-    ] = None,
+    cluster: Cluster = None,
+    store: SharedStore = None,
     dry_run: Annotated[bool, typer.Option(help="Show the stages and stop.")] = False,
 ) -> None:
     """Train, compress, export, measure, report. Run again, it re-uses all that is done.
@@ -79,7 +82,7 @@ def run(
     allowed = allow_builders or []
     loaded = load_any(recipe, data, changes, allowed)
     if dry_run:
-        with _executor(cluster, store, out, allowed) as executor:
+        with executor_for(cluster, store, out, allowed) as executor:
             for line in _stages(loaded, out, allowed, reuse_other_machine, executor):
                 typer.echo(line)
         return
@@ -94,7 +97,7 @@ def run(
 
     command = shlex.join(["compress", *sys.argv[1:]])
     try:
-        with _executor(cluster, store, out, allowed) as executor:
+        with executor_for(cluster, store, out, allowed) as executor:
             results, failed = run_and_report(
                 loaded, out, console, command, allowed, reuse_other_machine, log, executor
             )
@@ -108,7 +111,7 @@ def run(
 
 
 @contextmanager
-def _executor(
+def executor_for(
     cluster: str | None, store: str | None, out: Path, allowed: Sequence[str]
 ) -> "Iterator[Executor]":
     """Give what computes the stages: this process, or a cluster.

@@ -19,7 +19,7 @@ from compress.cli.budget_options import (
     Speedup,
     asked,
 )
-from compress.cli.run import Allowed, Assignments, Data
+from compress.cli.run import Allowed, Assignments, Cluster, Data, SharedStore, executor_for
 from compress.utils.errors import NothingFits, UserError
 from compress.utils.quantities import behind, parse_duration
 from compress.utils.text import plain
@@ -63,6 +63,8 @@ def search(
     out: Annotated[Path, typer.Option(help="Gets runs/ and reports/.")] = Path(),
     assignments: Assignments = None,
     allow_builders: Allowed = None,
+    cluster: Cluster = None,
+    store: SharedStore = None,
 ) -> None:
     """Try candidates until one is proven to meet the target, or the time is up.
 
@@ -109,9 +111,19 @@ def search(
 
     command = shlex.join(["compress", *sys.argv[1:]])
     try:
-        found = search_recipe(
-            loaded, budget, within_s, out, progress_of, typer.echo, command, allowed, confirm_with
-        )
+        with executor_for(cluster, store, out, allowed) as executor:
+            found = search_recipe(
+                loaded,
+                budget,
+                within_s,
+                out,
+                progress_of,
+                typer.echo,
+                command,
+                allowed,
+                confirm_with,
+                executor,
+            )
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
         raise typer.Exit(130) from None

@@ -6,7 +6,7 @@ so that a search that was killed proposes what it would have proposed.
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from compress.results.search import Piece, State, Trial
 from compress.search.schedule import REDUCTION
 from compress.utils.errors import UserError
 from compress.utils.seeding import derive
+from compress.workflow.shared import Shared
 
 STUDY = "search"
 CANDIDATE, STATE, WHY, ASKED, ENQUEUED = "candidate", "state", "why", "asked", "enqueued"
@@ -37,9 +38,9 @@ OPTUNAS = {  # how Optuna calls how a trial ended
 class Begun:
     """A trial that goes on: what is known of it, kept as soon as it is."""
 
-    def __init__(self, trial: optuna.Trial, candidate: str) -> None:
+    def __init__(self, trial: optuna.Trial, candidate: str, share: Callable[[], None]) -> None:
         self.candidate = candidate
-        self._trial = trial
+        self._trial, self._share = trial, share
 
     @property
     def pieces(self) -> list[Piece]:
@@ -54,6 +55,7 @@ class Begun:
     def add(self, piece: Piece) -> None:
         """Keep what was done."""
         self._trial.set_user_attr(f"piece {len(self.pieces)}", piece.model_dump())
+        self._share()
 
     def promises_less(self, accuracy: float) -> bool:
         """Return whether others that came so far promise so much more that it is stopped.
@@ -84,23 +86,35 @@ class Begun:
         self._trial.set_user_attr(STATE, state)
         self._trial.set_user_attr(WHY, why)
         self._trial.study.tell(self._trial, accuracy, OPTUNAS[state])
+        self._share()
 
 
 class Journal:
     """All trials of a search, and what is next."""
 
-    def __init__(self, path: Path, points: Mapping[str, GridPoint], seed: int, asked: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        points: Mapping[str, GridPoint],
+        seed: int,
+        asked: str,
+        shared: Shared | None = None,
+    ) -> None:
         """Open the journal, or begin it.
 
         Args:
             points: of each candidate the point that it is, the ones to begin with first.
             asked: what the search is of, in digits: another one needs another folder.
+            shared: a store that has the journal, too, for whoever goes on elsewhere.
 
         Raises:
             UserError: the file is of another search, or is no journal.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._shared, self._name = path, shared, f"{STUDY}/{asked}.journal"
+        if shared is not None and not path.is_file() and shared.has(self._name):
+            shared.get(self._name, path)
         backend = JournalFileBackend(str(path), JournalFileOpenLock(str(path)))
         try:
             self._study = optuna.create_study(
@@ -139,6 +153,11 @@ class Journal:
         """Return what was kept."""
         return self._study.user_attrs.get(name, default)
 
+    def share(self) -> None:
+        """Put what is known into the store that others share, if there is one."""
+        if self._shared is not None:
+            self._shared.send(self._path, self._name)
+
     def next(self) -> Begun | None:
         """Return the trial that was begun and not ended, or a new one; None: all were tried."""
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -175,11 +194,11 @@ class Journal:
         """Return the trial of a candidate; of one that was tried the trial is closed instead, and
         one that was not stands in line."""
         if name := trial.user_attrs.get(CANDIDATE):
-            return Begun(trial, name)
+            return Begun(trial, name, self.share)
         name, tried = self._proposed(trial), self._tried()
         if name not in tried:
             trial.set_user_attr(CANDIDATE, name)
-            return Begun(trial, name)
+            return Begun(trial, name, self.share)
         self._study.tell(trial, state=TrialState.FAIL)
         rng = random.Random(derive(self._seed, "another", trial.number))
         another = rng.choice([name for name in self._points if name not in tried])

@@ -15,6 +15,7 @@ from compress.results.schema import Result
 from compress.search.schedule import Rung, untrained
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
+from compress.workflow.executors.executor import Executor
 from compress.workflow.plan import in_order
 from compress.workflow.run import Ready, make_ready, run_plan
 from compress.workflow.stages import latency
@@ -81,15 +82,17 @@ class Machine:
         command: str,
         allowed: Sequence[str],
         time_is_up: Callable[[], bool],
+        executor: Executor | None = None,
     ) -> None:
         """
         Args:
+            executor: computes the stages; None: this process.
             progress_of: makes what shows how far it is, of what is to be told of each epoch.
             command: reproduces the rows.
             time_is_up: whether no further epoch should be begun.
         """
         self._recipe, self._out, self._command = recipe, out, command
-        self._allowed, self._time_is_up = allowed, time_is_up
+        self._allowed, self._time_is_up, self._executor = allowed, time_is_up, executor
         self.progress = progress_of(self._epoch)
         self._quick = _quick(recipe.measure)
 
@@ -161,7 +164,7 @@ class Machine:
             served: whether the teacher is measured as it is served today, too.
         """
         recipe = self._of(chains, measure)
-        ready = make_ready(recipe, self._out, self.progress, self._allowed)
+        ready = make_ready(recipe, self._out, self.progress, self._allowed, executor=self._executor)
         entries = [
             replace(entry, layers=None)  # single layers are what a report of one recipe shows
             for entry in ready.plan.entries

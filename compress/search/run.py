@@ -31,6 +31,7 @@ from compress.utils.errors import UserError
 from compress.utils.interval import Interval
 from compress.utils.progress import Progress
 from compress.workflow.claim import USUAL
+from compress.workflow.executors.executor import Executor
 from compress.workflow.run import RUNS, alone
 
 JOURNAL, ROWS = "search.journal", "trials"
@@ -84,6 +85,7 @@ def search_recipe(
     command: str,
     allowed: Sequence[str] = (),
     confirm_with: Path | None = None,
+    executor: Executor | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Found:
     """Try a recipe's candidates until one meets the budget, as surely as the images allow.
@@ -97,6 +99,7 @@ def search_recipe(
         say: is told that another search is waited for.
         command: reproduces it.
         confirm_with: labelled images of the user's own that judge the last picks, too.
+        executor: computes the stages; None: this process. Its store has the journal, too.
 
     Raises:
         UserError: no candidate can be made, or fast enough; the time was up before anything was
@@ -105,13 +108,21 @@ def search_recipe(
     with alone_on_machine("search", say):
         began = clock()
         folder = out / RUNS / recipe.name
-        journal = Journal(folder / JOURNAL, _in_order(recipe), recipe.seed, _asked(recipe, budget))
+        journal = Journal(
+            folder / JOURNAL,
+            _in_order(recipe),
+            recipe.seed,
+            _asked(recipe, budget),
+            executor.shared if executor else None,
+        )
         begun_s = began - journal.noted(SPENT, 0.0)
 
         def spent_s() -> float:
             return clock() - begun_s
 
-        lab = Machine(recipe, out, progress_of, command, allowed, lambda: spent_s() > within_s)
+        lab = Machine(
+            recipe, out, progress_of, command, allowed, lambda: spent_s() > within_s, executor
+        )
         with alone(out, lab.progress):
             known = _known(lab, journal, spent_s)
             parts = draw_parts(known.labels, recipe.search.keep, recipe.seed)

@@ -159,9 +159,7 @@ class Trials:
     def _train(self, trial: Begun, chain: Sequence[Rung]) -> None:
         """Train to the next rung, and judge what came of it."""
         begun, rung = self.spent_s, chain[trial.trained]
-        name = _shown(trial.candidate, chain, trial.trained)
-        rows = self.lab.trained(trial.candidate, rung, name)
-        write_text(self._file(trial.candidate, trial.trained), as_lines(rows))
+        rows = self._measured(trial.candidate, trial.trained)
         rows = self._hold(trial.candidate, trial.trained, rows)
         own = [row for row in rows if row.role != "teacher"]
         piece = Piece(
@@ -330,16 +328,25 @@ class Trials:
         """Return what was the best, in order of time."""
         return [Pick.model_validate(each) for each in self.journal.noted(PICKS, [])]
 
+    def _measured(self, candidate: str, rung: int) -> list[Result]:
+        """Have a rung trained and measured; its rows lie in a file from then on."""
+        chain = rungs(self.recipe.candidates[candidate])
+        rows = self.lab.trained(candidate, chain[rung], _shown(candidate, chain, rung))
+        write_text(self._file(candidate, rung), as_lines(rows))
+        return rows
+
     def _hold(self, candidate: str, rung: int, rows: Sequence[Result]) -> list[Result]:
         self._rows[candidate, rung] = on_part(rows, self.searched, SEARCHED)
         return self._rows[candidate, rung]
 
     def _load(self) -> None:
-        """Read what trials before have left."""
+        """Read what trials before have left; where that was elsewhere, measure it here."""
         for trial in self.journal.trials():
             trained = [piece for piece in trial.pieces if piece.what == "trained"]
             for rung in range(len(trained)):
-                rows = read(self._file(trial.candidate, rung)).rows
+                file = self._file(trial.candidate, rung)
+                known = file.is_file()
+                rows = read(file).rows if known else self._measured(trial.candidate, rung)
                 self._hold(trial.candidate, rung, rows)
 
     def _file(self, candidate: str, rung: int) -> Path:

@@ -16,6 +16,7 @@ from compress.search.journal import Journal
 from compress.search.run import _in_order
 from compress.search.trials import SPENT, Trials
 from compress.utils.errors import UserError
+from compress.workflow.shared import Shared
 from tests.search.laboratory import IMAGES, Killed, Recorded
 
 BUDGET = Budget(speedup=5, max_accuracy_drop=0.02)
@@ -187,3 +188,22 @@ def test_another_search_in_its_folder_is_refused(recipe: Recipe, tmp_path: Path)
     (tmp_path / "damaged").write_text("not a journal\n")
     with pytest.raises(UserError, match="cannot be read as the journal"):
         Journal(tmp_path / "damaged", _in_order(recipe), 0, "one")
+
+
+def test_a_store_has_the_journal_for_whoever_goes_on_elsewhere(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    shared = Shared(str(tmp_path / "store"))
+
+    def begun(here: str) -> Trials:
+        journal = Journal(tmp_path / here / "journal", _in_order(recipe), 0, "the same", shared)
+        found = trials(recipe, lab(recipe), tmp_path / here, within_s=200)
+        found.journal = journal
+        return found
+
+    begun("here").run()
+    there = begun("there")
+    known = there.journal.trials()
+    assert [x.state for x in known[:2]] == ["complete", "complete"]
+    there._load()  # no file of theirs is here: what they had is measured again
+    assert {x.candidate for x in there.rows() if x.role != "teacher"} >= {"int8"}

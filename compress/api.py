@@ -18,10 +18,12 @@ from compress.analysis.choose import choose as choose_row
 from compress.report.notebook import Drawing, Results, choice_html, results_html
 from compress.results.merge import join
 from compress.results.schema import Result
+from compress.utils.quantities import parse_duration
 
 if TYPE_CHECKING:
     from compress.measure.evaluate import evaluate_file as evaluate
     from compress.measure.evaluate import predict_files as predict
+    from compress.search.run import Found
 
 __all__ = [
     "Choice",
@@ -33,6 +35,7 @@ __all__ = [
     "load_results",
     "predict",
     "run",
+    "search",
 ]
 _LATER = {"evaluate": "evaluate_file", "predict": "predict_files"}  # of compress.measure.evaluate
 
@@ -80,6 +83,48 @@ def run(
         loaded, Path(out), Console(), command, allow_builders, reuse_other_machine, log
     )
     return Results(results)
+
+
+def search(
+    recipe: str | Path,
+    within: str = "2h",
+    *,
+    data: str | Path | None = None,
+    out: str | Path = ".",
+    assignments: Sequence[str] = (),
+    allow_builders: Sequence[str] = (),
+    confirm_with: str | Path | None = None,
+    **bounds: Any,
+) -> "Found":
+    """Searches a recipe's candidates; see `compress search --help`. Writes no report.
+
+    Args:
+        bounds: as `choose` takes them; none: the recipe's budget.
+    """
+    from rich.console import Console
+
+    from compress.report.write import budget_of
+    from compress.search.run import load_for_search, search_recipe
+    from compress.utils.errors import UserError
+    from compress.utils.progress import Progress
+
+    folder = None if data is None else Path(data)
+    loaded = load_for_search(Path(recipe), folder, assignments, allow_builders)
+    budget = Budget.typed(**bounds) if bounds else budget_of(loaded)
+    if budget is None:
+        raise UserError("There is no target: give speedup, max_accuracy_drop or another bound.")
+    console = Console()
+    return search_recipe(
+        loaded,
+        budget,
+        parse_duration(within),
+        Path(out),
+        lambda on_epoch: Progress(console, None, on_epoch),
+        console.print,
+        f"compress.api.search({str(recipe)!r})",
+        allow_builders,
+        None if confirm_with is None else Path(confirm_with),
+    )
 
 
 def load_results(paths: Iterable[str | Path]) -> Results:

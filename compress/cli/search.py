@@ -90,15 +90,15 @@ def search(
         data = None
     elif named := [k for k, v in {"--teacher": teacher, "--weights": weights}.items() if v]:
         raise UserError(f"{' and '.join(named)}: the recipe says that; give one or the other.")
-    loaded = _loaded(recipe, data, assignments or [], allowed)
 
     from rich.console import Console
 
     from compress.report.write import budget_of
-    from compress.search.run import search_recipe
+    from compress.search.run import load_for_search, search_recipe
     from compress.utils.progress import Progress
     from compress.workflow.run import RUNS
 
+    loaded = load_for_search(recipe, data, assignments or [], allowed)
     budget = given or budget_of(loaded)
     if budget is None:
         raise UserError("There is no target: give --speedup, --max-accuracy-drop or another bound.")
@@ -128,26 +128,6 @@ def search(
         typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
         raise typer.Exit(130) from None
     _show(loaded, budget, found, out, console)
-
-
-def _loaded(
-    recipe: Path, data: Path | None, assignments: list[str], allowed: list[str]
-) -> "Recipe":
-    """Read the recipe.
-
-    Raises:
-        UserError: what is wrong with it; or it is of a cascade.
-    """
-    from compress.cascade.recipe import load_any
-    from compress.recipe.schema import Recipe
-
-    loaded = load_any(recipe, data, assignments, allowed).asked
-    if not isinstance(loaded, Recipe):
-        raise UserError(
-            f"{recipe} is of several networks, one behind the other: search those of each stage by "
-            "its own recipe, then run this one, which finds the best of their combinations."
-        )
-    return loaded
 
 
 def _written(

@@ -11,6 +11,7 @@ from typing import Any
 from compress.analysis.budget import Budget
 from compress.analysis.choose import Choice, fits
 from compress.analysis.explain import name
+from compress.cascade.recipe import load_any
 from compress.measure.machine import usable_threads
 from compress.methods import discover
 from compress.metrics.sample_size import highest_confidence, images_needed
@@ -73,6 +74,26 @@ class Found:
         if self.choice.picked is None:
             return " ".join(self.choice.hints())
         return f"{name(self.choice.picked)} met it by the images that it was chosen by alone."
+
+
+def load_for_search(
+    path: Path,
+    data: Path | None = None,
+    assignments: Sequence[str] = (),
+    allowed: Sequence[str] = (),
+) -> Recipe:
+    """Read a recipe whose candidates are to be searched; as `load_recipe`.
+
+    Raises:
+        UserError: what is wrong with it; or it is of a cascade.
+    """
+    loaded = load_any(path, data, assignments, allowed).asked
+    if not isinstance(loaded, Recipe):
+        raise UserError(
+            f"{path} is of several networks, one behind the other: search those of each stage by "
+            "its own recipe, then run this one, which finds the best of their combinations."
+        )
+    return loaded
 
 
 def search_recipe(

@@ -281,9 +281,12 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     # Nodes are of this machine, and look as full as it is.
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")
-    found = Nodes(tmp_path)
-    yield found
-    found.cluster.shutdown()
+    # The names of its sockets have to be short.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        found = Nodes(tmp_path)
+        yield found
+        found.cluster.shutdown()
 
 
 @pytest.mark.slow

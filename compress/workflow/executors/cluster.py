@@ -40,13 +40,19 @@ def connect(address: str, allowed: Sequence[str]) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a run tells nobody that it runs
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address == "local":
-        ray.init(
-            "local",
-            num_cpus=usable_threads(),
-            resources={TIMING: 1},
-            include_dashboard=False,
-            **quiet,
-        )
+        try:
+            ray.init(
+                "local",
+                num_cpus=usable_threads(),
+                resources={TIMING: 1},
+                include_dashboard=False,
+                **quiet,
+            )
+        except OSError as error:
+            raise UserError(
+                f"Ray cannot start on this machine: {error}. Set RAY_TMPDIR to a folder with a "
+                "short path that may be written to."
+            ) from error
         return
     _knock(address)
     modules = [str(path) for name in allowed if (path := _lies(name)) is not None]

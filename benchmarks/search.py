@@ -32,7 +32,7 @@ from compress.recipe.load import load_recipe
 from compress.report import charts
 from compress.results.file import read
 from compress.results.schema import Result
-from compress.search.lab import Machine, TimeUp
+from compress.search.lab import StageLab, TimeUp
 from compress.search.run import Found, search_recipe
 from compress.search.schedule import rungs
 from compress.tasks.differences import lost
@@ -162,7 +162,7 @@ def _at_random(seed: int, out: Path) -> dict[str, object]:
     def spent_s() -> float:
         return time.monotonic() - begun
 
-    lab = Machine(
+    lab = StageLab(
         recipe, out,
         lambda on_epoch: Progress(Console(width=120), out / "log", on_epoch),
         "benchmarks/search.py", (), lambda: spent_s() > WITHIN_S,

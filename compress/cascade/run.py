@@ -49,7 +49,6 @@ from compress.results.schema import (
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.cache import Stage, Store
-from compress.workflow.claim import too_few_images
 from compress.workflow.executors.executor import Executor
 from compress.workflow.executors.local import Local
 from compress.workflow.origins import images_of, origins_of
@@ -66,6 +65,7 @@ from compress.workflow.run import (
 )
 from compress.workflow.stages import accuracy
 from compress.workflow.stages import data as data_stage
+from compress.workflow.too_few_images import too_few_images
 
 SERVED: Runtime = "torch"
 

@@ -1,5 +1,8 @@
 """The options of a budget: every command that asks for one takes the same."""
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, signature
 from typing import Annotated, Any
 
 import typer
@@ -29,13 +32,46 @@ Confidence = Annotated[
         "the numbers as measured."
     ),
 ]
+OPTIONS = {
+    "speedup": Speedup,
+    "max_accuracy_drop": MaxAccuracyDrop,
+    "latency": Latency,
+    "min_accuracy": MinAccuracy,
+    "max_bytes": MaxBytes,
+    "max_memory": MaxMemory,
+    "runtime": Runtime,
+    "confidence": Confidence,
+}
 
 
-def asked(**options: Any) -> Budget | None:
-    """Return the budget of the options; None where none of them was given.
+def takes_budget(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command these options in the place of its parameter `budget`.
 
-    Args:
-        options: arguments of `Budget.typed`.
+    It is called with the `Budget` that they make; None where none of them was given.
     """
+    written = signature(command)
+    options = [
+        Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=option)
+        for name, option in OPTIONS.items()
+    ]
+    parameters = [
+        each
+        for own in written.parameters.values()
+        for each in (options if own.name == "budget" else [own])
+    ]
+    shown = written.replace(parameters=parameters)
+
+    @wraps(command)
+    def called(*words: Any, **named: Any) -> None:
+        given = shown.bind(*words, **named).arguments
+        limits = {name: given.pop(name, None) for name in OPTIONS}
+        command(**given, budget=_asked(limits))
+
+    called.__signature__ = shown  # type: ignore[attr-defined]
+    called.__annotations__ = {each.name: each.annotation for each in parameters}
+    return called
+
+
+def _asked(options: dict[str, Any]) -> Budget | None:
     given = any(value is not None for value in options.values())
     return Budget.typed(**options) if given else None

@@ -123,7 +123,7 @@ def _too_few(recipe: "Loaded", data: "Dataset") -> Iterator[str]:
     """Say what the validation images are too few for; of a split that cannot be, a run speaks."""
     from compress.data.split import draw_split
     from compress.utils.errors import UserError
-    from compress.workflow.claim import too_few_images
+    from compress.workflow.too_few_images import too_few_images
 
     try:
         split = draw_split(data, recipe.data.validation_fraction, recipe.seed)

@@ -12,16 +12,7 @@ import typer
 from compress.analysis.budget import Budget
 from compress.analysis.choose import Choice
 from compress.analysis.summary import summarise
-from compress.cli.budget_options import (
-    Confidence,
-    Latency,
-    MaxAccuracyDrop,
-    MaxBytes,
-    MaxMemory,
-    MinAccuracy,
-    Runtime,
-    Speedup,
-)
+from compress.cli.budget_options import takes_budget
 from compress.report.choice_screen import screen
 from compress.report.failures import failure_line
 from compress.results.file import RESULTS_FILE
@@ -32,6 +23,7 @@ from compress.utils.files import inside
 from compress.utils.text import plain
 
 
+@takes_budget
 def choose(
     reports: Annotated[
         list[Path] | None,
@@ -40,14 +32,7 @@ def choose(
             "./reports and all that are comparable with it."
         ),
     ] = None,
-    speedup: Speedup = None,
-    max_accuracy_drop: MaxAccuracyDrop = None,
-    latency: Latency = None,
-    min_accuracy: MinAccuracy = None,
-    max_bytes: MaxBytes = None,
-    max_memory: MaxMemory = None,
-    runtime: Runtime = None,
-    confidence: Confidence = None,
+    budget: Budget | None = None,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -68,16 +53,8 @@ def choose(
     When nothing fits, says what the nearest candidate misses and what to relax, and exits with
     code 3.
     """
-    budget = Budget.typed(
-        speedup=speedup,
-        max_accuracy_drop=max_accuracy_drop,
-        latency=latency,
-        min_accuracy=min_accuracy,
-        max_bytes=max_bytes,
-        max_memory=max_memory,
-        runtime=runtime,
-        confidence=confidence,
-    )
+    if budget is None:
+        budget = Budget()  # says what can be asked for
     chosen = reports or newest_comparable(default_reports())
     if not reports and not as_json:
         typer.echo(f"Reports: {', '.join(map(str, chosen))}")

@@ -87,27 +87,36 @@ def run(
                 typer.echo(line)
         return
 
-    from rich.console import Console
-
     from compress.report.run import run_and_report
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=100)  # a log file has no width of its own
-
+    console = console_of_run()
     command = shlex.join(["compress", *sys.argv[1:]])
-    try:
-        with executor_for(cluster, store, out, allowed) as executor:
-            results, failed = run_and_report(
-                loaded, out, console, command, allowed, reuse_other_machine, log, executor
-            )
-    except KeyboardInterrupt:
-        typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
-        raise typer.Exit(130) from None
+    with going_on(), executor_for(cluster, store, out, allowed) as executor:
+        results, failed = run_and_report(
+            loaded, out, console, command, allowed, reuse_other_machine, log, executor
+        )
     from compress.training.processes import processes
 
     if processes().is_first:
         _show(loaded.asked, results, failed, out, console)
+
+
+def console_of_run() -> "Console":
+    """Return what shows how far a run is; a log file has no width of its own."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=100)
+
+
+@contextmanager
+def going_on() -> Iterator[None]:
+    """End what is stopped by a key with a line that says how to go on, and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
+        raise typer.Exit(130) from None
 
 
 @contextmanager

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compress.cli.budget_options import (
-    Confidence,
-    Latency,
-    MaxAccuracyDrop,
-    MaxBytes,
-    MaxMemory,
-    MinAccuracy,
-    Runtime,
-    Speedup,
-    asked,
+from compress.cli.budget_options import takes_budget
+from compress.cli.run import (
+    Allowed,
+    Assignments,
+    Cluster,
+    Data,
+    SharedStore,
+    console_of_run,
+    executor_for,
+    going_on,
 )
-from compress.cli.run import Allowed, Assignments, Cluster, Data, SharedStore, executor_for
 from compress.utils.errors import NothingFits, UserError
 from compress.utils.quantities import behind, parse_duration
 from compress.utils.text import plain
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 WRITTEN = "search.yaml"  # the recipe that is written for --teacher, in the folder of --out
 
 
+@takes_budget
 def search(
     recipe: Annotated[
         Path | None,
@@ -48,14 +48,7 @@ def search(
     weights: Annotated[str | None, typer.Option(help="As of `compress init`.")] = None,
     data: Data = None,
     image_size: Annotated[str | None, typer.Option(help="As of `compress init`.")] = None,
-    speedup: Speedup = None,
-    max_accuracy_drop: MaxAccuracyDrop = None,
-    latency: Latency = None,
-    min_accuracy: MinAccuracy = None,
-    max_bytes: MaxBytes = None,
-    max_memory: MaxMemory = None,
-    runtime: Runtime = None,
-    confidence: Confidence = None,
+    budget: "Budget | None" = None,
     confirm_with: Annotated[
         Path | None,
         typer.Option(help="Labelled images that judge the last picks, too: nobody has seen them."),
@@ -74,24 +67,12 @@ def search(
     nothing meets the target, says what could be had instead, and exits with code 3.
     """
     within_s = behind("--within", parse_duration, within)
-    given = asked(
-        speedup=speedup,
-        max_accuracy_drop=max_accuracy_drop,
-        latency=latency,
-        min_accuracy=min_accuracy,
-        max_bytes=max_bytes,
-        max_memory=max_memory,
-        runtime=runtime,
-        confidence=confidence,
-    )
     allowed = allow_builders or []
     if recipe is None:
-        recipe = _written(teacher, weights, data, image_size, given, out, allowed)
+        recipe = _written(teacher, weights, data, image_size, budget, out, allowed)
         data = None
     elif named := [k for k, v in {"--teacher": teacher, "--weights": weights}.items() if v]:
         raise UserError(f"{' and '.join(named)}: the recipe says that; give one or the other.")
-
-    from rich.console import Console
 
     from compress.report.write import budget_of
     from compress.search.run import load_for_search, search_recipe
@@ -99,34 +80,28 @@ def search(
     from compress.workflow.run import RUNS
 
     loaded = load_for_search(recipe, data, assignments or [], allowed)
-    budget = given or budget_of(loaded)
+    budget = budget or budget_of(loaded)
     if budget is None:
         raise UserError("There is no target: give --speedup, --max-accuracy-drop or another bound.")
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=100)
+    console = console_of_run()
 
     def progress_of(on_epoch: Callable[..., None]) -> "Progress":
         return Progress(console, out / RUNS / loaded.name / "run.log", on_epoch)
 
     command = shlex.join(["compress", *sys.argv[1:]])
-    try:
-        with executor_for(cluster, store, out, allowed) as executor:
-            found = search_recipe(
-                loaded,
-                budget,
-                within_s,
-                out,
-                progress_of,
-                typer.echo,
-                command,
-                allowed,
-                confirm_with,
-                executor,
-            )
-    except KeyboardInterrupt:
-        typer.echo("Stopped. The same command goes on from the last finished epoch.", err=True)
-        raise typer.Exit(130) from None
+    with going_on(), executor_for(cluster, store, out, allowed) as executor:
+        found = search_recipe(
+            loaded,
+            budget,
+            within_s,
+            out,
+            progress_of,
+            typer.echo,
+            command,
+            allowed,
+            confirm_with,
+            executor,
+        )
     _show(loaded, budget, found, out, console)
 
 
@@ -139,39 +114,40 @@ def _written(
     out: Path,
     allowed: list[str],
 ) -> Path:
-    """Write a recipe for somebody's own model and images; return where.
+    """Write a recipe for somebody's own model and images, unless it is there; return where.
 
     Raises:
         UserError: options that are wrong or missing.
     """
     from compress.cli.init.dialogue import Options, answers_of
-    from compress.cli.init.write import write_recipe
+    from compress.cli.init.write import recipe_for
+    from compress.utils.files import write_text
 
     path = out / WRITTEN
-    if path.exists():
-        raise UserError(
-            f"{path} is there: `compress search {path}` goes on with it. For another model give "
-            "another --out, or move it away."
-        )
     options = Options(
         teacher=teacher,
         weights=weights,
         data=None if data is None else str(data),
         image_size=image_size,
-        mean=None,
-        std=None,
-        methods=None,
-        speedup=str(budget.speedup) if budget and budget.speedup else None,
-        max_accuracy_drop=(
-            str(budget.max_accuracy_drop) if budget and budget.max_accuracy_drop else None
-        ),
-        retrain_last=None,
+        speedup=_as_text(budget.speedup if budget else None),
+        max_accuracy_drop=_as_text(budget.max_accuracy_drop if budget else None),
         space=True,
     )
-    out.mkdir(parents=True, exist_ok=True)
-    write_recipe(answers_of(options, allowed), path)
-    typer.echo(f"Wrote {path}, the candidates that are tried: `compress search {path}` goes on.")
+    text = recipe_for(answers_of(options, allowed), path)
+    if path.exists():
+        if path.read_text("utf-8") != text:
+            raise UserError(
+                f"{path} is there, of another model or with your changes: `compress search {path}` "
+                "searches it. To begin anew give another --out, or move it away."
+            )
+        return path
+    write_text(path, text)
+    typer.echo(f"Wrote {path}, the candidates that are tried: change it, and search it by name.")
     return path
+
+
+def _as_text(number: float | None) -> str | None:
+    return None if number is None else str(number)
 
 
 def _show(

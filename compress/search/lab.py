@@ -29,13 +29,13 @@ class TimeUp(Exception):
 
 @dataclass(frozen=True)
 class Timing:
-    """How fast a candidate is in one runtime, and how large."""
+    """How fast a candidate is in one runtime, and how large: what a budget bounds, by its names."""
 
     runtime: str
     speedup: float  # against the teacher in the same runtime, timed together
     latency_s: float
-    size_bytes: int
-    peak_memory_bytes: int
+    max_bytes: int
+    max_memory_bytes: int
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,6 @@ class Known:
 
     teacher: list[Result]  # its rows, by all validation images
     labels: list[int]  # a class for each of these; all alike where there are none
-    impossible: dict[str, str]  # candidates that cannot be made, and why
 
 
 class Lab(Protocol):
@@ -71,8 +70,8 @@ class Lab(Protocol):
         ...
 
 
-class Machine:
-    """A lab on this machine: every candidate is a small recipe, whose stages are cached."""
+class StageLab:
+    """A lab whose candidates are small recipes, computed as cached stages."""
 
     def __init__(
         self,
@@ -109,7 +108,7 @@ class Machine:
         data = ready.context.data(ready.store.folder(ready.plan.data))
         validation = data.indices("validation")
         labels = data.labels[validation] if data.classes else np.zeros(len(validation), int)
-        return Known(rows, labels.tolist(), ready.plan.impossible)
+        return Known(rows, labels.tolist())
 
     def timed(self, candidate: str) -> list[Timing]:
         """Return how fast it is before it is trained, in each runtime."""
@@ -130,10 +129,10 @@ class Machine:
                     "teacher", entry.runtime, teachers[entry.runtime], smallest[entry.key]
                 ).ratio.value,
                 latency_s=smallest[entry.key].median_s,
-                size_bytes=Artifact.load(store.folder(entry.artifact))
+                max_bytes=Artifact.load(store.folder(entry.artifact))
                 .facts(self._out, entry.runtime)
                 .size_bytes,
-                peak_memory_bytes=timings.first_run[entry.key].peak_memory_bytes,
+                max_memory_bytes=timings.first_run[entry.key].peak_memory_bytes,
             )
             for entry in plan.entries
             if entry.candidate == candidate

@@ -10,7 +10,7 @@ from typing import Any
 
 from compress.analysis.budget import Budget
 from compress.analysis.choose import Choice, fits
-from compress.analysis.explain import name
+from compress.analysis.explain import SURE, name
 from compress.cascade.recipe import load_any
 from compress.measure.machine import usable_threads
 from compress.methods import discover
@@ -20,20 +20,20 @@ from compress.results.schema import Result
 from compress.results.search import Search
 from compress.search.ceiling import ceilings
 from compress.search.journal import Journal
-from compress.search.lab import Known, Machine, TimeUp
+from compress.search.lab import Known, StageLab, TimeUp
 from compress.search.parts import draw_parts, on_part
 from compress.search.proof import last_picks, proofs, proofs_with
 from compress.search.schedule import trains
-from compress.search.trials import OVERHEAD, SEARCHED, SPENT, SURE, Trials
+from compress.search.trials import OVERHEAD, SEARCHED, SPENT, Trials
 from compress.tasks.differences import paired_spread
 from compress.utils import units
 from compress.utils.alone import alone_on_machine
 from compress.utils.errors import UserError
 from compress.utils.interval import Interval
 from compress.utils.progress import Progress
-from compress.workflow.claim import USUAL
 from compress.workflow.executors.executor import Executor
 from compress.workflow.run import RUNS, alone
+from compress.workflow.too_few_images import USUAL
 
 JOURNAL, ROWS = "search.journal", "trials"
 KEPT = "kept"
@@ -107,7 +107,6 @@ def search_recipe(
     allowed: Sequence[str] = (),
     confirm_with: Path | None = None,
     executor: Executor | None = None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Found:
     """Try a recipe's candidates until one meets the budget, as surely as the images allow.
 
@@ -127,7 +126,7 @@ def search_recipe(
             tried; another search works in the same folder.
     """
     with alone_on_machine("search", say):
-        began = clock()
+        began = time.monotonic()
         folder = out / RUNS / recipe.name
         journal = Journal(
             folder / JOURNAL,
@@ -139,9 +138,9 @@ def search_recipe(
         begun_s = began - journal.noted(SPENT, 0.0)
 
         def spent_s() -> float:
-            return clock() - begun_s
+            return time.monotonic() - begun_s
 
-        lab = Machine(
+        lab = StageLab(
             recipe, out, progress_of, command, allowed, lambda: spent_s() > within_s, executor
         )
         with alone(out, lab.progress):
@@ -157,11 +156,11 @@ def search_recipe(
                 budget=budget,
                 within_s=within_s,
                 reserved_s=LAST * within_s,
-                teacher=known.teacher,
+                teacher=teacher,
                 searched=parts.searched,
                 journal=journal,
                 lab=lab,
-                clock=clock,
+                clock=time.monotonic,
                 begun_s=begun_s,
                 say=lab.progress.note,
                 folder=folder / ROWS,
@@ -193,7 +192,7 @@ def search_recipe(
     return Found(search, kept, pick, choice)
 
 
-def _known(lab: Machine, journal: Journal, spent_s: Callable[[], float]) -> Known:
+def _known(lab: StageLab, journal: Journal, spent_s: Callable[[], float]) -> Known:
     """Return what is known before anything is tried.
 
     Raises:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from compress.analysis.budget import Budget, Constraint
+from compress.analysis.budget import Budget
 from compress.analysis.choose import Choice, choose
+from compress.analysis.explain import SURE
 from compress.analysis.explain import name as row_name
 from compress.recipe.schema import Recipe
 from compress.results.file import as_lines, read
@@ -28,7 +29,6 @@ from compress.utils.interval import Interval
 
 SLACK = 1.1  # an untrained network's times are those of the trained one to within so much
 WORTH = 0.001  # of accuracy: more trials that are expected to bring less are not begun
-SURE = 0.95  # that the budget is met, where it says nothing else and the images allow it
 SPENT, OVERHEAD, PICKS = "spent_s", "overhead_s", "picks"
 SEARCHED = "searched"  # the part of the validation images
 
@@ -38,6 +38,7 @@ class Trials:
     """Trials that go on until the time is up, or more of them would be no use.
 
     Attributes:
+        teacher: its rows, by the searched images.
         searched: positions, among the validation images, of those that decisions are made by.
         reserved_s: of the time, for the last picks.
         begun_s: when the search began, by the clock, had it never been stopped.
@@ -60,6 +61,7 @@ class Trials:
     folder: Path
     sure: Callable[[Choice], float] = lambda _: SURE
     _rows: dict[tuple[str, int], list[Result]] = field(default_factory=dict)
+    _choice: Choice | None = None  # of the rows that there are now, once it was asked for
     _pieces_s: float = 0.0
 
     def run(self) -> str:
@@ -97,21 +99,21 @@ class Trials:
 
     def choice(self) -> Choice:
         """Return what would be chosen now, by the searched images."""
-        return choose(self.rows(), self.budget)
+        if self._choice is None:
+            self._choice = choose(self.rows(), self.budget)
+        return self._choice
 
     def rows(self) -> list[Result]:
         """Return the rows of all trials and the teacher's, by the searched images."""
-        found = on_part(self.teacher, self.searched, SEARCHED)
-        return merge([*found, *(row for rows in self._rows.values() for row in rows)])
+        return merge([*self.teacher, *(row for rows in self._rows.values() for row in rows)])
 
     def chains(self) -> dict[str, list[Any]]:
         """Return the chain of every row, by its candidate's name."""
-        return {
-            _shown(candidate, rungs(self.recipe.candidates[candidate]), rung): (
-                rungs(self.recipe.candidates[candidate])[rung].chain
-            )
-            for candidate, rung in self._rows
-        }
+        found = {}
+        for candidate, rung in self._rows:
+            chain = rungs(self.recipe.candidates[candidate])
+            found[_shown(candidate, chain, rung)] = chain[rung].chain
+        return found
 
     def _take(self, trial: Begun) -> bool:
         """Take a trial as far as it is worth; return whether it came to its end in time."""
@@ -145,7 +147,9 @@ class Trials:
         begun, timings = self.spent_s, self.lab.timed(trial.candidate)
         fastest = max(timing.speedup for timing in timings)
         self._add(trial, Piece(what="timed", begun_s=begun, seconds=0, speedup=fastest))
-        misses = [_misses(timing, self.budget) for timing in timings if self._served(timing)]
+        misses = [
+            _misses(timing, self.budget) for timing in timings if self._served(timing.runtime)
+        ]
         if not misses:
             return f"It does not run in {self.budget.runtime}."
         nearest = min(misses, key=lambda missed: sum(x for x, _ in missed.values()))
@@ -153,8 +157,8 @@ class Trials:
             trial.bound({name: excess for name, (excess, _) in nearest.items()})
         return slow
 
-    def _served(self, timing: Timing) -> bool:
-        return self.budget.runtime in (None, timing.runtime)
+    def _served(self, runtime: str) -> bool:
+        return self.budget.runtime in (None, runtime)
 
     def _train(self, trial: Begun, chain: Sequence[Rung]) -> None:
         """Train to the next rung, and judge what came of it."""
@@ -176,10 +180,9 @@ class Trials:
     def _bound(self, trial: Begun, rung: int) -> None:
         """Tell Optuna by how much the row that is nearest to the budget misses its bounds."""
         missed = [
-            {bound.field: bound.excess(bound.value(row), limit) for bound, limit in limits}
-            for limits in [list(self.budget.limits())]
+            {x.field: x.excess(x.value(row), limit) for x, limit in self.budget.limits()}
             for row in self._rows[trial.candidate, rung]
-            if row.role != "teacher" and self.budget.runtime in (None, row.artifact.runtime)
+            if row.role != "teacher" and self._served(row.artifact.runtime)
         ]
         if missed:
             trial.bound(min(missed, key=lambda each: sum(each.values())))
@@ -211,9 +214,7 @@ class Trials:
 
     def _needed(self) -> float:
         """Return the accuracy that the budget asks for, on the searched images."""
-        teacher = max(
-            row.accuracy.top1.value for row in on_part(self.teacher, self.searched, SEARCHED)
-        )
+        teacher = max(row.accuracy.top1.value for row in self.teacher)
         lost = self.budget.max_accuracy_drop
         return max(self.budget.min_accuracy or 0.0, 0.0 if lost is None else teacher - lost)
 
@@ -336,6 +337,7 @@ class Trials:
         return rows
 
     def _hold(self, candidate: str, rung: int, rows: Sequence[Result]) -> list[Result]:
+        self._choice = None
         self._rows[candidate, rung] = on_part(rows, self.searched, SEARCHED)
         return self._rows[candidate, rung]
 
@@ -377,28 +379,13 @@ def _misses(timing: Timing, budget: Budget) -> Mapping[str, tuple[float, str]]:
 
     0 where it is met, or where the trained network may meet it.
     """
-    values = {
-        "speedup": timing.speedup * SLACK,
-        "latency_s": timing.latency_s / SLACK,
-        "max_bytes": timing.size_bytes / SLACK,
-        "max_memory_bytes": timing.peak_memory_bytes / SLACK,
-    }
-    return {
-        bound.field: (bound.excess(values[bound.field], limit), _said(bound, timing, limit))
-        for bound, limit in budget.limits()
-        if bound.field in values
-    }
-
-
-def _said(bound: Constraint, timing: Timing, limit: float) -> str:
-    measured = {
-        "speedup": timing.speedup,
-        "latency_s": timing.latency_s,
-        "max_bytes": float(timing.size_bytes),
-        "max_memory_bytes": float(timing.peak_memory_bytes),
-    }
-    missed = bound.missed.format(bound.measured(measured[bound.field]), bound.typed(limit))
-    return f"Untrained in {timing.runtime}: {missed}"
+    found = {}
+    for bound, limit in budget.limits():
+        if (value := getattr(timing, bound.field, None)) is not None:
+            kindly = value * SLACK if bound.at_least else value / SLACK
+            said = f"Untrained in {timing.runtime}: {bound.miss(value, limit)}"
+            found[bound.field] = bound.excess(kindly, limit), said
+    return found
 
 
 def _between(interval: Interval) -> str:

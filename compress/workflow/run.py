@@ -19,13 +19,13 @@ from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.utils.seeding import derive
 from compress.workflow.cache import Stage, Store
-from compress.workflow.claim import too_few_images
 from compress.workflow.executors.executor import Executor
 from compress.workflow.executors.local import Local
 from compress.workflow.plan import Plan, files_of, in_order, make_plan
 from compress.workflow.precision import device_of
 from compress.workflow.rows import result_of
 from compress.workflow.stages import data, doubts
+from compress.workflow.too_few_images import too_few_images
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,7 @@ from torchvision.models import resnet18
 
 from compress.cli.init import init
 from compress.cli.init.inspect import Images, look_at_images, network_input
-from compress.cli.init.write import METHODS, Answers, Schedule, write_recipe
+from compress.cli.init.write import METHODS, Answers, Schedule, recipe_for
 from compress.data.input_spec import METADATA_KEY, InputSpec
 from compress.models.builders import build
 from compress.recipe.load import load_recipe
@@ -107,8 +107,9 @@ def test_every_choice_makes_a_recipe(
     answers = Answers(
         "timm:resnet50", "torchvision:x", name, data, images, spec, tuple(methods), speedup, 0.0,
     )  # fmt: skip
-    write_recipe(answers, folder / "-a name?.yaml")
-    recipe = load_recipe(folder / "-a name?.yaml")
+    path = folder / "-a name?.yaml"
+    path.write_text(recipe_for(answers, path), "utf-8")
+    recipe = load_recipe(path)
     assert recipe.data.path == str(data.resolve())
     assert recipe.teacher.train_only == name and recipe.name == "a_name_"
 

@@ -87,5 +87,8 @@ def test_a_recipe_is_written_for_ones_own_model(
     assert len(of_mobilenet) == 4
     assert not any("control" in name for name in recipe.candidates)
     assert str(path) in capsys.readouterr().out
-    with pytest.raises(UserError, match=f"`compress search {path}` goes on"):
-        _written("teachers.vgg:vgg16_bn", str(weights), shapes, "64", None, tmp_path, [])
+    # The same command goes on with it; another one would search something else.
+    again = _written("teachers.vgg:vgg16_bn", str(weights), shapes, "64", None, tmp_path, [])
+    assert again == path
+    with pytest.raises(UserError, match=f"`compress search {path}` searches it"):
+        _written("teachers.vgg:vgg16_bn", str(weights), shapes, "32", None, tmp_path, [])

@@ -13,12 +13,14 @@ from compress.recipe.load import load_recipe
 from compress.recipe.schema import Recipe
 from compress.results.search import Trial
 from compress.search.journal import Journal
+from compress.search.parts import on_part
 from compress.search.run import _in_order
-from compress.search.trials import SPENT, Trials
+from compress.search.trials import SEARCHED, SPENT, Trials
 from compress.utils.errors import UserError
 from compress.workflow.shared import Shared
 from tests.search.laboratory import IMAGES, Killed, Recorded
 
+SEARCHED_ONES = np.arange(0, IMAGES, 2)
 BUDGET = Budget(speedup=5, max_accuracy_drop=0.02)
 TRAIN = {"epochs": 9, "batch_size": 8}
 
@@ -73,8 +75,8 @@ def trials(
         budget=budget,
         within_s=within_s,
         reserved_s=0.0,
-        teacher=recorded.teacher(),
-        searched=np.arange(0, IMAGES, 2),
+        teacher=on_part(recorded.teacher(), SEARCHED_ONES, SEARCHED),
+        searched=SEARCHED_ONES,
         journal=journal,
         lab=recorded,
         clock=recorded.clock,

@@ -56,8 +56,9 @@ def init(
     if recipe.exists() and not force:
         raise UserError(f"{recipe} is there: give another name, or --force to overwrite it.")
     from compress.cli.init.dialogue import Options, answers_of
-    from compress.cli.init.write import write_recipe
+    from compress.cli.init.write import recipe_for
     from compress.recipe.load import load_recipe
+    from compress.utils.files import write_text
 
     allowed = allow_builders or []
     options = Options(
@@ -72,7 +73,7 @@ def init(
         max_accuracy_drop=max_accuracy_drop,
         retrain_last=retrain_last,
     )
-    write_recipe(answers_of(options, allowed), recipe)
+    write_text(recipe, recipe_for(answers_of(options, allowed), recipe))
     load_recipe(recipe, allowed=allowed)
     further = "".join(f" --allow-builders {shlex.quote(package)}" for package in allowed)
     typer.echo(f"Wrote {recipe}: read it, its comments say what to change. Then:")

@@ -29,16 +29,16 @@ from compress.utils.errors import UserError
 class Options:
     """What was typed behind the command; None where an option was left out."""
 
-    teacher: str | None
-    weights: str | None
-    data: str | None
-    image_size: str | None
-    mean: str | None
-    std: str | None
-    methods: str | None
-    speedup: str | None
-    max_accuracy_drop: str | None
-    retrain_last: bool | None
+    teacher: str | None = None
+    weights: str | None = None
+    data: str | None = None
+    image_size: str | None = None
+    mean: str | None = None
+    std: str | None = None
+    methods: str | None = None
+    speedup: str | None = None
+    max_accuracy_drop: str | None = None
+    retrain_last: bool | None = None
     space: bool = False  # for a search: all that can be done, with lists of values
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from compress.cli.init.inspect import VALIDATION_FRACTION, Images
 from compress.data.input_spec import InputSpec
-from compress.utils.files import write_text
 
 # What may be asked for; int8 is measured always, since it needs no training.
 METHODS = {
@@ -89,8 +88,8 @@ class Answers:
         return self.weights is None
 
 
-def write_recipe(answers: Answers, path: Path) -> None:
-    """Write the recipe; its paths are relative to its own folder."""
+def recipe_for(answers: Answers, path: Path) -> str:
+    """Return the recipe's text; its paths are relative to the folder of its file."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -116,7 +115,7 @@ def write_recipe(answers: Answers, path: Path) -> None:
         speedups_before_int8=_nearest_first(answers.speedup / INT8_GAIN),
         pruned_before_int8=min(max(1.5, round(answers.speedup / INT8_GAIN, 1)), MOST_PRUNED),
     )
-    write_text(path, "".join(f"{_aligned(line)}\n" for line in text.splitlines()))
+    return "".join(f"{_aligned(line)}\n" for line in text.splitlines())
 
 
 def _near(side: float) -> int:

@@ -15,9 +15,9 @@ from compress.recipe.load import load_recipe
 from compress.utils.progress import Progress
 from compress.workflow import run as of_run
 from compress.workflow.cache import Store
-from compress.workflow.claim import too_few_images
 from compress.workflow.executors.local import run_stage
 from compress.workflow.plan import make_plan
+from compress.workflow.too_few_images import too_few_images
 from tests.conftest import tiny_recipe
 
 Write = Callable[[dict[str, Any]], Path]

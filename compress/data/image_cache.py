@@ -118,7 +118,8 @@ class Decoded:
         return np.asanyarray(np.load(file, mmap_mode="r"))
 
     def _alone(self) -> FileLock:
-        return FileLock(self.folder / f".{PIXELS}lock")
+        """Return the lock of this folder, beside it: what lies in it is decoded images."""
+        return FileLock(self.folder.with_name(f".{self.folder.name}.lock"))
 
     def _make_whole(self, file: Path, spec: InputSpec) -> None:
         part = self._part(np.arange(len(self.paths)), spec)

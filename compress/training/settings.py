@@ -1,10 +1,16 @@
 """Settings of training that recipes hold. Importing this never imports torch."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
-from compress.utils.settings import Fraction, ImageSize, RecipeModel
+from compress.utils.settings import IN_KEY, Fraction, ImageSize, RecipeModel
 
 TRAINING_VERSION = 1  # of the loop and the augmentation: part of every trained stage's key
 Precision = Literal["auto", "float32", "bfloat16", "float16"]  # auto: what is fastest here
@@ -45,6 +51,11 @@ class Phase(RecipeModel):
     image_size: ImageSize
 
 
+def _none_in_keys(value: Any, checked: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Take 0 in a stage's key: a network as it begins, to be timed; no recipe trains nothing."""
+    return value if value == 0 and info.context == IN_KEY else checked(value)
+
+
 class TrainSettings(RecipeModel):
     """How a network is trained: linear warm-up, then a cosine, one seed, one loop.
 
@@ -56,7 +67,7 @@ class TrainSettings(RecipeModel):
     arXiv:1906.06423): `image_size` is that of training alone.
     """
 
-    epochs: Annotated[int, Field(ge=0)]  # 0: as it begins, to be timed before it is trained
+    epochs: Annotated[int, Field(ge=1), WrapValidator(_none_in_keys)]
     batch_size: Annotated[int, Field(ge=2)] = 64
     optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd: momentum 0.9, Nesterov
     lr: Annotated[float, Field(gt=0)] = 1e-3

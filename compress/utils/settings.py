@@ -66,7 +66,7 @@ _Side = Annotated[int, Field(ge=SMALLEST, le=LARGEST)]
 ImageSize = Annotated[
     _Side | Annotated[list[_Side], Field(min_length=2, max_length=2)], BeforeValidator(_image_size)
 ]  # of a network's input in pixels: the side of a square, or [height, width]
-_IN_KEY = "in key"  # tells serialization what it is for
+IN_KEY = "in key"  # tells serialization and validation what it is for
 NOW = "x-now"  # in the JSON Schema of a setting's old name: what it is called now
 
 
@@ -122,7 +122,7 @@ class RecipeModel(BaseModel):
         Args:
             chosen: as of `model_dump`, by the names now.
         """
-        return self.model_dump(context=_IN_KEY, **chosen)
+        return self.model_dump(context=IN_KEY, **chosen)
 
     @model_serializer(mode="wrap")
     def _named_as_in_keys(
@@ -130,7 +130,7 @@ class RecipeModel(BaseModel):
     ) -> dict[str, Any]:
         """Give the settings, and those within, their names in keys where it is for one."""
         dumped: dict[str, Any] = dump(self)
-        if info.context != _IN_KEY:
+        if info.context != IN_KEY:
             return dumped
         usual = {name: type(self).model_fields[name].default for name in self.came_later}
         return {
@@ -143,7 +143,8 @@ class RecipeModel(BaseModel):
     def from_key(cls, described: Mapping[str, Any]) -> Self:
         """Return what `in_key` described; what else stands there is left out."""
         names = {cls.key_names.get(name, name): name for name in cls.model_fields}
-        return cls.model_validate({names[k]: v for k, v in described.items() if k in names})
+        given = {names[k]: v for k, v in described.items() if k in names}
+        return cls.model_validate(given, context=IN_KEY)
 
     def the_one_of(self, *names: str) -> str:
         """The one of these settings that is given.

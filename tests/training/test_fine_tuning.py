@@ -71,7 +71,7 @@ def trained(
     data: Dataset, spec: InputSpec, decoded: Pixels, folder: Path, **given: Any
 ) -> tuple[Network, list[dict[str, Tensor]]]:
     """Train; return the network and its weights before each step of the loop and at the end."""
-    config = TrainSettings(**{"epochs": 2, "batch_size": 9, **given})
+    config = TrainSettings.from_key({"epochs": 2, "batch_size": 9, **given})
     seen: list[dict[str, Tensor]] = []
     network = Network()
 
@@ -174,6 +174,8 @@ def test_the_rate_is_constant_until_it_cools_down() -> None:
 def test_without_epochs_a_network_stays_as_it_begins(
     data: Dataset, spec: InputSpec, decoded: Pixels, tmp_path: Path
 ) -> None:
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        TrainSettings(epochs=0)  # for a stage alone, which times it
     _, (left,) = trained(data, spec, decoded, tmp_path, epochs=0)
     assert changed(Network().state_dict(), left) == set()
 

@@ -53,7 +53,7 @@ def s3() -> Iterator[str]:
         patch.setenv("AWS_ACCESS_KEY_ID", "x")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "x")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        s3fs.S3FileSystem(skip_instance_cache=True).mkdir("team")
+        s3fs.S3FileSystem(skip_instance_cache=True).makedirs("team", exist_ok=True)
         yield "s3://team/compress"
         s3fs.S3FileSystem.clear_instance_cache()
     server.stop()

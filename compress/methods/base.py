@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from compress.training.settings import ViewSettings
 
 S = TypeVar("S", bound=RecipeModel)
+TEACHER = "teacher"  # among those that a step learns from: the recipe's own
 
 
 class Student(NamedTuple):

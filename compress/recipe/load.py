@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.methods import discover
-from compress.methods.base import Student
+from compress.methods.base import TEACHER, Student
 from compress.models.weight_sources import is_file
 from compress.recipe.beginning import splice
 from compress.recipe.errors import Faults
@@ -162,8 +162,10 @@ def _teaching_faults(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     }
     for name, named in taught_by.items():
         for at, teacher in named:
+            if teacher == TEACHER:
+                continue
             if teacher not in recipe.candidates:
-                near = get_close_matches(teacher, recipe.candidates, 1)
+                near = get_close_matches(teacher, [TEACHER, *recipe.candidates], 1)
                 yield at, f"no candidate {teacher!r}" + f"; did you mean {near[0]!r}?" * bool(near)
             elif name in _those_behind(teacher, taught_by):
                 yield at, f"{name} would learn from itself by way of {teacher}"

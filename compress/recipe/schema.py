@@ -26,6 +26,7 @@ from compress.data.input_spec import (
 from compress.data.keypoints import PointColumns
 from compress.measure.saliency.settings import SaliencySettings
 from compress.methods import discover
+from compress.methods.base import TEACHER
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.recipe.beginning import FROM
 from compress.runtimes import discover as discover_runtimes
@@ -352,7 +353,7 @@ def _out_of_order(kind: str, settings: Any, before: str) -> str | None:
 def _candidate_name(name: str) -> str:
     if not re.match(NAME, name):
         raise ValueError("use letters, digits, _ . - for a candidate's name")
-    if name == "teacher":
+    if name == TEACHER:
         raise ValueError("is the teacher's own name: choose another")
     return name
 

@@ -10,6 +10,7 @@ import numpy as np
 from compress.export.artifact import Artifact
 from compress.measure.latency import speedup
 from compress.methods import discover
+from compress.methods.base import TEACHER
 from compress.recipe.schema import MeasureSettings, Recipe, chosen
 from compress.results.schema import Result
 from compress.search.schedule import Rung, untrained
@@ -177,7 +178,7 @@ class StageLab:
         while waiting:
             for kind, settings in map(chosen, waiting.pop()):
                 for teacher in discover()[kind].teachers(settings):
-                    if teacher not in candidates:
+                    if teacher not in candidates and teacher != TEACHER:
                         candidates[teacher] = self._recipe.candidates[teacher]
                         waiting.append(candidates[teacher])
         update = {

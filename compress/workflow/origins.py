@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from compress.methods import discover
+from compress.methods.base import TEACHER
 from compress.models.checkpoint import metadata_of
 from compress.models.weight_sources import is_file
 from compress.recipe.schema import DataSettings, Recipe, TeacherSettings, chosen
@@ -25,7 +26,7 @@ def origins_of(recipe: Recipe, candidate: str | None = None) -> list[Origin]:
             student = discover()[kind].student(settings)
             if student is not None and student.weights is not None:
                 found.append(_weights(student.weights))
-            names += [x for x in discover()[kind].teachers(settings) if x not in seen]
+            names += {*discover()[kind].teachers(settings)} - seen - {TEACHER}
     return list(dict.fromkeys(found))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.methods import discover
+from compress.methods.base import TEACHER
 from compress.models.builders import build
 from compress.models.channels import fault
 from compress.models.onnx_teacher import fingerprint as onnx_fingerprint
@@ -145,7 +146,7 @@ def _teacher(recipe: Recipe, basis: step.Basis) -> _Model:
     """Return the teacher, measured as it is served today, too: a file is served as it is."""
     served: list[Runtime] = [*recipe.measure.runtimes]
     served += ["torch"] if recipe.teacher.onnx is None else []
-    return _Model("teacher", "teacher", served, basis.teacher)
+    return _Model(TEACHER, "teacher", served, basis.teacher)
 
 
 def _candidates(recipe: Recipe, basis: step.Basis) -> Iterator[_Model]:
@@ -153,7 +154,9 @@ def _candidates(recipe: Recipe, basis: step.Basis) -> Iterator[_Model]:
 
     @cache
     def ends(name: str) -> Stage:
-        """The last stage of a candidate that another learns from."""
+        """The last stage of a candidate that another learns from, or of the recipe's teacher."""
+        if name == TEACHER:
+            return basis.teacher
         return chain_of(name, [chosen(item) for item in recipe.candidates[name]])
 
     def chain_of(shown: str, steps: list[tuple[str, Any]]) -> Stage:

@@ -21,6 +21,7 @@ from torch import nn
 
 from compress.data.input_spec import InputSpec
 from compress.methods import discover
+from compress.methods.base import TEACHER
 from compress.methods.distill.settings import Distillation
 from compress.models.builders import build
 from compress.models.memory_format import place
@@ -183,7 +184,7 @@ def resolved(recipe: Recipe, precisions: Precisions) -> Recipe:
     networks = {
         name: [*_networks([chosen(step) for step in chain], teacher, spec)]
         for name, chain in recipe.candidates.items()
-    }
+    } | {TEACHER: [teacher]}
     candidates = {}
     for name, chain in recipe.candidates.items():
         steps = []

@@ -25,7 +25,9 @@ from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.cache import Store
 from compress.workflow.executors.local import run_stage
+from compress.workflow.origins import origins_of
 from compress.workflow.plan import Plan, files_of, in_order, make_plan
+from compress.workflow.precision import Precisions, resolved
 from compress.workflow.run import context_of
 from compress.workflow.stages import step
 from students.shufflenet import shufflenet_v2_x0_5
@@ -251,6 +253,26 @@ def test_a_candidate_learns_from_the_mean_answer_of_others(
     found = Average(loaded, task_of(spec))(batch)["logits"].softmax(1)
     torch.testing.assert_close(found, (both[0] + both[1]) / 2)
     assert not torch.allclose(both[0], both[1])
+
+
+@pytest.mark.parametrize(
+    ("views", "role"), [("cached", "teacher_outputs"), ("online", "taught_by")]
+)
+def test_the_recipes_teacher_may_be_one_of_several(
+    shapes: Path, tmp_path: Path, write_recipe: Callable[..., Path], views: str, role: str
+) -> None:
+    path = write_recipe(chain(shapes, ["first", "teacher"], teacher_outputs=views))
+    network, plan, _ = made(path, tmp_path, "third")
+    by_name = {entry.candidate: entry.model for entry in plan.entries}
+    teachers = [by_name["third"].inputs[name] for name in (role, f"{role}_1")]
+    if views == "cached":
+        teachers = [stage.inputs["teacher"] for stage in teachers]
+    assert [stage.key for stage in teachers] == [by_name["first"].key, by_name["teacher"].key]
+    assert network.provenance.training is not None
+    recipe = load_recipe(path)
+    precisions = Precisions(machine(), torch.device("cpu"), tmp_path)
+    assert resolved(recipe, precisions).candidates.keys() == recipe.candidates.keys()
+    assert len(origins_of(recipe, "third")) == len(set(origins_of(recipe, "third")))
 
 
 def test_unlabelled_images_that_the_teacher_is_sure_of_take_part(

@@ -116,7 +116,8 @@ class Learning(Distillation):
     margin: Annotated[Margin, Field(discriminator="name")] | None = None
     control: bool = True  # train a control row on the same schedule, too
     learn_from: Literal["teacher", "labels"] = "teacher"
-    teacher: str | list[str] | None = None  # another candidate, or several; none: the recipe's
+    # Another candidate, or several, of which "teacher" is the recipe's; none: that one alone.
+    teacher: str | list[str] | None = None
 
     came_later = ("weights", "head", "mean", "std", "margin", "teacher")
 

@@ -12,7 +12,7 @@ from teachers.vgg import prepare_weights as prepare_weights
 
 
 class PooledVGG(nn.Module):
-    """13 convolutions as torchvision's (`features`), each channel's mean normalised, a linear layer."""
+    """torchvision's 13 convolutions (`features`), normalised means of channels, a linear layer."""
 
     def __init__(
         self, features: nn.Sequential, channels: int, classes: int, dropout: float

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import altair as alt
 
+from compress.analysis.pareto import pareto_front
 from compress.report.charts import BLUE, GREY, ORANGE, Spec, spec
 from compress.results.search import Proof, Search, Trial
 from compress.utils import units
@@ -158,6 +159,61 @@ def timeline(search: Search) -> Spec | None:
         )
     )
     return spec(chart, height=16 * len(search.trials) + 20)
+
+
+def growth(search: Search) -> Spec | None:
+    """Draw the front as it was after each quarter of the time; None where nothing was judged."""
+    data = [
+        {
+            "order": quarter,
+            "after": f"after {units.duration(search.spent_s * quarter / 4)}",
+            "candidate": plain(candidate),
+            "accuracy": 100 * accuracy,
+            "speedup": speedup,
+        }
+        for quarter in range(1, 5)
+        for candidate, speedup, accuracy in front_after(search, search.spent_s * quarter / 4)
+    ]
+    if not data:
+        return None
+    chart = (
+        alt.Chart(alt.InlineData(values=data))
+        # At each speedup: the best accuracy of what is at least as fast.
+        .mark_line(interpolate="step-before", point=True)
+        .encode(
+            x=alt.X("speedup:Q", title="times faster than the teacher in the same runtime").scale(
+                type="log", nice=False
+            ),
+            y=alt.Y("accuracy:Q", title="accuracy % on the searched images").scale(zero=False),
+            color=alt.Color("after:N", title=None, sort=alt.SortField("order")).scale(
+                scheme="blues"
+            ),
+            tooltip=[
+                "candidate:N",
+                "after:N",
+                alt.Tooltip("accuracy:Q", title="accuracy %", format=".1f"),
+                alt.Tooltip("speedup:Q", title="times faster", format=".3~g"),
+            ],
+        )
+    )
+    return spec(chart, height=260)
+
+
+def front_after(search: Search, seconds: float) -> list[tuple[str, float, float]]:
+    """Return the front of what was judged by then: candidates, speedups, accuracies in [0, 1].
+
+    Args:
+        seconds: of the search's own time.
+    """
+    known = []
+    for trial in search.trials:
+        done = [piece for piece in trial.pieces if piece.begun_s + piece.seconds <= seconds]
+        accuracies = [piece.accuracy for piece in done if piece.accuracy is not None]
+        speedups = [piece.speedup for piece in done if piece.speedup is not None]
+        if accuracies and speedups:
+            known.append((trial.candidate, speedups[-1], accuracies[-1]))
+    front = pareto_front([(1 / speedup, accuracy) for _, speedup, accuracy in known])
+    return [known[i] for i in front]
 
 
 def _what(trial: Trial, what: str) -> str:

@@ -11,7 +11,7 @@ from compress.report.content import content
 from compress.report.front_chart import pareto_chart
 from compress.report.html import html
 from compress.report.markdown import markdown
-from compress.report.search import timeline
+from compress.report.search import growth, timeline
 from compress.report.tables import csv_text
 from compress.results.file import RESULTS_FILE, as_lines
 from compress.results.schema import Failure, Result
@@ -33,7 +33,7 @@ def write_report(
 ) -> None:
     """Write report.md, report.html, pareto.csv, pareto.svg, pareto.png and results.jsonl.
 
-    Of a search search.json and search.svg, too.
+    Of a search search.json, search.svg and search_front.svg, too.
 
     Each file appears whole or not at all. `damaged` are lines that could not be read; they are
     named in the report.
@@ -41,10 +41,15 @@ def write_report(
     report = content(summary, title, damaged, failed, search)
     front = pareto_chart(summary)
     further: dict[str, charts.Spec] = {}
-    if search is not None and (drawn := timeline(search)) is not None:
-        further["timeline"] = drawn
-        write_text(folder / "search.svg", charts.svg(drawn))
+    if search is not None:
         write_text(folder / SEARCH_FILE, search.model_dump_json(indent=1))
+        for name, file, drawn in (
+            ("timeline", "search.svg", timeline(search)),
+            ("growth", "search_front.svg", growth(search)),
+        ):
+            if drawn is not None:
+                further[name] = drawn
+                write_text(folder / file, charts.svg(drawn))
     write_text(folder / "report.md", markdown(report))
     write_text(folder / "report.html", html(report, summary, front, further))
     write_text(folder / "pareto.csv", csv_text(summary))

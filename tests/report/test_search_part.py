@@ -6,6 +6,7 @@ import pytest
 
 from compress.analysis.summary import summarise
 from compress.cli.report import report as command
+from compress.report.search import front_after, growth
 from compress.report.write import write_report
 from compress.results.search import FILE, Pick, Piece, Proof, Search, Trial
 from compress.utils.errors import UserError
@@ -57,11 +58,31 @@ def test_both_numbers_and_their_difference_are_shown(tmp_path: Path) -> None:
     assert "2.0 (1.0 to 3.0)" in text and "0.5 (-0.5 to 1.5)" in text and "| 1.5 |" in text
     page = (tmp_path / "one" / "report.html").read_text()
     assert 'id="timeline"' in page and EVIL not in page
+    assert 'id="growth"' in page and (tmp_path / "one" / "search_front.svg").is_file()
     assert "<script>" not in text
     # Made again, it tells the same.
     command([tmp_path / "one"], out=tmp_path / "two")
     again = (tmp_path / "two" / "report.md").read_text()
     assert text[text.index("## The search") :] == again[again.index("## The search") :]
+
+
+def test_the_front_is_that_of_what_was_judged_by_then() -> None:
+    def trial(name: str, *judged: tuple[float, float, float]) -> Trial:
+        pieces = [
+            Piece(what="trained", begun_s=at - 1, seconds=1, accuracy=accuracy, speedup=speedup)
+            for at, accuracy, speedup in judged
+        ]
+        return Trial(
+            number=1, candidate=name, family=name, state="complete", why=".", pieces=pieces
+        )
+
+    trials = [trial("a", (10, 0.5, 4), (30, 0.7, 4)), trial("b", (20, 0.6, 5)), SEARCH.trials[1]]
+    search = SEARCH.model_copy(update={"trials": trials})
+    assert front_after(search, 9) == []
+    assert front_after(search, 10) == [("a", 4, 0.5)]
+    assert front_after(search, 25) == [("b", 5, 0.6)]  # more accurate, and faster
+    assert front_after(search, 30) == [("b", 5, 0.6), ("a", 4, 0.7)]
+    assert growth(SEARCH.model_copy(update={"trials": [SEARCH.trials[1]]})) is None
 
 
 def test_a_damaged_search_is_told(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ class Task(ABC, Generic[Answer]):
         logits: the output (n, classes) that is logits; a file that gives probabilities in its
             place is understood. None: no output is.
         probabilities: what makes probabilities of these logits.
+        averaged: whether the mean of what several networks answer is an answer, too.
         unused_in_script: fields of the spec that an exported script does not need.
     """
 
@@ -79,6 +80,7 @@ class Task(ABC, Generic[Answer]):
     explained: ClassVar[str | None] = None
     logits: ClassVar[str | None] = None
     probabilities: ClassVar[Scale] = "softmax"
+    averaged: ClassVar[bool] = True
     unused_in_script: ClassVar[Collection[str]] = ("classes", "points")
 
     spec: InputSpec

@@ -1,5 +1,6 @@
 """Captions: how tables are read, what is learned, how sentences are judged, where words look."""
 
+import copy
 import math
 import subprocess
 import sys
@@ -203,14 +204,17 @@ def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> 
             {"train": {"epochs": 1, "augmentation": {"mirror": "same"}}},
             "what captioning answers for a mirrored image is not known",
         ),
+        ({"teacher": ["teacher", "other"]}, "the mean of several answers to captioning is none"),
+        ({"teacher": ["teacher"]}, None),
         ({"train": {"epochs": 1, "label_smoothing": 0.1}}, None),
     ],
-    ids=["loss", "mixup", "mirror", "smoothing"],
+    ids=["loss", "mixup", "mirror", "several teachers", "one teacher", "smoothing"],
 )
 def test_recipes(tmp_path: Path, write_recipe, changes: dict[str, Any], message: str) -> None:
     recipe = tiny_recipe(tmp_path)
     recipe["data"]["task"] = {"captioning": SETTINGS}
     (step,) = recipe["candidates"]["shufflenet_v2_x0_5"]
+    recipe["candidates"]["other"] = [copy.deepcopy(step)]
     step["distill"] |= changes
     path = write_recipe(recipe)
     if message is None:

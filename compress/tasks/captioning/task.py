@@ -58,6 +58,7 @@ class Captioning(Task[Sentence]):
     settings = Captions
     losses = (WordKD,)
     trains_with = ("label_smoothing",)
+    averaged = False  # the words at a step follow other words in another network's sentence
 
     @classmethod
     def read(cls, source: Source, settings: Captions) -> Dataset:

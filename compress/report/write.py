@@ -43,13 +43,13 @@ def write_report(
     further: dict[str, charts.Spec] = {}
     if search is not None:
         write_text(folder / SEARCH_FILE, search.model_dump_json(indent=1))
-        for name, file, drawn in (
+        for name, picture, drawn in (
             ("timeline", "search.svg", timeline(search)),
             ("growth", "search_front.svg", growth(search)),
         ):
             if drawn is not None:
                 further[name] = drawn
-                write_text(folder / file, charts.svg(drawn))
+                write_text(folder / picture, charts.svg(drawn))
     write_text(folder / "report.md", markdown(report))
     write_text(folder / "report.html", html(report, summary, front, further))
     write_text(folder / "pareto.csv", csv_text(summary))

@@ -138,7 +138,7 @@ def begin_with(
     A head of the same shape is left out, too: that it fits says nothing of what it knows.
 
     Args:
-        head: as `head_of` takes it.
+        head: as `head_of` takes it. What is named begins anew in any case.
         images: makes some that the network is for (n, channels, height, width), normalised: a
             builder that converts weights may ask.
         same_classes: whether they say that they are of the same classes in the same order. Their
@@ -147,7 +147,7 @@ def begin_with(
     Raises:
         UserError: weights of another network or width.
     """
-    left_out = () if same_classes else head_of(model, head)
+    left_out = () if same_classes and not head else head_of(model, head)
     tensors, notes = fitted(found.state_dicts, model)
     unused = [name for name in tensors if belongs(name, left_out)]
     tensors = converted(_without(tensors, left_out), model, builder, images)
@@ -156,7 +156,8 @@ def begin_with(
         return [f"begins with {found.shown}, the head too: it is of the same classes", *notes]
     begins = f"begins with {found.shown}, except its head ({', '.join(left_out)})"
     if unused:
-        begins += f": {', '.join(unused)} of the file are left out, being of other classes"
+        why = "" if head else ", being of other classes"
+        begins += f": {', '.join(unused)} of the file are left out{why}"
     return [begins, *notes]
 
 

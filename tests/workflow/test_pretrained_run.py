@@ -141,6 +141,11 @@ def test_a_head_that_fits_is_taken_only_where_the_weights_name_the_same_classes(
     same = task_of(spec).same_outputs(found.metadata)
     begin_with(found, network, "students.shufflenet:shufflenet_v2_x0_5", [], Tensor, same)
     assert torch.equal(network.fc.weight, _tensors(file)["fc.weight"] if named else fresh)
+    begun = network.fc.weight.detach().clone()
+    said = begin_with(
+        found, network, "students.shufflenet:shufflenet_v2_x0_5", ["fc"], Tensor, same
+    )
+    assert torch.equal(network.fc.weight, begun) and said[0].endswith("of the file are left out")
     other = spec.model_copy(update={"classes": CLASSES[::-1]})
     assert not task_of(other).same_outputs(found.metadata)
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -157,7 +158,10 @@ def _stages(
 
     store = Store(out / RUNS / STAGES, reuse_other_machine, executor.shared)
     for asked in loaded.of_networks:
-        each = executor.decided(asked, out / RUNS / TABLES, tuple(allowed))
+        with TemporaryDirectory() as nowhere:  # where there was no run, nothing is left of this one
+            tables = out / RUNS / TABLES
+            kept = tables if tables.is_dir() else Path(nowhere)
+            each = executor.decided(asked, kept, tuple(allowed))
         threads = each.measure.threads or executor.threads
         plan = make_plan(each, executor.machine, threads, allowed)
         for fault in plan.faults:

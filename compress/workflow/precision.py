@@ -128,8 +128,13 @@ class Precisions:
             known = {}
         key = network.key(work)
         if key not in known:
-            with alone_on_machine(TIMING, self.note):
-                known[key] = measure(network, work, self.device, self.allowed)
+            try:
+                with alone_on_machine(TIMING, self.note):
+                    known[key] = measure(network, work, self.device, self.allowed)
+            except UserError:
+                raise
+            except Exception:  # whatever a network raises that does not take its images
+                return 1.0  # it is refused, with the reason, when the stages are planned
             write_text(self._path, json.dumps(known, indent=0))
         return known[key]
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from compress.analysis.search_front import front_after
 from compress.analysis.summary import summarise
 from compress.cli.report import report as command
-from compress.report.search import front_after, growth
+from compress.report.search import growth
 from compress.report.write import write_report
 from compress.results.search import FILE, Pick, Piece, Proof, Search, Trial
 from compress.utils.errors import UserError

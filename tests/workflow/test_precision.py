@@ -121,3 +121,36 @@ def test_times_are_kept_for_each_input_and_for_squares_where_they_always_were() 
     others = [Network(VGG.builder, VGG.settings, spec) for spec in (grey, INPUT.at([32, 48]))]
     assert len({VGG.key("training"), *(x.key("training") for x in others)}) == 3
     assert [x.size for x in others] == ["32 px", "32 x 48 px"]
+
+
+def test_a_network_that_takes_no_such_images_is_for_the_plan_to_refuse(tmp_path: Path) -> None:
+    small = Network(VGG.builder, VGG.settings, INPUT.at(16))
+    found = Precisions(with_flags("avx512_bf16"), torch.device("cpu"), tmp_path)
+    assert found.of("auto", small, "training") == "float32"
+    assert not list(tmp_path.glob("precision-*"))  # nothing was timed
+
+
+def test_a_network_is_built_with_outputs_that_its_task_may_have(tmp_path: Path) -> None:
+    settings = {"steps": 8, "units": 32, "embedding": 16, "attention": 16, "width": 0.2}
+    task = {"captioning": {"steps": 8, "columns": ["caption"]}}
+    (tmp_path / "r.yaml").write_text(
+        json.dumps(
+            {
+                "version": 1,
+                "name": "captions",
+                "data": {"path": ".", "task": task},
+                "teacher": {
+                    "builder": "teachers.captioner:vgg16_bn",
+                    "settings": settings,
+                    "image_size": 32,
+                    "train": {"epochs": 1},
+                },
+                "candidates": {"int8": [{"quantize": {}}]},
+            }
+        )
+    )
+    measured = Precisions(with_flags("avx512_bf16"), torch.device("cpu"), tmp_path)
+    found = resolved(load_recipe(tmp_path / "r.yaml"), measured)
+    assert found.teacher.train is not None
+    assert found.teacher.train.precision in ("float32", "bfloat16")
+    assert list(tmp_path.glob("precision-*"))  # it was built, and timed

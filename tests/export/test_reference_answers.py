@@ -20,6 +20,7 @@ from compress.data.input_spec import InputSpec
 from compress.export.bundle import write_bundle
 from compress.export.onnx import export_onnx
 from compress.export.reference_answers import (
+    STEPS,
     Reference,
     answers,
     difference_here,
@@ -150,6 +151,10 @@ def test_what_counts_as_a_difference() -> None:
     tied = np.tile([0.0, 5.0, 5.0], (8, 1))
     assert compared(tied, tied + np.array([0, 0, 1e-6]), CLASSES) is None
     assert compared(tied, tied + np.nan, POINTS) is not None
+    step = np.ptp(tied) / STEPS  # as exactly as answers are kept: another nearest is a tie's
+    swapped = tied - [0, step / 2, 0]
+    assert (swapped.argmax(1) != tied.argmax(1)).all() and compared(tied, swapped, CLASSES) is None
+    assert compared(tied, tied - [0, 3 * step, 0], CLASSES) is not None
 
 
 SAID = r"This machine \(.+\) answers otherwise than .+ judged on \(AVX2, onnxruntime 1\.0\): "

@@ -22,7 +22,7 @@ from tests.tasks.told_apart import NEW, squares
 from tests.tasks.whole_run import run_in
 
 pytestmark = pytest.mark.slow
-LEARNS = {"epochs": 10, "batch_size": 8, "lr": 5e-3, "weight_decay": 0.0}
+LEARNS = {"epochs": 30, "batch_size": 8, "lr": 1e-3, "weight_decay": 0.0}
 IDENTITIES = {"dimension": 16, "loss": {"name": "proxy_anchor"}}
 WORDS = {"dimension": 16, "words": {"text": "text.txt", "negatives": 1}}
 

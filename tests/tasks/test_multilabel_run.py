@@ -24,7 +24,7 @@ from tests.tasks.tagged import LABELS, tagged
 from tests.tasks.whole_run import run_in
 
 pytestmark = pytest.mark.slow
-LEARNS = {"epochs": 12, "batch_size": 8, "lr": 5e-3, "weight_decay": 0.0}
+LEARNS = {"epochs": 20, "batch_size": 8, "lr": 2e-3, "weight_decay": 0.0}
 
 
 def recipe_of(data: Path) -> dict[str, Any]:

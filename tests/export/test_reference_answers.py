@@ -151,10 +151,12 @@ def test_what_counts_as_a_difference() -> None:
     tied = np.tile([0.0, 5.0, 5.0], (8, 1))
     assert compared(tied, tied + np.array([0, 0, 1e-6]), CLASSES) is None
     assert compared(tied, tied + np.nan, POINTS) is not None
-    step = np.ptp(tied) / STEPS  # as exactly as answers are kept: another nearest is a tie's
-    swapped = tied - [0, step / 2, 0]
-    assert (swapped.argmax(1) != tied.argmax(1)).all() and compared(tied, swapped, CLASSES) is None
-    assert compared(tied, tied - [0, 3 * step, 0], CLASSES) is not None
+    step = 5.0 / STEPS  # as exactly as answers are kept: another best one may be rounding
+    near = np.tile([0.0, 5.0, 5.0 - step / 2], (8, 1))
+    assert CLASSES.changed_answers({"logits": near}, {"logits": near[:, [0, 2, 1]]}) == 8
+    assert compared(near, near[:, [0, 2, 1]], CLASSES) is None
+    far = np.tile([0.0, 5.0, 5.0 - 2 * step], (8, 1))
+    assert compared(far, far[:, [0, 2, 1]], CLASSES) is not None
 
 
 SAID = r"This machine \(.+\) answers otherwise than .+ judged on \(AVX2, onnxruntime 1\.0\): "

@@ -99,11 +99,13 @@ def as_disturbed_as_tests_are() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def not_waiting_for_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def apart_from_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests and what they start wait for no run on this machine, nor for tests of other processes,
-    and none waits for them: the locks lie in the temporary folder."""
+    and none waits for them: the locks lie in the temporary folder. What the user's runs have kept
+    they neither find nor add to."""
     folder = str(tmp_path_factory.mktemp("temporary"))
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", folder)
         yield

@@ -56,7 +56,6 @@ from compress.workflow.plan import Plan, make_plan
 from compress.workflow.run import (
     RUNS,
     STAGES,
-    TABLES,
     Report,
     alone,
     append_new,
@@ -228,7 +227,7 @@ def _plan(
 ) -> Plan:
     """Return what was planned of a stage's recipe, without the candidates that failed."""
     threads = recipe.measure.threads or executor.threads
-    recipe = executor.decided(recipe, out / RUNS / TABLES, allowed)
+    recipe = executor.decided(recipe, allowed)
     plan = make_plan(recipe, executor.machine, threads, allowed)
     return plan.without({failure.candidate for failure in failed})
 

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -154,14 +153,11 @@ def _stages(
     """Yield a line for each stage of a run that says whether it is done already."""
     from compress.workflow.cache import Store
     from compress.workflow.plan import make_plan
-    from compress.workflow.run import RUNS, STAGES, TABLES
+    from compress.workflow.run import RUNS, STAGES
 
     store = Store(out / RUNS / STAGES, reuse_other_machine, executor.shared)
     for asked in loaded.of_networks:
-        with TemporaryDirectory() as nowhere:  # where there was no run, nothing is left of this one
-            tables = out / RUNS / TABLES
-            kept = tables if tables.is_dir() else Path(nowhere)
-            each = executor.decided(asked, kept, tuple(allowed))
+        each = executor.decided(asked, tuple(allowed))
         threads = each.measure.threads or executor.threads
         plan = make_plan(each, executor.machine, threads, allowed)
         for fault in plan.faults:

@@ -2,7 +2,9 @@
 
 bfloat16 doubles VGG's speed where a CPU has instructions for it and makes it 6 to 27 times slower
 where it has none; MobileNetV3 is slower in it even where there are. So a few steps are timed in
-both, once for each machine, network and size, and the times are kept.
+both, once for each machine, network and size. What was found is kept in the user's cache, not with
+a run: where the two are nearly alike, two timings could decide differently, and the same recipe
+would train another network in the next folder.
 """
 
 import copy
@@ -17,13 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
+from platformdirs import user_cache_path
 from torch import nn
 
 from compress.data.input_spec import InputSpec
 from compress.methods import discover
 from compress.methods.base import TEACHER
 from compress.methods.distill.settings import Distillation
-from compress.models.builders import build
+from compress.models.builders import build, identity
 from compress.models.memory_format import place
 from compress.recipe.schema import Recipe, chosen
 from compress.runtimes.outputs import in_order
@@ -52,9 +55,7 @@ class Network:
     builder: str
     settings: dict[str, Any]
     spec: InputSpec
-    outputs: int = (
-        2  # that the builder is told of: as likely as can be said before the data is read
-    )
+    outputs: int = 2  # that the builder is told of: as likely as can be said before data are read
 
     @property
     def size(self) -> str:
@@ -62,11 +63,17 @@ class Network:
         height, width = self.spec.size
         return f"{height} px" if height == width else f"{height} x {width} px"
 
-    def key(self, work: "Work") -> str:
-        """Return what its times are kept under; of squares in colour, as it always was."""
-        channels, height, width = shape = self.spec.shape
-        size = height if channels == 3 and height == width else shape
-        return json.dumps([self.builder, self.settings, size, work], sort_keys=True)
+    def key(self, work: "Work", allowed: tuple[str, ...] = ()) -> str:
+        """Return what its times are kept under: another code of the builder has others."""
+        code = identity(self.builder, allowed)
+        return json.dumps(
+            [self.builder, code, self.settings, self.spec.shape, work], sort_keys=True
+        )
+
+
+def user_cache() -> Path:
+    """Return the folder in which a user's programs keep what they can find out again."""
+    return user_cache_path("compress", appauthor=False)
 
 
 @dataclass
@@ -75,9 +82,9 @@ class Precisions:
 
     machine: "Machine"
     device: torch.device
-    folder: Path
     allowed: tuple[str, ...] = ()
     note: Callable[[str], None] = lambda _: None
+    folder: Path = field(default_factory=user_cache)
     _said: set[str] = field(default_factory=set)
 
     def of(self, wanted: str, network: Network | None, work: Work) -> str:
@@ -120,16 +127,17 @@ class Precisions:
 
     @cached_property
     def _path(self) -> Path:
-        owner = json.dumps([self.machine.comparable(), self.machine.cpu_flags, torch.__version__])
+        here = [self.machine.comparable(), self.machine.cpu_flags]
+        owner = json.dumps([*here, torch.__version__, torch.get_num_threads()])
         return self.folder / f"precision-{hashlib.sha256(owner.encode()).hexdigest()[:12]}.json"
 
     def speedup(self, network: Network, work: Work) -> float:
         """Return how many times as fast as in float32 the network's step is in bfloat16."""
         try:
             known: dict[str, float] = json.loads(self._path.read_text("utf-8"))
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             known = {}
-        key = network.key(work)
+        key = network.key(work, self.allowed)
         if key not in known:
             try:
                 with alone_on_machine(TIMING, self.note):
@@ -138,8 +146,17 @@ class Precisions:
                 raise
             except Exception:  # whatever a network raises that does not take its images
                 return 1.0  # it is refused, with the reason, when the stages are planned
-            write_text(self._path, json.dumps(known, indent=0))
+            self._keep(known)
         return known[key]
+
+    def _keep(self, known: dict[str, float]) -> None:
+        try:
+            write_text(self._path, json.dumps(known, indent=0))
+        except OSError as error:
+            self._say(
+                f"precision: what was timed cannot be kept ({error}), so that the next run decides "
+                "anew; XDG_CACHE_HOME names another folder."
+            )
 
 
 def measure(network: Network, work: Work, device: torch.device, allowed: tuple[str, ...]) -> float:

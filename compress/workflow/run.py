@@ -119,7 +119,7 @@ def make_ready(
     """
     executor = executor or Local()
     here, threads = executor.machine, recipe.measure.threads or executor.threads
-    recipe = executor.decided(recipe, out / RUNS / TABLES, tuple(allowed), progress.note)
+    recipe = executor.decided(recipe, tuple(allowed), progress.note)
     plan = make_plan(recipe, here, threads, allowed)
     store = Store(out / RUNS / STAGES, reuse_other_machine, executor.shared)
     device = executor.device(recipe.device)

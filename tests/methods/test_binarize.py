@@ -92,7 +92,7 @@ Finished = tuple[Recipe, Path, dict[tuple[str, str], Result]]
 
 def candidate_of(name: str, finished: Finished) -> Candidate:
     recipe, out, _ = finished
-    plan = make_plan(Local().decided(recipe, out / "runs" / "latency_tables"), machine(), 1)
+    plan = make_plan(Local().decided(recipe), machine(), 1)
     entry = next(e for e in plan.entries if e.candidate == name)
     return Candidate.load(Store(out / "runs" / "stages").folder(entry.model), ())
 

@@ -12,7 +12,7 @@ from compress.measure.machine import machine
 from compress.models.memory_format import laid_out, place
 from compress.recipe.load import load_recipe
 from compress.results.schema import Machine
-from compress.workflow.precision import Network, Precisions, resolved
+from compress.workflow.precision import WORTH_IT, Network, Precisions, resolved
 
 INPUT = InputSpec(height=32, width=32, mean=(0,) * 3, std=(1,) * 3)
 VGG = Network("teachers.vgg:vgg16_bn", {"pool": 1, "hidden_layers": 1, "width": 0.125}, INPUT)
@@ -45,7 +45,7 @@ class Told(Precisions):
 
 def told(tmp_path: Path, *flags: str) -> Told:
     said: list[str] = []
-    found = Told(with_flags(*flags), torch.device("cpu"), tmp_path, note=said.append)
+    found = Told(with_flags(*flags), torch.device("cpu"), note=said.append, folder=tmp_path)
     return found
 
 
@@ -75,7 +75,7 @@ def test_with_it_a_network_that_gains_computes_in_it(tmp_path: Path) -> None:
 
 def test_asking_for_what_is_only_emulated_warns_with_the_measured_factor(tmp_path: Path) -> None:
     said: list[str] = []
-    precisions = Precisions(with_flags(), torch.device("cpu"), tmp_path, note=said.append)
+    precisions = Precisions(with_flags(), torch.device("cpu"), note=said.append, folder=tmp_path)
     assert precisions.of("bfloat16", VGG, "training") == "bfloat16"
     (table,) = tmp_path.glob("precision-*.json")
     (speedup,) = json.loads(table.read_text()).values()
@@ -83,8 +83,8 @@ def test_asking_for_what_is_only_emulated_warns_with_the_measured_factor(tmp_pat
 
 
 def test_a_network_is_timed_once(tmp_path: Path) -> None:
-    first = Precisions(machine(), torch.device("cpu"), tmp_path).speedup(VGG, "inference")
-    again = Precisions(machine(), torch.device("cpu"), tmp_path).speedup(VGG, "inference")
+    first = Precisions(machine(), torch.device("cpu"), folder=tmp_path).speedup(VGG, "inference")
+    again = Precisions(machine(), torch.device("cpu"), folder=tmp_path).speedup(VGG, "inference")
     assert first == again  # two measurements never agree to the last digit
 
 
@@ -114,18 +114,50 @@ def test_the_layout_is_one_that_the_network_takes(trains: bool) -> None:
     assert place(plain, torch.device("cpu"), images, trains) == torch.channels_last
 
 
-def test_times_are_kept_for_each_input_and_for_squares_where_they_always_were() -> None:
-    settings = {"hidden_layers": 1, "pool": 1, "width": 0.125}
-    assert VGG.key("training") == json.dumps([VGG.builder, settings, 32, "training"])
+def test_times_are_kept_for_each_input_and_each_code_of_a_builder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     grey = InputSpec(height=32, width=32, mean=(0,), std=(1,), channels="grey")
     others = [Network(VGG.builder, VGG.settings, spec) for spec in (grey, INPUT.at([32, 48]))]
     assert len({VGG.key("training"), *(x.key("training") for x in others)}) == 3
     assert [x.size for x in others] == ["32 px", "32 x 48 px"]
+    (tmp_path / "edited_by_its_user.py").write_text("def net(): ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = Network("edited_by_its_user:net", {}, INPUT)
+    before = own.key("training", ("edited_by_its_user",))
+    (tmp_path / "edited_by_its_user.py").write_text("def net(): return")
+    assert own.key("training", ("edited_by_its_user",)) != before
+
+
+def test_where_nothing_can_be_kept_it_is_said_and_the_run_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said: list[str] = []
+    found = Precisions(
+        with_flags("avx512_bf16"),
+        torch.device("cpu"),
+        note=said.append,
+        folder=tmp_path / "file" / "below",
+    )
+    assert found.of("auto", VGG, "inference") in ("float32", "bfloat16")
+    assert "cannot be kept" in said[0] and "XDG_CACHE_HOME" in said[0]
+
+
+def test_every_run_of_a_user_decides_by_the_same_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timed anew in each folder, networks near the limit trained differently from run to run."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("compress.workflow.precision.measure", lambda *_: WORTH_IT + 0.01)
+    first = Precisions(with_flags("avx512_bf16"), torch.device("cpu"))
+    assert first.of("auto", VGG, "training") == "bfloat16"
+    monkeypatch.setattr("compress.workflow.precision.measure", lambda *_: WORTH_IT - 0.01)
+    again = Precisions(with_flags("avx512_bf16"), torch.device("cpu"))
+    assert again.of("auto", VGG, "training") == "bfloat16"
 
 
 def test_a_network_that_takes_no_such_images_is_for_the_plan_to_refuse(tmp_path: Path) -> None:
     small = Network(VGG.builder, VGG.settings, INPUT.at(16))
-    found = Precisions(with_flags("avx512_bf16"), torch.device("cpu"), tmp_path)
+    found = Precisions(with_flags("avx512_bf16"), torch.device("cpu"), folder=tmp_path)
     assert found.of("auto", small, "training") == "float32"
     assert not list(tmp_path.glob("precision-*"))  # nothing was timed
 
@@ -149,7 +181,7 @@ def test_a_network_is_built_with_outputs_that_its_task_may_have(tmp_path: Path) 
             }
         )
     )
-    measured = Precisions(with_flags("avx512_bf16"), torch.device("cpu"), tmp_path)
+    measured = Precisions(with_flags("avx512_bf16"), torch.device("cpu"), folder=tmp_path)
     found = resolved(load_recipe(tmp_path / "r.yaml"), measured)
     assert found.teacher.train is not None
     assert found.teacher.train.precision in ("float32", "bfloat16")

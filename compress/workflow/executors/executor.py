@@ -1,7 +1,6 @@
 """What computes stages: told which, it says which of them failed, and why."""
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compress.methods.context import Context
@@ -61,15 +60,10 @@ class Executor(Protocol):
     def decided(
         self,
         recipe: Recipe,
-        tables: Path,
         allowed: tuple[str, ...] = (),
         note: Callable[[str], None] = lambda _: None,
     ) -> Recipe:
-        """Return the recipe with `precision: auto` decided for where networks train.
-
-        Args:
-            tables: the folder that keeps what was timed.
-        """
+        """Return the recipe with `precision: auto` decided for where networks train."""
 
     def run(
         self,

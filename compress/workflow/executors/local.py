@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,14 +40,13 @@ class Local:
     def decided(
         self,
         recipe: Recipe,
-        tables: Path,
         allowed: tuple[str, ...] = (),
         note: Callable[[str], None] = lambda _: None,
     ) -> Recipe:
         """Return the recipe with `precision: auto` decided for this machine."""
         device, others = device_of(recipe.device), processes()
         if others.is_first:
-            recipe = resolved(recipe, Precisions(self.machine, device, tables, allowed, note))
+            recipe = resolved(recipe, Precisions(self.machine, device, allowed, note))
         return others.told(recipe)
 
     def run(

@@ -25,7 +25,7 @@ from compress.utils.errors import UserError
 from compress.utils.files import below, write_text
 from compress.workflow.cache import Stage, Store
 from compress.workflow.executors.local import where_of
-from compress.workflow.precision import Precisions, resolved
+from compress.workflow.precision import Precisions, resolved, user_cache
 from compress.workflow.shared import Shared
 from compress.workflow.stages.data import fingerprint
 
@@ -241,11 +241,11 @@ def _tables(shared: Shared | None, folder: Path, keeps: bool) -> Iterator[None]:
 
 
 def decide(
-    recipe: Recipe, shared: Shared | None, tables: Path, device: str, allowed: tuple[str, ...]
+    recipe: Recipe, shared: Shared | None, device: str, allowed: tuple[str, ...]
 ) -> tuple[Recipe, list[str]]:
     """Return the recipe with `precision: auto` decided here, and what is to be said of that."""
     notes: list[str] = []
-    tables = tables if shared is None else scratch(shared) / TABLES
-    with _tables(shared, tables, keeps=True):
-        precisions = Precisions(machine(), torch.device(device), tables, allowed, notes.append)
+    folder = user_cache() if shared is None else scratch(shared) / TABLES
+    with _tables(shared, folder, keeps=True):
+        precisions = Precisions(machine(), torch.device(device), allowed, notes.append, folder)
         return resolved(recipe, precisions), notes

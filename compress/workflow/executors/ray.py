@@ -79,7 +79,6 @@ class OnRay:
     def decided(
         self,
         recipe: Recipe,
-        tables: Path,
         allowed: tuple[str, ...] = (),
         note: Callable[[str], None] = lambda _: None,
     ) -> Recipe:
@@ -94,9 +93,7 @@ class OnRay:
         first = min(self.training, key=lambda x: (x.gpus == 0, x.name, x.id))
         options = {"num_cpus": first.cpus, "num_gpus": int(device.type == "cuda")}
         task = ray.remote(node.decide).options(**options, label_selector=_only(first))
-        found, notes = ray.get(
-            task.remote(recipe, self.shared, tables.resolve(), device.type, allowed)
-        )
+        found, notes = ray.get(task.remote(recipe, self.shared, device.type, allowed))
         for said in notes:
             note(said)
         return found

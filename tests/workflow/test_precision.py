@@ -12,6 +12,7 @@ from compress.measure.machine import machine
 from compress.models.memory_format import laid_out, place
 from compress.recipe.load import load_recipe
 from compress.results.schema import Machine
+from compress.workflow import precision
 from compress.workflow.precision import WORTH_IT, Network, Precisions, resolved
 
 INPUT = InputSpec(height=32, width=32, mean=(0,) * 3, std=(1,) * 3)
@@ -147,10 +148,10 @@ def test_every_run_of_a_user_decides_by_the_same_times(
 ) -> None:
     """Timed anew in each folder, networks near the limit trained differently from run to run."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("compress.workflow.precision.measure", lambda *_: WORTH_IT + 0.01)
+    monkeypatch.setattr(precision, "measure", lambda *_: WORTH_IT + 0.01)
     first = Precisions(with_flags("avx512_bf16"), torch.device("cpu"))
     assert first.of("auto", VGG, "training") == "bfloat16"
-    monkeypatch.setattr("compress.workflow.precision.measure", lambda *_: WORTH_IT - 0.01)
+    monkeypatch.setattr(precision, "measure", lambda *_: WORTH_IT - 0.01)
     again = Precisions(with_flags("avx512_bf16"), torch.device("cpu"))
     assert again.of("auto", VGG, "training") == "bfloat16"
 

@@ -78,13 +78,16 @@ def user_cache() -> Path:
 
 @dataclass
 class Precisions:
-    """Resolves `precision: auto` on this machine; what was timed is kept in `folder`."""
+    """Resolves `precision: auto` on this machine; what was timed is kept in `folders`.
+
+    The first of these that knows a network decides.
+    """
 
     machine: "Machine"
     device: torch.device
     allowed: tuple[str, ...] = ()
     note: Callable[[str], None] = lambda _: None
-    folder: Path = field(default_factory=user_cache)
+    folders: Sequence[Path] = field(default_factory=lambda: [user_cache()])
     _said: set[str] = field(default_factory=set)
 
     def of(self, wanted: str, network: Network | None, work: Work) -> str:
@@ -126,37 +129,52 @@ class Precisions:
             self.note(sentence)
 
     @cached_property
-    def _path(self) -> Path:
+    def _name(self) -> str:
+        """The file of such machines as this one."""
         here = [self.machine.comparable(), self.machine.cpu_flags]
         owner = json.dumps([*here, torch.__version__, torch.get_num_threads()])
-        return self.folder / f"precision-{hashlib.sha256(owner.encode()).hexdigest()[:12]}.json"
+        return f"precision-{hashlib.sha256(owner.encode()).hexdigest()[:12]}.json"
 
     def speedup(self, network: Network, work: Work) -> float:
         """Return how many times as fast as in float32 the network's step is in bfloat16."""
-        try:
-            known: dict[str, float] = json.loads(self._path.read_text("utf-8"))
-        except (OSError, ValueError):
-            known = {}
         key = network.key(work, self.allowed)
-        if key not in known:
+        found = self._known(key)
+        if found is None:
             try:
                 with alone_on_machine(TIMING, self.note):
-                    known[key] = measure(network, work, self.device, self.allowed)
+                    found = self._known(key)  # another run may have timed it meanwhile
+                    if found is None:
+                        found = measure(network, work, self.device, self.allowed)
             except UserError:
                 raise
             except Exception:  # whatever a network raises that does not take its images
                 return 1.0  # it is refused, with the reason, when the stages are planned
-            self._keep(known)
-        return known[key]
+        for folder in self.folders:
+            self._keep(folder / self._name, key, found)
+        return found
 
-    def _keep(self, known: dict[str, float]) -> None:
+    def _known(self, key: str) -> float | None:
+        tables = (_read(folder / self._name) for folder in self.folders)
+        return next((known[key] for known in tables if key in known), None)
+
+    def _keep(self, table: Path, key: str, speedup: float) -> None:
+        known = _read(table)
+        if known.get(key) == speedup:
+            return
         try:
-            write_text(self._path, json.dumps(known, indent=0))
+            write_text(table, json.dumps(known | {key: speedup}, indent=0))
         except OSError as error:
             self._say(
                 f"precision: what was timed cannot be kept ({error}), so that the next run decides "
                 "anew; XDG_CACHE_HOME names another folder."
             )
+
+
+def _read(path: Path) -> dict[str, float]:
+    try:
+        return json.loads(path.read_text("utf-8"))  # type: ignore[no-any-return]
+    except (OSError, ValueError):
+        return {}
 
 
 def measure(network: Network, work: Work, device: torch.device, allowed: tuple[str, ...]) -> float:

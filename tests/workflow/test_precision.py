@@ -46,7 +46,7 @@ class Told(Precisions):
 
 def told(tmp_path: Path, *flags: str) -> Told:
     said: list[str] = []
-    found = Told(with_flags(*flags), torch.device("cpu"), note=said.append, folder=tmp_path)
+    found = Told(with_flags(*flags), torch.device("cpu"), note=said.append, folders=[tmp_path])
     return found
 
 
@@ -76,7 +76,7 @@ def test_with_it_a_network_that_gains_computes_in_it(tmp_path: Path) -> None:
 
 def test_asking_for_what_is_only_emulated_warns_with_the_measured_factor(tmp_path: Path) -> None:
     said: list[str] = []
-    precisions = Precisions(with_flags(), torch.device("cpu"), note=said.append, folder=tmp_path)
+    precisions = Precisions(with_flags(), torch.device("cpu"), note=said.append, folders=[tmp_path])
     assert precisions.of("bfloat16", VGG, "training") == "bfloat16"
     (table,) = tmp_path.glob("precision-*.json")
     (speedup,) = json.loads(table.read_text()).values()
@@ -84,8 +84,8 @@ def test_asking_for_what_is_only_emulated_warns_with_the_measured_factor(tmp_pat
 
 
 def test_a_network_is_timed_once(tmp_path: Path) -> None:
-    first = Precisions(machine(), torch.device("cpu"), folder=tmp_path).speedup(VGG, "inference")
-    again = Precisions(machine(), torch.device("cpu"), folder=tmp_path).speedup(VGG, "inference")
+    first = Precisions(machine(), torch.device("cpu"), folders=[tmp_path]).speedup(VGG, "inference")
+    again = Precisions(machine(), torch.device("cpu"), folders=[tmp_path]).speedup(VGG, "inference")
     assert first == again  # two measurements never agree to the last digit
 
 
@@ -137,7 +137,7 @@ def test_where_nothing_can_be_kept_it_is_said_and_the_run_goes_on(tmp_path: Path
         with_flags("avx512_bf16"),
         torch.device("cpu"),
         note=said.append,
-        folder=tmp_path / "file" / "below",
+        folders=[tmp_path / "file" / "below"],
     )
     assert found.of("auto", VGG, "inference") in ("float32", "bfloat16")
     assert "cannot be kept" in said[0] and "XDG_CACHE_HOME" in said[0]
@@ -158,7 +158,7 @@ def test_every_run_of_a_user_decides_by_the_same_times(
 
 def test_a_network_that_takes_no_such_images_is_for_the_plan_to_refuse(tmp_path: Path) -> None:
     small = Network(VGG.builder, VGG.settings, INPUT.at(16))
-    found = Precisions(with_flags("avx512_bf16"), torch.device("cpu"), folder=tmp_path)
+    found = Precisions(with_flags("avx512_bf16"), torch.device("cpu"), folders=[tmp_path])
     assert found.of("auto", small, "training") == "float32"
     assert not list(tmp_path.glob("precision-*"))  # nothing was timed
 
@@ -182,8 +182,19 @@ def test_a_network_is_built_with_outputs_that_its_task_may_have(tmp_path: Path) 
             }
         )
     )
-    measured = Precisions(with_flags("avx512_bf16"), torch.device("cpu"), folder=tmp_path)
+    measured = Precisions(with_flags("avx512_bf16"), torch.device("cpu"), folders=[tmp_path])
     found = resolved(load_recipe(tmp_path / "r.yaml"), measured)
     assert found.teacher.train is not None
     assert found.teacher.train.precision in ("float32", "bfloat16")
     assert list(tmp_path.glob("precision-*"))  # it was built, and timed
+
+
+def test_what_a_store_knows_counts_and_learns_what_the_machine_knows(tmp_path: Path) -> None:
+    store, cache = tmp_path / "store", tmp_path / "cache"
+    alone = Precisions(machine(), torch.device("cpu"), folders=[cache]).speedup(VGG, "inference")
+    both = Precisions(machine(), torch.device("cpu"), folders=[store, cache])
+    assert both.speedup(VGG, "inference") == alone
+    (table,) = store.glob("precision-*.json")
+    assert list(json.loads(table.read_text()).values()) == [alone]
+    table.write_text(json.dumps({VGG.key("inference"): 7.0}))
+    assert both.speedup(VGG, "inference") == 7.0

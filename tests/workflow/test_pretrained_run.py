@@ -275,7 +275,7 @@ def test_the_recipes_teacher_may_be_one_of_several(
     assert [stage.key for stage in teachers] == [by_name["first"].key, by_name["teacher"].key]
     assert network.provenance.training is not None
     recipe = load_recipe(path)
-    precisions = Precisions(machine(), torch.device("cpu"), folder=tmp_path)
+    precisions = Precisions(machine(), torch.device("cpu"), folders=[tmp_path])
     assert resolved(recipe, precisions).candidates.keys() == recipe.candidates.keys()
     assert len(origins_of(recipe, "third")) == len(set(origins_of(recipe, "third")))
 

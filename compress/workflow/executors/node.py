@@ -245,7 +245,8 @@ def decide(
 ) -> tuple[Recipe, list[str]]:
     """Return the recipe with `precision: auto` decided here, and what is to be said of that."""
     notes: list[str] = []
-    folder = user_cache() if shared is None else scratch(shared) / TABLES
-    with _tables(shared, folder, keeps=True):
-        precisions = Precisions(machine(), torch.device(device), allowed, notes.append, folder)
+    agreed = [] if shared is None else [scratch(shared) / TABLES]  # by all that use the store
+    folders = [*agreed, user_cache()]
+    with _tables(shared, folders[0], keeps=True):
+        precisions = Precisions(machine(), torch.device(device), allowed, notes.append, folders)
         return resolved(recipe, precisions), notes

@@ -111,6 +111,7 @@ def _reaching(module: nn.Module, model: nn.Module, x: Tensor) -> Tensor:
 
 
 def _save(array: np.ndarray, file: Path) -> None:
+    array = np.ascontiguousarray(array)  # maps of a network that computes channels last are not
     with atomic(file) as temporary, temporary.open("wb") as out:
         header = np.lib.format.header_data_from_array_1_0(array)
         np.lib.format.write_array_header_1_0(out, header)

@@ -15,9 +15,10 @@ This page is made from the commands themselves; `compress COMMAND --help` says t
 | --- | --- |
 | 0 | done |
 | 2 | something to put right, in a sentence |
-| 3 | `choose`: nothing meets the budget |
+| 3 | `choose`, `search`: nothing meets the budget |
 | 4 | `compare`: something got worse |
 | 5 | `run`: a candidate failed, the others are there |
+| 130 | `run`, `search`: stopped by a key; the same command goes on |
 """
 
 

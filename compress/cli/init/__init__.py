@@ -33,7 +33,11 @@ def init(
         str | None, typer.Option(help="R,G,B (or one, of grey) in 0 to 1; its own, or ImageNet's.")
     ] = None,
     methods: Annotated[
-        str | None, typer.Option(help="Of shufflenet, mobilenet, prune, factorize, quantize.")
+        str | None,
+        typer.Option(
+            help="Of pretrained (where none is named), shufflenet, mobilenet, prune, factorize, "
+            "quantize."
+        ),
     ] = None,
     speedup: Annotated[str | None, typer.Option(help="Budget: times faster; 5x, or 5.")] = None,
     max_accuracy_drop: Annotated[

@@ -46,9 +46,13 @@ def upright_size(path: Path) -> tuple[int, int]:
     Raises:
         OSError: no image.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     with Image.open(path) as file:
+        if (
+            file.format == "TIFF"
+        ):  # newer versions of Pillow turn these themselves, older ones do not
+            return ImageOps.exif_transpose(file).size
         width, height = file.size
         sideways = file.getexif().get(0x0112, 1) >= 5  # EXIF orientations that turn by 90 degrees
     return (height, width) if sideways else (width, height)

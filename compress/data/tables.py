@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -23,12 +24,16 @@ class Table(NamedTuple):
     separator: str
 
     def number(self, row: dict[str, str], column: str) -> float | None:
-        """A cell as a number; where semicolons part the columns, a comma may part decimals."""
+        """A cell as a number; where semicolons part the columns, a comma may part decimals.
+
+        None: it is empty, no number, or says that there is none (`nan`, as pandas writes it).
+        """
         text = row[column].replace(",", ".") if self.separator == ";" else row[column]
         try:
-            return float(text)
+            found = float(text)
         except ValueError:
             return None
+        return found if math.isfinite(found) else None
 
 
 def read_csv(path: Path) -> Table:

@@ -26,7 +26,9 @@ class Results:
 
 def append(path: Path, results: Sequence[Result], failed: Sequence[Failure] = ()) -> None:
     """Adds one line per result; what was there stays whole even on a full disk."""
-    before = path.read_text("utf-8") if path.is_file() else ""
+    before = path.read_text("utf-8", errors="surrogateescape") if path.is_file() else ""
+    if before and not before.endswith("\n"):  # a line that somebody cut off spoils no other
+        before += "\n"
     write_text(path, before + as_lines(results, failed))
 
 

@@ -4,6 +4,8 @@ Every function takes SI units or fractions and returns the bare number in the un
 says, so that a table can put the unit into the heading; `None` becomes an en dash.
 """
 
+import math
+
 from compress.utils.interval import Interval
 
 NONE = "\u2013"  # en dash: a hyphen could be read as a minus
@@ -11,9 +13,11 @@ TIMES = "\u00d7"
 
 
 def significant(x: float | None, digits: int = 3) -> str:
-    """`digits` significant digits, never in exponent notation: 204, 44.6, 1.75, 0.0123."""
+    """`digits` significant digits, never in exponent notation: 204, 44.6, 1.75, 0.0123; inf, nan."""
     if x is None:
         return NONE
+    if not math.isfinite(x):
+        return str(x)
     exponent = int(f"{abs(x):.{digits - 1}e}".split("e")[1]) if x else 0
     return f"{x:.{max(0, digits - 1 - exponent)}f}"
 

@@ -103,6 +103,12 @@ def test_a_comma_parts_decimals_where_semicolons_part_columns(tmp_path: Path) ->
     assert data.images[0].points == ((1.5, 2.25),) and data.images[1].points == ((3, 4),)
 
 
+@pytest.mark.parametrize("none", ["", "nan", "NaN", "inf", "none"])
+def test_a_cell_that_says_that_there_is_none_is_no_number(none: str, tmp_path: Path) -> None:
+    table = read_csv(write(tmp_path / "boxes.csv", "image,x", "a.png,3.5", f"b.png,{none}"))
+    assert [table.number(row, "x") for row in table.rows] == [3.5, None]
+
+
 def test_lists_without_a_header_as_caffe_has_them(tmp_path: Path) -> None:
     images(tmp_path, "cat/1 a.png", "cat/2.png", "dog/1.png")
     table = write(tmp_path / "list.txt", "cat/1 a.png 0", "cat/2.png 0", "dog/1.png 1")

@@ -279,6 +279,7 @@ def test_terminal_table_fits_100_columns():
         *((204.4, "204"), (44.61, "44.6"), (1.7549, "1.75"), (0.01234, "0.0123"), (0, "0.00")),
         *((9.999, "10.0"), (99.96, "100"), (123456, "123456"), (-3.14159, "-3.14")),
         (None, units.NONE),
+        *((float("inf"), "inf"), (float("nan"), "nan")),
     ],
 )
 def test_three_significant_digits(value, text):

@@ -131,6 +131,17 @@ def test_a_damaged_line_is_named_and_the_rest_is_used(tmp_path):
     assert [line.split(": ")[0] for line in found.damaged] == [f"{file}:2", f"{file}:3"]
 
 
+def test_what_is_added_to_a_damaged_file_is_read_and_the_damage_stays(tmp_path):
+    file = tmp_path / "results.jsonl"
+    append(file, [result("a")])
+    with file.open("ab") as lines:
+        lines.write(b'{"cut o\xff')
+    append(file, [result("b")])
+    found = read(tmp_path)
+    assert [row.candidate for row in found.rows] == ["a", "b"]
+    assert len(found.damaged) == 1 and b"\xff\n" in file.read_bytes()
+
+
 def test_the_newest_line_of_the_newest_run_counts(tmp_path):
     old, again = result("a", run="old"), result("a", run="new", latency_s=0.005)
     other = result("z", recipe="other", run="old")

@@ -66,9 +66,10 @@ def test_there_and_back(
 @given(
     st.tuples(st.integers(20, 90), st.integers(20, 90)), st.sampled_from(FITS),
     st.integers(1, 8), st.tuples(st.floats(0.4, 0.6), st.floats(0.4, 0.6)),
+    st.sampled_from(["a.png", "a.tif"]),
 )  # fmt: skip
 def test_it_is_where_images_are_loaded_to(
-    size: tuple[int, int], fit: str, orientation: int, at: tuple[float, float]
+    size: tuple[int, int], fit: str, orientation: int, at: tuple[float, float], name: str
 ) -> None:
     """A white patch of the upright image, looked up in what the network gets."""
     import tempfile
@@ -82,7 +83,7 @@ def test_it_is_where_images_are_loaded_to(
     pixels[y - 2 : y + 3, x - 2 : x + 3] = 255  # centre: x + 0.5, y + 0.5
     upright = Image.fromarray(pixels)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.png"
+        path = Path(folder) / name
         turns = {
             2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
             4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,

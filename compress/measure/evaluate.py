@@ -18,7 +18,7 @@ from compress.measure.machine import machine, usable_threads
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.metrics.probabilities import Scale, logits_of, note_on, scale_of
 from compress.models.sessions import infer, open_session
-from compress.results.schema import Accuracy
+from compress.results.schema import Accuracy, Deployed
 from compress.runtimes import Session, runtime_for
 from compress.runtimes.outputs import Outputs, joined
 from compress.tasks import task_of
@@ -47,6 +47,7 @@ def evaluate_file(
     spec_file: Path | None = None,
     columns: Sequence[str] = (),
     tolerance: KeypointTolerance = USUAL,
+    runtime: Deployed | None = None,
 ) -> Evaluation:
     """Accuracy on labelled images; classes are matched by name, points by their columns.
 
@@ -56,18 +57,18 @@ def evaluate_file(
         spec_file: JSON of an `InputSpec`, for files that were not exported by compress.
         columns: that the model's points are annotated in, as `PointColumns` has them.
         tolerance: how near points must be to be right.
+        runtime: that answers; None: the file's own, else onnxruntime.
 
     Raises:
         UserError: images of classes that the model does not know, none of the split, or
             anything wrong with the file or the data.
     """
-    spec = spec_of(model, spec_file)
+    spec, runtime = spec_of(model, spec_file), runtime or runtime_for(model)
     task = task_of(spec)
-    data = drop_unreadable(task.read_more(data_path, columns), lambda done, total: None)
     notes: list[str] = []
-    data = task.checked(data, notes.append)
-    session = _opened(model, spec, threads)
-    differs = difference_here(session, runtime_for(model), machine())
+    data = labelled(spec, data_path, columns, notes.append)
+    session = _opened(model, spec, threads, runtime)
+    differs = difference_here(session, runtime, machine())
     used, indices = chosen(data, split)
 
     some = indices[:: -(-len(indices) // SEEN)]
@@ -78,6 +79,21 @@ def evaluate_file(
 
     scored = task.score(ask, data, indices, tolerance, in_run=False)
     return Evaluation(scored, used, (*data.skipped, *notes), data.notes, differs, note)
+
+
+def labelled(
+    spec: InputSpec, folder: Path, columns: Sequence[str], note: Callable[[str], None]
+) -> Dataset:
+    """Return images to judge a network on, without those that cannot be read.
+
+    Args:
+        columns: as `evaluate_file` takes them.
+
+    Raises:
+        UserError: they say nothing of what the network predicts.
+    """
+    task = task_of(spec)
+    return task.checked(drop_unreadable(task.read_more(folder, columns), lambda *_: None), note)
 
 
 def chosen(data: Dataset, split: str | None) -> tuple[str, np.ndarray]:
@@ -132,7 +148,7 @@ def predict_files(
     elif gallery is not None:
         spec = with_gallery(spec, read_gallery(gallery, model))
     task = task_of(spec)
-    session = _opened(model, spec, threads)
+    session = _opened(model, spec, threads, runtime_for(model))
     readable = (x for x in _prepared(images[:SEEN], spec) if isinstance(x, np.ndarray))
     seen = [infer(session, x, spec) for x in readable]
     scale, note = _scale(session, spec, *seen)
@@ -155,10 +171,10 @@ def _prepared(images: Sequence[Path], spec: InputSpec) -> Iterator[np.ndarray | 
             yield error
 
 
-def _opened(model: Path, spec: InputSpec, threads: int | None) -> Session:
+def _opened(model: Path, spec: InputSpec, threads: int | None, runtime: Deployed) -> Session:
     """Load the file, for the spec's size where it leaves that free."""
     size = (spec.height, spec.width)
-    return open_session(model, runtime_for(model), threads or usable_threads(), size=size)
+    return open_session(model, runtime, threads or usable_threads(), size=size)
 
 
 def _scale(session: Session, spec: InputSpec, *seen: Outputs) -> tuple[Scale | None, str | None]:

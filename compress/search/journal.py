@@ -210,6 +210,9 @@ class Journal:
         families = list(dict.fromkeys(point.family for point in self._points.values()))
         family = trial.suggest_categorical("candidate", families)
         of_family = [x.positions for x in self._points.values() if x.family == family]
+        if not _is_grid(of_family):
+            names = [name for name, x in self._points.items() if x.family == family]
+            return str(trial.suggest_categorical(f"{family}.point", names))
         positions = {
             at: trial.suggest_int(f"{family}.{at}", 0, max(x[at] for x in of_family))
             for at in of_family[0]
@@ -219,12 +222,20 @@ class Journal:
     def _params(self, name: str) -> dict[str, Any]:
         """Return a candidate as Optuna would propose it."""
         point = self._points[name]
+        if not _is_grid([x.positions for x in self._points.values() if x.family == point.family]):
+            return {"candidate": point.family, f"{point.family}.point": name}
         of_lists = {f"{point.family}.{at}": i for at, i in point.positions.items()}
         return {"candidate": point.family, **of_lists}
 
     def _tried(self) -> set[str]:
         trials = self._study.get_trials(deepcopy=False)
         return {x.user_attrs[CANDIDATE] for x in trials if CANDIDATE in x.user_attrs}
+
+
+def _is_grid(positions: Sequence[Mapping[str, int]]) -> bool:
+    """Whether every point has a place in the same lists: lists within some items of a list are
+    others'."""
+    return len({frozenset(x) for x in positions}) == 1
 
 
 def _first_of_each(points: Mapping[str, GridPoint]) -> Sequence[str]:

@@ -173,17 +173,9 @@ class StageLab:
         return replace(ready, plan=replace(ready.plan, entries=entries))
 
     def _of(self, chains: Mapping[str, Sequence[Any]], measure: MeasureSettings) -> Recipe:
-        candidates = {name: list(chain) for name, chain in chains.items()}
-        waiting = list(candidates.values())
-        while waiting:
-            for kind, settings in map(chosen, waiting.pop()):
-                for teacher in discover()[kind].teachers(settings):
-                    if teacher not in candidates and teacher != TEACHER:
-                        candidates[teacher] = self._recipe.candidates[teacher]
-                        waiting.append(candidates[teacher])
         update = {
             "name": f"{self._recipe.name}/{TRIALS}",
-            "candidates": candidates,
+            "candidates": with_teachers(chains, self._recipe),
             "measure": measure,
             "saliency": None,
             "budget": None,
@@ -193,6 +185,19 @@ class StageLab:
     def _epoch(self, *_: Any) -> None:
         if self._time_is_up():
             raise TimeUp
+
+
+def with_teachers(chains: Mapping[str, Sequence[Any]], recipe: Recipe) -> dict[str, list[Any]]:
+    """Return chains by candidate, and those of the candidates that they learn from."""
+    candidates = {name: list(chain) for name, chain in chains.items()}
+    waiting = list(candidates.values())
+    while waiting:
+        for kind, settings in map(chosen, waiting.pop()):
+            for teacher in discover()[kind].teachers(settings):
+                if teacher not in candidates and teacher != TEACHER:
+                    candidates[teacher] = recipe.candidates[teacher]
+                    waiting.append(candidates[teacher])
+    return candidates
 
 
 def _quick(measure: MeasureSettings) -> MeasureSettings:

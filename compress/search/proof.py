@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from compress.analysis.choose import Choice
-from compress.measure.evaluate import evaluate_file
+from compress.export.artifact import spec_of
+from compress.measure.evaluate import chosen, evaluate_file, labelled
+from compress.recipe.schema import Recipe
 from compress.results.schema import Accuracy, Result
 from compress.results.search import Proof
 from compress.tasks.differences import lost
@@ -44,12 +46,14 @@ def proofs_with(
     searched: Sequence[Result],
     names: Sequence[str],
     out: Path,
+    recipe: Recipe,
 ) -> Iterator[Proof]:
-    """Yield what images of the user's own say of each pick.
+    """Yield what images of the user's own say of each pick, in the runtime of its row.
 
     Args:
         folder: labelled images, which neither training nor the search has seen.
         searched: rows by the searched images, the teacher's too, whose files lie below `out`.
+        recipe: says how things are annotated, and how near is right.
 
     Raises:
         UserError: images that cannot be read, or of other classes.
@@ -60,12 +64,36 @@ def proofs_with(
             continue
         teacher = teachers[row.artifact.runtime]
         theirs, own = (
-            evaluate_file(out / each.artifact.path, folder, split="all").accuracy
+            evaluate_file(
+                out / each.artifact.path,
+                folder,
+                split="all",
+                columns=_columns(recipe),
+                tolerance=recipe.measure.keypoint_tolerance,
+                runtime=each.artifact.runtime,
+            ).accuracy
             for each in (teacher, row)
         )
         drop, _ = lost(theirs, own)
         own = own.model_copy(update={"top1_drop": drop})
         yield _proof(row, own, row.accuracy, f"the images of {folder.name}")
+
+
+def check_images(folder: Path, model: Path, recipe: Recipe) -> None:
+    """Refuse images that could not prove anything, before the time is spent.
+
+    Args:
+        model: a deployed file that is asked the same as the picks will be.
+
+    Raises:
+        UserError: none there, or annotations of other things.
+    """
+    chosen(labelled(spec_of(model), folder, _columns(recipe), lambda _: None), "all")
+
+
+def _columns(recipe: Recipe) -> Sequence[str]:
+    columns = recipe.data.point_columns
+    return () if columns is None else columns.columns
 
 
 def _proof(row: Result, proven: Accuracy, before: Accuracy, on: str) -> Proof:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.analysis.budget import Budget
-from compress.analysis.choose import Choice, fits
+from compress.analysis.choose import Choice, choose, fits
 from compress.analysis.explain import SURE, name
 from compress.cascade.recipe import load_any
 from compress.measure.machine import usable_threads
@@ -20,9 +20,9 @@ from compress.results.schema import Result
 from compress.results.search import Search
 from compress.search.ceiling import ceilings
 from compress.search.journal import Journal
-from compress.search.lab import Known, StageLab, TimeUp
+from compress.search.lab import Known, StageLab, TimeUp, with_teachers
 from compress.search.parts import draw_parts, on_part
-from compress.search.proof import last_picks, proofs, proofs_with
+from compress.search.proof import check_images, last_picks, proofs, proofs_with
 from compress.search.schedule import trains
 from compress.search.trials import OVERHEAD, SEARCHED, SPENT, Trials
 from compress.tasks.differences import paired_spread
@@ -125,6 +125,12 @@ def search_recipe(
         UserError: no candidate can be made, or fast enough; the time was up before anything was
             tried; another search works in the same folder.
     """
+    if budget.runtime not in (None, *recipe.measure.runtimes):
+        raise UserError(
+            f"The search is to end in {budget.runtime}, and the recipe measures in "
+            f"{' and '.join(recipe.measure.runtimes)}: add it to measure.runtimes "
+            f"(--set measure.runtimes='[{budget.runtime}]')."
+        )
     with alone_on_machine("search", say):
         began = time.monotonic()
         folder = out / RUNS / recipe.name
@@ -147,6 +153,9 @@ def search_recipe(
             known = _known(lab, journal, spent_s)
             parts = draw_parts(known.labels, recipe.search.keep, recipe.seed)
             teacher = on_part(known.teacher, parts.searched, SEARCHED)
+            _refuse_met(choose(teacher, budget))
+            if confirm_with is not None:
+                check_images(confirm_with, out / teacher[0].artifact.path, recipe)
             said = _images(budget, len(parts.searched), len(parts.kept))
             for sentence in said:
                 lab.progress.note(sentence)
@@ -168,13 +177,15 @@ def search_recipe(
             )
             ended = trials.run()
             lab.progress.note(ended)
-            choice, chains = trials.choice(), _last(trials)
+            choice = trials.choice()
+            _refuse_met(choice)
+            chains = _last(trials)
             rows = lab.together(chains)
             searched = on_part(rows, parts.searched, SEARCHED)
             kept = on_part(rows, parts.kept, KEPT)
             proven = [*proofs(searched, kept, list(chains))]
             if confirm_with is not None:
-                proven += proofs_with(confirm_with, searched, list(chains), out)
+                proven += proofs_with(confirm_with, searched, list(chains), out, recipe)
         journal.note(SPENT, spent_s())
     search = Search(
         asked=str(budget),
@@ -280,6 +291,19 @@ def _refuse_beyond(
         )
 
 
+def _refuse_met(choice: Choice) -> None:
+    """Refuse a target that the teacher itself meets: nothing would have to be searched.
+
+    Raises:
+        UserError: says what could be asked for.
+    """
+    if choice.picked is not None and choice.picked.role == "teacher":
+        raise UserError(
+            f"{name(choice.picked)} meets this as it is: {choice.why} Ask for a --speedup, or for "
+            "less time, bytes or memory than it takes."
+        )
+
+
 def _sure(budget: Budget, teacher: Sequence[Result], choice: Choice) -> float:
     """Return the probability with which a budget can be shown to be met by these images."""
     wanted = budget.confidence or SURE
@@ -311,11 +335,11 @@ def _last(trials: Trials) -> dict[str, Any]:
 
 
 def _pick(recipe: Recipe, budget: Budget, chains: dict[str, Any], candidate: str) -> Recipe:
-    """Return a plain recipe that makes the pick."""
+    """Return a plain recipe that makes the pick, and what it learns from."""
     return recipe.model_copy(
         update={
             "name": f"{recipe.name}-pick",
             "description": f"The pick of a search that asked for {budget}",
-            "candidates": {candidate: chains[candidate]},
+            "candidates": with_teachers({candidate: chains[candidate]}, recipe),
         }
     )

@@ -13,7 +13,7 @@ TIMES = "\u00d7"
 
 
 def significant(x: float | None, digits: int = 3) -> str:
-    """`digits` significant digits, never in exponent notation: 204, 44.6, 1.75, 0.0123; inf, nan."""
+    """`digits` significant digits, never in exponent notation: 204, 44.6, 0.0123; inf, nan."""
     if x is None:
         return NONE
     if not math.isfinite(x):

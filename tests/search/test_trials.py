@@ -7,17 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from compress.analysis.budget import Budget
+from compress.analysis.choose import choose
+from compress.recipe.dump import recipe_text
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import Recipe
 from compress.results.search import Trial
 from compress.search.journal import Journal
 from compress.search.parts import on_part
-from compress.search.run import _in_order
+from compress.search.run import _in_order, _pick, _refuse_met, search_recipe
 from compress.search.trials import SEARCHED, SPENT, Trials
 from compress.utils.errors import UserError
+from compress.utils.progress import Progress
 from compress.workflow.shared import Shared
+from tests.result_factory import result
 from tests.search.laboratory import IMAGES, Killed, Recorded
 
 SEARCHED_ONES = np.arange(0, IMAGES, 2)
@@ -209,3 +214,57 @@ def test_a_store_has_the_journal_for_whoever_goes_on_elsewhere(
     assert [x.state for x in known[:2]] == ["complete", "complete"]
     there._load()  # no file of theirs is here: what they had is measured again
     assert {x.candidate for x in there.rows() if x.role != "teacher"} >= {"int8"}
+
+
+def test_lists_within_items_of_a_list_are_searched_too(
+    shapes: Path, write_recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    losses = [{"name": "dkd", "beta": [1, 2]}, {"name": "kd"}]
+    teacher = {"builder": "teachers.vgg:vgg16_bn", "image_size": 32, "train": TRAIN}
+    written = {"name": "s", "data": {"path": str(shapes)}, "teacher": teacher}
+    for order in (losses, losses[::-1]):
+        candidates = {"small": student(loss=order)}
+        recipe = load_recipe(write_recipe(written | {"candidates": candidates}))
+        file = tmp_path / order[0]["name"]
+        journal = Journal(file, _in_order(recipe), 0, "the same")
+        tried = []
+        while (trial := journal.next()) is not None:
+            tried.append(trial.candidate)
+            trial.end("complete", "", 0.5)
+        assert sorted(tried) == sorted(recipe.candidates) and len(tried) == 3
+
+
+def search(recipe: Recipe, budget: Budget, out: Path) -> None:
+    search_recipe(recipe, budget, 60, out, lambda _: Progress(Console(quiet=True)), print, "")
+
+
+def test_a_runtime_that_nothing_is_measured_in_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="measures in onnxruntime: add it to"):
+        search(recipe, Budget(speedup=2, runtime="openvino"), tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_the_teacher_meets_is_not_searched_for() -> None:
+    teacher = result("teacher", role="teacher", latency_s=0.019)
+    with pytest.raises(UserError, match=r"teacher in onnxruntime meets this as it is: .*--speedup"):
+        _refuse_met(choose([teacher], Budget(latency_s=0.02)))
+    _refuse_met(choose([teacher], Budget(latency_s=0.01)))
+
+
+def test_the_pick_brings_what_it_learns_from(
+    shapes: Path, write_recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    candidates = {
+        "other": student(),
+        "big": student(),
+        "middle": student(teacher=["teacher", "big"]),
+        "small": student(teacher="middle"),
+    }
+    teacher = {"builder": "teachers.vgg:vgg16_bn", "image_size": 32, "train": TRAIN}
+    written = {"name": "s", "data": {"path": str(shapes)}, "teacher": teacher}
+    recipe = load_recipe(write_recipe(written | {"candidates": candidates}))
+    pick = _pick(recipe, BUDGET, {"small": recipe.candidates["small"]}, "small")
+    assert set(pick.candidates) == {"small", "middle", "big"}
+    path = tmp_path / "pick.yaml"
+    path.write_text(recipe_text(pick, tmp_path, "The pick."))
+    assert load_recipe(path).candidates == pick.candidates

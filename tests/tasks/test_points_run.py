@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from compress.cli import app
 from compress.export.artifact import spec_of
+from compress.measure import evaluate
 from compress.measure.evaluate import evaluate_file, predict_files
 from compress.methods.context import Context
 from compress.metrics.keypoints import KeypointTolerance
@@ -116,6 +117,24 @@ def test_eval_and_predict_agree_with_the_report(
         evaluate_file(model, dots / "box.csv", columns=["no_x", "no_y", "x", "y"])
     with pytest.raises(UserError, match="need 4 columns, such as red_x"):
         evaluate_file(model, dots / "box.csv", columns=["x", "y"])
+
+
+def test_it_is_judged_in_the_runtime_that_is_asked(
+    finished: tuple[Path, list[Result]], dots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="compress[openvino]")
+    out, results = finished
+    model, opened = out / results[0].artifact.path, []
+    original = evaluate.open_session
+
+    def noting(path: Path, runtime: str, *given: Any, **named: Any) -> Any:
+        opened.append(runtime)
+        return original(path, runtime, *given, **named)
+
+    monkeypatch.setattr(evaluate, "open_session", noting)
+    for runtime in (None, "openvino"):
+        evaluate_file(model, dots / "points.csv", runtime=runtime)
+    assert opened == ["onnxruntime", "openvino"]
 
 
 def test_the_commands(finished: tuple[Path, list[Result]], dots: Path, tmp_path: Path) -> None:

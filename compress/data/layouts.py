@@ -35,7 +35,7 @@ from compress.data.image_files import (
 )
 from compress.data.keypoints import PointColumns, take_points
 from compress.utils.errors import UserError
-from compress.utils.files import local
+from compress.utils.files import is_own, local
 
 UNLABELLED_FOLDERS = ("unlabelled", "unlabeled")
 SPLIT_WORDS = {*SPLITS, HELD_OUT, "training", "testing", "dev", "eval", "evaluation", "holdout"}
@@ -157,7 +157,7 @@ def _usual_table(folder: Path) -> Path | None:
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and is_data(p))
+    return sorted(p for p in root.iterdir() if p.is_dir() and is_data(p) and not is_own(p))
 
 
 def _has_class_folders(root: Path) -> bool:

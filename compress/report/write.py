@@ -17,7 +17,7 @@ from compress.results.file import RESULTS_FILE, as_lines
 from compress.results.schema import Failure, Result
 from compress.results.search import FILE as SEARCH_FILE
 from compress.results.search import Search
-from compress.utils.files import atomic, write_text
+from compress.utils.files import atomic, mark_own, write_text
 from compress.workflow.run import Report
 
 REPORTS = "reports"
@@ -38,6 +38,7 @@ def write_report(
     Each file appears whole or not at all. `damaged` are lines that could not be read; they are
     named in the report.
     """
+    mark_own(folder)
     report = content(summary, title, damaged, failed, search)
     front = pareto_chart(summary)
     further: dict[str, charts.Spec] = {}

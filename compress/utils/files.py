@@ -11,6 +11,7 @@ from pathlib import Path
 
 from compress.utils.errors import UserError
 
+OWN = ".compress"  # lies in folders that the tool writes
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -96,12 +97,34 @@ def inside(folder: Path, name: str) -> Path | None:
     return path if path.is_relative_to(os.path.normpath(folder)) else None
 
 
+def mark_own(folder: Path) -> None:
+    """Make a folder that the tool writes, and say so in it: what lies there is nobody's data.
+
+    People have their images where they work, and runs and reports are written there, too.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / OWN).is_file():
+        write_text(folder / OWN, "compress wrote this folder: it never reads it as images.\n")
+
+
+def is_own(folder: Path) -> bool:
+    """Whether the tool wrote a folder, or all that is in it."""
+    if (folder / OWN).is_file():
+        return True
+    try:
+        within = list(folder.iterdir())
+        return bool(within) and all(x.is_dir() and is_own(x) for x in within)
+    except OSError:  # may not be read, or leads back to itself
+        return False
+
+
 def below(
     folder: Path, wanted: Callable[[Path], bool], above: frozenset[Path] = frozenset()
 ) -> Iterator[Path]:
     """Gives what lies below a folder and is no folder, in the order of sorted paths.
 
-    Links to folders are followed; one that leads back to a folder it lies in ends there.
+    Links to folders are followed; one that leads back to a folder it lies in ends there. Folders
+    that the tool wrote are left out.
 
     Args:
         wanted: says of each path whether it is given, or looked into.
@@ -111,6 +134,8 @@ def below(
     if real in above:
         return
     for path in sorted(filter(wanted, folder.iterdir())):
+        if path.is_dir() and is_own(path):
+            continue
         if path.is_dir():
             yield from below(path, wanted, above | {real})
         else:

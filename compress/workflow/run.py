@@ -16,6 +16,7 @@ from compress.results.file import RESULTS_FILE, append, files_judged, read
 from compress.results.schema import Failure, Machine, Result
 from compress.training.processes import processes
 from compress.utils.errors import UserError
+from compress.utils.files import mark_own
 from compress.utils.progress import Progress
 from compress.utils.seeding import derive
 from compress.workflow.cache import Stage, Store
@@ -74,7 +75,7 @@ def alone(out: Path, progress: Progress) -> Iterator[None]:
         UserError: another run works in the same folder.
     """
     runs = out / RUNS
-    runs.mkdir(parents=True, exist_ok=True)
+    mark_own(runs)
     if not processes().is_first:  # that one is alone for all
         yield
         return

@@ -13,14 +13,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
+from compress.analysis.summary import summarise
 from compress.data.dataset import Dataset
 from compress.data.keypoints import PointColumns
 from compress.data.layouts import check_classes, read_folder
 from compress.data.split import draw_split
 from compress.data.tables import read_csv
+from compress.report.write import write_report
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
+from compress.workflow.run import alone
 from compress.workflow.stages.data import fingerprint
+from tests.result_factory import result
 
 
 def images(folder: Path, *names: str) -> Path:
@@ -107,6 +111,25 @@ def test_a_comma_parts_decimals_where_semicolons_part_columns(tmp_path: Path) ->
 def test_a_cell_that_says_that_there_is_none_is_no_number(none: str, tmp_path: Path) -> None:
     table = read_csv(write(tmp_path / "boxes.csv", "image,x", "a.png,3.5", f"b.png,{none}"))
     assert [table.number(row, "x") for row in table.rows] == [3.5, None]
+
+
+@pytest.mark.parametrize("table", [True, False], ids=["table", "class folders"])
+def test_where_images_lie_runs_and_reports_may_be_written(table: bool, tmp_path: Path) -> None:
+    """Most people work in the folder of their images: what was made there is not read as data."""
+    if table:
+        images(tmp_path, *FOUR)
+        write(tmp_path / "train.csv", "image,label", *(f"{x},{x[0] > 'b'}" for x in FOUR))
+    else:
+        images(tmp_path, *(f"{kind}/{x}" for kind in ("one", "two") for x in FOUR))
+    before = fingerprint(tmp_path), read_folder(tmp_path)
+    with alone(tmp_path, Progress(Console(quiet=True))):
+        images(tmp_path / "runs" / "stages" / "data-1" / "built", *FOUR)
+        write(tmp_path / "runs" / "stages" / "data-1" / "split.csv", "Image,split", "a.png,train")
+        write_report(summarise([result("teacher", role="teacher")]), tmp_path / "reports/mine", "")
+        write_report(summarise([result("teacher", role="teacher")]), tmp_path / "joined", "")
+        assert (fingerprint(tmp_path), read_folder(tmp_path)) == before
+    images(tmp_path / "runs.2" / "not ours", "z.png")
+    assert fingerprint(tmp_path) != before[0]
 
 
 def test_lists_without_a_header_as_caffe_has_them(tmp_path: Path) -> None:

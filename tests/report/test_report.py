@@ -33,6 +33,7 @@ from compress.results.schema import (
 )
 from compress.utils import units
 from compress.utils.errors import UserError
+from compress.utils.files import OWN
 from compress.utils.interval import Interval
 from compress.utils.text import markdown_escape as escape
 from tests.result_factory import machine, result
@@ -144,7 +145,7 @@ def page(folder):
 
 def test_all_files_are_there_and_nothing_else(folder):
     names = {"report.md", "report.html", "pareto.csv", "pareto.svg", "pareto.png", "results.jsonl"}
-    assert {path.name for path in folder.iterdir()} == names
+    assert {path.name for path in folder.iterdir()} == names | {OWN}
     assert read(folder).rows == ROWS
     Image.open(folder / "pareto.png").load()
 

@@ -8,7 +8,7 @@ DequantizeLinear (QDQ), which its optimizer turns into integer operations when i
 import contextlib
 import io
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -283,11 +283,12 @@ def _reached(
     return found
 
 
-def correct_biases(path: Path, out: Path, images: np.ndarray, largest: int) -> None:
-    """Shifts each layer's bias by what rounding its weights adds on average.
+def bias_shifts(path: Path, images: np.ndarray, largest: int) -> dict[str, np.ndarray]:
+    """Return what rounding each layer's weights adds to its outputs on average, by its node.
 
-    Bias correction (Nagel et al. 2019, arXiv:1906.04721): b - (W_q - W) E[x], with the layer's
-    mean input measured on `images`. For convolutions; padding is left out of account.
+    Bias correction (Nagel et al. 2019, arXiv:1906.04721) takes it off the bias: b - (W_q - W) E[x],
+    with the layer's mean input measured on `images`. For convolutions; padding is left out of
+    account.
 
     Args:
         largest: that a rounded weight can be; see `largest_weight`.
@@ -303,6 +304,7 @@ def correct_biases(path: Path, out: Path, images: np.ndarray, largest: int) -> N
     ]
     fed = OnnxSession(path, threads=1).takes.fed(images)
     means = _channel_means(model, sorted({n.input[0] for n in nodes}), fed)
+    found = {}
     for node in nodes:
         weight = numpy_helper.to_array(weights[node.input[1]])
         scale = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True) / largest
@@ -311,16 +313,24 @@ def correct_biases(path: Path, out: Path, images: np.ndarray, largest: int) -> N
         groups = next((a.i for a in node.attribute if a.name == "group"), 1)
         mean = means[node.input[0]].reshape(groups, -1)
         grouped = shift.reshape(groups, -1, shift.shape[1])
-        expected = np.einsum("goi,gi->go", grouped, mean).reshape(-1)
-        if len(node.input) == 2:
-            node.input.append(f"{node.name}.bias")
-            weights[node.input[2]] = model.graph.initializer.add()
-            weights[node.input[2]].CopyFrom(
-                numpy_helper.from_array(np.zeros(len(weight), np.float32), node.input[2])
-            )
-        old = weights[node.input[2]]
-        bias = numpy_helper.to_array(old) - expected
-        old.CopyFrom(numpy_helper.from_array(bias.astype(np.float32), old.name))
+        found[node.name] = np.einsum("goi,gi->go", grouped, mean).reshape(-1).astype(np.float32)
+    return found
+
+
+def correct_biases(path: Path, out: Path, shifts: Mapping[str, np.ndarray]) -> None:
+    """Take shifts off the biases of these nodes; those of others stay as they are."""
+    model = onnx.load(path)
+    weights = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.name not in shifts:
+            continue
+        shift = shifts[node.name]
+        bias = weights[node.input[2]] if len(node.input) > 2 else np.zeros_like(shift)
+        del node.input[2:]
+        node.input.append(f"{node.name}.corrected_bias")  # its own: others may have shared it
+        model.graph.initializer.append(
+            numpy_helper.from_array((bias - shift).astype(np.float32), node.input[2])
+        )
     with atomic(out) as temporary:
         onnx.save(model, temporary)
 

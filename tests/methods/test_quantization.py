@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from compress.export.int8 import (
     INTEGER,
+    bias_shifts,
     correct_biases,
     integer_operations,
     layers_of,
@@ -24,13 +25,14 @@ from compress.export.int8 import (
 )
 from compress.export.onnx import export_onnx
 from compress.measure.macs import count_macs
-from compress.methods.quantize import layer_search
+from compress.methods.quantize import layer_search, step
 from compress.methods.quantize.layer_search import Judge, MadeOf, choose_float_layers, make_int8
 from compress.methods.quantize.settings import Settings
 from compress.models.candidate import Candidate
 from compress.results.schema import Machine
 from compress.runtimes.onnxruntime import OnnxSession
 from compress.tasks import task_of
+from compress.utils.errors import UserError
 from tests.export.test_export import NETWORKS, images, make
 from tests.outputs import only
 
@@ -280,17 +282,60 @@ def test_bias_correction_keeps_the_mean(tmp_path: Path) -> None:
     x = torch.rand(16, 4, 6, 6) + 0.5
     path, out = tmp_path / "layer.onnx", tmp_path / "corrected.onnx"
     torch.onnx.export(layer, (x,), path, dynamo=True, verbose=False)
-    correct_biases(path, out, x.numpy(), largest=3)
-    tensors = {
-        "b" if t.dims == [8] else "w": numpy_helper.to_array(t)
-        for t in onnx.load(out).graph.initializer
-    }
+    correct_biases(path, out, bias_shifts(path, x.numpy(), largest=3))
+    graph = onnx.load(out).graph
+    values = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    tensors = dict(zip("wb", (values[x] for x in graph.node[0].input[1:]), strict=True))
     scale = np.abs(tensors["w"]).max(axis=(1, 2, 3), keepdims=True) / 3
     rounded = np.round(tensors["w"] / scale) * scale
     got = np.einsum("oi,nihw->nohw", rounded[:, :, 0, 0], x.numpy())
     got = got.mean(axis=(0, 2, 3)) + tensors["b"]
     wanted = layer(x).detach().numpy().mean(axis=(0, 2, 3))
     np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
+def test_layers_in_float_keep_their_biases(vgg: tuple[Candidate, Path], tmp_path: Path) -> None:
+    """Their weights are not rounded, so that nothing is to be corrected."""
+    candidate, path = vgg
+    shifts = bias_shifts(path, images(4), largest=3)
+    first, second, *_ = shifts
+    made_of = MadeOf(
+        candidate,
+        path,
+        ranges=ranges_of(path, images(4), "minmax"),
+        judge=Judge.of(path, images(4), task_of(candidate.spec), lambda _: [True] * 4, 1),
+        keep_float=lambda _: [],
+        max_drop=1.0,
+        portable=True,
+        shifts=shifts,
+    )
+    biases = []
+    for file in (path, made_of.write(tmp_path / "int8.onnx", {first})):
+        graph = onnx.load(file).graph
+        values = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+        nodes = {node.name: node for node in graph.node}
+        made = {o: n for n in graph.node for o in n.output}
+        for node in (first, second):
+            name = nodes[node].input[2]
+            scale = None if name in values else [values[x] for x in made[name].input]
+            biases.append(values[name] if scale is None else scale[0] * scale[1])
+    kept, corrected = biases[0], biases[1] - shifts[second]
+    np.testing.assert_array_equal(biases[2], kept)
+    assert np.abs(shifts[second]).max() > 1e-3
+    np.testing.assert_allclose(biases[3], corrected, atol=1e-4)
+
+
+def test_a_network_that_is_to_be_in_float_altogether_is_refused(
+    vgg: tuple[Candidate, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = [name for name, _ in vgg[0].model.named_modules()]
+    with pytest.raises(UserError, match="float_layers names every layer"):
+        found_with(vgg, tmp_path, monkeypatch, 2.0, keep_float=every)
+
+
+@pytest.mark.parametrize(("count", "few"), [(100, True), (130, True), (256, False), (700, False)])
+def test_what_judges_is_not_a_handful(count: int, few: bool) -> None:
+    assert step._too_few(count, Settings()) == few
 
 
 class FakeTimes:

@@ -1,14 +1,21 @@
 """Finds which layers int8 pays for, and makes the file: measured here, judged on images."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import onnx
 
-from compress.export.int8 import Ranges, integer_operations, layers_of, quantize_file
+from compress.export.int8 import (
+    Ranges,
+    correct_biases,
+    integer_operations,
+    layers_of,
+    quantize_file,
+)
 from compress.measure.file_shapes import file_layer_shapes
 from compress.measure.latency import speedup
 from compress.measure.layer_times import LayerShape
@@ -22,6 +29,7 @@ from compress.results.schema import Decision, StepReport
 from compress.runtimes.onnxruntime import OnnxSession
 from compress.runtimes.outputs import Outputs, joined
 from compress.tasks.base import Task
+from compress.utils.errors import UserError
 
 SLOWER, FASTER = 0.99, 1.03  # times its float parent: below is slower, above is faster
 PROCESSES, ROUNDS = 3, 20
@@ -87,6 +95,7 @@ class MadeOf:
         keep_float: of layers' names, those the user wants in float.
         max_drop: of right answers on the judge's images, against the float file.
         portable: as of `quantize_model`.
+        shifts: as of `bias_shifts`, of layers in int8 to be taken off their biases.
     """
 
     candidate: Candidate
@@ -96,10 +105,17 @@ class MadeOf:
     keep_float: Callable[[Sequence[str]], list[str]]
     max_drop: float
     portable: bool
+    shifts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def write(self, out: Path, floats: Collection[str]) -> Path:
         """Write the int8 file with these nodes left in float."""
-        quantize_file(self.file, out, self.ranges, floats, self.portable)
+        rounded = {node: x for node, x in self.shifts.items() if node not in floats}
+        with TemporaryDirectory() as folder:
+            file = self.file
+            if rounded:
+                file = Path(folder) / "corrected.onnx"
+                correct_biases(self.file, file, rounded)
+            quantize_file(file, out, self.ranges, floats, self.portable)
         return out
 
 
@@ -121,9 +137,18 @@ def choose_float_layers(
 
     Returns:
         Names of nodes, in the order of the file, and what was tried, in sentences.
+
+    Raises:
+        UserError: no layer is left that could be in int8.
     """
     layers = _layers(made_of)
     choices = _choices(layers, _asked_for(layers, made_of), context)
+    if not choices:
+        raise UserError(
+            "quantize: float_layers names every layer that could be in int8: name fewer."
+            if layers
+            else "quantize: the network has no layer that could be in int8."
+        )
 
     def build(floats: Collection[str], name: str) -> Path:
         return made_of.write(folder / f".{name}.onnx", floats)

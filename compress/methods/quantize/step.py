@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from compress.models.candidate import Candidate
 
 FLOAT, RANGES, DEPLOYED = "float.onnx", "ranges.json", "int8.onnx"
+SHIFTS = "bias_shifts.safetensors"
 SAMPLE = 32  # images on which the simulation of int8 finds its ranges
 
 
@@ -30,7 +31,7 @@ class Quantize(Method[Settings]):
 
     name = "quantize"
     settings = Settings
-    version = 2
+    version = 3  # 3: biases of layers in float stay; training begins from a seeded sample
     prepared = {"ranges", "percentile", "images", "bias_correction", "portable", "train"}
     measures = True
     makes_file = True
@@ -55,8 +56,10 @@ class Quantize(Method[Settings]):
 
     def prepare(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":
         """Trains for int8 where asked to, writes the float file, finds the activations' ranges."""
+        from safetensors.numpy import save_file
+
         from compress.data.input_spec import normalise
-        from compress.export.int8 import correct_biases, largest_weight, ranges_of
+        from compress.export.int8 import bias_shifts, largest_weight, ranges_of
         from compress.export.onnx import export_onnx
         from compress.models.candidate import Candidate
         from compress.utils.errors import UserError
@@ -77,7 +80,8 @@ class Quantize(Method[Settings]):
         except ValueError as error:
             raise UserError(f"quantize: {error}") from error
         if settings.bias_correction:
-            correct_biases(file, file, images, largest_weight(settings.portable))
+            shifts = bias_shifts(file, images, largest_weight(settings.portable))
+            save_file(shifts, inputs.folder / SHIFTS)
         write_text(inputs.folder / RANGES, json.dumps(ranges))
         return candidate.after(lineage)
 
@@ -106,6 +110,8 @@ class Quantize(Method[Settings]):
 
 def _made_of(inputs: "StepInputs", settings: Settings, context: "Context") -> "MadeOf":
     """Return what `prepare` left, and the images that judge."""
+    from safetensors.numpy import load_file
+
     from compress.data.input_spec import normalise
     from compress.methods.quantize.layer_search import Judge, MadeOf
     from compress.models.candidate import Candidate
@@ -118,6 +124,7 @@ def _made_of(inputs: "StepInputs", settings: Settings, context: "Context") -> "M
     records_of = task.judge(inputs.data, chosen, context.tolerance)
     file = inputs.previous / FLOAT
     ranges = json.loads((inputs.previous / RANGES).read_text("utf-8"))
+    shifts = load_file(inputs.previous / SHIFTS) if settings.bias_correction else {}
     return MadeOf(
         candidate,
         file,
@@ -126,6 +133,7 @@ def _made_of(inputs: "StepInputs", settings: Settings, context: "Context") -> "M
         keep_float=lambda names: list(matching(settings.float_layers, names)),
         max_drop=settings.max_drop_vs_float,
         portable=settings.portable,
+        shifts=shifts,
     )
 
 
@@ -142,19 +150,24 @@ def _calibrated_on(inputs: "StepInputs", settings: Settings, context: "Context")
 
 
 def _judged_on(inputs: "StepInputs", settings: Settings, context: "Context") -> "np.ndarray":
-    """Places of other images of the training split; where there are none, of the same ones."""
+    """Places of other images of the training split; where these are few, of all of them."""
     order = _order(inputs, context)
     rest = order[settings.images :]
-    return (rest if len(rest) else order)[: settings.judged]
+    return (order if _too_few(len(order), settings) else rest)[: settings.judged]
+
+
+def _too_few(count: int, settings: Settings) -> bool:
+    """Whether so many training images are too few to calibrate on some and judge by others."""
+    return count - settings.images < min(settings.judged, count // 2)
 
 
 def _few_images(inputs: "StepInputs", settings: Settings) -> list[str]:
     count = len(inputs.data.indices("train"))
-    if count > settings.images:
+    if not _too_few(count, settings):
         return []
     return [
-        f"quantize: there are {count} training images, {settings.images} were to be "
-        "calibrated on: all of them were, and the same ones judged the loss."
+        f"quantize: there are {count} training images, and {settings.images} were to be "
+        "calibrated on: too few are left to judge by, so that the loss was judged on the same ones."
     ]
 
 
@@ -178,10 +191,13 @@ def _trained(
     from compress.methods.distill.train import distil
     from compress.methods.quantize.fake_quantization import simulate_int8
     from compress.models.checkpoint import set_weights
+    from compress.utils.seeding import torch_seed
 
     plain = copy.deepcopy(candidate.model)
-    sample = inputs.pixels.of(inputs.data.indices("train")[:SAMPLE], candidate.spec)
-    simulated = simulate_int8(candidate.model, normalise(sample, candidate.spec), portable)
+    # Drawn: in the order of their names the first images may be of one class.
+    sample = inputs.pixels.of(_order(inputs, context)[:SAMPLE], candidate.spec)
+    with torch_seed(context.seed, "int8 ranges"):  # dropout works while the ranges are found
+        simulated = simulate_int8(candidate.model, normalise(sample, candidate.spec), portable)
     training = distil(
         replace(candidate, model=simulated), settings, inputs, context, "quantization-aware"
     )

@@ -7,11 +7,12 @@ input pixel (one in a letterbox, whose edges lie on whole pixels): a JPEG may be
 of its size, which rounds its width and height up.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from compress.data.input_spec import InputSpec
+from compress.data.input_spec import InputSpec, turn_upright
 
 
 def to_input(points: np.ndarray, sizes: np.ndarray, spec: InputSpec) -> np.ndarray:
@@ -46,13 +47,14 @@ def upright_size(path: Path) -> tuple[int, int]:
     Raises:
         OSError: no image.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with Image.open(path) as file:
-        if (
-            file.format == "TIFF"
-        ):  # newer versions of Pillow turn these themselves, older ones do not
-            return ImageOps.exif_transpose(file).size
+        if file.format == "TIFF":  # newer Pillow turns these itself, older does not
+            turn_upright(file)
+            return file.size
         width, height = file.size
-        sideways = file.getexif().get(0x0112, 1) >= 5  # EXIF orientations that turn by 90 degrees
-    return (height, width) if sideways else (width, height)
+        orientation = 1
+        with suppress(Exception):  # as `turn_upright`
+            orientation = file.getexif().get(0x0112, 1)
+    return (height, width) if orientation in (5, 6, 7, 8) else (width, height)  # turned by 90°

@@ -6,6 +6,7 @@ is what is deployed. The spec travels in the metadata of every exported file.
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -243,12 +244,9 @@ def upright_rgb(file: "Image") -> "Image":
     Raises:
         ValueError: numbers that have no range of their own.
     """
-    from PIL import ImageOps
-
     # Copies of a photograph take longer than its decoding: most are upright RGB, and stay as read.
-    ImageOps.exif_transpose(file, in_place=True)
+    turn_upright(file)
     if file.mode == "RGB":
-        file.load()
         return file
     if file.mode[0] not in "IF":
         return file.convert("RGB")
@@ -261,10 +259,21 @@ def upright_grey(file: "Image") -> "Image":
     Raises:
         ValueError: numbers that have no range of their own.
     """
+    turn_upright(file)
+    return (eight_bits(file) if file.mode[0] in "IF" else file).convert("L")
+
+
+def turn_upright(file: "Image") -> None:
+    """Decode an opened image, and apply its EXIF orientation, in place.
+
+    EXIF that no camera should have written leaves the image as it is stored, or turned, where only
+    what else it says cannot be written anew.
+    """
     from PIL import ImageOps
 
-    ImageOps.exif_transpose(file, in_place=True)
-    return (eight_bits(file) if file.mode[0] in "IF" else file).convert("L")
+    file.load()
+    with suppress(Exception):  # of many kinds: what readers of EXIF did not expect
+        ImageOps.exif_transpose(file, in_place=True)
 
 
 def eight_bits(image: "Image") -> "Image":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from compress.models.candidate import Candidate
 from compress.models.memory_format import laid_out, place
+from compress.runtimes.outputs import in_order
 from compress.training.augmentation import apply_views, normalise_pixels, to_pixels
 from compress.training.batches import Pixels
 from compress.training.loop import autocast
@@ -26,7 +28,7 @@ class _Reached(Exception):
     pass
 
 
-@torch.inference_mode()
+@torch.no_grad()  # what is trained later is moved to the device here
 def module_inputs(
     teacher: Candidate,
     name: str,
@@ -45,13 +47,14 @@ def module_inputs(
     run loses one at most.
 
     Raises:
-        UserError: the network has no such module.
+        UserError: the network has no such module, or does not end in it.
     """
     model, spec = teacher.model, teacher.spec
     module = _module(model, name)
     source = pixels(spec)
     layout = place(model, device, torch.zeros(2, *spec.shape))
     model.eval()
+    _check_last(module, model, laid_out(torch.zeros(2, *spec.shape, device=device), layout))
 
     def inputs(x: Tensor) -> Tensor:
         with autocast(device, settings.precision):
@@ -63,7 +66,7 @@ def module_inputs(
         drawn = views[number - 1, chunk]
         return apply_views(source[chunk], drawn, spec, device, settings.augmentation.erase)
 
-    stored = []
+    stored: list[np.ndarray] = []
     for number in range(len(views) + 1):
         file = folder / f"features-{number}.npy"
         if not file.is_file():
@@ -76,6 +79,22 @@ def module_inputs(
             _save(torch.cat(caught).numpy(), file)
         stored.append(np.load(file))
     return np.stack(stored)
+
+
+def _check_last(module: nn.Module, model: nn.Module, images: Tensor) -> None:
+    """Refuse a module that something follows: what trains it alone would not see that.
+
+    Raises:
+        UserError: another gives the network's outputs.
+    """
+    given: list[Any] = []
+    with module.register_forward_hook(lambda _module, _inputs, output: given.append(output)):
+        outputs = in_order(model(images))
+    if given and {id(x) for x in in_order(given[-1])} != {id(x) for x in outputs}:
+        raise UserError(
+            "teacher.train_only: what it names is not the end of the network, whose outputs "
+            "another part gives. Name the last part, or train the network without train_only."
+        )
 
 
 def _module(model: nn.Module, name: str) -> nn.Module:

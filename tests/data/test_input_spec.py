@@ -2,6 +2,7 @@
 
 import json
 import math
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
+from compress.data.coordinates import upright_size
 from compress.data.image_cache import Decoded
 from compress.data.input_spec import Channels, Fit, InputSpec, load_image, normalise, preprocess
 from compress.data.layouts import read_folder
@@ -130,3 +132,38 @@ def test_decoded_squares_in_colour_are_found_where_they_always_were(
 def test_a_std_that_leaves_no_bounds_is_refused(std: float) -> None:
     with pytest.raises(ValueError, match="give numbers, and std above 0"):
         InputSpec(height=8, width=8, mean=(0.5,) * 3, std=(1, std, 1), classes=("a", "b"))
+
+
+def exif(*tags: tuple[int, int, int, bytes]) -> bytes:
+    """EXIF of these tags: number, type, count, and the four bytes of the value or of its place."""
+    entries = b"".join(struct.pack("<HHI", *tag[:3]) + tag[3] for tag in tags)
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + b"\0" * 4
+
+
+SIDEWAYS = (0x0112, 3, 1, b"\x06\0\0\0")
+TEXT_FOR_RATIONAL = (0x011A, 2, 4, b"abc\0")  # x resolution
+
+
+@pytest.mark.parametrize(
+    ("written", "turned"),
+    [
+        (exif(SIDEWAYS), True),
+        (exif(SIDEWAYS, TEXT_FOR_RATIONAL), True),
+        (b"Exif\0\0XX*\0\x08\0\0\0", False),
+        (b"Exif\0\0II*\0\xff\xff\0\0", False),
+    ],
+    ids=["right", "text for a rational", "no byte order", "no directory"],
+)
+def test_exif_that_no_camera_should_have_written(
+    written: bytes, turned: bool, tmp_path: Path
+) -> None:
+    image = Image.new("RGB", (40, 20), "black")
+    image.paste("white", (0, 0, 20, 20))  # the left half; turned, the upper one
+    path = tmp_path / "a.jpg"
+    image.save(path, exif=written, quality=95)
+    assert upright_size(path) == ((20, 40) if turned else (40, 20))
+    spec = InputSpec(height=8, width=8, mean=(0.5,) * 3, std=(0.5,) * 3, fit="stretch")
+    white = load_image(path, spec)[..., 0] > 128
+    half = np.zeros((8, 8), bool)
+    half[(slice(4), slice(None)) if turned else (slice(None), slice(4))] = True
+    np.testing.assert_array_equal(white, half)

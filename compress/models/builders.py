@@ -7,9 +7,11 @@ otherwise (CLASS_ARGUMENTS), and a network that knows its classes may take none.
 with timm's tag or without (`timm:resnet18.a1_in1k`).
 """
 
+import ast
 import functools
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import re
 import sys
@@ -171,7 +173,8 @@ def _put_first(package: str) -> None:
 
 
 def identity(name: str, allowed: Sequence[str] = ()) -> str:
-    """What changes when the builder's code does: its file's hash, or its library's version.
+    """What changes when the builder's code does: the hash of its file and of those of its package
+    that this imports, or its library's version.
 
     Raises:
         UserError: no such module.
@@ -180,8 +183,53 @@ def identity(name: str, allowed: Sequence[str] = ()) -> str:
     library = module_name.split(".")[0]
     if library in ("torchvision", "timm"):
         return f"{library} {_version(library)}"
-    origin = load_module(name, allowed).__file__
-    return hashlib.sha256(Path(origin).read_bytes()).hexdigest() if origin else module_name
+    load_module(name, allowed)
+    files = _imported(module_name, (*OWN, library))
+    hashes = [hashlib.sha256(x.read_bytes()).hexdigest() for x in files]
+    if len(hashes) < 2:
+        return hashes[0] if hashes else module_name
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _imported(module: str, packages: Sequence[str]) -> list[Path]:
+    """Return the files of a module and of what it imports of these packages, directly or not."""
+    files: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = _file_of(name) if name not in files and _below(name, packages) else None
+        if path is not None:
+            files[name] = path
+            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+            waiting += _imports(path, package)
+    return [files[name] for name in sorted(files, key=lambda x: (x != module, x))]
+
+
+def _file_of(module: str) -> Path | None:
+    """Return a module's Python file; None: it is a function, or something compiled."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ModuleNotFoundError, ValueError):
+        return None
+    origin = None if spec is None else spec.origin
+    return Path(origin) if origin is not None and origin.endswith(".py") else None
+
+
+def _imports(path: Path, package: str) -> list[str]:
+    """Return what a file imports, by its whole names; of some it is not known if they are modules.
+
+    Args:
+        package: that the file lies in.
+    """
+    found = []
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            found += [x.name for x in node.names]
+        if isinstance(node, ast.ImportFrom):
+            above = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            start = ".".join(filter(None, (above, node.module)))
+            found += [start, *(f"{start}.{x.name}" for x in node.names)]
+    return found
 
 
 def _version(package: str) -> str:

@@ -43,13 +43,21 @@ def task_faults(recipe: "Recipe") -> Iterator[tuple[KeyPath, str]]:
             yield (*at, "margin"), f"is between classes, and {task.name} has none: remove it"
         if isinstance(settings, Learning) and len(settings.teachers) > 1 and not task.averaged:
             yield (*at, "teacher"), f"the mean of several answers to {task.name} is none: name one"
-        if isinstance(settings, Learning) and settings.learn_from == "teacher":
+        labels_alone = isinstance(settings, Learning) and settings.learn_from == "labels"
+        if isinstance(settings, Distillation) and not labels_alone:
             if settings.train.augmentation.mirror == "new_class":
                 yield (
                     (*at, "train", "augmentation", "mirror"),
                     "new_class has twice the classes, and the teacher knows them once: use it with "
                     "learn_from: labels, or mirror: same",
                 )
+            if settings.loss.attention and recipe.teacher.onnx is not None:
+                yield (
+                    (*at, "loss"),
+                    f"{settings.loss.name} compares maps within the networks, and an ONNX file "
+                    "shows none: choose another loss, or give the teacher's builder and weights",
+                )
+        if isinstance(settings, Learning) and settings.learn_from == "teacher":
             if isinstance(settings.unlabelled, Unlabelled) and task.logits is None:
                 yield (*at, "unlabelled"), f"a share is for classes, and {task.name} has none"
             if task.has_places or settings.loss.attention:

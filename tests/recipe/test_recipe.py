@@ -65,6 +65,17 @@ def test_points_bring_their_loss(write_recipe: Write, tmp_path: Path) -> None:
     assert load_recipe(write_recipe(recipe)).candidates["vgg"][1].quantize.train.loss.name == "kd"
 
 
+def test_mirrors_as_new_classes_are_for_labels_alone(write_recipe: Write, shapes: Path) -> None:
+    """A teacher knows each class once: so where int8 is trained for, too."""
+    recipe = tiny_recipe(shapes)
+    train = {"epochs": 1, "augmentation": {"mirror": "new_class"}}
+    recipe["candidates"]["int8"] = [{"quantize": {"train": {"train": train}}}]
+    recipe["candidates"]["shufflenet_v2_x0_5"][0]["distill"]["train"] = train
+    text = fault(write_recipe(recipe))
+    for at in ("int8.0.quantize.train", "shufflenet_v2_x0_5.0.distill"):
+        assert f"candidates.{at}.train.augmentation.mirror: new_class has twice" in text
+
+
 def test_what_is_for_the_other_task_is_refused(write_recipe: Write, tmp_path: Path) -> None:
     recipe = points_recipe(tmp_path)
     recipe["teacher"]["train"] |= {"mixup": 0.2}

@@ -55,7 +55,11 @@ def test_a_builder_makes_the_images_out_of_those_at_the_path(tmp_path: Path) -> 
     assert all(path.is_file() for path in made.paths(made.indices("train", "validation")))
     assert made.coordinates.shape == (12, 1, 2)
 
-    # The data are known by what they were made of, and of whom.
+    # The data are known by what they were made of, and of whom; nobody knows what a builder reads.
+    (tmp_path / "frames" / "annotations.json").write_text("{}")
+    assert data.plan(loaded.data, 0).key != stage.key
+    (tmp_path / "frames" / "annotations.json").unlink()
+    assert data.plan(loaded.data, 0).key == stage.key
     (tmp_path / "frames" / "imgs" / "w_00000.jpg").unlink()
     assert data.plan(loaded.data, 0).key != stage.key
 

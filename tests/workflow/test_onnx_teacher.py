@@ -262,6 +262,13 @@ def test_steps_that_need_the_networks_code_are_refused(
     assert "3 faults" in text
     for at in ("pruned.0.prune", "split.0.factorize", "trained.0.quantize"):
         assert f"candidates.{at}: changes the teacher's network" in text
+    changed["candidates"] = {"int8": [{"quantize": {}}]}
+    changed["data"]["points"] = {"tip": ["x", "y"]}
+    looks = {"student": "teachers.vgg:vgg16_bn", "image_size": 32}
+    looks["loss"] = {"name": "points_and_attention"}
+    changed["candidates"]["looks"] = [{"distill": looks | {"train": train}}]
+    with pytest.raises(UserError, match="loss: points_and_attention compares maps within"):
+        load_recipe(write_recipe(changed))
     changed["teacher"]["builder"] = "torchvision.models:resnet18"
     with pytest.raises(UserError, match="give either builder"):
         load_recipe(write_recipe(changed))

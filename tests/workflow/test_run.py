@@ -1,5 +1,6 @@
 """The road end to end on a tiny network: what is made, re-used, refused, resumed."""
 
+import hashlib
 import json
 import os
 import random
@@ -194,6 +195,29 @@ def test_a_changed_builder_is_another_stage(
     (tmp_path / "mynets.py").write_text("def small(num_classes): return 3\n")
     assert identity("mynets:small", ["mynets"]) != before
     assert identity("torchvision.models:resnet18").startswith("torchvision 0.")
+
+
+def test_what_a_builder_imports_of_its_package_is_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compress.models.builders import identity
+
+    package = tmp_path / "theirnets" / "parts"
+    package.mkdir(parents=True)
+    (tmp_path / "theirnets" / "__init__.py").write_text("from .net import small\n")
+    (tmp_path / "theirnets" / "net.py").write_text("from theirnets.parts import block\nsmall = 1\n")
+    (package / "__init__.py").write_text("")
+    (package / "block.py").write_text("from ..other import a\nimport json\n")
+    (tmp_path / "theirnets" / "other.py").write_text("a = 1\n")
+    (tmp_path / "theirnets" / "unused.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = identity("theirnets:small", ["theirnets"])
+    (tmp_path / "theirnets" / "unused.py").write_text("changed = 1\n")
+    assert identity("theirnets:small", ["theirnets"]) == before
+    (tmp_path / "theirnets" / "other.py").write_text("a = 2\n")
+    assert identity("theirnets:small", ["theirnets"]) != before
+    alone = (Path(__file__).parents[2] / "teachers" / "vgg.py").read_bytes()
+    assert identity("teachers.vgg:vgg16_bn") == hashlib.sha256(alone).hexdigest()
 
 
 def test_a_second_process_says_so_and_stops(

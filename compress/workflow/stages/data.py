@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.image_cache import drop_unreadable
-from compress.data.image_files import SUFFIXES
+from compress.data.image_files import SUFFIXES, is_data
 from compress.data.keypoints import PointColumns
 from compress.data.split import draw_split, set_aside
 from compress.methods.context import BUILT, Context
@@ -44,7 +44,8 @@ def plan(
             told["files"] = files
         described["task"] = told
     if settings.path is not None:
-        described["fingerprint"] = fingerprint(Path(settings.path))
+        every = settings.builder is not None  # nobody knows which files it reads
+        described["fingerprint"] = fingerprint(Path(settings.path), every)
     if settings.builder is not None:
         described["code"] = identity(settings.builder, allowed)
     if not to_train_on:
@@ -54,10 +55,13 @@ def plan(
     return Stage(KIND, title, VERSION, described, run=run)
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(path: Path, every: bool = False) -> str:
     """SHA-256 over names and contents of all images and tables at `path`, links followed.
 
     What may not be read is left out: nothing else reads it either.
+
+    Args:
+        every: other files count, too, but for hidden ones.
 
     Raises:
         UserError: nothing there.
@@ -67,7 +71,8 @@ def fingerprint(path: Path) -> str:
         raise UserError(f"No data at {path}: give a folder of images or a CSV file with --data.")
     digest = hashlib.sha256(os.fsencode(path.name) if path.is_file() else b"")
     for file in below(folder, lambda entry: os.access(entry, os.R_OK)):
-        if (file == path or file.suffix.lower() in SUFFIXES | {".csv"}) and file.is_file():
+        read = file.suffix.lower() in SUFFIXES | {".csv"} or (every and is_data(file))
+        if (file == path or read) and file.is_file():
             digest.update(os.fsencode(file.relative_to(folder)) + b"\0")
             digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()

@@ -20,6 +20,9 @@ CONFIDENCE = 0.95
 LARGEST_LOG = 50.0  # Student's t over two processes has tails that no float holds
 
 
+MOST_RATIOS, LEAST_DRAWS = 10**8, 200  # 0.8 GB of them; draws that 95 % can be told by
+
+
 @dataclass(frozen=True)
 class Draws:
     """Float arrays (draws, rows): seconds at the smallest batch, ratios, fractions.
@@ -44,8 +47,10 @@ def draw(rows: Sequence[Result], count: int = 2000, seed: int = 0) -> Draws:
     these. A speedup's draws have the interval that compress/measure/latency.py gives it; a drop's
     have the mean and the variance of the one in compress/metrics/accuracy.py. Where the teacher
     was measured apart from a row, or is not here (a report of several recipes keeps one), the
-    row's reported interval is drawn from, independently of the rest.
+    row's reported interval is drawn from, independently of the rest. Of very many rows fewer draws
+    are made, since each has the ratio of every two.
     """
+    count = min(count, max(LEAST_DRAWS, MOST_RATIOS // len(rows) ** 2)) if rows else count
     rng = generator(seed, "joint draws")
     latency_s, speedup, top1, drop = np.full((4, count, len(rows)), np.nan)
     places: dict[RowKey | None, int] = {row.key: i for i, row in enumerate(rows)}

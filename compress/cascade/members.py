@@ -106,7 +106,14 @@ def judge(run: Run, cascade: Chosen, runtime: Runtime, path: Sequence[str]) -> S
     ]
     name, minimum = _name(run.recipe, cascade, path), run.recipe.min_probability
     judged = cascade_judged.plan(
-        name, parts, runtime, minimum, run.context.machine, run.data, run.recipe.told(path)
+        name,
+        parts,
+        runtime,
+        minimum,
+        run.context.machine,
+        run.data,
+        run.context.threads,
+        run.recipe.told(path),
     )
     do(run, judged)
     return judged

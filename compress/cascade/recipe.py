@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from compress.cascade.spec import Look, StageName
+from compress.data.keypoints import PointColumns
 from compress.recipe.beginning import Spliced
 from compress.recipe.errors import Faults
 from compress.recipe.grid import Grid
@@ -16,6 +17,7 @@ from compress.recipe.renamed import note_old_names
 from compress.recipe.schema import BaseRecipe, Recipe
 from compress.recipe.shipped import located
 from compress.recipe.yaml_file import KeyPath, RecipeFile, read_recipe_file
+from compress.tasks import usual_task
 from compress.utils.errors import UserError
 from compress.utils.files import local
 
@@ -135,6 +137,11 @@ def load_cascade_recipe(
             recipes[name] = load_recipe(folder / local(named), allowed=allowed)
         except UserError as error:
             faults.add(("stages", name, "recipe"), str(error).replace("\n", "\n  "))
+            continue
+        task = recipes[name].data.asked[0]
+        if task not in (usual_task(None)[0], usual_task(PointColumns.of(["a"]))[0]):
+            what = f"{named} is for {task.name}; a cascade is of networks that find points or name "
+            faults.add(("stages", name, "recipe"), f"{what}classes")
     return _absolute(faults.faultless(recipe), file), recipes
 
 

@@ -37,6 +37,7 @@ def plan(
     min_probability: float,
     machine: Machine,
     data: Stage,
+    threads: int,
     annotated: Sequence[str] = (),
 ) -> Stage:
     """What a cascade answers depends on its files, the runtime's version and the CPU.
@@ -53,6 +54,7 @@ def plan(
         "min_probability": min_probability,
         "version": machine.versions.get(package_of(runtime)),
         "cpu_flags": machine.cpu_flags,
+        "threads": threads,  # how long each part takes is kept with the answers
     }
     if annotated:
         described["annotated"] = list(annotated)

@@ -154,7 +154,8 @@ def _locate(row: Result, folders: list[Path]) -> Path | None:
     if PurePath(row.artifact.path).is_absolute():  # no run writes that: nobody asked for this file
         return None
     for folder in folders:
-        for parent in (Path.cwd(), *folder.resolve().parents):
+        as_written = Path(os.path.abspath(folder)).parents
+        for parent in (Path.cwd(), *as_written, *folder.resolve().parents):
             file = inside(parent, row.artifact.path)
             if file is not None and file.exists():
                 return file

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -52,12 +53,15 @@ class Artifact(BaseModel):
     @classmethod
     def load(cls, folder: Path) -> "Artifact":
         record = cls.model_validate_json((folder / RECORD).read_text("utf-8"))
-        return record.model_copy(update={"path": (folder / record.path).resolve()})
+        path = Path(os.path.abspath(folder / record.path))  # links followed, it could lie elsewhere
+        return record.model_copy(update={"path": path})
 
 
 def _relative(path: Path, folder: Path) -> tuple[str, ...]:
-    import os
-
+    """Return the way from a folder, as it is written where it leads into that; links may not."""
+    written, start = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
+    if written.is_relative_to(start):
+        return written.relative_to(start).parts
     return Path(os.path.relpath(path.resolve(), folder.resolve())).parts
 
 

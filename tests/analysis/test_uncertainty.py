@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from compress.analysis import uncertainty
 from compress.analysis.pareto import pareto_front
 from compress.analysis.uncertainty import Draws, alike, draw, front_probability
 from compress.measure.latency import speedup, summarise
@@ -204,6 +205,14 @@ def test_draws_can_be_had_again() -> None:
     rows = [(t := measured("teacher", slow)), measured("student", fast, teacher=t)]
     assert (draw(rows).latency_s == draw(rows).latency_s).all()
     assert (draw(rows).latency_s != draw(rows, seed=1).latency_s).all()
+
+
+def test_very_many_rows_are_drawn_less_often(monkeypatch):
+    """Each draw has the ratio of every two: 600 rows would need 6 GB."""
+    monkeypatch.setattr(uncertainty, "MOST_RATIOS", 9 * 300)
+    rows = [result("teacher", role="teacher"), *(result(f"{i}") for i in range(2))]
+    assert len(draw(rows).top1) == 300 and len(draw(rows[:2]).top1) == 675
+    assert len(draw(rows * 10).top1) == uncertainty.LEAST_DRAWS
 
 
 def draws(latency_s: np.ndarray, top1: np.ndarray) -> Draws:

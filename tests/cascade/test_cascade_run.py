@@ -291,6 +291,17 @@ def test_faults_of_a_cascades_recipe_are_said(folder, tmp_path, change, said):
         load_cascade_recipe(tmp_path / "bad.yaml")
 
 
+def test_a_stage_for_another_task_is_refused_before_it_is_trained(folder, tmp_path):
+    for file in folder.glob("*.yaml"):
+        (tmp_path / file.name).write_text(file.read_text())
+    data = {k: x for k, x in RECIPES["name"]["data"].items() if k not in ("points", "box")}
+    changed = RECIPES["name"] | {"data": data | {"task": {"multilabel": {}}}}
+    (tmp_path / "name.yaml").write_text(yaml.safe_dump(changed))
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(CASCADE, sort_keys=False))
+    with pytest.raises(UserError, match="is for multilabel; a cascade is of networks that find"):
+        load_cascade_recipe(tmp_path / "bad.yaml")
+
+
 def test_faults_of_all_files_are_said_at_once(folder, tmp_path):
     for file in folder.glob("*.yaml"):
         (tmp_path / file.name).write_text(file.read_text())

@@ -66,7 +66,6 @@ def module_inputs(
         drawn = views[number - 1, chunk]
         return apply_views(source[chunk], drawn, spec, device, settings.augmentation.erase)
 
-    stored: list[np.ndarray] = []
     for number in range(len(views) + 1):
         file = folder / f"features-{number}.npy"
         if not file.is_file():
@@ -77,8 +76,11 @@ def module_inputs(
                 done = number * len(indices) + start + len(chunk)
                 progress(done, (len(views) + 1) * len(indices))
             _save(torch.cat(caught).numpy(), file)
-        stored.append(np.load(file))
-    return np.stack(stored)
+        stored = np.load(file, mmap_mode="r")
+        if number == 0:  # all of them twice, as a list and as one array, might not fit
+            found = np.empty((len(views) + 1, *stored.shape), stored.dtype)
+        found[number] = stored
+    return found
 
 
 def _check_last(module: nn.Module, model: nn.Module, images: Tensor) -> None:

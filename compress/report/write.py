@@ -38,7 +38,8 @@ def write_report(
     Each file appears whole or not at all. `damaged` are lines that could not be read; they are
     named in the report.
     """
-    mark_own(folder)
+    if not folder.is_dir() or not any(folder.iterdir()) or (folder / "report.md").is_file():
+        mark_own(folder)  # else it is somebody's, who may have images in it
     report = content(summary, title, damaged, failed, search)
     front = pareto_chart(summary)
     further: dict[str, charts.Spec] = {}

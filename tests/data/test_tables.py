@@ -21,6 +21,7 @@ from compress.data.split import draw_split
 from compress.data.tables import read_csv
 from compress.report.write import write_report
 from compress.utils.errors import UserError
+from compress.utils.files import is_own
 from compress.utils.progress import Progress
 from compress.workflow.run import alone
 from compress.workflow.stages.data import fingerprint
@@ -130,6 +131,9 @@ def test_where_images_lie_runs_and_reports_may_be_written(table: bool, tmp_path:
         assert (fingerprint(tmp_path), read_folder(tmp_path)) == before
     images(tmp_path / "runs.2" / "not ours", "z.png")
     assert fingerprint(tmp_path) != before[0]
+    theirs = images(tmp_path / "theirs", "z.png")
+    write_report(summarise([result("teacher", role="teacher")]), theirs, "")
+    assert not is_own(theirs)  # images lay there before
 
 
 def test_lists_without_a_header_as_caffe_has_them(tmp_path: Path) -> None:

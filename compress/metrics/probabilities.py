@@ -3,11 +3,13 @@
 from typing import Literal
 
 import numpy as np
+from scipy.special import ndtr
 
 Scale = Literal["softmax", "sigmoid"]
 EXACT = 1e-3  # how far from 1 a float softmax's sum may be, whatever it was rounded to
 ROUNDED = 0.05  # the same of a softmax in int8, whose answers are multiples of 1/256
 VARIED = 0.5  # what a probability differs by between images, where a network tells them apart
+CHANCE = 0.05  # how probable it may be that logits stay in [0, 1]; probabilities have to
 # Smallest and largest probability of a float32: a softmax's 0 is as good as the first of them.
 LEAST, MOST = float(np.finfo(np.float32).tiny), 1 - 2.0**-24
 
@@ -15,8 +17,9 @@ LEAST, MOST = float(np.finfo(np.float32).tiny), 1 - 2.0**-24
 def scale_of(answers: np.ndarray, usual: Scale = "softmax") -> Scale | None:
     """Return of what function answers are the probabilities; None: they are logits.
 
-    Of a softmax: all in [0, 1], and each image's sum is 1. Of a sigmoid: all in [0, 1], and a class
-    differs by more than VARIED between two images; logits that differ by as much leave [0, 1].
+    Of a softmax: all in [0, 1], and each image's sum is 1. Of a sigmoid: all in [0, 1], a class
+    differs by more than VARIED between two images, and logits that differ by as much would have
+    left [0, 1].
 
     Args:
         answers: (n, classes), of several images that are not alike.
@@ -29,7 +32,7 @@ def scale_of(answers: np.ndarray, usual: Scale = "softmax") -> Scale | None:
     varied = np.ptp(answers, axis=0).max() > VARIED
     if usual == "softmax" and (off < EXACT or (varied and off < ROUNDED)):
         return "softmax"
-    return "sigmoid" if varied else None
+    return "sigmoid" if varied and _chance_in_unit(answers) < CHANCE else None
 
 
 def note_on(answers: np.ndarray, usual: Scale = "softmax") -> str | None:
@@ -67,6 +70,18 @@ def probabilities_of(logits: np.ndarray, scale: Scale) -> np.ndarray:
         return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
     odds = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(odds / odds.sum(-1, keepdims=True))
+
+
+def _chance_in_unit(answers: np.ndarray) -> float:
+    """Return how probable it is that logits like these all lie in [0, 1].
+
+    Like these: each class's are normally distributed, with the mean and the deviation it has here.
+    """
+    mean, deviation = answers.mean(0, dtype=np.float64), answers.std(0, dtype=np.float64)
+    varying = deviation > 0
+    mean, deviation = mean[varying], deviation[varying]
+    inside = ndtr((1 - mean) / deviation) - ndtr(-mean / deviation)
+    return float(np.prod(inside) ** len(answers))
 
 
 def _in_unit(answers: np.ndarray, usual: Scale) -> bool:

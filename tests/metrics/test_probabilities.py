@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from compress.metrics.probabilities import (
@@ -40,6 +40,7 @@ def test_a_sigmoid_is_recognised_and_undone(seed: int, classes: int) -> None:
 
 
 @given(seeds, st.integers(2, 200), st.floats(0.01, 20), st.floats(-2, 2))
+@example(0, 3, 0.125, 0.5)  # in [0, 1] by chance, and by 0.55 apart
 def test_logits_stay_as_they_are(seed: int, classes: int, deviation: float, mean: float) -> None:
     logits = drawn(seed, classes, deviation) + np.float32(mean)
     assert scale_of(logits) is None

@@ -18,13 +18,8 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from compress.data.input_spec import InputSpec
 from compress.measure.module_shapes import layer_shapes
-from compress.methods.prune.channel_groups import (
-    PrunableNetwork,
-    bn_scale,
-    magnitude,
-    most_important,
-    taylor,
-)
+from compress.methods.prune.channel_groups import PrunableNetwork, most_important
+from compress.methods.prune.importance import bn_scale, magnitude, taylor
 from compress.models.layer_patterns import matching
 from compress.models.structure import restructure
 from compress.tasks import task_of

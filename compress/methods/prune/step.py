@@ -148,15 +148,15 @@ def _importance(
     before: "Candidate",
 ) -> "list[Tensor]":
     from compress.data.input_spec import normalise
-    from compress.methods.prune import channel_groups as pruning
+    from compress.methods.prune.importance import bn_scale, magnitude, taylor
     from compress.tasks import task_of
     from compress.training.loop import autocast, named_floats
     from compress.utils.seeding import generator, torch_seed
 
     if settings.importance == "magnitude":
-        return pruning.magnitude(prunable)
+        return magnitude(prunable)
     if settings.importance == "bn_scale":
-        return pruning.bn_scale(prunable)
+        return bn_scale(prunable)
 
     import torch
 
@@ -178,7 +178,7 @@ def _importance(
             context.progress.advance(done, len(chosen))
 
     with torch_seed(context.seed, "labels drawn for importance"):
-        return pruning.taylor(
+        return taylor(
             prunable,
             batches(),
             lambda: autocast(context.device, settings.precision),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def bench(
     files: Annotated[
         list[Path],
-        typer.Argument(help="ONNX files or OpenVINO models (.xml); the first is compared with."),
+        typer.Argument(help="ONNX files or OpenVINO models (.xml); each is compared with the first."),
     ],
     runtime: Annotated[
         list[str] | None,

@@ -35,14 +35,14 @@ Cluster = Annotated[
     str | None,
     typer.Option(
         help="local (all cores of this machine), or the address of a Ray cluster, for those "
-        "who may run code on it; pip install 'compress[ray]'."
+        "who may run code on it; needs the extra 'ray'."
     ),
 ]
 SharedStore = Annotated[
     str | None,
     typer.Option(
         help="Keeps the stages, too, for all who are given the same: a folder, or an address "
-        "(s3://…; pip install 'compress[s3]')."
+        "(s3://…, with the extra 's3')."
     ),
 ]
 

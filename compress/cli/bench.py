@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 def bench(
     files: Annotated[
         list[Path],
-        typer.Argument(help="ONNX files or OpenVINO models (.xml); each is compared with the first."),
+        typer.Argument(
+            help="ONNX files or OpenVINO models (.xml); each is compared with the first."
+        ),
     ],
     runtime: Annotated[
         list[str] | None,

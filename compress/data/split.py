@@ -16,7 +16,8 @@ def draw_split(
 
     A class of n images sends n x `validation_fraction` of them to validation, rounded up or down
     at random so that the whole meets the fraction, and always keeps one for training: a class with
-    a single image is never validated on. Images with points are one class.
+    a single image is never validated on. Labelled images without a class (points, several labels)
+    are one class.
 
     Args:
         validation_fraction: in (0, 1).
@@ -40,7 +41,8 @@ def _drawn(data: Dataset, fraction: float, rng: np.random.Generator) -> list[Spl
     splits: list[Split | None] = [None] * len(data.images)
     # In the order of names as text, also where classes are numbers: what is drawn is stored.
     by_class = [data.labels == data.classes.index(name) for name in sorted(data.classes)]
-    for group in by_class or [np.array([p.is_labelled for p in data.images])]:
+    of_none = np.array([p.is_labelled and p.label is None for p in data.images])
+    for group in [*by_class, of_none] if of_none.any() else by_class:
         members = np.flatnonzero(group)
         expected = len(members) * fraction
         count = int(expected) + int(rng.random() < expected - int(expected))

@@ -87,7 +87,8 @@ def reset_weights(model: nn.Module) -> None:
     (ConvNeXt's scales, say) stay.
     """
     for module in model.modules():
-        reset = getattr(module, "reset_parameters", None)
+        own = "_" if isinstance(module, nn.MultiheadAttention) else ""
+        reset = getattr(module, f"{own}reset_parameters", None)
         if callable(reset):
             reset()
         if isinstance(module, nn.Conv2d):

@@ -39,6 +39,9 @@ def task_faults(recipe: "Recipe") -> Iterator[tuple[KeyPath, str]]:
                 if "mirror: same" in task.trains_with:
                     what = f"{mirror} doubles the classes that an image has one of: choose same"
                 yield (*at, "augmentation", "mirror"), what
+            if task.has_places and settings.augmentation.policy != "none":
+                what = f"moves an image without what {task.name} tells of it: remove it"
+                yield (*at, "augmentation", "policy"), what
         if isinstance(settings, Learning) and settings.margin and "margin" not in task.trains_with:
             yield (*at, "margin"), f"is between classes, and {task.name} has none: remove it"
         if isinstance(settings, Learning) and len(settings.teachers) > 1 and not task.averaged:
@@ -57,7 +60,6 @@ def task_faults(recipe: "Recipe") -> Iterator[tuple[KeyPath, str]]:
                     f"{settings.loss.name} compares maps within the networks, and an ONNX file "
                     "shows none: choose another loss, or give the teacher's builder and weights",
                 )
-        if isinstance(settings, Learning) and settings.learn_from == "teacher":
             if isinstance(settings.unlabelled, Unlabelled) and task.logits is None:
                 yield (*at, "unlabelled"), f"a share is for classes, and {task.name} has none"
             if task.has_places or settings.loss.attention:
@@ -65,11 +67,13 @@ def task_faults(recipe: "Recipe") -> Iterator[tuple[KeyPath, str]]:
 
 
 def _other_shapes(
-    settings: Learning, at: KeyPath, teachers: tuple[int, int]
+    settings: Distillation, at: KeyPath, teachers: tuple[int, int]
 ) -> Iterator[tuple[KeyPath, str]]:
     """Yield image sizes of other proportions than the teacher's, whose places are learned."""
     height, width = teachers
-    given = {(*at, "image_size"): settings.image_size}
+    given = {(*at, "train", "image_size"): settings.train.image_size}
+    if isinstance(settings, Learning):
+        given[(*at, "image_size")] = settings.image_size
     for i, phase in enumerate(settings.train.progressive):
         given[(*at, "train", "progressive", i, "image_size")] = phase.image_size
     for where, size in given.items():

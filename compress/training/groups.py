@@ -13,6 +13,8 @@ from compress.models.layer_patterns import matching
 from compress.training.settings import TrainSettings
 from compress.utils.errors import UserError
 
+NUMBERED = re.compile(r".*?\.(?:[A-Za-z_]+_)?\d+(?=\.)")  # of a list, or of torchvision's names
+ENDS_IN_NUMBER = re.compile(r".*?\.[A-Za-z_]+\d+(?=\.)")
 SCALE = "lr_scale"  # of a parameter group: times the schedule's learning rate
 
 
@@ -66,10 +68,11 @@ def _scales(model: nn.Module, settings: TrainSettings, head: Sequence[str]) -> M
 def block(name: str) -> str:
     """Return the block that a parameter is of: its name up to the first number, if it has one.
 
-    `features.3.conv.0.weight` is of `features.3`, `layer1.0.bn1.bias` of `layer1.0`, `stem.weight`
-    of `stem`.
+    `features.3.conv.0.weight` is of `features.3`, `layer1.0.bn1.bias` of `layer1.0`,
+    `layers.encoder_layer_11.ln.bias` of `layers.encoder_layer_11`, `stem.weight` of `stem`; without
+    such a number, `features.denseblock1.denselayer2.conv.weight` is of `features.denseblock1`.
     """
-    numbered = re.match(r".*?\.\d+(?=\.)", name)
+    numbered = NUMBERED.match(name) or ENDS_IN_NUMBER.match(name)
     return numbered[0] if numbered else name.partition(".")[0]
 
 

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from compress.methods.binarize.conversion import binary_faults, convolutions, obstacle
+from compress.methods.binarize.conversion import (
+    binarize_layers,
+    binary_faults,
+    convolutions,
+    obstacle,
+)
 from compress.models.binary_layers import BinaryBlock, BinaryConv2d, binarize_layer, binary_layers
 from compress.models.structure import Replaced, restructure
 from students.binary import binary_resnet18
@@ -64,6 +69,16 @@ def test_the_float_version_of_a_binary_network_becomes_the_binary_one() -> None:
     images = torch.randn(2, 3, 32, 32)
     for model in (saved, again.eval()):
         assert torch.equal(model(images), binary(images))
+
+
+def test_what_goes_around_begins_by_the_seed() -> None:
+    def around(seed: int) -> torch.Tensor:
+        torch.rand(int(torch.randint(1, 9, ())))  # whatever was drawn before
+        model = nn.Sequential(nn.Conv2d(3, 48, 3), nn.Conv2d(48, 80, 3, padding=1))
+        binarize_layers(model, ["1"], seed)
+        return torch.cat([p.detach().flatten() for p in model[1].shortcut.parameters()])
+
+    assert torch.equal(around(0), around(0)) and not torch.equal(around(0), around(1))
 
 
 def test_without_norm_or_activation_what_follows_stays() -> None:

@@ -76,6 +76,13 @@ def test_a_batch_norm_without_weights() -> None:
     assert torch.equal(outputs(model), outputs(saved))
 
 
+def test_resetting_draws_attention_anew() -> None:
+    attention = nn.MultiheadAttention(8, 2)
+    before = attention.in_proj_weight.detach().clone()
+    reset_weights(nn.Sequential(attention))
+    assert not (attention.in_proj_weight == before).any()
+
+
 def test_resetting_draws_anew() -> None:
     model = network()
     model[1].running_mean.fill_(3.0)

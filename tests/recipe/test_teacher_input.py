@@ -114,10 +114,36 @@ def test_places_are_learned_in_the_teachers_proportions_only(
     step["distill"]["train"]["progressive"] = [{"epochs": 1, "image_size": [21, 32]}]
     load_recipe(write_recipe(recipe))
     step["distill"]["train"]["progressive"] = [{"epochs": 1, "image_size": 16}]
+    step["distill"]["train"]["image_size"] = 48
     step["distill"] |= {"image_size": 32}
-    with pytest.raises(UserError, match="2 faults") as caught:
+    with pytest.raises(UserError, match="3 faults") as caught:
         load_recipe(write_recipe(recipe))
     at = "candidates.shufflenet_v2_x0_5.0.distill"
-    for where, side in (("image_size", 32), ("train.progressive.0.image_size", 16)):
+    sides = (("image_size", 32), ("train.image_size", 48), ("train.progressive.0.image_size", 16))
+    for where, side in sides:
         said = f"{at}.{where}: {side} x {side} has other proportions than the teacher's 64 x 96"
         assert said in str(caught.value)
+
+
+def test_training_for_int8_is_held_to_the_task_as_any(write_recipe: Write, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    recipe["data"] |= {"points": POINTS}
+    recipe["teacher"]["image_size"] = [32, 48]
+    train = {"epochs": 1, "image_size": 16}
+    recipe["candidates"] = {"int8": [{"quantize": {"train": {"unlabelled": {}, "train": train}}}]}
+    with pytest.raises(UserError, match="2 faults") as caught:
+        load_recipe(write_recipe(recipe))
+    at = "candidates.int8.0.quantize.train"
+    assert f"{at}.unlabelled: a share is for classes, and keypoints has none" in str(caught.value)
+    assert f"{at}.train.image_size: 16 x 16 has other proportions" in str(caught.value)
+
+
+def test_policies_that_move_images_without_their_points(
+    write_recipe: Write, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(tmp_path)
+    recipe["data"] |= {"points": POINTS}
+    recipe["teacher"]["train"]["augmentation"] = {"policy": "trivial"}
+    with pytest.raises(UserError, match="1 fault") as caught:
+        load_recipe(write_recipe(recipe))
+    assert "teacher.train.augmentation.policy: moves an image without" in str(caught.value)

@@ -396,8 +396,9 @@ def test_where_it_looks_is_compared_with_an_even_map() -> None:
     assert np.isnan(on_box(maps, words, ["whale"], inside)).all()
 
 
-def test_the_share_in_the_box_stands_beside_the_score(folder: Path) -> None:
-    data = draw_split(read(folder, **SETTINGS), 0.25, 0)
+@pytest.mark.parametrize("word", ["square", "Square"])
+def test_the_share_in_the_box_stands_beside_the_score(folder: Path, word: str) -> None:
+    data = draw_split(read(folder, **SETTINGS | {"looks": {"words": [word]}}), 0.25, 0)
     task = task_for(data)
     judged = data.indices("validation")
     said = saying(task, [data.images[i].truth[0] for i in judged])

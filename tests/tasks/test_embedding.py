@@ -243,11 +243,27 @@ def test_things_are_near_what_is_like_them(folder: Path, method: str) -> None:
     np.testing.assert_array_equal(known["red_above"], again["red_above"])
 
 
+def test_images_with_several_labels_are_drawn_into_a_split(tmp_path: Path, folder: Path) -> None:
+    rows = ["red_above"] * 10 + ["blue_below"] * 10 + ["red_above;blue_below"] * 10
+    table = "".join(f"imgs/{i:03}.png,{label}\n" for i, label in enumerate(rows))
+    (tmp_path / "imgs").symlink_to(folder / "imgs")
+    (tmp_path / "text.txt").write_text((folder / "text.txt").read_text("utf-8"), encoding="utf-8")
+    (tmp_path / "labels.csv").write_text(f"Image,tags\n{table}", encoding="utf-8")
+    data = draw_split(read(tmp_path, words=WORDS, separator=";"), 0.25, 0)
+    several = [x.split for x in data.images if len(x.truth or ()) == 2]
+    assert len(several) == 10 and set(several) == {"train", "validation"}
+
+
 def test_texts_that_teach_nothing(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "t.txt").write_text("few words here\n", encoding="utf-8")
     few = space(words={"text": "t.txt"}).words
     with pytest.raises(UserError, match="3 different words, too few for vectors of 16 numbers"):
         learn_vectors(tmp_path / "t.txt", few, 16)  # type: ignore[arg-type]
+    for sentence in ("a picture of a thing{} in the sea", "thing{}"):
+        text = "\n".join(sentence.format(i) for i in range(30))
+        (tmp_path / "t.txt").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match="no two words stand together more than 5 times"):
+            learn_vectors(tmp_path / "t.txt", few, 16)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="cannot be read as a text"):
         read(folder, words={"text": "nowhere.txt"})
     with pytest.raises(UserError, match="no file of word vectors at"):

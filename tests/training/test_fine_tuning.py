@@ -134,6 +134,21 @@ def test_blocks_learn_by_the_decay_more_slowly_the_farther_they_are_from_the_end
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("encoder.layers.encoder_layer_11.self_attention.in_proj_weight", "encoder_layer_11"),
+        ("encoder.layers.encoder_layer_11.mlp.0.weight", "encoder_layer_11"),
+        ("features.denseblock2.denselayer1.norm1.weight", "denseblock2"),
+        ("backbone.layer1.0.conv1.weight", "0"),
+        ("layer1.0.bn1.bias", "0"),
+        ("stem.weight", "stem"),
+    ],
+)
+def test_blocks_of_networks_as_they_are_written(name: str, expected: str) -> None:
+    assert block(name).rpartition(".")[2] == expected
+
+
 def test_the_average_of_weights_and_buffers_is_exported(
     data: Dataset, spec: InputSpec, decoded: Pixels, tmp_path: Path
 ) -> None:

@@ -1,10 +1,11 @@
 """Turns convolutions of a trained network into binary blocks, in place."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
-from compress.models.binary_layers import CHANNELS, BinaryBlock, binary_layers
+from compress.models.binary_layers import CHANNELS, BinaryBlock, binarize_layer, binary_layers
+from compress.utils.seeding import torch_seed
 
 LARGEST_KERNEL = 7
 
@@ -44,6 +45,13 @@ def binary_faults(model: nn.Module) -> Iterator[str]:
         _, inputs, _, kernel = layer.weight.shape
         if reason := _kernel_fault(inputs, kernel, layer.stride):
             yield f"{name} {reason}"
+
+
+def binarize_layers(model: nn.Module, names: Sequence[str], seed: int) -> None:
+    """Put binary blocks in the place of convolutions; what goes around them may begin at random."""
+    with torch_seed(seed, "binary blocks"):
+        for name in names:
+            binarize_layer(model, name)
 
 
 def _kernel_fault(inputs: int, kernel: int, stride: int) -> str | None:

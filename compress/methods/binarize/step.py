@@ -170,8 +170,8 @@ def _trained(
 def _start(inputs: "StepInputs", settings: Settings, how: str, context: "Context") -> "Candidate":
     """Return the student, or the network before with its convolutions made binary."""
 
+    from compress.methods.binarize.conversion import binarize_layers
     from compress.methods.distill.student import fresh_student
-    from compress.models.binary_layers import binarize_layer
     from compress.models.candidate import Candidate
     from compress.models.structure import Replaced
     from compress.models.trial import check_forward
@@ -183,8 +183,7 @@ def _start(inputs: "StepInputs", settings: Settings, how: str, context: "Context
     if faults := _obstacles(before.model, settings):
         raise UserError("binarize: " + "; ".join(faults) + ".")
     names = _named(before.model, settings)
-    for name in names:
-        binarize_layer(before.model, name)
+    binarize_layers(before.model, names, context.seed)
     spec = before.spec.at(settings.image_size) if settings.image_size else before.spec
     check_forward(before.model, spec, before.name)
     return before.after(

@@ -230,7 +230,8 @@ class Captioning(Task[Sentence]):
             return []
         grid = self._settings.cells
         inside = cells_in_boxes(data, indices, looks.box, self.spec, grid)
-        shares = on_box(outputs[ATTENTION], said, looks.words, inside)
+        words = [word for x in looks.words for word in words_of(x)]
+        shares = on_box(outputs[ATTENTION], said, words, inside)
         shares = shares[np.isfinite(shares).all(1)]
         named = f"{'/'.join(looks.words)} is said"
         if not len(shares):

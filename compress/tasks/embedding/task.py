@@ -45,6 +45,7 @@ class Embedding(Task[list[Near]]):
     settings = Space
     losses = (Cosine, Relational)
     trains_with = ("mirror: same",)
+    version = 2  # images with several labels are drawn into a split, too
 
     @classmethod
     def read(cls, source: Source, settings: Space) -> Dataset:

@@ -41,7 +41,8 @@ def learn_vectors(path: Path, settings: Text, dimension: int) -> Found:
     """Return a vector for each word of a text.
 
     Raises:
-        UserError: a text that cannot be read, or with fewer words than the vectors have numbers.
+        UserError: a text that cannot be read, with fewer words than the vectors have numbers, or
+            with none that stand together.
     """
     sentences = sentences_in(path)
     words = list(Counter(word for sentence in sentences for word in sentence))
@@ -53,7 +54,13 @@ def learn_vectors(path: Path, settings: Text, dimension: int) -> Found:
     if settings.method == "skip_gram":
         return _skip_gram(sentences, settings, dimension)
     counts = co_occurrences(sentences, words, settings.window)
-    vectors = factors(shifted_ppmi(counts, settings.negatives), dimension)
+    together = shifted_ppmi(counts, settings.negatives)
+    if not together.data.any():
+        raise UserError(
+            f"{path}: no two words stand together more than {settings.negatives} times as often as "
+            "by chance: give more text, a sentence a line, or set negatives: 1."
+        )
+    vectors = factors(together, dimension)
     return dict(zip(words, vectors.astype(np.float32), strict=True))
 
 

@@ -7,6 +7,7 @@ from compress.results.schema import (
     ArtifactFacts,
     Latency,
     Machine,
+    PointErrors,
     Result,
     Role,
     SingleImageClasses,
@@ -135,3 +136,9 @@ def result(
         notes=notes or [],
         machine=on or machine(),
     )
+
+
+def judged(row: Result, tolerance: float) -> Result:
+    """The row as if its points were right within this distance."""
+    points = PointErrors(tolerance=tolerance, median_distance=0.02, p90_distance=0.05)
+    return row.model_copy(update={"accuracy": row.accuracy.model_copy(update={"points": points})})

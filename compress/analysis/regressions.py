@@ -11,6 +11,7 @@ from compress.analysis.pareto import deployed
 from compress.metrics.significance import holm, same_images
 from compress.results.schema import Latency, Result, RowKey
 from compress.tasks.differences import lost, lost_on_others
+from compress.utils.errors import UserError
 from compress.utils.interval import Interval
 
 LEVEL = 0.05  # of the corrected p-values: the chance of one false verdict or more in a comparison
@@ -81,9 +82,19 @@ def compare(
         accuracy_tolerance: top-1 that may be lost, a fraction.
         latency_tolerance: 0.05 lets latency grow by 5 %. Runs hours apart differ by more than
             the processes of one run do.
+
+    Raises:
+        UserError: images are right by another rule (`measure.tolerance`, `measure.iou`).
     """
     old, new = ({row.key: row for row in deployed(rows)} for rows in (before, after))
     dropped = {row.key: row.dropped for row in after if row.dropped is not None}
+    for x, row in old.items():
+        rules = [row.accuracy.rule, new[x].accuracy.rule] if x in new else []
+        if len(set(rules)) > 1:
+            raise UserError(
+                f"{x} was not judged alike: before, an image was right when {rules[0]}; after, "
+                f"when {rules[1]}. Measure both with the same measure.tolerance and measure.iou."
+            )
     found = [_pair(row, new[x]) for x, row in old.items() if x in new]
     pairs = _judged(found, accuracy_tolerance, latency_tolerance)
     return Comparison(

@@ -1,5 +1,7 @@
 """`compress eval`: the accuracy of any deployed file on labelled images."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,10 +40,16 @@ def evaluate(
         ),
     ] = None,
     tolerance: Annotated[
-        float,
-        typer.Option(help="Points are right within this share of the largest distance between."),
-    ] = 0.1,
-    iou: Annotated[float, typer.Option(help="A box is right from this overlap (IoU).")] = 0.5,
+        float | None,
+        typer.Option(
+            help="Points are right within this share of the largest distance between; without it, "
+            "0.1."
+        ),
+    ] = None,
+    iou: Annotated[
+        float | None,
+        typer.Option(help="A box is right from this overlap (IoU); without it, 0.5."),
+    ] = None,
     per_image: Annotated[
         Path | None, typer.Option(help="Of a pipeline: a CSV file to write, a line a photograph.")
     ] = None,
@@ -49,16 +57,21 @@ def evaluate(
 ) -> None:
     """Accuracy of a deployed file or pipeline, computed in its runtime."""
     if artifact.is_dir():
+        for_models = {"spec": spec, "columns": columns, "tolerance": tolerance, "iou": iou}
+        refuse_given(for_models, "of a model, and this is the folder of a pipeline")
         _pipeline(artifact, data, split, threads, per_image, as_json)
         return
-    if per_image is not None:
-        raise UserError("--per-image is for the folder of a pipeline, and this is one model.")
+    refuse_given({"per-image": per_image}, "for the folder of a pipeline, and this is one model")
     from compress.measure.evaluate import evaluate_file
-    from compress.metrics.keypoints import KeypointTolerance
+    from compress.metrics.keypoints import USUAL, KeypointTolerance
     from compress.utils.units import percent, percent_range
 
     named = columns.split(",") if columns else []
-    near = KeypointTolerance(tolerance, iou)
+    near = KeypointTolerance(
+        USUAL.distance if tolerance is None else tolerance, USUAL.iou if iou is None else iou
+    )
+    if not (0 < near.distance < math.inf and 0 < near.iou <= 1):
+        raise UserError("--tolerance must be above 0, and --iou above 0 and at most 1.")
     evaluation = evaluate_file(artifact, data, split, threads, spec, named, near)
     accuracy = evaluation.accuracy
     for skipped in evaluation.skipped:
@@ -75,6 +88,16 @@ def evaluate(
     sure = f"({percent_range(top1)})"
     line = [f"{accuracy.word} {percent(top1.value)} {sure}", _beside(accuracy)]
     typer.echo(", ".join(filter(None, line)))
+
+
+def refuse_given(options: Mapping[str, object], why: str) -> None:
+    """Refuse options that would do nothing here.
+
+    Raises:
+        UserError: names those that are not None.
+    """
+    if given := [f"--{name}" for name, value in options.items() if value is not None]:
+        raise UserError(f"{' and '.join(given)} {'are' if given[1:] else 'is'} {why}.")
 
 
 def _pipeline(

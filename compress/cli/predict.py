@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from compress.cli.eval import Spec, Threads
+from compress.cli.eval import Spec, Threads, refuse_given
 from compress.utils.errors import UserError
 
 
@@ -77,6 +77,7 @@ def predict(
         example = "MODEL IMAGE…" if pipeline is None else "--pipeline DIR IMAGE…"
         raise UserError(f"No image was given: compress predict {example}")
     if pipeline is not None:
+        refuse_given({"spec": spec, "gallery": gallery}, "of a model, and this is a pipeline")
         answers = _through(pipeline, images, threads, draw, top)
     else:
         answers = _answered(files[0], images, threads, spec, draw, top, gallery)

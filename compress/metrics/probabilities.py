@@ -3,7 +3,6 @@
 from typing import Literal
 
 import numpy as np
-from scipy.special import ndtr
 
 Scale = Literal["softmax", "sigmoid"]
 EXACT = 1e-3  # how far from 1 a float softmax's sum may be, whatever it was rounded to
@@ -77,6 +76,8 @@ def _chance_in_unit(answers: np.ndarray) -> float:
 
     Like these: each class's are normally distributed, with the mean and the deviation it has here.
     """
+    from scipy.special import ndtr  # here: it takes a while to load
+
     mean, deviation = answers.mean(0, dtype=np.float64), answers.std(0, dtype=np.float64)
     varying = deviation > 0
     mean, deviation = mean[varying], deviation[varying]

@@ -80,7 +80,7 @@ def _search(part: SearchPart | None) -> list[str]:
 
 def _table(table: Table) -> str:
     return _grid(
-        ["", *(column.heading for column in table.columns)],
+        ["", *(escape(column.heading) for column in table.columns)],
         [":-:", *(_align(column.numeric) for column in table.columns)],
         ([MARK if front else "", *map(escape, cells)] for front, cells in table.rows),
     )

@@ -111,7 +111,7 @@ def more_columns(summary: Summary) -> list[Column]:
             lambda r: units.percent(chances[r.key]),
             f"probability of the front, by latency and {task_word(rows)}",
         ),
-        *(_of_further(rows) or _of_points(rows) or _of_classes()),
+        *_of_task(rows),
         _percentile(90, small),
         _percentile(99, small),
         Column(
@@ -148,8 +148,15 @@ def more_columns(summary: Summary) -> list[Column]:
     ]
 
 
+def _of_task(rows: Sequence[Result]) -> list[Column]:
+    """Return the columns of what the rows' task tells beside the number they are judged by."""
+    tells_itself = any(row.accuracy.task for row in rows)
+    built_in = [] if tells_itself else _of_points(rows) or _of_classes()
+    return [*built_in, *_of_further(rows)]
+
+
 def _of_further(rows: Sequence[Result]) -> list[Column]:
-    """Return the columns that the rows' task asks for; none where they are built in."""
+    """Return the columns of the numbers that come with a name of their own."""
 
     def column(name: str, meaning: str) -> Column:
         def cell(row: Result) -> str:

@@ -52,6 +52,9 @@ def write_report(
             if drawn is not None:
                 further[name] = drawn
                 write_text(folder / picture, charts.svg(drawn))
+    else:
+        for name in (SEARCH_FILE, "search.svg", "search_front.svg"):
+            (folder / name).unlink(missing_ok=True)  # of a search that found other rows
     write_text(folder / "report.md", markdown(report))
     write_text(folder / "report.html", html(report, summary, front, further))
     write_text(folder / "pareto.csv", csv_text(summary))

@@ -34,7 +34,7 @@ def append(path: Path, results: Sequence[Result], failed: Sequence[Failure] = ()
 
 def as_lines(results: Sequence[Result], failed: Sequence[Failure] = ()) -> str:
     """What `read` reads."""
-    return "".join(f"{line.model_dump_json()}\n" for line in (*results, *failed))
+    return "".join(f"{line.model_dump_json()}\n" for line in (*failed, *results))
 
 
 def read(path: Path) -> Results:
@@ -68,6 +68,8 @@ def read(path: Path) -> Results:
         reason = f" (first damaged line: {damaged[0]})" if damaged else ""
         raise UserError(f"{file} holds no results{reason}: run the recipe again.")
     rows, failed = _newest(found)
+    if not rows:
+        raise UserError(f"{file} holds no results of its newest run: run the recipe again.")
     return Results(file, rows, failed, damaged)
 
 

@@ -1,11 +1,11 @@
 """Rows of several recipes in one table, or a refusal when they cannot be compared."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from compress.results.file import RESULTS_FILE, read
-from compress.results.schema import Failure, Result, Speedup
+from compress.results.schema import Failure, Line, Result, Speedup
 from compress.utils.errors import UserError
 
 
@@ -21,9 +21,29 @@ def join(paths: Iterable[Path]) -> list[Result]:
 def load(paths: Iterable[Path]) -> tuple[list[Result], list[Failure], list[str]]:
     """`join`, the candidates that failed, and the lines that could not be read."""
     found = [read(folder) for path in paths for folder in result_folders(path)]
-    rows = merge(row for results in found for row in results.rows)
-    failed = [failure for results in found for failure in results.failed]
+    every = [row for results in found for row in results.rows]
+    failed = _last_failed([x for results in found for x in results.failed], every)
+    gone = {(x.recipe, _bare(x)): x.run for x in failed}
+    rows = merge(row for row in every if gone.get((row.recipe, _bare(row)), row.run) == row.run)
     return rows, failed, [line for results in found for line in results.damaged]
+
+
+def _last_failed(failed: Iterable[Failure], rows: Sequence[Result]) -> list[Failure]:
+    """Return the failures that are the last word on a candidate, each once.
+
+    Those of a recipe's newest run, which has no row of the candidate.
+    """
+    runs: dict[str, str] = {}
+    for row in sorted(rows, key=lambda x: x.measured_at):
+        runs[row.recipe] = row.run
+    made = {(row.recipe, row.run, _bare(row)) for row in rows}
+    return list(
+        {
+            (x.recipe, _bare(x)): x
+            for x in failed
+            if runs.get(x.recipe, x.run) == x.run and (x.recipe, x.run, _bare(x)) not in made
+        }.values()
+    )
 
 
 def result_folders(path: Path) -> list[Path]:
@@ -63,7 +83,7 @@ def merge(rows: Iterable[Result]) -> list[Result]:
     A teacher that several recipes share (same file, same runtime) is one row.
 
     Raises:
-        UserError: machine, threads or validation images differ.
+        UserError: machine, threads, validation images, or when an image is right differ.
     """
     newest: dict[tuple[str, ...], Result] = {}
     for row in sorted(rows, key=lambda x: x.measured_at):
@@ -76,8 +96,12 @@ def merge(rows: Iterable[Result]) -> list[Result]:
 def _identity(row: Result) -> tuple[str, ...]:
     if row.role == "teacher":
         return ("teacher", row.artifact.sha256, row.artifact.runtime)
-    # A joined report may be joined again: the prefix is not part of the name.
-    return (row.recipe, row.candidate.removeprefix(f"{row.recipe}/"), row.artifact.runtime)
+    return (row.recipe, _bare(row), row.artifact.runtime)
+
+
+def _bare(line: Line) -> str:
+    """Return a candidate's name in its recipe: joined reports may be joined again."""
+    return line.candidate.removeprefix(f"{line.recipe}/")
 
 
 def _refuse_incomparable(rows: list[Result]) -> None:
@@ -85,6 +109,7 @@ def _refuse_incomparable(rows: list[Result]) -> None:
         "machine": defaultdict(set),
         "threads": defaultdict(set),
         "validation set": defaultdict(set),
+        "rule": defaultdict(set),
     }
     for row in rows:
         cpu, cores, runtimes = row.machine.comparable()
@@ -95,6 +120,7 @@ def _refuse_incomparable(rows: list[Result]) -> None:
         conditions["validation set"][f"{row.accuracy.images} images of data {row.data}"].add(
             row.recipe
         )
+        conditions["rule"][row.accuracy.rule].add(row.recipe)
     for what, found in conditions.items():
         if len(found) > 1:
             sides = "; ".join(f"{value} ({', '.join(sorted(x))})" for value, x in found.items())

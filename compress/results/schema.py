@@ -193,6 +193,11 @@ class Accuracy(Record):
     further: list[Metric] = []
 
     @property
+    def rule(self) -> str:
+        """When an image is right, in words; empty where nothing of it can be chosen."""
+        return self.points.rule if self.points else ""
+
+    @property
     def word(self) -> str:
         """What the number is called that a network is judged by."""
         return self.metric or (RIGHT if self.points else TOP1)

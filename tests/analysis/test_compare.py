@@ -19,7 +19,7 @@ from compress.metrics.significance import holm, mcnemar
 from compress.results.file import append
 from compress.results.schema import Result, RowKey
 from compress.utils.errors import GotWorse, UserError
-from tests.result_factory import machine, result
+from tests.result_factory import judged, machine, result
 
 RIGHT = "1" * 300 + "0" * 100
 
@@ -233,3 +233,11 @@ def test_command_refuses_bad_input(run: Callable[..., Any], tmp_path: Path) -> N
         assert str(run("a", "b", option, value).exception) == said
     (tmp_path / "b/results.jsonl").open("a").write('{"cut')
     assert "Left out: b/results.jsonl:3: " in run("a", "b").stderr
+
+
+def test_points_that_are_right_by_other_rules_are_not_compared() -> None:
+    with pytest.raises(
+        UserError, match=r"student in onnxruntime was not judged alike: .*0\.05 off"
+    ):
+        compare([judged(result(), 0.1)], [judged(result(), 0.05)])
+    assert compare([judged(result(), 0.1)], [judged(result(), 0.1)]).pairs

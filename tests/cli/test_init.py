@@ -107,11 +107,12 @@ def test_every_choice_makes_a_recipe(
     answers = Answers(
         "timm:resnet50", "torchvision:x", name, data, images, spec, tuple(methods), speedup, 0.0,
     )  # fmt: skip
-    path = folder / "-a name?.yaml"
-    path.write_text(recipe_for(answers, path), "utf-8")
-    recipe = load_recipe(path)
-    assert recipe.data.path == str(data.resolve())
-    assert recipe.teacher.train_only == name and recipe.name == "a_name_"
+    for file, named in (("-a name?", "a_name_"), ("2026-11-30", "2026-11-30"), ("null", "null")):
+        path = folder / f"{file}.yaml"
+        path.write_text(recipe_for(answers, path), "utf-8")
+        recipe = load_recipe(path)
+        assert recipe.data.path == str(data.resolve())
+        assert recipe.teacher.train_only == name and recipe.name == named
 
 
 def test_every_line_that_is_likely_to_change_says_why(make: Init) -> None:
@@ -141,6 +142,12 @@ def test_every_line_that_is_likely_to_change_says_why(make: Init) -> None:
         ({"mean": "0.5"}, "--mean has 1 and --std 3 numbers"),
         ({"mean": "0.5", "std": "0.2"}, "of a network for 3 channels"),
         ({"std": "1,0,1"}, "must be above zero"),
+        (
+            {"mean": "123,116,103", "std": "58,57,57"},
+            "--mean and --std: mean [123.0, 116.0, 103.0]",
+        ),
+        ({"data": "~not a user/images"}, "No data at ~not a user/images"),
+        ({"weights": "~not a user/x.pt"}, "--weights: no file at ~not a user/x.pt"),
         ({"methods": "prune,magic"}, "--methods: magic: choose of pretrained"),
         ({"speedup": "0.5"}, "is below 1"),
         ({"max_accuracy_drop": "2"}, "is more than all"),

@@ -96,6 +96,26 @@ def written(write: Any, *found: Any) -> str:
     return out.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["predict", "--pipeline", ".", "x.png", "--spec", "s.json"], "--spec is of a model, and"),
+        (
+            ["eval", ".", "--columns", "x,y", "--iou", "0.7"],
+            "--columns and --iou are of a model, and this is the folder of a pipeline",
+        ),
+        (["eval", "m.onnx", "--per-image", "x.csv"], "--per-image is for the folder of a pipeline"),
+        (["eval", "m.onnx", "--tolerance", "nan"], "--tolerance must be above 0"),
+        (["eval", "m.onnx", "--tolerance", "-1"], "--tolerance must be above 0"),
+        (["eval", "m.onnx", "--iou", "50"], "--iou above 0 and at most 1"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(options: list[str], said: str) -> None:
+    data = ["--data", "images"] if options[0] == "eval" else []
+    done = CliRunner().invoke(app, [*options, *data])
+    assert isinstance(done.exception, UserError) and said in str(done.exception)
+
+
 def test_points_are_columns_as_tables_for_training_have_them() -> None:
     spec = InputSpec(
         height=8, width=8, mean=(0,), std=(1,), channels="grey", points=("tip", "tail")

@@ -22,10 +22,11 @@ from compress.report.steps import step_details
 from compress.report.terminal import show
 from compress.report.write import write_report
 from compress.results.file import append, read
-from compress.results.merge import join, merge
+from compress.results.merge import join, load, merge
 from compress.results.schema import (
     Decision,
     Epoch,
+    Failure,
     SingleImageClasses,
     StepReport,
     Target,
@@ -36,7 +37,7 @@ from compress.utils.errors import UserError
 from compress.utils.files import OWN
 from compress.utils.interval import Interval
 from compress.utils.text import markdown_escape as escape
-from tests.result_factory import machine, result
+from tests.result_factory import judged, machine, result
 
 EVIL = "<script>alert(1)</script>|x` [a](http://e.example) \x1b[31m"
 X = units.TIMES
@@ -309,6 +310,50 @@ def test_join_refuses_what_cannot_be_compared():
         with pytest.raises(UserError, match=r"not comparable.*r2.*separately") as refused:
             merge([here, other])
         assert said in str(refused.value)
+
+
+def test_join_refuses_points_that_are_right_by_other_rules():
+    rows = [
+        judged(result(name, recipe=name), tolerance)
+        for name, tolerance in (("a", 0.1), ("b", 0.05))
+    ]
+    with pytest.raises(UserError, match=r"different rules are not comparable.*at most 0\.1 off"):
+        merge(rows)
+
+
+def test_join_tells_the_newest_word_on_a_candidate(tmp_path):
+    def failure(candidate: str, run: str, recipe: str = "whales") -> Failure:
+        return Failure(recipe=recipe, run=run, candidate=candidate, role="candidate", reason="no")
+
+    def rows(run: str, day: int, *names: str):
+        time = f"2026-01-0{day}T00:00:00Z"
+        teacher = result("vgg", role="teacher", run=run, measured_at=time)
+        return [teacher, *(result(x, run=run, measured_at=time) for x in names)]
+
+    # Joined when big had failed; then it is made: in the same run, or in another.
+    for run in ("r1", "r2"):
+        folder = tmp_path / run
+        append(folder / "joined/results.jsonl", rows("r1", 1, "small"), [failure("big", "r1")])
+        append(folder / "new/results.jsonl", rows(run, 2, "small", "big"))
+        found, failed, _ = load([folder])
+        assert {row.candidate for row in found} == {"vgg", "small", "big"} and failed == []
+    # The other way round, and told of twice.
+    append(tmp_path / "x/old/results.jsonl", rows("r1", 1, "small", "big"))
+    for name in ("new", "joined"):
+        append(
+            tmp_path / "x" / name / "results.jsonl", rows("r2", 2, "small"), [failure("big", "r2")]
+        )
+    found, failed, _ = load([tmp_path / "x"])
+    assert {row.candidate for row in found} == {"vgg", "small"} and len(failed) == 1
+
+
+def test_a_run_of_failures_alone_has_no_results(tmp_path):
+    failed = Failure(recipe="whales", run="r2", candidate="big", role="candidate", reason="no")
+    append(tmp_path / "results.jsonl", [result("small", run="r1")])
+    with (tmp_path / "results.jsonl").open("a") as file:
+        file.write(failed.model_dump_json() + "\n")
+    with pytest.raises(UserError, match="no results of its newest run: run the recipe again"):
+        load([tmp_path])
 
 
 def test_join_shows_a_shared_teacher_once_and_prefixes_clashes(tmp_path):

@@ -10,11 +10,13 @@ from compress.analysis.summary import summarise
 from compress.measure.latency import summarise as timed
 from compress.metrics.accuracy import wilson
 from compress.report.content import content
+from compress.report.markdown import markdown
 from compress.report.notes import ALIKE
 from compress.report.tables import csv_text
 from compress.report.terminal import show
 from compress.results.schema import Metric, Result, RowKey, Slice
 from compress.utils import units
+from compress.utils.text import markdown_escape as escape
 from tests.result_factory import result
 
 DISTURBED = "Other programs used up to 0.4 cores: stop them."
@@ -97,6 +99,18 @@ def test_what_only_some_rows_have_is_a_column_of_csv() -> None:
     rows = [teacher, student.model_copy(update={"accuracy": accuracy})]
     first, second = csv.DictReader(io.StringIO(csv_text(summarise(rows))))
     assert (first[found.name], second[found.name]) == ("", "1.5")
+    shown = markdown(content(summarise(rows), "t"))
+    assert found.name in shown and "top-5 %" in shown and "calibration error %" in shown
+
+
+def test_headings_are_text_in_markdown() -> None:
+    teacher, student = full()
+    found = Metric(name="F1 | <img src=x>", value=1.5, meaning="")
+    accuracy = student.accuracy.model_copy(update={"further": [found]})
+    shown = markdown(
+        content(summarise([teacher, student.model_copy(update={"accuracy": accuracy})]), "t")
+    )
+    assert escape(found.name) in shown and found.name not in shown
 
 
 def test_slices_and_batches_are_facts_of_a_candidate() -> None:

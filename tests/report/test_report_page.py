@@ -264,6 +264,21 @@ def test_tables_sort_by_every_heading(page):
             assert sorted(cells) == sorted(column["before"])
 
 
+def test_times_and_signed_numbers_are_sorted_by_what_they_say(page):
+    cells = page.evaluate(
+        """((given) => {
+          const head = document.querySelector(".sortable th.number");
+          const rows = [...head.closest("table").tBodies[0].rows];
+          given.forEach((said, i) => { rows[i].cells[head.cellIndex].textContent = said; });
+          rows.slice(given.length).forEach((row) => row.remove());
+          head.firstElementChild.click();
+          return [...head.closest("table").tBodies[0].rows].map(
+            (row) => row.cells[head.cellIndex].textContent);
+        })(["3.4 h", "+6.0", "12 min", "-4.3", "42 s", "+0.5"])"""
+    )
+    assert cells == ["-4.3", "+0.5", "+6.0", "42 s", "12 min", "3.4 h"]
+
+
 @pytest.mark.parametrize(
     ("x", "y"), list(product(["latency", "throughput", "macs"], ["top1", "log_loss", "drop"]))
 )

@@ -86,6 +86,14 @@ def test_the_front_is_that_of_what_was_judged_by_then() -> None:
     assert growth(SEARCH.model_copy(update={"trials": [SEARCH.trials[1]]})) is None
 
 
+def test_other_rows_are_not_what_an_earlier_search_found(tmp_path: Path) -> None:
+    rows = [result("teacher", role="teacher"), result("small")]
+    write_report(summarise(rows), tmp_path, "t", search=SEARCH)
+    assert (tmp_path / "search.svg").is_file()
+    write_report(summarise(rows), tmp_path, "t")
+    assert not list(tmp_path.glob("search*"))
+
+
 def test_a_damaged_search_is_told(tmp_path: Path) -> None:
     rows = [result("teacher", role="teacher"), result("small")]
     write_report(summarise(rows), tmp_path, "t", search=SEARCH)

@@ -23,6 +23,8 @@ from compress.cli.init.write import CHANGING, METHODS, Answers
 from compress.data.input_spec import Channels, InputSpec
 from compress.models.own_input import OwnInput
 from compress.utils.errors import UserError
+from compress.utils.files import local
+from compress.utils.settings import check_normalisation
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def _model(ask: Questions, options: Options, allowed: Sequence[str]) -> tuple[st
 
 
 def _look_at_folder(text: str) -> tuple[Path, Images]:
-    path = Path(text).expanduser()
+    path = local(text)
     return path, look_at_images(path)
 
 
@@ -132,6 +134,10 @@ def _input_spec(
             f"--mean has {len(mean)} and --std {len(std)} numbers: give one each for grey images, "
             "or three."
         )
+    try:
+        check_normalisation(mean, std)
+    except ValueError as error:
+        raise UserError(f"--mean and --std: {error}.") from error
     colours: Channels = own.channels if own.channels != "grey" else "rgb"
     return InputSpec(
         height=height,

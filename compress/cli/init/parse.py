@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from compress.utils.errors import UserError
+from compress.utils.files import local
 from compress.utils.quantities import behind, parse_share, parse_times
 from compress.utils.settings import LARGEST, SMALLEST
 
@@ -13,7 +13,7 @@ def teacher(text: str, allowed: Sequence[str]) -> str:
     """Return the path of an ONNX file that is there, or the name of a builder that exists."""
     from compress.models.builders import resolve
 
-    path = Path(text).expanduser()
+    path = local(text)
     if path.suffix == ".onnx":
         if not path.is_file():
             raise UserError(f"--teacher: no file at {path}.")
@@ -36,7 +36,7 @@ def weights(text: str) -> str:
     """Return the path of a file that is there, or torchvision's name of one."""
     if text.startswith("torchvision:"):
         return text
-    path = Path(text).expanduser()
+    path = local(text)
     if not path.is_file():
         raise UserError(f"--weights: no file at {path}.")
     return str(path)

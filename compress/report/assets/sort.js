@@ -2,8 +2,9 @@
 
 // A cell's first number, with its prefix; what has none comes last either way.
 function number(text) {
-  const found = text.replace(/[\u202f\u00a0]/g, "").match(/^[<>≤≥~]?\s*(-?[\d.]+) ?([kMG]?)/);
-  return found ? found[1] * ({ k: 1e3, M: 1e6, G: 1e9 }[found[2]] ?? 1) : null;
+  const plain = text.replace(/[\u202f\u00a0]/g, "");
+  const found = plain.match(/^[<>≤≥~]?\s*([+-]?[\d.]+) ?(min\b|h\b|[kMG]?)/);
+  return found ? found[1] * ({ k: 1e3, M: 1e6, G: 1e9, min: 60, h: 3600 }[found[2]] ?? 1) : null;
 }
 
 function sort(head) {

@@ -309,7 +309,7 @@ def bias_shifts(path: Path, images: np.ndarray, largest: int) -> dict[str, np.nd
         weight = numpy_helper.to_array(weights[node.input[1]])
         scale = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True) / largest
         rounded = np.round(weight / np.maximum(scale, 1e-30)) * scale
-        shift = (rounded - weight).sum(axis=(2, 3))  # (out, in / groups)
+        shift = (rounded - weight).sum(axis=tuple(range(2, weight.ndim)))  # (out, in / groups)
         groups = next((a.i for a in node.attribute if a.name == "group"), 1)
         mean = means[node.input[0]].reshape(groups, -1)
         grouped = shift.reshape(groups, -1, shift.shape[1])
@@ -354,7 +354,8 @@ def _channel_means(
         chunk = images[start : start + CHUNK]
         found = dict(zip(wanted, session.run(None, {entry: chunk}), strict=True)) | {entry: chunk}
         for name in tensors:
-            total = np.asarray(found[name]).mean(axis=(2, 3)).sum(axis=0)
+            maps = np.asarray(found[name])
+            total = maps.mean(axis=tuple(range(2, maps.ndim))).sum(axis=0)
             sums[name] = sums.get(name, 0) + total / len(images)
     return sums
 

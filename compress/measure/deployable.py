@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 
+from compress.models.onnx_faults import real_inputs, sizes_of
 from compress.runtimes.base import Size
 from compress.runtimes.images import layout_of
 from compress.utils.errors import UserError
@@ -33,7 +34,7 @@ def with_size(path: Path, size: Size | None, folder: Path) -> Path:
         return path
     copy = folder / path.name
     if path.suffix == ".xml":
-        from compress.runtimes.openvino_ir import ov, read_ir
+        from compress.runtimes.openvino_ir import ov, read_ir, reshape
 
         model = read_ir(path)
         shapes = {
@@ -43,13 +44,13 @@ def with_size(path: Path, size: Size | None, folder: Path) -> Path:
         }
         if not any([_fill(shape, size) for shape in shapes.values()]):
             return path
-        model.reshape({i: ov.PartialShape(shape) for i, shape in shapes.items()})
+        reshape(model, {i: ov.PartialShape(shape) for i, shape in shapes.items()}, path)
         folder.mkdir(exist_ok=True)
         ov.serialize(model, copy)
         return copy
     proto = _read(path)
     changed = False
-    for entry in _inputs(proto):
+    for entry in real_inputs(proto.graph):
         dims = entry.type.tensor_type.shape.dim
         shape = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims]
         if len(shape) == 4 and _fill(shape, size):
@@ -90,14 +91,14 @@ def as_deployed(path: Path, size: int | None, batch: int, folder: Path) -> Path:
 
 def _onnx(path: Path, size: int | None, batch: int, folder: Path) -> Path:
     proto = _read(path)
-    entries = _inputs(proto)
+    entries = real_inputs(proto.graph)
     dims = entries[0].type.tensor_type.shape.dim if entries else []
     if len(entries) != 1 or len(dims) != 4:
         names = ", ".join(entry.name for entry in entries) or "nothing"
         raise UserError(
             f"{path} takes {names}; expected one input (batch, channels, height, width)."
         )
-    known = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+    known = sizes_of(entries[0])
     first = 1 if layout_of(known) == "nhwc" else 2
     height, width = _checked(path, known, size, batch)
     changed = known[first : first + 2] != [height, width]
@@ -123,14 +124,8 @@ def _read(path: Path) -> onnx.ModelProto:
         raise UserError(f"{path} is no ONNX file, or is cut short: {error}.") from error
 
 
-def _inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """The inputs that must be fed: old exporters list the weights among them."""
-    weights = {tensor.name for tensor in proto.graph.initializer}
-    return [entry for entry in proto.graph.input if entry.name not in weights]
-
-
 def _ir(path: Path, size: int | None, batch: int, folder: Path) -> Path:
-    from compress.runtimes.openvino_ir import ov, read_ir
+    from compress.runtimes.openvino_ir import ov, read_ir, reshape
 
     model = read_ir(path)
     shapes = [entry.partial_shape for entry in model.inputs]
@@ -146,7 +141,7 @@ def _ir(path: Path, size: int | None, batch: int, folder: Path) -> Path:
         return path
     batch_there = -1 if known[0] is None else known[0]
     sides = [height, width, known[3]] if last else [known[1] or 3, height, width]
-    model.reshape(ov.PartialShape([batch_there, *sides]))
+    reshape(model, {0: ov.PartialShape([batch_there, *sides])}, path)
     copy = folder / path.name
     ov.serialize(model, copy)
     return copy

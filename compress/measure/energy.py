@@ -18,8 +18,10 @@ def energy_per_call_j(
 
     What the packages draw when idle is part of it: the call keeps the machine that long.
     """
-    packages = [x for x in powercap.glob("intel-rapl:*") if x.name.count(":") == 1]
+    zones = [x for x in powercap.glob("intel-rapl:*") if x.name.count(":") == 1]
     try:
+        # Beside the packages may stand the whole machine (psys), which has them in it.
+        packages = [x for x in zones if (x / "name").read_text("ascii").startswith("package")]
         before = {package: _microjoules(package / "energy_uj") for package in packages}
         ranges = {package: _microjoules(package / "max_energy_range_uj") for package in packages}
     except OSError:  # not for this user

@@ -7,6 +7,8 @@ from pathlib import Path
 import onnx
 from onnx import shape_inference
 
+from compress.models.onnx_faults import real_inputs
+
 # Operations whose work is not multiply-accumulates of weights: they count as none, as everywhere.
 _FREE = {
     "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant",
@@ -54,8 +56,9 @@ def _shapes(proto: onnx.ModelProto, batch: int) -> dict[str, list[int]]:
     """Of all tensors whose shapes can be inferred; 0 is an unknown size."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(proto)
-    for value in fixed.graph.input:
-        value.type.tensor_type.shape.dim[0].dim_value = batch
+    for value in real_inputs(fixed.graph):
+        if dims := value.type.tensor_type.shape.dim:
+            dims[0].dim_value = batch
     # The exporter left shapes with a free batch dimension, which inference would keep.
     del fixed.graph.value_info[:]
     for value in fixed.graph.output:

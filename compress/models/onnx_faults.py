@@ -45,6 +45,12 @@ def real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     return [entry for entry in graph.input if entry.name not in weights]
 
 
+def sizes_of(entry: onnx.ValueInfoProto) -> list[int | None]:
+    """Return an input's sizes; None: free, which some exporters write as -1."""
+    dims = entry.type.tensor_type.shape.dim
+    return [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in dims]
+
+
 def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Yield the nodes, also those of the graphs inside of them (If, Loop)."""
     for node in graph.node:
@@ -83,14 +89,13 @@ def _input_fault(inputs: list[onnx.ValueInfoProto]) -> str | None:
         names = ", ".join(entry.name for entry in inputs) or "nothing"
         return f"takes {names}: a teacher takes images alone, export it with the others built in"
     (entry,) = inputs
-    kind = entry.type.tensor_type
-    dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
+    dims, of = sizes_of(entry), entry.type.tensor_type.elem_type
     if len(dims) != 4:
         shown = ", ".join("?" if n is None else str(n) for n in dims)
         return f"takes {entry.name} ({shown}); expected (batch, channels, height, width)"
     if layout_of(dims) == "nchw" and dims[1] not in (1, 3, None):
         return f"takes {dims[1]} channels; an image has 3, or 1 in grey"
-    if kind.elem_type not in TYPES:
-        name = TensorProto.DataType.Name(kind.elem_type).lower()
+    if of not in TYPES:
+        name = TensorProto.DataType.Name(of).lower()
         return f"takes {name}: export it with an input of float32, or of bytes (uint8)"
     return None

@@ -22,7 +22,7 @@ from onnx import numpy_helper, version_converter
 from compress.data.input_spec import METADATA_KEY, InputSpec
 from compress.metrics.probabilities import LEAST, MOST, Scale
 from compress.models.onnx_channels import channels_read
-from compress.models.onnx_faults import fault_of, real_inputs
+from compress.models.onnx_faults import fault_of, real_inputs, sizes_of
 from compress.models.onnx_float32 import in_float32
 from compress.runtimes import Entry
 from compress.runtimes.images import ImageInput, image_input
@@ -71,12 +71,11 @@ def taken_by(model: onnx.ModelProto) -> ImageInput:
         UserError: other inputs than images.
     """
     (entry,) = real_inputs(model.graph)
-    kind = entry.type.tensor_type
-    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+    of = entry.type.tensor_type.elem_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(of).name
     # bfloat16 is no type that NumPy has.
-    dtype = "float32" if kind.elem_type == onnx.TensorProto.BFLOAT16 else dtype
-    taken = image_input(Path("teacher.onnx"), [Entry(entry.name, dtype, shape)])
+    dtype = "float32" if of == onnx.TensorProto.BFLOAT16 else dtype
+    taken = image_input(Path("teacher.onnx"), [Entry(entry.name, dtype, tuple(sizes_of(entry)))])
     return taken._replace(channels=taken.channels or channels_read(model.graph, entry.name))
 
 
@@ -208,7 +207,7 @@ def _free_batch(graph: onnx.GraphProto) -> None:
     batch.dim_param = "batch"
     for output in graph.output:
         output.type.tensor_type.ClearField("shape")
-    if fixed == 0:
+    if fixed <= 0:  # it was free
         return
     weights = {t.name: t for t in graph.initializer}
     constants = {n.output[0]: n for n in graph.node if n.op_type == "Constant"}

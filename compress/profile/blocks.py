@@ -113,7 +113,8 @@ def _parts(layers: Sequence[Layer], depth: int) -> list[Part]:
     parts: list[Part] = []
     for key, members in groupby(layers, key=lambda layer: _prefix(layer.name, depth)):
         group = list(members)
-        if len(group) == 1 or all(layer.name == key for layer in group):
+        # One kernel of several layers is named after two of them, so that no name need be the key.
+        if len(group) == 1 or all(_prefix(layer.name, depth + 1) == key for layer in group):
             parts += [Part(name=x.name, seconds=x.seconds, kind=x.operation) for x in group]
             continue
         inside = _parts(group, depth + 1)

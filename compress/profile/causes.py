@@ -55,7 +55,7 @@ def causes(tallies: Sequence[Tally], a: Profile, b: Profile, whole_s: np.ndarray
                 where=where(tally, a, b),
                 difference_s=part,
                 share=part.value / whole.value if known else None,
-                change=change(tally.key, a, b),
+                change=change(tally, a, b),
             )
         )
     return sorted(found, key=lambda cause: (not cause.certain, -abs(cause.difference_s.value)))
@@ -84,6 +84,8 @@ def where(tally: Tally, a: Profile, b: Profile) -> str:
                 _ratio(its_b.macs, its_a.macs) if b_is_slower else _ratio(its_a.macs, its_b.macs)
             )
             return f"{layers}, which multiply {ratio} times as much in {slow}"
+        case "only" if tally.a and tally.b:
+            return f"{layers} that have no partner: {counts}"
         case "only":
             return f"{layers} that only {'B' if tally.b else 'A'} has ({len(tally.a or tally.b)})"
         case "conversion":
@@ -129,12 +131,15 @@ def _counts(tally: Tally, a: Profile, b: Profile, first: str) -> str:
     return ", ".join(said)
 
 
-def change(key: Key, a: Profile, b: Profile) -> str | None:
+def change(tally: Tally, a: Profile, b: Profile) -> str | None:
     """Say what to change."""
+    key = tally.key
     if key.kind == "precision":
         return _of_precision(key, a)
     if key.kind in ("kernel", "rate") and a.runtime != b.runtime:
         return f"deploy it in what is faster at it: A ran in {a.runtime}, B in {b.runtime}."
+    if key.kind == "only" and tally.a and tally.b:
+        return "a network with fewer or smaller ones."
     return TO_DO.get(key.kind)
 
 

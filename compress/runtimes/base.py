@@ -28,7 +28,7 @@ class Kernel:
     """One kernel of the runtime, in the order of execution."""
 
     operation: str  # as the runtime calls it
-    precision: str  # of what it reads
+    precision: str  # of what it reads, or of what it rounds that to itself
     output_shape: tuple[int, ...]
     activation_bytes: int  # read and written, weights not among them
     names: tuple[str, ...]  # of nodes or tensors of the file that it computes, as far as it says

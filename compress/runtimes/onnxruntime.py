@@ -22,6 +22,7 @@ Event = dict[str, Any]  # of onnxruntime's profile
 
 # What onnxruntime calls types otherwise than NumPy.
 DTYPES = {"float": "float32", "double": "float64"}
+ROUNDS = "DynamicQuantizeMatMul"  # reads floats, but multiplies integers
 
 
 class OnnxFile:
@@ -157,9 +158,10 @@ def _kernel(event: Event) -> Kernel:
     outputs = [shape for entry in arguments["output_type_shape"] for shape in entry.values()]
     read = inputs[0] if inputs else "float"
     name = str(event["name"]).removesuffix("_kernel_time")
+    operation = arguments["op_name"]
     return Kernel(
-        operation=arguments["op_name"],
-        precision=PRECISIONS.get(read, read),
+        operation=operation,
+        precision="int8" if operation == ROUNDS else PRECISIONS.get(read, read),
         output_shape=tuple(outputs[0]) if outputs else (),
         activation_bytes=int(arguments["activation_size"]) + int(arguments["output_size"]),
         names=(name,),

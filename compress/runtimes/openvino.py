@@ -30,6 +30,8 @@ NUMBER_BYTES = {
     "f32": 4, "f64": 8, "f16": 2, "bf16": 2, "u8": 1, "i8": 1, "boolean": 1, "u1": 1 / 8,
     "i32": 4, "i64": 8,
 }  # fmt: skip
+# The operations that multiply and accumulate.
+MULTIPLY = ("Convolution", "BinaryConvolution", "GroupConvolution", "MatMul")
 
 
 class OpenVinoFile:
@@ -218,11 +220,11 @@ def _bytes(output: Any, facts: dict[str, dict[str, str]]) -> float:
 
 
 def _nodes(path: Path, batch: int) -> list[Node]:
-    from compress.runtimes.openvino_ir import read_ir
+    from compress.runtimes.openvino_ir import ov, read_ir, reshape
 
     model = read_ir(path)
     shape = list(model.inputs[0].partial_shape)
-    model.reshape({0: [batch, *shape[1:]]})
+    reshape(model, {0: ov.PartialShape([batch, *shape[1:]])}, path)
     nodes = []
     for op in model.get_ordered_ops():
         if op.get_type_name() in ("Parameter", "Result", "Constant"):
@@ -257,19 +259,28 @@ def _module(sources: list[Any]) -> str | None:
     return None
 
 
-def _work(op: Any) -> tuple[int, str]:
-    kind, output = op.get_type_name(), math.prod(op.get_output_shape(0))
-    weight = list(op.get_input_shape(1)) if op.get_input_size() > 1 else []
-    if kind in ("Convolution", "BinaryConvolution"):
-        return output * math.prod(weight[1:]), convolution(weight[2:], 1)
-    if kind == "GroupConvolution":  # weights: groups, outputs of each, inputs of each, kernel
-        return output * math.prod(weight[2:]), convolution(weight[3:], weight[0])
+def _work(op: Any) -> tuple[int | None, str]:
+    """Return the multiply-accumulates, None where shapes depend on the data; and what it does."""
+    kind = op.get_type_name()
+    if kind not in MULTIPLY:
+        return 0, kind
+    weight = _fixed(op.get_input_partial_shape(1))
+    if weight is None:
+        return None, kind
     if kind == "MatMul":
-        rows = list(op.get_input_shape(0))
-        shared = rows[-2 if op.get_attributes()["transpose_a"] and len(rows) > 1 else -1]
+        shared = weight[-1 if op.get_attributes()["transpose_b"] or len(weight) == 1 else -2]
         constant = op.input_value(1).get_node().get_type_name() in ("Constant", "FakeQuantize")
-        return output * shared, LINEAR if constant else kind
-    return 0, kind
+        operation = LINEAR if constant else kind
+    elif kind == "GroupConvolution":  # weights: groups, outputs of each, inputs of each, kernel
+        shared, operation = math.prod(weight[2:]), convolution(weight[3:], weight[0])
+    else:
+        shared, operation = math.prod(weight[1:]), convolution(weight[2:], 1)
+    output = _fixed(op.get_output_partial_shape(0))
+    return None if output is None else math.prod(output) * shared, operation
+
+
+def _fixed(shape: "ov.PartialShape") -> list[int] | None:
+    return None if shape.is_dynamic else list(shape.to_shape())
 
 
 SCRIPT = """\

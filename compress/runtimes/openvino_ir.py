@@ -5,6 +5,7 @@ must know of such a file stands in the graph's `rt_info`, below `compress`.
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,7 +19,7 @@ try:
 except ImportError as error:
     raise UserError(runtime_named("openvino").missing) from error
 
-__all__ = ["SPEC", "ov", "read_ir", "read_model", "reason", "save_ir"]
+__all__ = ["SPEC", "ov", "read_ir", "read_model", "reason", "reshape", "save_ir"]
 
 SPEC = ["compress", "input"]  # the input spec as JSON
 WEIGHTS = ["compress", "weights_sha256"]  # of the .bin
@@ -97,6 +98,24 @@ def read_model(path: Path) -> ov.Model:
         return ov.Core().read_model(path)
     except RuntimeError as error:
         raise UserError(f"{path} cannot be loaded by openvino: {reason(error)}") from error
+
+
+def reshape(model: ov.Model, shapes: Mapping[int, ov.PartialShape], path: Path) -> None:
+    """Gives inputs other shapes, by their places.
+
+    Args:
+        path: which file it is of.
+
+    Raises:
+        UserError: shapes that the network was not made for.
+    """
+    try:
+        model.reshape(dict(shapes))
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} cannot take {', '.join(map(str, shapes.values()))} ({reason(error)}): give "
+            "the --size or --batch that it was made for."
+        ) from error
 
 
 def reason(error: Exception) -> str:

@@ -112,10 +112,11 @@ def test_what_is_said_of_the_machine(changed: dict[str, object], said: str | Non
     assert found == [] if said is None else len(found) == 1 and said in found[0]
 
 
-def counter(powercap: Path, name: str, microjoules: int, top: int) -> Path:
-    """A package's files, as the kernel lays them out."""
+def counter(powercap: Path, name: str, microjoules: int, top: int, zone: str = "package-0") -> Path:
+    """A zone's files, as the kernel lays them out."""
     package = powercap / name
     package.mkdir(parents=True)
+    (package / "name").write_text(f"{zone}\n")
     (package / "energy_uj").write_text(f"{microjoules}\n")
     (package / "max_energy_range_uj").write_text(f"{top}\n")
     return package / "energy_uj"
@@ -124,7 +125,7 @@ def counter(powercap: Path, name: str, microjoules: int, top: int) -> Path:
 def test_energy_is_the_packages_counters_by_calls(tmp_path: Path) -> None:
     one = counter(tmp_path, "intel-rapl:0", 5_000_000, 10**9)
     other = counter(tmp_path, "intel-rapl:1", 999_900_000, 10**9)  # about to start again at 0
-    counter(tmp_path, "intel-rapl:0:0", 1, 10**9)  # a part of the first package
+    counter(tmp_path, "intel-rapl:0:0", 1, 10**9, "core")  # a part of the first package
     calls = 0
 
     def call() -> None:
@@ -135,6 +136,20 @@ def test_energy_is_the_packages_counters_by_calls(tmp_path: Path) -> None:
 
     assert energy_per_call_j(call, 0.05, tmp_path) == pytest.approx(0.1)
     assert calls > 1  # so that the second did start again
+
+
+def test_what_counts_the_whole_machine_is_not_added_to_its_packages(tmp_path: Path) -> None:
+    package = counter(tmp_path, "intel-rapl:0", 0, 10**9)
+    machine = counter(tmp_path, "intel-rapl:1", 0, 10**9, "psys")
+    calls = 0
+
+    def call() -> None:
+        nonlocal calls
+        calls += 1
+        package.write_text(f"{100_000 * calls}")
+        machine.write_text(f"{170_000 * calls}")
+
+    assert energy_per_call_j(call, 0.0, tmp_path) == pytest.approx(0.1)
 
 
 def test_without_counters_there_is_no_energy_and_no_call(tmp_path: Path) -> None:

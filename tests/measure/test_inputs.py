@@ -148,6 +148,18 @@ def test_a_session_of_a_free_size_is_told_one(runtime: str, tmp_path: Path) -> N
     np.testing.assert_allclose(only(session.run(images)), logits(images), rtol=1e-3, atol=1e-3)
 
 
+def test_a_size_that_the_network_was_not_made_for_is_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Add", ["x", "place"], ["y"])]
+    inputs: dict[str, tuple[int, Any]] = {"x": (FLOAT, ("n", 3, "h", "w"))}
+    place = {"place": np.ones((1, 3, 16, 16), np.float32)}
+    made = save(tmp_path / "m.onnx", nodes, inputs, {"y": (FLOAT, 4)}, place)
+    ir = tmp_path / "m.xml"
+    ov.save_model(ov.Core().read_model(made), ir)
+    assert with_size(ir, (16, 16), tmp_path / "fitting") == tmp_path / "fitting" / "m.xml"
+    with pytest.raises(UserError, match=r"m\.xml cannot take \[\?,3,32,32\] \(.*give the --size"):
+        with_size(ir, (32, 32), tmp_path / "other")
+
+
 def cast(path: Path, of: int, shape: tuple[int | str, ...]) -> Path:
     """A file that gives its input's mean over height and width where the channels are last."""
     nodes = [

@@ -34,6 +34,7 @@ from compress.runtimes.onnxruntime import OnnxSession
 from compress.tasks import task_of
 from compress.utils.errors import UserError
 from tests.export.test_export import NETWORKS, images, make
+from tests.onnx_graphs import FLOAT, save
 from tests.outputs import only
 
 
@@ -292,6 +293,32 @@ def test_bias_correction_keeps_the_mean(tmp_path: Path) -> None:
     got = got.mean(axis=(0, 2, 3)) + tensors["b"]
     wanted = layer(x).detach().numpy().mean(axis=(0, 2, 3))
     np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
+def test_bias_correction_knows_convolutions_along_a_row(tmp_path: Path) -> None:
+    """Where a channel is the same everywhere its mean is kept, whatever the kernel's size."""
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((8, 2, 3)).astype(np.float32)
+    nodes = [
+        onnx.helper.make_node("Reshape", ["x", "shape"], ["rows"]),
+        onnx.helper.make_node("Conv", ["rows", "weight"], ["y"], "layer", group=2),
+    ]
+    path = save(
+        tmp_path / "layer.onnx", nodes, {"x": (FLOAT, ("n", 4, 6, 6))}, {"y": (FLOAT, 3)},
+        {"weight": weight, "shape": np.array([0, 4, 36])},
+    )  # fmt: skip
+    x = np.broadcast_to(rng.random((16, 4, 1, 1), np.float32) + 0.5, (16, 4, 6, 6))
+    shifts = bias_shifts(path, x, largest=3)
+    assert np.abs(shifts["layer"]).max() > 0.1
+    out = tmp_path / "corrected.onnx"
+    correct_biases(path, out, shifts)
+    model = onnx.load(out)
+    scale = np.abs(weight).max(axis=(1, 2), keepdims=True) / 3
+    rounded = numpy_helper.from_array(np.round(weight / scale) * scale, "weight")
+    model.graph.initializer[0].CopyFrom(rounded)
+    onnx.save(model, out)
+    wanted, got = (only(OnnxSession(file, 1).run(x)).mean((0, 2)) for file in (path, out))
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
 def test_layers_in_float_keep_their_biases(vgg: tuple[Candidate, Path], tmp_path: Path) -> None:

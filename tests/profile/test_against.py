@@ -201,6 +201,14 @@ def test_other_kernels_and_layers_of_one_file_are_causes() -> None:
     }
 
 
+def test_layers_that_both_have_without_a_partner_are_one_cause() -> None:
+    wide = [layer(f"Conv_{i}", operation="depthwise 5×5") for i in range(3)]
+    found = comparison(rounds([layer("x"), *wide]), rounds([layer("x"), depthwise("other")]))
+    (cause,) = found.causes
+    assert cause.where == "depthwise convolutions that have no partner: 3 in A, 1 in B"
+    assert cause.change == "a network with fewer or smaller ones."
+
+
 def test_what_is_within_the_noise_is_called_so() -> None:
     noisy = np.asarray([0.8, 1.2, 0.9, 1.1, 1.0])
     a, b = (

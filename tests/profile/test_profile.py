@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ import openvino as ov
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnxruntime.quantization import quantize_dynamic
 from torch import nn
 
 import compress.methods.binarize.layer_timing
@@ -37,6 +39,7 @@ from compress.profile.records import BETWEEN, Part
 from compress.profile.roofline import measure_limits, reach
 from compress.runtimes.base import Kernel
 from compress.runtimes.onnxruntime import kernels_by_call
+from tests.onnx_graphs import FLOAT, WEIGHT, classifier, save
 from tests.profiles import LIMITS, layer
 
 SPEC = InputSpec(height=32, width=32, mean=(0, 0, 0), std=(1, 1, 1), classes=tuple("abc"))
@@ -134,6 +137,16 @@ def test_int8_layers_are_called_so_and_move_a_quarter(int8: Path, runtime: str) 
     assert first.activation_bytes == pytest.approx(64 * (3 + 32), rel=0.3)
 
 
+def test_what_is_rounded_as_it_is_read_is_int8_too(tmp_path: Path) -> None:
+    path = tmp_path / "int8.onnx"
+    (tmp_path / "copy").mkdir()
+    quantize_dynamic(classifier(tmp_path / "float.onnx"), path)
+    layers, _ = layers_in(path, "onnxruntime")
+    assert [(x.kernel, x.precision) for x in layers if x.macs] == [
+        ("DynamicQuantizeMatMul", "int8")
+    ]
+
+
 def test_an_openvino_model_asks_for_what_its_onnx_file_asks(
     exported: tuple[Candidate, Path], tmp_path: Path
 ) -> None:
@@ -152,6 +165,21 @@ def test_more_images_are_more_work(exported: tuple[Candidate, Path]) -> None:
     _, path = exported
     one, three = (sum(n.macs or 0 for n in read_network(path, batch)) for batch in (1, 3))
     assert three == 3 * one == 3 * (count_macs(path)[0] or 0)
+
+
+def test_only_images_have_a_batch(tmp_path: Path) -> None:
+    """Old files list weights among the inputs; other inputs may have no sizes at all."""
+    for listed in (False, True):
+        assert count_macs(classifier(tmp_path / "m.onnx", listed=listed)) == (9, [])
+    nodes = [onnx.helper.make_node("Mul", ["x", "factor"], ["m"]),
+             onnx.helper.make_node("MatMul", ["m", "weight"], ["y"])]  # fmt: skip
+    inputs: dict[str, tuple[int, Any]] = {"x": (FLOAT, ("n", 3)), "factor": (FLOAT, ())}
+    path = save(tmp_path / "two.onnx", nodes, inputs, {"y": (FLOAT, 2)}, {"weight": WEIGHT})
+    assert sum(node.macs or 0 for node in read_network(path, 2)) == 2 * 9
+    proto = onnx.load(path)
+    proto.graph.input[0].type.tensor_type.ClearField("shape")
+    onnx.save(proto, path)
+    assert count_macs(path) == (None, ["MatMul"])
 
 
 @pytest.mark.parametrize(
@@ -297,6 +325,13 @@ def test_files_without_names_have_blocks_too() -> None:
     assert blocks_of([layer("")]) == ["network"]
     assert tree("x", in_blocks([layer()]), 0.01 + 1e-17).parts[-1].seconds == 0.0
     assert tree("nothing", [], 1.0).parts == (Part(name=BETWEEN, seconds=1.0, kind=BETWEEN),)
+
+
+def test_kernels_of_one_layer_and_what_is_fused_to_it_are_not_split() -> None:
+    """A convolution that runs several times, each time in one kernel with its activation."""
+    names = ["stem", *["head.conv to head.act"] * 3, "head.conv", "fc"]
+    root = tree("network", in_blocks([layer(name) for name in names]), 0.1)
+    assert [part.name for part in _all(root) if part.kind == "conv 3×3"] == names
 
 
 @given(

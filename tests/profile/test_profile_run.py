@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import openvino as ov
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import NodeProto, helper, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection import (
     fasterrcnn_mobilenet_v3_large_320_fpn,
@@ -32,6 +33,7 @@ from compress.profile.settings import Settings
 from compress.profile.target import built
 from compress.profile.variants import fewer_proposals, saved_in
 from compress.utils.errors import UserError
+from tests.onnx_graphs import FLOAT, Dims, save
 from tests.outputs import only
 from tests.profiles import quicken
 
@@ -199,6 +201,55 @@ def test_free_sizes_are_fixed_in_a_copy_and_nodes_get_names(file: Path, tmp_path
     found = profile(str(ir), Settings(threads=1, size=24, audit=False))
     assert found.runtime == "openvino" and (found.height, found.width) == (24, 24)
     assert found.macs == sum(shape.macs for shape in CHAIN) * 24 * 24 // (16 * 16)
+
+
+def test_a_free_number_may_be_written_as_minus_one(file: Path, tmp_path: Path) -> None:
+    proto = onnx.load(file)
+    dims = proto.graph.input[0].type.tensor_type.shape.dim
+    for place in (0, 2, 3):
+        dims[place].dim_value = -1
+    free = tmp_path / "free.onnx"
+    onnx.save(proto, free)
+    found = profile(str(free), Settings(threads=1, size=24, batch=2, audit=False))
+    assert found.macs == 2 * sum(shape.macs for shape in CHAIN) * 24 * 24 // (16 * 16)
+
+
+def as_ir(path: Path, nodes: list[NodeProto], shape: Dims, weights: dict[str, np.ndarray]) -> Path:
+    """An OpenVINO model from `x` to `y`."""
+    made = save(path.with_suffix(".onnx"), nodes, {"x": (FLOAT, shape)}, {"y": (FLOAT, 2)}, weights)
+    ov.save_model(ov.Core().read_model(made), path, compress_to_fp16=False)
+    return path
+
+
+@pytest.mark.parametrize(("asked", "said"), [({"size": 32}, "32,32"), ({"batch": 2}, "2,3,16,16")])
+def test_openvino_models_refuse_what_they_were_not_made_for(
+    asked: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    nodes = [helper.make_node("Concat", ["x", "more"], ["c"], axis=1),
+             helper.make_node("Flatten", ["c"], ["y"])]  # fmt: skip
+    weights = {"more": np.ones((1, 3, 16, 16), np.float32)}
+    shape = ("n", 3, *(("h", "w") if "size" in asked else (16, 16)))
+    path = as_ir(tmp_path / "m.xml", nodes, shape, weights)
+    with pytest.raises(UserError, match=rf"m\.xml cannot take \[.*{said}\] \(.*--size or --batch"):
+        profile(str(path), Settings(threads=1, audit=False, **asked))
+
+
+def test_work_that_depends_on_the_data_is_not_counted(tmp_path: Path) -> None:
+    """As many rows as the first convolution finds numbers."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Conv", ["x", "conv.weight"], ["c"], kernel_shape=[3, 3]),
+        helper.make_node("NonZero", ["c"], ["where"]),
+        helper.make_node("Transpose", ["where"], ["rows"]),
+        helper.make_node("Cast", ["rows"], ["floats"], to=FLOAT),
+        helper.make_node("MatMul", ["floats", "fc.weight"], ["y"]),
+    ]
+    sizes = {"conv.weight": (8, 3, 3, 3), "fc.weight": (4, 5)}
+    weights = {k: rng.standard_normal(size).astype(np.float32) for k, size in sizes.items()}
+    path = as_ir(tmp_path / "m.xml", nodes, (1, 3, 16, 16), weights)
+    found = profile(str(path), Settings(threads=1, audit=False))
+    counted = {x.operation: x.macs for x in found.layers if x.macs != 0}
+    assert counted == {"conv 3×3": 3 * 9 * 8 * 14 * 14, "linear": None}
 
 
 def test_models_that_cannot_be_profiled_are_refused_in_a_sentence(

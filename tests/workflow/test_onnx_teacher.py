@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given as for_any
 from hypothesis import settings
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 from torch import nn
 from torchvision.models import mobilenet_v2
@@ -456,6 +456,22 @@ def test_free_channels_are_those_that_the_weights_read(count: int, tmp_path: Pat
     assert [d.dim_value for d in dims[1:]] == [count, 32, 32]
     with pytest.raises(UserError, match=f"of {count} channels, and is to get {other.shape[0]}"):
         plain(read_onnx(given), other)
+
+
+def test_a_free_number_may_be_written_as_minus_one(tmp_path: Path) -> None:
+    shapes = {"all": np.array([-1]), "back": np.array([-1, 3])}
+    tail = [
+        *(helper.make_node("Constant", [], [name], value=numpy_helper.from_array(x))
+          for name, x in shapes.items()),
+        helper.make_node("Reshape", ["x", "all"], ["row"]),
+        helper.make_node("Reshape", ["row", "back"], ["y"]),
+    ]  # fmt: skip
+    given = classifier(tmp_path / "given.onnx", tail, shape=(-1, 3, -1, -1))
+    found = taken_by(read_onnx(given))
+    assert (found.batch, found.channels, found.height, found.width) == (None, 3, None, None)
+    session, notes = taken(given)
+    assert notes == [] and session.batch_size is None
+    np.testing.assert_allclose(only(session.run(real())), logits(real()), rtol=1e-4, atol=1e-4)
 
 
 def test_mean_and_std_of_bytes_are_the_files(

@@ -12,7 +12,7 @@ from compress.models.onnx_faults import real_inputs
 # Operations whose work is not multiply-accumulates of weights: they count as none, as everywhere.
 _FREE = {
     "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant",
-    "ConstantOfShape", "Div", "Dropout", "Equal", "Erf", "Exp", "Expand", "Flatten", "Gather",
+    "ConstantOfShape", "Div", "Dropout", "DynamicQuantizeLinear", "Equal", "Erf", "Exp", "Expand", "Flatten", "Gather",
     "GatherElements", "GatherND",
     "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity",
     "LayerNormalization", "LeakyRelu", "Max", "MaxPool", "Min", "Mul", "Pad", "Pow", "PRelu",

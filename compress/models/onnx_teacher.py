@@ -217,7 +217,7 @@ def _free_batch(graph: onnx.GraphProto) -> None:
         if node.input[1] in weights:
             shape = numpy_helper.to_array(weights[node.input[1]]).copy()
         elif node.input[1] in constants:
-            shape = numpy_helper.to_array(constants[node.input[1]].attribute[0].t).copy()
+            shape = _value(constants[node.input[1]])
         else:
             continue
         if shape.size and shape[0] == fixed:
@@ -225,6 +225,13 @@ def _free_batch(graph: onnx.GraphProto) -> None:
             shape[0] = 0
             node.input[1] = f"free_shape_{number}"
             graph.initializer.append(numpy_helper.from_array(shape, node.input[1]))
+
+
+def _value(constant: onnx.NodeProto) -> np.ndarray:
+    """Return what a Constant gives, a tensor or a list of integers."""
+    given = onnx.helper.get_attribute_value(constant.attribute[0])
+    is_tensor = isinstance(given, onnx.TensorProto)
+    return numpy_helper.to_array(given).copy() if is_tensor else np.atleast_1d(given)
 
 
 def _folded(model: onnx.ModelProto) -> onnx.ModelProto:

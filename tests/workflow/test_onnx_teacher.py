@@ -474,6 +474,16 @@ def test_a_free_number_may_be_written_as_minus_one(tmp_path: Path) -> None:
     np.testing.assert_allclose(only(session.run(real())), logits(real()), rtol=1e-4, atol=1e-4)
 
 
+def test_a_flattening_may_name_the_batch_as_integers(tmp_path: Path) -> None:
+    tail = [
+        helper.make_node("Constant", [], ["row"], value_ints=[1, -1]),
+        helper.make_node("Reshape", ["x", "row"], ["y"]),
+    ]
+    session, _ = taken(classifier(tmp_path / "given.onnx", tail, shape=(1, 3, 32, 32)))
+    assert session.batch_size is None
+    np.testing.assert_allclose(only(session.run(real())), logits(real()), rtol=1e-4, atol=1e-4)
+
+
 def test_mean_and_std_of_bytes_are_the_files(
     write_recipe: Write, shapes: Path, tmp_path: Path
 ) -> None:

@@ -12,13 +12,12 @@ from compress.models.onnx_faults import real_inputs
 # Operations whose work is not multiply-accumulates of weights: they count as none, as everywhere.
 _FREE = {
     "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant",
-    "ConstantOfShape", "Div", "Dropout", "DynamicQuantizeLinear", "Equal", "Erf", "Exp", "Expand", "Flatten", "Gather",
-    "GatherElements", "GatherND",
-    "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity",
-    "LayerNormalization", "LeakyRelu", "Max", "MaxPool", "Min", "Mul", "Pad", "Pow", "PRelu",
-    "QuantizeLinear", "DequantizeLinear", "Range", "ReduceMax", "ReduceMean", "ReduceSum", "Relu",
-    "Reshape", "Resize", "Shape", "Sigmoid", "Sign", "Slice", "Softmax", "Split", "Sqrt",
-    "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where",
+    "ConstantOfShape", "Div", "Dropout", "DynamicQuantizeLinear", "Equal", "Erf", "Exp", "Expand",
+    "Flatten", "Gather", "GatherElements", "GatherND", "GlobalAveragePool", "GlobalMaxPool",
+    "HardSigmoid", "HardSwish", "Identity", "LayerNormalization", "LeakyRelu", "Max", "MaxPool",
+    "Min", "Mul", "Pad", "Pow", "PRelu", "QuantizeLinear", "DequantizeLinear", "Range", "ReduceMax",
+    "ReduceMean", "ReduceSum", "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Sign", "Slice",
+    "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where",
 }  # fmt: skip
 
 CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv")

@@ -1,7 +1,7 @@
 """YAML as data, with the line of every key: what a recipe's errors point at.
 
 Follows YAML 1.2 where PyYAML (1.1) surprises: `1e-3` is a number, duplicate keys are a fault,
-`no` and `on` are words.
+`no`, `on` and dates are words.
 """
 
 import re
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from compress.utils.errors import UserError
 from compress.utils.files import local
@@ -17,14 +18,31 @@ from compress.utils.files import local
 KeyPath = tuple[str | int, ...]
 SET = 0  # the "line" of what came from --set
 MAX_NODES = 20_000  # aliases of aliases can stand for billions of nodes
+NOT_AS_BEFORE = (":float", ":bool", ":timestamp")  # tags of what YAML 1.1 finds in more texts
 
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader with YAML 1.2's numbers and booleans."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return what a node stands for.
+
+        Raises:
+            ConstructorError: it is not what its tag says, of which PyYAML tells no line.
+        """
+        try:
+            return super().construct_object(node, deep)  # type: ignore[no-untyped-call]
+        except (ValueError, LookupError, ArithmeticError, AttributeError) as error:
+            what = node.tag.rpartition(":")[2]
+            raise ConstructorError(
+                problem=f"{str(node.value)[:40]!r} cannot be read as {what}: a text stands in "
+                "quotes, with no !! before it",
+                problem_mark=node.start_mark,
+            ) from error
+
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":float", ":bool"))]
+    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(NOT_AS_BEFORE)]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
@@ -95,14 +113,9 @@ def read_recipe_file(path: Path, example: str = "name: …, data: …") -> Recip
     """
     if not path.is_file():
         raise UserError(f"No recipe at {path}.")
+    found = RecipeFile(path, {})
     try:
-        loader = _Loader(path.read_text("utf-8", errors="replace"))
-        node = loader.get_single_node()
-        found = RecipeFile(path, {})
-        if isinstance(node, yaml.MappingNode):
-            _walk(node, (), found)
-            found.data = loader.construct_document(node)  # type: ignore[no-untyped-call]
-            return found
+        found.data = _read(path.read_text("utf-8", errors="replace"), found)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -110,7 +123,24 @@ def read_recipe_file(path: Path, example: str = "name: …, data: …") -> Recip
         raise UserError(f"{where}: not valid YAML: {what}") from error
     except RecursionError as error:
         raise UserError(f"{path}: nested too deeply, or an alias within itself.") from error
-    raise UserError(f"{path}: expected keys and values ({example}).")
+    if not isinstance(found.data, dict):
+        raise UserError(f"{path}: expected keys and values ({example}).")
+    return found
+
+
+def _read(text: str, found: RecipeFile) -> Any:
+    """Return the data of a text, its lines and faults kept in `found`.
+
+    Raises:
+        YAMLError, RecursionError: it has none.
+        UserError: it has far too many.
+    """
+    loader = _Loader(text)
+    node = loader.get_single_node()
+    if node is None:
+        return None
+    _walk(node, (), found)
+    return loader.construct_document(node)  # type: ignore[no-untyped-call]
 
 
 def _walk(node: yaml.Node, at: KeyPath, found: RecipeFile) -> None:
@@ -141,22 +171,27 @@ def set_value(file: RecipeFile, assignment: str) -> None:
     """Applies `key.path=value` (`--set`); the value is read as YAML, list items by number.
 
     Raises:
-        UserError: no `=`, or a path through something that is not there.
+        UserError: no `=`, no YAML, or a path through something that is not there.
     """
     path, equals, text = assignment.partition("=")
     if not equals or not path:
         raise UserError(f"--set {assignment!r}: write key.path=value, e.g. seed=1.")
     try:
-        value = yaml.load(text, _Loader)
+        value = _read(text, RecipeFile(file.path, {}))
     except yaml.YAMLError as error:
         raise UserError(f"--set {assignment!r}: the value is not valid YAML.") from error
+    except RecursionError as error:
+        raise UserError(
+            f"--set {path}: the value is nested too deeply, or an alias within itself."
+        ) from error
     here: Any = file.data
     keys = path.split(".")
-    names = here.get("candidates")
+    candidates = here.get("candidates")
+    names = list(map(str, candidates)) if isinstance(candidates, dict) else []
     if keys[0] == "candidates" and len(keys) > 2 and names and keys[1] not in names:
         known = ", ".join(names)
         raise UserError(f"--set {assignment!r}: no candidate {keys[1]!r}; there is {known}.")
-    at: KeyPath = tuple(int(key) if key.isdigit() else key for key in keys)
+    at: KeyPath = tuple(int(key) if _is_position(key) else key for key in keys)
     if at[0] in file.unread and len(at) > 1:
         return  # there is nothing to change yet, and that is among the faults
     file.lines = {k: v for k, v in file.lines.items() if k[: len(at)] != at}
@@ -167,10 +202,15 @@ def set_value(file: RecipeFile, assignment: str) -> None:
         here = _enter(here, key, assignment)
     if isinstance(here, dict):
         here[keys[-1]] = value
-    elif isinstance(here, list) and keys[-1].isdigit() and int(keys[-1]) < len(here):
+    elif isinstance(here, list) and _is_position(keys[-1]) and int(keys[-1]) < len(here):
         here[int(keys[-1])] = value
     else:
         raise UserError(f"--set {assignment!r}: {keys[-1]!r} is not there.")
+
+
+def _is_position(key: str) -> bool:
+    """Whether a key may be that of a list's item: other digits than these are no numbers."""
+    return re.fullmatch("[0-9]{1,9}", key) is not None
 
 
 def _enter(here: Any, key: str, assignment: str) -> Any:
@@ -179,7 +219,7 @@ def _enter(here: Any, key: str, assignment: str) -> Any:
         child = here.setdefault(key, {})
         here[key] = child.copy() if isinstance(child, dict | list) else child
         return here[key]
-    if isinstance(here, list) and key.isdigit() and int(key) < len(here):
+    if isinstance(here, list) and _is_position(key) and int(key) < len(here):
         child = here[int(key)]
         here[int(key)] = child.copy() if isinstance(child, dict | list) else child
         return here[int(key)]

@@ -1,6 +1,7 @@
 """What a search can have done: a candidate timed before it is trained, or trained to a rung."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,8 +14,8 @@ from compress.methods import discover
 from compress.methods.base import TEACHER
 from compress.recipe.schema import MeasureSettings, Recipe, chosen
 from compress.results.schema import Result
-from compress.search.schedule import Rung, untrained
-from compress.utils.errors import UserError
+from compress.search.schedule import Rung, untrained, without_control
+from compress.utils.errors import StorageFailed, UserError
 from compress.utils.progress import Progress
 from compress.workflow.executors.executor import Executor
 from compress.workflow.plan import in_order
@@ -26,6 +27,21 @@ TRIALS = "trials"  # the rows of all trials: runs/<recipe>/trials/results.jsonl
 
 class TimeUp(Exception):
     """The time was up in the middle of a training, which goes on from its last epoch."""
+
+
+@contextmanager
+def in_time(what: str) -> Iterator[None]:
+    """Tell the user where the time was up, if it was.
+
+    Raises:
+        UserError: it was.
+    """
+    try:
+        yield
+    except TimeUp:
+        raise UserError(
+            f"The time was up while {what}: the same command goes on with it; give more --within."
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,7 @@ class Lab(Protocol):
 
         Raises:
             UserError: it cannot be made.
+            StorageFailed: no candidate can be made just now.
             TimeUp: the time was up before it was trained.
         """
         ...
@@ -100,12 +117,13 @@ class StageLab:
         """Return what is known before anything is tried.
 
         Raises:
-            UserError: the teacher cannot be made, or no candidate can.
+            UserError: the teacher cannot be made, or not in time, or no candidate can.
         """
         ready = self._ready(self._recipe.candidates, self._quick)
         others = {entry.candidate for entry in ready.plan.entries if entry.role != "teacher"}
         alone = replace(ready.plan.without(others), impossible={})
-        rows, _ = run_plan(replace(ready, plan=alone), self._out, self._command)
+        with in_time("the teacher was trained"):
+            rows, _ = run_plan(replace(ready, plan=alone), self._out, self._command)
         data = ready.context.data(ready.store.folder(ready.plan.data))
         validation = data.indices("validation")
         labels = data.labels[validation] if data.classes else np.zeros(len(validation), int)
@@ -141,19 +159,23 @@ class StageLab:
 
     def trained(self, candidate: str, rung: Rung, name: str) -> list[Result]:
         """Return its rows and the teacher's, by all validation images."""
-        ready = self._ready({name: rung.chain}, self._quick)
-        rows, failed = run_plan(ready, self._out, self._command)
-        if failed:
-            raise UserError(failed[0].reason)
-        return [row for row in rows if row.role == "teacher" or row.candidate == name]
+        return self._rows(self._ready({name: rung.chain}, self._quick), [name])
 
     def together(self, chains: Mapping[str, Sequence[Any]]) -> list[Result]:
-        """Return the rows of several, timed together as the recipe asks, and the teacher's."""
-        ready = self._ready(chains, self._recipe.measure, served=True)
-        rows, failed = run_plan(ready, self._out, self._command)
+        """Return the rows of several, timed together as the recipe asks, and the teacher's.
+
+        Raises:
+            UserError: they cannot be made, or not in time.
+        """
+        with in_time("the last picks were measured"):
+            return self._rows(self._ready(chains, self._recipe.measure, served=True), chains)
+
+    def _rows(self, ready: Ready, candidates: Container[str]) -> list[Result]:
+        """Return the rows of some candidates of a plan, and the teacher's."""
+        rows, failed = run_plan(ready, self._out, self._command, ends=(StorageFailed,))
         if failed:
             raise UserError(failed[0].reason)
-        return [row for row in rows if row.role == "teacher" or row.candidate in chains]
+        return [row for row in rows if row.role == "teacher" or row.candidate in candidates]
 
     def _ready(
         self, chains: Mapping[str, Sequence[Any]], measure: MeasureSettings, served: bool = False
@@ -188,14 +210,14 @@ class StageLab:
 
 
 def with_teachers(chains: Mapping[str, Sequence[Any]], recipe: Recipe) -> dict[str, list[Any]]:
-    """Return chains by candidate, and those of the candidates that they learn from."""
+    """Return chains by candidate, and those that they learn from, without controls."""
     candidates = {name: list(chain) for name, chain in chains.items()}
     waiting = list(candidates.values())
     while waiting:
         for kind, settings in map(chosen, waiting.pop()):
             for teacher in discover()[kind].teachers(settings):
                 if teacher not in candidates and teacher != TEACHER:
-                    candidates[teacher] = recipe.candidates[teacher]
+                    candidates[teacher] = list(map(without_control, recipe.candidates[teacher]))
                     waiting.append(candidates[teacher])
     return candidates
 

@@ -15,12 +15,15 @@ from compress.cascade.recipe import load_any
 from compress.measure.machine import usable_threads
 from compress.methods import discover
 from compress.metrics.sample_size import highest_confidence, images_needed
+from compress.models.builders import identity
+from compress.models.weight_sources import fingerprint, is_file
+from compress.recipe.load import students_of
 from compress.recipe.schema import GridPoint, Recipe, chosen
 from compress.results.schema import Result
 from compress.results.search import Search
 from compress.search.ceiling import ceilings
 from compress.search.journal import Journal
-from compress.search.lab import Known, StageLab, TimeUp, with_teachers
+from compress.search.lab import StageLab, with_teachers
 from compress.search.parts import draw_parts, on_part
 from compress.search.proof import check_images, last_picks, proofs, proofs_with
 from compress.search.schedule import trains
@@ -32,6 +35,7 @@ from compress.utils.errors import UserError
 from compress.utils.interval import Interval
 from compress.utils.progress import Progress
 from compress.workflow.executors.executor import Executor
+from compress.workflow.plan import plan_teacher
 from compress.workflow.run import RUNS, alone
 from compress.workflow.too_few_images import USUAL
 
@@ -123,7 +127,7 @@ def search_recipe(
 
     Raises:
         UserError: no candidate can be made, or fast enough; the time was up before anything was
-            tried; another search works in the same folder.
+            tried; the folder is another search's, or one works in it.
     """
     if budget.runtime not in (None, *recipe.measure.runtimes):
         raise UserError(
@@ -138,7 +142,7 @@ def search_recipe(
             folder / JOURNAL,
             _in_order(recipe),
             recipe.seed,
-            _asked(recipe, budget),
+            _asked(recipe, budget, allowed),
             executor.shared if executor else None,
         )
         begun_s = began - journal.noted(SPENT, 0.0)
@@ -150,7 +154,8 @@ def search_recipe(
             recipe, out, progress_of, command, allowed, lambda: spent_s() > within_s, executor
         )
         with alone(out, lab.progress):
-            known = _known(lab, journal, spent_s)
+            known = lab.teacher()
+            journal.note(SPENT, spent_s())
             parts = draw_parts(known.labels, recipe.search.keep, recipe.seed)
             teacher = on_part(known.teacher, parts.searched, SEARCHED)
             _refuse_met(choose(teacher, budget))
@@ -203,23 +208,6 @@ def search_recipe(
     return Found(search, kept, pick, choice)
 
 
-def _known(lab: StageLab, journal: Journal, spent_s: Callable[[], float]) -> Known:
-    """Return what is known before anything is tried.
-
-    Raises:
-        UserError: the time was up while the teacher was trained.
-    """
-    try:
-        known = lab.teacher()
-    except TimeUp:
-        raise UserError(
-            "The time was up while the teacher was trained: the same command goes on with it; "
-            "give more --within."
-        ) from None
-    journal.note(SPENT, spent_s())
-    return known
-
-
 def _lost(drop: Interval | None) -> str:
     return f"{units.points_interval(drop)} points lost"
 
@@ -239,9 +227,21 @@ def _in_order(recipe: Recipe) -> dict[str, GridPoint]:
     return {each: recipe.point(each) for each in sorted(recipe.candidates, key=rank)}
 
 
-def _asked(recipe: Recipe, budget: Budget) -> str:
-    """Return in digits what a search is of; only its time may be another the next time."""
+def _asked(recipe: Recipe, budget: Budget, allowed: Sequence[str]) -> str:
+    """Return in digits what a search is of; only its time may be another the next time.
+
+    Images, weights and builders are known by what is in them, too.
+
+    Raises:
+        UserError: one is not there.
+    """
     said = [recipe.model_dump_json(exclude={"budget", "description"}), repr(budget)]
+    said.append(plan_teacher(recipe, allowed).key)
+    named = dict.fromkeys((x.builder, x.weights) for _, x in students_of(recipe))
+    for builder, weights in named:
+        said.append(identity(builder, allowed))
+        if weights is not None and is_file(weights):
+            said.append(fingerprint(Path(weights)))
     return hashlib.sha256("\n".join(said).encode()).hexdigest()[:16]
 
 

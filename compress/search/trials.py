@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,14 +16,14 @@ from compress.recipe.schema import Recipe
 from compress.results.file import as_lines, read
 from compress.results.merge import merge
 from compress.results.schema import Result
-from compress.results.search import Pick, Piece
+from compress.results.search import Pick, Piece, State
 from compress.search.journal import Begun, Journal
-from compress.search.lab import Lab, TimeUp, Timing
+from compress.search.lab import Lab, TimeUp, Timing, in_time
 from compress.search.parts import on_part
 from compress.search.projection import expected_gain, projected
 from compress.search.schedule import Rung, rungs
 from compress.utils import units
-from compress.utils.errors import UserError
+from compress.utils.errors import StorageFailed, UserError
 from compress.utils.files import write_text
 from compress.utils.interval import Interval
 
@@ -31,6 +31,14 @@ SLACK = 1.1  # an untrained network's times are those of the trained one to with
 WORTH = 0.001  # of accuracy: more trials that are expected to bring less are not begun
 SPENT, OVERHEAD, PICKS = "spent_s", "overhead_s", "picks"
 SEARCHED = "searched"  # the part of the validation images
+
+
+class End(NamedTuple):
+    """How a trial ends, and why."""
+
+    state: State
+    why: str
+    accuracy: float | None = None  # that it reached, where it is complete
 
 
 @dataclass
@@ -68,9 +76,14 @@ class Trials:
         """Try candidates; return in a sentence why it ended.
 
         Where it was stopped before, it goes on from there.
+
+        Raises:
+            UserError: what was trained before is not here, and cannot be made again, or in time.
+            StorageFailed: no trial can go on.
         """
         began = self.clock()
-        self._load()
+        with in_time("what had been trained elsewhere was trained again"):
+            self._load()
         ended = self._try()
         own_s = self.clock() - began - self._pieces_s
         self.journal.note(OVERHEAD, self.journal.noted(OVERHEAD, 0.0) + own_s)
@@ -116,31 +129,41 @@ class Trials:
         return found
 
     def _take(self, trial: Begun) -> bool:
-        """Take a trial as far as it is worth; return whether it came to its end in time."""
-        chain = rungs(self.recipe.candidates[trial.candidate])
+        """Take a trial as far as it is worth; return whether it came to its end in time.
+
+        Raises:
+            StorageFailed: no trial can go on; this one does, the next time.
+        """
         try:
-            if chain[-1].epochs and not trial.pieces and (slow := self._too_slow(trial)):
-                trial.end("slow", slow)
-                return True
-            for k in range(trial.trained, len(chain)):
-                if k and (why := self._hopeless(trial, chain)):
-                    self._bound(trial, k - 1)
-                    trial.end("stopped", why)
-                    return True
-                if self._cost_s(trial, chain) > self.left_s:
-                    return False
-                self._train(trial, chain)
-            self._bound(trial, len(chain) - 1)
-            accuracy = self._accuracy(trial)
-            trial.end("complete", f"{units.percent(accuracy)} % with all its epochs.", accuracy)
+            end = self._end_of(trial)
         except TimeUp:
             self._pieces_s += self.spent_s - self.journal.noted(SPENT, 0.0)
             self.journal.note(SPENT, self.spent_s)
             return False
+        except StorageFailed:
+            raise
         except UserError as error:
-            trial.end("failed", str(error))
             self.say(f"{trial.candidate} failed: {error}")
-        return True
+            end = End("failed", str(error))
+        if end is not None:
+            trial.end(*end)
+        return end is not None
+
+    def _end_of(self, trial: Begun) -> End | None:
+        """Take a trial as far as it is worth; return how it ends, None: not in time."""
+        chain = rungs(self.recipe.candidates[trial.candidate])
+        if chain[-1].epochs and not trial.pieces and (slow := self._too_slow(trial)):
+            return End("slow", slow)
+        for k in range(trial.trained, len(chain)):
+            if k and (why := self._hopeless(trial, chain)):
+                self._bound(trial, k - 1)
+                return End("stopped", why)
+            if self._cost_s(trial, chain) > self.left_s:
+                return None
+            self._train(trial, chain)
+        self._bound(trial, len(chain) - 1)
+        accuracy = self._accuracy(trial)
+        return End("complete", f"{units.percent(accuracy)} % with all its epochs.", accuracy)
 
     def _too_slow(self, trial: Begun) -> str:
         """Time it untrained; return why no training would make it fast enough, if so."""

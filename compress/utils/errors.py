@@ -19,6 +19,10 @@ class GotWorse(UserError):
     exit_code = 4
 
 
+class StorageFailed(UserError):
+    """The disk is full, or the store cannot be used: it is not what was being made that failed."""
+
+
 class SomeFailed(UserError):
     """Some candidates failed; the others are reported all the same. The exit code is 5."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from compress.utils.errors import UserError
+from compress.utils.errors import StorageFailed, UserError
 
 OWN = ".compress"  # lies in folders that the tool writes
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -20,7 +20,7 @@ def atomic(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path`; on success it is synced and renamed onto `path`.
 
     Raises:
-        UserError: the disk is full; what stood at `path` before is untouched.
+        StorageFailed: the disk is full; what stood at `path` before is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -39,14 +39,14 @@ def telling_full_disk(path: Path) -> Iterator[None]:
     """Tells a disk that is full while `path` is written as what it is.
 
     Raises:
-        UserError: the disk is full.
+        StorageFailed: the disk is full.
     """
     try:
         yield
     except Exception as error:
         if out_of_space(error):
             free = shutil.disk_usage(path.parent).free / 1e6
-            raise UserError(
+            raise StorageFailed(
                 f"The disk is full: {path} could not be written ({free:.0f} MB free). Free some "
                 "space, or choose another folder with --out, and run the same command again: "
                 "it goes on where it stopped."

@@ -116,15 +116,24 @@ def make_plan(
     return Plan(recipe, basis.data, rows, timing(rows).key, timing, impossible)
 
 
-def _basis(recipe: Recipe, machine: "Machine", threads: int, allowed: Sequence[str]) -> step.Basis:
-    """Return the data, the teacher and what else all steps build on."""
+def plan_teacher(recipe: Recipe, allowed: Sequence[str] = ()) -> Stage:
+    """Return the teacher's stage, which builds on the data's alone.
+
+    Raises:
+        UserError: data or weights that are not there.
+    """
     data_stage = data.plan(recipe.data, recipe.seed, allowed)
     given, fit = recipe.teacher, recipe.data.image_fit
-    task, asked = recipe.data.asked
     if given.onnx is not None:
-        teacher_stage = onnx_teacher.plan(given, fit, data_stage)
-    else:
-        teacher_stage = teacher.plan(given, fit, recipe.seed, data_stage, allowed)
+        return onnx_teacher.plan(given, fit, data_stage)
+    return teacher.plan(given, fit, recipe.seed, data_stage, allowed)
+
+
+def _basis(recipe: Recipe, machine: "Machine", threads: int, allowed: Sequence[str]) -> step.Basis:
+    """Return the data, the teacher and what else all steps build on."""
+    teacher_stage = plan_teacher(recipe, allowed)
+    data_stage = teacher_stage.inputs["data"]
+    task, asked = recipe.data.asked
     # How near is right; a class is right or not.
     near = recipe.measure.keypoint_tolerance if task.tolerances(asked) else None
     return step.Basis(

@@ -212,9 +212,14 @@ def device_of(wanted: str) -> torch.device:
     cuda = torch.cuda.is_available()
     if wanted == "cuda" and not cuda:
         raise UserError("device: cuda was asked for, but torch finds no CUDA device: use auto.")
+    compute_alike()
+    return torch.device("cuda" if cuda and wanted != "cpu" else "cpu")
+
+
+def compute_alike() -> None:
+    """Have CUDA compute the same in every process, and float32 in float32."""
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
-    return torch.device("cuda" if cuda and wanted != "cpu" else "cpu")
 
 
 def resolved(recipe: Recipe, precisions: Precisions) -> Recipe:

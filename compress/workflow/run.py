@@ -131,9 +131,17 @@ def make_ready(
 
 
 def run_plan(
-    ready: Ready, out: Path, command: str, report: Report = lambda *_: None
+    ready: Ready,
+    out: Path,
+    command: str,
+    report: Report = lambda *_: None,
+    ends: tuple[type[UserError], ...] = (),
 ) -> tuple[list[Result], list[Failure]]:
-    """Do what is left of a plan; as `run_recipe`, in a folder that nobody else works in."""
+    """Do what is left of a plan; as `run_recipe`, in a folder that nobody else works in.
+
+    Args:
+        ends: as of `Executor.run`.
+    """
     asked, store, context, here = ready.plan, ready.store, ready.context, ready.here
     recipe, progress = asked.recipe, context.progress
     reasons = asked.impossible_rows
@@ -141,7 +149,7 @@ def run_plan(
         progress.note(f"{name} cannot be made: {reason}")
     plan = asked.without(reasons)
     with progress.tree({stage.key: stage.title for stage in plan.stages}):
-        failing = _make(plan, store, context, ready.executor)
+        failing = _make(plan, store, context, ready.executor, ends)
         reasons |= failing
         timed = plan.without(failing)
         progress.instead(plan.latency.key, timed.latency.key, timed.latency.title)
@@ -179,11 +187,17 @@ def _with_looks(results: list[Result], path: Path) -> list[Result]:
     return [row.model_copy(update={"files_judged": len(judged)}) for row in results]
 
 
-def _make(plan: Plan, store: Store, context: Context, executor: Executor) -> dict[str, str]:
+def _make(
+    plan: Plan,
+    store: Store,
+    context: Context,
+    executor: Executor,
+    ends: tuple[type[UserError], ...],
+) -> dict[str, str]:
     """Runs all stages but the latency; returns the candidates that failed, and why.
 
     Raises:
-        UserError: a stage fails that the teacher's rows need.
+        UserError: a stage fails that the teacher's rows need, or one with an error that ends all.
     """
     of_teacher = [end for entry in plan.entries if entry.role == "teacher" for end in entry.ends]
     needed = {stage.key for stage in in_order(of_teacher)}
@@ -192,7 +206,7 @@ def _make(plan: Plan, store: Store, context: Context, executor: Executor) -> dic
         for sentence in _said_of(stage, plan.recipe, store, context):
             context.progress.once(sentence)
 
-    broken = executor.run(plan.stages[:-1], store, context, needed, said)
+    broken = executor.run(plan.stages[:-1], store, context, needed, said, ends)
     return {
         entry.candidate: broken[end.key]
         for entry in plan.entries

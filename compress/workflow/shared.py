@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.image_cache import PIXELS
-from compress.utils.errors import UserError
+from compress.utils.errors import StorageFailed, UserError
 from compress.utils.files import atomic
 
 DONE = "stage.json"
@@ -51,7 +51,7 @@ class Shared:
         """Write something and remove it.
 
         Raises:
-            UserError: nothing can be written there.
+            StorageFailed: nothing can be written there.
         """
         name = f"check-{uuid.uuid4().hex[:12]}"
         self.write(name, b"")
@@ -101,7 +101,7 @@ class Shared:
             run: whose files they are.
 
         Raises:
-            UserError: they could not be written.
+            StorageFailed: they could not be written.
         """
         sent: dict[str, tuple[int, int]] = {}
         stop = threading.Event()
@@ -254,7 +254,7 @@ class Shared:
             expected: errors that are no fault of the store.
 
         Raises:
-            UserError: it refuses, is full, or does not answer.
+            StorageFailed: it refuses, is full, or does not answer.
         """
         try:
             yield
@@ -262,7 +262,7 @@ class Shared:
             if isinstance(error, (UserError, *expected)):
                 raise
             said = str(error) or type(error).__name__
-            raise UserError(
+            raise StorageFailed(
                 f"The store {self.address} cannot be used: {said} (--store needs a place that may "
                 "be read and written, with space left)."
             ) from error

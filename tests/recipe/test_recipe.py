@@ -185,6 +185,45 @@ def test_files_that_are_no_recipe(text: str, expected: str, write_recipe: Write)
     assert expected in fault(write_recipe(text))
 
 
+@pytest.mark.parametrize(
+    "value", ["0b_", "9" * 5000, "!!int ''", "!!float x", "!!bool x", "!!timestamp x"]
+)
+def test_a_value_that_is_not_what_it_says_is_told_with_its_line(
+    value: str, write_recipe: Write, tmp_path: Path
+) -> None:
+    said = fault(write_recipe(f"name: a\nseed: {value}\n"))
+    assert "tiny.yaml:2: not valid YAML" in said and "cannot be read as" in said
+    path = write_recipe(tiny_recipe(tmp_path))
+    assert "the value is not valid YAML" in fault(path, assignments=[f"seed={value}"])
+
+
+def test_dates_are_words(write_recipe: Write, tmp_path: Path) -> None:
+    path = write_recipe(tiny_recipe(tmp_path))
+    path.write_text(f"{path.read_text()}description: 2026-02-30\n")
+    assert load_recipe(path).description == "2026-02-30"
+    assert load_recipe(path, assignments=["description=2026-02-28"]).description == "2026-02-28"
+
+
+@pytest.mark.parametrize(
+    ("candidates", "assignment", "expected"),
+    [
+        ({1: [{"quantize": {}}]}, "candidates.a.0=1", "no candidate 'a'; there is 1"),
+        ({1: [{"quantize": {}}]}, "candidates.1.0=3", "candidates.1: input should be a valid str"),
+        (5, "candidates.a.0=1", "'a' is not there"),
+        ({"a": [{"quantize": {}}]}, "candidates.a.²=1", "'²' is not there"),
+        ({"a": [{"quantize": {}}]}, f"candidates.a.{'9' * 5000}=1", "is not there"),
+        ({"a": [{"quantize": {}}]}, "seed.²=1", "'²' is not there"),
+        ({"a": [{"quantize": {}}]}, f"description={'[' * 3000}", "nested too deeply"),
+        ({"a": [{"quantize": {}}]}, "description=&a [*a]", "an alias within itself"),
+    ],
+)
+def test_assignments_that_cannot_be(
+    candidates: Any, assignment: str, expected: str, write_recipe: Write, tmp_path: Path
+) -> None:
+    path = write_recipe(tiny_recipe(tmp_path) | {"candidates": candidates})
+    assert expected in fault(path, assignments=[assignment])
+
+
 def test_aliases_of_aliases_are_refused(write_recipe: Write) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]

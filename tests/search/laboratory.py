@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from compress.recipe.schema import Recipe
 from compress.results.schema import Result
-from compress.search.lab import Timing
+from compress.search.lab import TimeUp, Timing
 from compress.search.schedule import Rung
 from compress.utils.errors import UserError
 from tests.result_factory import result
@@ -28,6 +28,7 @@ class Recorded:
     seconds_an_epoch: float = 10.0
     failing: tuple[str, ...] = ()
     kills: random.Random | None = None
+    time_is_up: bool = False
     now_s: float = 0.0
     done: list[tuple[str, int]] = field(default_factory=list)  # candidate, epochs
     timings: list[str] = field(default_factory=list)
@@ -48,6 +49,8 @@ class Recorded:
     def trained(self, candidate: str, rung: Rung, name: str) -> list[Result]:
         if candidate in self.failing:
             raise UserError(f"{candidate} cannot be made here.")
+        if self.time_is_up:
+            raise TimeUp
         self._work(self.seconds_an_epoch * max(1, rung.new_epochs))
         self.done.append((candidate, rung.epochs))
         final = self._of(candidate, self.accuracies)

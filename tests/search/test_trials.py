@@ -1,25 +1,34 @@
 """The rules of a search, by a clock that is not the real one; resumed, it ends the same."""
 
+import errno
+import os
 import random
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fsspec import register_implementation
+from fsspec.implementations.memory import MemoryFileSystem
 from rich.console import Console
 
 from compress.analysis.budget import Budget
 from compress.analysis.choose import choose
 from compress.recipe.dump import recipe_text
 from compress.recipe.load import load_recipe
-from compress.recipe.schema import Recipe
+from compress.recipe.schema import Recipe, chosen
 from compress.results.search import Trial
 from compress.search.journal import Journal
+from compress.search.lab import with_teachers
 from compress.search.parts import on_part
-from compress.search.run import _in_order, _pick, _refuse_met, search_recipe
+from compress.search.run import _asked, _in_order, _pick, _refuse_met, search_recipe
+from compress.search.schedule import rungs
 from compress.search.trials import SEARCHED, SPENT, Trials
-from compress.utils.errors import UserError
+from compress.utils.errors import StorageFailed, UserError
+from compress.utils.files import telling_full_disk
 from compress.utils.progress import Progress
 from compress.workflow.shared import Shared
 from tests.result_factory import result
@@ -157,6 +166,67 @@ def test_a_failing_candidate_is_one_row(recipe: Recipe, tmp_path: Path) -> None:
     assert any("int8 failed" in line for line in said)
 
 
+@dataclass
+class Full(Recorded):
+    """A lab on a disk that is full once so many candidates were timed or trained."""
+
+    left: int = 0
+
+    def _work(self, seconds: float) -> None:
+        with telling_full_disk(Path("here")):
+            if self.left == 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.left -= 1
+        super()._work(seconds)
+
+
+@pytest.mark.parametrize("left", range(4))
+def test_on_a_full_disk_it_ends_and_no_candidate_has_failed(
+    left: int, recipe: Recipe, tmp_path: Path
+) -> None:
+    searched = trials(recipe, Full(recipe, SPEEDUPS, ACCURACIES, left=left), tmp_path)
+    with pytest.raises(StorageFailed, match="The disk is full"):
+        searched.run()
+    begun = searched.journal.trials()
+    assert begun[-1].state == "begun" and not any(x.state == "failed" for x in begun)
+    again = trials(recipe, lab(recipe), tmp_path)
+    again.run()
+    trial = again.journal.trials()[len(begun) - 1]
+    assert trial.candidate == begun[-1].candidate and trial.state in ("complete", "slow")
+
+
+class Fickle(MemoryFileSystem):
+    """A file system that takes so many files more, and then none."""
+
+    protocol = "fickle"
+    left = 0
+
+    def put_file(self, *given: Any, **more: Any) -> None:
+        if self.left == 0:
+            raise TimeoutError("no answer")
+        self.left -= 1
+        super().put_file(*given, **more)
+
+
+register_implementation("fickle", Fickle, clobber=True)
+
+
+@pytest.mark.parametrize("left", [0, 1], ids=["while it goes on", "when it has ended"])
+def test_a_store_that_fails_ends_it_with_its_sentence(
+    left: int, recipe: Recipe, tmp_path: Path
+) -> None:
+    shared = Shared(f"fickle://{tmp_path.name}")
+    searched = trials(recipe, lab(recipe), tmp_path)
+    searched.journal = Journal(tmp_path / "journal", _in_order(recipe), 0, "the same", shared)
+    shared._fs.left = left
+    with pytest.raises(StorageFailed, match=r"fickle://.* cannot be used: no answer"):
+        searched.run()
+    assert [x.state for x in searched.journal.trials()] == [["begun", "complete"][left]]
+    shared._fs.left = 1000
+    searched.run()
+    assert not any(x.state in ("begun", "failed") for x in searched.journal.trials())
+
+
 def test_a_line_tells_what_another_hour_would_bring(recipe: Recipe, tmp_path: Path) -> None:
     said: list[str] = []
     trials(recipe, lab(recipe), tmp_path, said=said).run()
@@ -197,6 +267,45 @@ def test_another_search_in_its_folder_is_refused(recipe: Recipe, tmp_path: Path)
         Journal(tmp_path / "damaged", _in_order(recipe), 0, "one")
 
 
+def test_a_search_is_another_when_images_weights_or_code_are(
+    shapes: Path,
+    write_recipe: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images, code = tmp_path / "images", tmp_path / "searched_nets.py"
+    shutil.copytree(shapes, images)
+    code.write_text("def small(num_classes): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    files = [tmp_path / "teacher.safetensors", tmp_path / "student.safetensors"]
+    for file in files:
+        file.write_text(file.name)
+    teacher = {"builder": "teachers.vgg:vgg16_bn", "image_size": 32, "weights": str(files[0])}
+    begun = {"weights": str(files[1]), "mean": [0.5] * 3, "std": [0.5] * 3}
+    written = {
+        "name": "s",
+        "data": {"path": str(images)},
+        "teacher": teacher,
+        "candidates": {"a": student(**begun), "b": student(student="searched_nets:small")},
+    }
+    recipe = load_recipe(write_recipe(written), allowed=["searched_nets"])
+
+    def asked() -> str:
+        return _asked(recipe, BUDGET, ["searched_nets"])
+
+    out = tmp_path / "out"
+    path = out / "runs" / "s" / "search.journal"
+    Journal(path, _in_order(recipe), 0, first := asked())
+    assert asked() == first
+    changed = [first]
+    for file in (next(images.rglob("*.png")), *files, code):
+        file.write_bytes(file.read_bytes() + b"\n")
+        changed.append(asked())
+    assert len(set(changed)) == 5
+    with pytest.raises(UserError, match="of another search"):
+        search(recipe, BUDGET, out, ["searched_nets"])
+
+
 def test_a_store_has_the_journal_for_whoever_goes_on_elsewhere(
     recipe: Recipe, tmp_path: Path
 ) -> None:
@@ -212,6 +321,10 @@ def test_a_store_has_the_journal_for_whoever_goes_on_elsewhere(
     there = begun("there")
     known = there.journal.trials()
     assert [x.state for x in known[:2]] == ["complete", "complete"]
+    late = begun("late")
+    late.lab.time_is_up = True  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"The time was up while .* again.* give more --within"):
+        late.run()
     there._load()  # no file of theirs is here: what they had is measured again
     assert {x.candidate for x in there.rows() if x.role != "teacher"} >= {"int8"}
 
@@ -234,8 +347,9 @@ def test_lists_within_items_of_a_list_are_searched_too(
         assert sorted(tried) == sorted(recipe.candidates) and len(tried) == 3
 
 
-def search(recipe: Recipe, budget: Budget, out: Path) -> None:
-    search_recipe(recipe, budget, 60, out, lambda _: Progress(Console(quiet=True)), print, "")
+def search(recipe: Recipe, budget: Budget, out: Path, allowed: Sequence[str] = ()) -> None:
+    quiet = Progress(Console(quiet=True))
+    search_recipe(recipe, budget, 60, out, lambda _: quiet, print, "", allowed)
 
 
 def test_a_runtime_that_nothing_is_measured_in_is_refused(recipe: Recipe, tmp_path: Path) -> None:
@@ -251,9 +365,9 @@ def test_what_the_teacher_meets_is_not_searched_for() -> None:
     _refuse_met(choose([teacher], Budget(latency_s=0.01)))
 
 
-def test_the_pick_brings_what_it_learns_from(
-    shapes: Path, write_recipe: Callable[..., Path], tmp_path: Path
-) -> None:
+@pytest.fixture
+def school(shapes: Path, write_recipe: Callable[..., Path]) -> Recipe:
+    """A recipe whose candidates learn from each other."""
     candidates = {
         "other": student(),
         "big": student(),
@@ -262,9 +376,20 @@ def test_the_pick_brings_what_it_learns_from(
     }
     teacher = {"builder": "teachers.vgg:vgg16_bn", "image_size": 32, "train": TRAIN}
     written = {"name": "s", "data": {"path": str(shapes)}, "teacher": teacher}
-    recipe = load_recipe(write_recipe(written | {"candidates": candidates}))
-    pick = _pick(recipe, BUDGET, {"small": recipe.candidates["small"]}, "small")
+    return load_recipe(write_recipe(written | {"candidates": candidates}))
+
+
+def test_the_pick_brings_what_it_learns_from(school: Recipe, tmp_path: Path) -> None:
+    pick = _pick(school, BUDGET, {"small": school.candidates["small"]}, "small")
     assert set(pick.candidates) == {"small", "middle", "big"}
     path = tmp_path / "pick.yaml"
     path.write_text(recipe_text(pick, tmp_path, "The pick."))
     assert load_recipe(path).candidates == pick.candidates
+
+
+def test_no_controls_are_trained_of_those_that_others_learn_from(school: Recipe) -> None:
+    for rung in rungs(school.candidates["small"]):
+        found = with_teachers({"small": rung.chain}, school)
+        assert set(found) == {"small", "middle", "big"}
+        steps = [chosen(step) for chain in found.values() for step in chain]
+        assert not any(settings.control for _, settings in steps)

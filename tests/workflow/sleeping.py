@@ -7,7 +7,7 @@ import torch
 
 from compress.measure.machine import machine
 from compress.methods.context import Context
-from compress.utils.errors import UserError
+from compress.utils.errors import StorageFailed, UserError
 from compress.utils.progress import Progress
 from compress.workflow.cache import Stage
 
@@ -16,11 +16,13 @@ def sleeping(stage: Stage, inputs: dict[str, Path], folder: Path, context: Conte
     """Sleep for the seconds that the settings say, and leave a file, or fail as they say.
 
     Raises:
-        UserError: what they say.
+        UserError, StorageFailed: what they say.
     """
     time.sleep(stage.settings["seconds"])
     if "fails" in stage.settings:
         raise UserError(stage.settings["fails"])
+    if "full" in stage.settings:
+        raise StorageFailed(stage.settings["full"])
     (folder / "slept").write_text(str(stage.settings["seconds"]))
 
 

@@ -21,15 +21,16 @@ import compress.workflow.executors.cluster
 import compress.workflow.executors.ray
 from compress.cli import app
 from compress.measure.machine import machine
+from compress.methods.context import Context
 from compress.recipe.load import load_recipe
 from compress.results.schema import Result
-from compress.utils.errors import UserError
+from compress.utils.errors import StorageFailed, UserError
 from compress.utils.progress import Progress, Sent
 from compress.workflow.cache import DECIDE, Stage, Store
 from compress.workflow.executors.cluster import TIMING, Node, check, connect
 from compress.workflow.executors.executor import measures, trains
 from compress.workflow.executors.local import Local
-from compress.workflow.executors.node import Facts, Images, facts
+from compress.workflow.executors.node import Facts, Failed, Images, Job, compute, decide, facts
 from compress.workflow.executors.ray import OnRay, memory_of, on_ray
 from compress.workflow.plan import make_plan
 from compress.workflow.run import run_recipe
@@ -223,6 +224,71 @@ def test_images_that_a_node_cannot_have(shapes: Path, tmp_path: Path) -> None:
         Images(shapes, "of another folder").found(None)
 
 
+def test_images_are_others_where_a_file_is_that_a_builder_may_read(tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name / "data").mkdir(parents=True)
+        (tmp_path / name / "data" / "boxes.json").write_text(name)
+    cluster = OnRay([node("one", times=True)], None)
+    context = context_in(tmp_path, Progress(Console(quiet=True)))
+    here, there = (
+        cluster.images(replace(context, data_path=tmp_path / name / "data"))
+        for name in ("here", "there")
+    )
+    assert here is not None and there is not None and here.archive != there.archive
+    assert here.are_here() and not replace(here, path=there.path).are_here()
+
+
+# How nodes compute
+
+
+def flags() -> str:
+    cudnn = torch.backends.cudnn
+    return f"deterministic: {cudnn.deterministic}, TF32: {cudnn.allow_tf32}"
+
+
+def saying(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    (folder / "flags").write_text(flags())
+
+
+def test_a_node_computes_as_one_process_does(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Local().device("auto")
+    expected = flags()
+
+    def as_torch_begins() -> None:
+        monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+
+    as_torch_begins()
+    said = Stage("step", "saying", 1, {}, {}, saying)
+    context = context_in(tmp_path, Progress(Console(quiet=True)))
+    root, threads = tmp_path / "stages", torch.get_num_threads()
+    job = Job(said, root, None, "", {}, context, threads, None, False)
+    assert isinstance(compute(job, lambda *_: None, "here"), float)
+    assert (Store(root).folder(said) / "flags").read_text() == expected
+
+    as_torch_begins()
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tiny_recipe(shapes)))
+    decide(load_recipe(path), None, "cpu", ())
+    assert flags() == expected
+
+
+def test_what_ends_a_run_ends_it_whatever_stage_it_is_of(tmp_path: Path) -> None:
+    full = Stage("export", "full", 1, {"seconds": 0, "full": "no space"}, {}, sleeping)
+    after = Stage("export", "after", 1, {"seconds": 0}, {}, sleeping)
+    progress = Progress(Console(quiet=True))
+    context, store = context_in(tmp_path, progress), Store(tmp_path / "stages")
+    with progress.tree({x.key: x.title for x in (full, after)}):
+        assert Local().run([full, after], store, context) == {full.key: "no space"}
+        with pytest.raises(StorageFailed, match="no space"):
+            Local().run([full, after], store, context, ends=(StorageFailed,))
+    job = Job(full, store.root, None, "", {}, context, torch.get_num_threads(), None, False)
+    failed = compute(job, lambda *_: None, "here")
+    assert isinstance(failed, Failed) and failed.kind is StorageFailed
+
+
 # Progress
 
 
@@ -373,6 +439,11 @@ def test_stages_run_side_by_side_and_what_fails_stops_what_builds_on_it(
                           "0": "done", "1": "done"}  # fmt: skip
         with progress.tree({bad.key: bad.title}), pytest.raises(UserError, match="no luck"):
             cluster.run([bad], store, context, {bad.key})
+        full = Stage("export", "full", 1, {"seconds": 0, "full": "no space"}, {}, sleeping)
+        with progress.tree({full.key: full.title}):
+            assert cluster.run([full], store, context) == {full.key: "no space"}
+            with pytest.raises(StorageFailed, match="no space"):
+                cluster.run([full], store, context, ends=(StorageFailed,))
     spans = [json.loads((store.folder(x) / "stage.json").read_text()) for x in side]
     begins = [x["began"] for x in spans]
     assert len({x["where"]["node"] for x in spans}) == 2

@@ -23,13 +23,14 @@ from compress.recipe.load import load_recipe
 from compress.tasks import task_of
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
-from compress.workflow.cache import Store
+from compress.workflow.cache import Stage, Store
 from compress.workflow.executors.local import run_stage
 from compress.workflow.origins import origins_of
 from compress.workflow.plan import Plan, files_of, in_order, make_plan
 from compress.workflow.precision import Precisions, resolved
 from compress.workflow.run import context_of
 from compress.workflow.stages import step
+from students.binary import binary_resnet18
 from students.shufflenet import shufflenet_v2_x0_5
 from tests.conftest import CLASSES, POINTS, tiny_recipe
 
@@ -165,6 +166,39 @@ def test_where_the_weights_lie_is_not_part_of_the_key(
     assert key(body) == key(elsewhere) != key(None)
     save_tensors(elsewhere, shufflenet_v2_x0_5().state_dict(), {"mean": MEAN, "std": STD})
     assert key(body) != key(elsewhere)
+
+
+def test_a_binary_student_begins_with_the_weights_of_a_file_known_by_its_contents(
+    shapes: Path, tmp_path: Path, write_recipe: Callable[..., Path]
+) -> None:
+    def weights(path: Path) -> Path:
+        network = binary_resnet18(num_classes=1000, width=0.125)
+        save_tensors(path, network.state_dict(), {"mean": MEAN, "std": STD, "size": 32})
+        return path
+
+    def prepared(file: Path) -> tuple[Stage, Store, Any]:
+        recipe = with_student(shapes)
+        student = {
+            "student": "students.binary:binary_resnet18",
+            "student_settings": {"width": 0.125},
+        }
+        step = {**student, "image_size": 32, "views": 2, "control": False, "weights": str(file)}
+        train = {"epochs": 1, "batch_size": 8}
+        recipe["candidates"] = {"binary": [{"binarize": step | {"train": train}}]}
+        recipe["measure"]["runtimes"] = ["onnxruntime", "openvino"]
+        plan, store, context = planned(write_recipe(recipe), tmp_path)
+        return plan.entries[-1].model.inputs["previous"], store, context
+
+    one, other = weights(tmp_path / "one.safetensors"), tmp_path / "other.safetensors"
+    other.write_bytes(one.read_bytes())
+    stage, store, context = prepared(one)
+    assert stage.kind == "prepare" and stage.key == prepared(other)[0].key
+    for each in in_order([stage]):
+        context.progress.titles[each.key] = each.title
+        run_stage(each, store, context)
+    assert Candidate.load(store.folder(stage), ()).name.endswith("from one.safetensors")
+    weights(other)
+    assert stage.key != prepared(other)[0].key
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rich.console import Console
+
+from compress.methods.context import Context
+from compress.training.processes import processes
+from compress.utils.progress import Progress
+from compress.workflow.cache import Stage, Store
+from compress.workflow.executors.local import run_stage
+from compress.workflow.shared import Shared
+from tests.workflow.sleeping import context_in
+
 ROOT = Path(__file__).parents[2]
 RUN = """
 import sys
@@ -43,22 +53,75 @@ with alone(out, progress), progress.tree({x.key: x.title for x in [*stages, bad]
 """
 
 
-def test_the_first_computes_and_the_others_train_with_it(tmp_path: Path) -> None:
-    (tmp_path / "run.py").write_text(RUN)
-    started = []
+def started(tmp_path: Path, code: str, port: int) -> list[subprocess.Popen[str]]:
+    """Start two processes that compute together."""
+    (tmp_path / "run.py").write_text(code)
+    found = []
     for rank in "01":
         world = {"WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}
-        port = {"MASTER_PORT": str(31000 + os.getpid() % 2000), "OMP_NUM_THREADS": "1"}
-        started.append(
+        more = {"MASTER_PORT": str(port + os.getpid() % 2000), "OMP_NUM_THREADS": "1"}
+        found.append(
             subprocess.Popen(
                 [sys.executable, "run.py", "out"], stdout=subprocess.PIPE, text=True, cwd=tmp_path,
-                env=os.environ | world | port | {"PYTHONPATH": str(ROOT)},
+                env=os.environ | world | more | {"PYTHONPATH": str(ROOT)},
             )
         )  # fmt: skip
-    assert [process.communicate(timeout=200)[0] for process in started] == ["ended\n"] * 2
+    return found
+
+
+def test_the_first_computes_and_the_others_train_with_it(tmp_path: Path) -> None:
+    both = started(tmp_path, RUN, 31000)
+    assert [process.communicate(timeout=200)[0] for process in both] == ["ended\n"] * 2
     folders = {x.name.partition("-")[0]: x for x in (tmp_path / "out" / "stages").glob("[!.s]*")}
     made = {kind: sorted(x.name for x in folder.iterdir()) for kind, folder in folders.items()}
     assert made == {"data": ["0", "stage.json"], "latency": ["0", "stage.json"]}
     (trained,) = (x.parent for x in (tmp_path / "out" / "stages").glob("step-*/stage.json"))
     assert {x.name for x in trained.iterdir()} == {"0", "1", "stage.json"}
     assert "stage.json" in (trained / "1").read_text()  # what it builds on was there
+
+
+SHARED = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from compress.training.processes import processes
+from compress.utils.progress import Progress
+from compress.workflow.cache import Store
+from compress.workflow.executors.local import run_stage
+from compress.workflow.shared import Shared
+from tests.workflow.sleeping import context_in
+from tests.workflow.test_together import trained_together
+
+out = Path(sys.argv[1]) / str(processes().rank)
+progress = Progress(Console(file=sys.stdout))
+progress.titles[trained_together.key] = "trained"
+store = Store(out, shared=Shared("shared"))
+run_stage(trained_together, store, context_in(out, progress))
+print((store.folder(trained_together) / "by").read_text(), flush=True)
+"""
+
+
+def train_together(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    """Train as several processes do: each waits for the others."""
+    by = processes().mean(1.0, context.device) * processes().size
+    (folder / "by").write_text(f"trained by {by:g}")
+
+
+trained_together = Stage("step", "trained", 1, {"train": {"epochs": 1}}, {}, train_together)
+
+
+def test_what_another_run_finishes_meanwhile_is_trained_by_none_of_them(tmp_path: Path) -> None:
+    other = Store(tmp_path / "other", shared=Shared(str(tmp_path / "shared")))
+    assert other.claims.take(other.name(trained_together))
+    both = started(tmp_path, SHARED, 27000)
+    try:
+        assert both[0].stdout is not None
+        assert "another run computes it" in both[0].stdout.readline()
+        progress = Progress(Console(quiet=True))
+        progress.titles[trained_together.key] = "trained"
+        run_stage(trained_together, other, context_in(tmp_path, progress))
+        said = [process.communicate(timeout=100)[0] for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert "reused" in said[0] and said[1] == "trained by 1\n"

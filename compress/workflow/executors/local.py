@@ -56,6 +56,7 @@ class Local:
         context: Context,
         needed: Container[str] = (),
         done: Callable[[Stage], None] = lambda _: None,
+        ends: tuple[type[UserError], ...] = (),
     ) -> dict[str, str]:
         """Compute stages in their order; as `Executor.run`."""
         broken: dict[str, str] = {}
@@ -68,7 +69,7 @@ class Local:
                 run_stage(stage, store, context)
                 done(stage)
             except UserError as error:
-                if stage.key in needed or processes().size > 1:
+                if stage.key in needed or isinstance(error, ends) or processes().size > 1:
                     raise
                 broken[stage.key] = str(error)
                 context.progress.stage(stage.key, "failed", str(error))
@@ -88,10 +89,9 @@ def run_stage(stage: Stage, store: Store, context: Context) -> None:
     in one of them ends all.
     """
     others = processes()
-    is_done = others.told(store.is_done(stage))
     if others.is_first:
         _run_first(stage, store, context)
-    elif trains(stage) and not is_done:
+    elif not others.told(False) and trains(stage):
         assert stage.run is not None
         folder = store.folder(stage)
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,8 @@ def run_stage(stage: Stage, store: Store, context: Context) -> None:
 
 def _run_first(stage: Stage, store: Store, context: Context) -> None:
     with _claimed(stage, store, context):
-        if store.is_done(stage):
+        # Told only now: another run may have finished it while this one waited for it.
+        if processes().told(store.is_done(stage)):
             tell_reused(stage, store, context)
             return
         work = stage.run

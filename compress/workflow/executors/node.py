@@ -25,7 +25,7 @@ from compress.utils.errors import UserError
 from compress.utils.files import below, write_text
 from compress.workflow.cache import Stage, Store
 from compress.workflow.executors.local import where_of
-from compress.workflow.precision import Precisions, resolved, user_cache
+from compress.workflow.precision import Precisions, compute_alike, resolved, user_cache
 from compress.workflow.shared import Shared
 from compress.workflow.stages.data import fingerprint
 
@@ -73,6 +73,11 @@ class Images:
     path: Path
     fingerprint: str
 
+    @classmethod
+    def at(cls, path: Path) -> "Images":
+        """Return those at a path; all files there count, as a data builder may read any."""
+        return cls(path, fingerprint(path, every=True))
+
     @property
     def archive(self) -> str:
         """What they are called in a shared store."""
@@ -83,7 +88,7 @@ class Images:
         known = own_folder() / f"{DATA}-{self.fingerprint}.txt"
         if known.is_file() and known.read_text("utf-8") == str(self.path) and self.path.exists():
             return True
-        if not self.path.exists() or fingerprint(self.path) != self.fingerprint:
+        if not self.path.exists() or Images.at(self.path) != self:
             return False
         write_text(known, str(self.path))
         return True
@@ -183,6 +188,7 @@ class Failed:
 
     reason: str
     trace: str
+    kind: type[UserError] = UserError
 
 
 def compute(job: Job, send: Send, node: str) -> float | Failed:
@@ -192,6 +198,7 @@ def compute(job: Job, send: Send, node: str) -> float | Failed:
         node: what the machine is called in the stage's record.
     """
     send("stage", ("running",))
+    compute_alike()
     torch.set_num_threads(job.cpus)
     work = job.stage.run
     assert work is not None
@@ -204,7 +211,7 @@ def compute(job: Job, send: Send, node: str) -> float | Failed:
                 where_of(context, node),
             )
     except UserError as error:
-        return Failed(str(error), traceback.format_exc())
+        return Failed(str(error), traceback.format_exc(), type(error))
 
 
 def _context(job: Job) -> Context:
@@ -244,6 +251,7 @@ def decide(
     recipe: Recipe, shared: Shared | None, device: str, allowed: tuple[str, ...]
 ) -> tuple[Recipe, list[str]]:
     """Return the recipe with `precision: auto` decided here, and what is to be said of that."""
+    compute_alike()
     notes: list[str] = []
     agreed = [] if shared is None else [scratch(shared) / TABLES]  # by all that use the store
     folders = [*agreed, user_cache()]

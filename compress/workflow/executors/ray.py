@@ -39,7 +39,6 @@ from compress.workflow.executors.local import tell_reused, why_skipped
 from compress.workflow.executors.node import Failed, Images, Job
 from compress.workflow.plan import in_order
 from compress.workflow.shared import Shared
-from compress.workflow.stages.data import fingerprint
 
 COMPUTES = NETWORKS | {"teacher_outputs"}  # kinds of stages that more than one CPU pays for
 LOOK_S, CLAIM_S = 0.2, 5.0  # between looks at what is finished, and at what others compute
@@ -105,10 +104,11 @@ class OnRay:
         context: Context,
         needed: Container[str] = (),
         done: Callable[[Stage], None] = lambda _: None,
+        ends: tuple[type[UserError], ...] = (),
     ) -> dict[str, str]:
         """Compute stages, side by side where they do not build on each other."""
         self._travel(store, context)
-        return _Run(self, stages, store, context, needed, done).finish()
+        return _Run(self, stages, store, context, needed, done, ends).finish()
 
     def _travel(self, store: Store, context: Context) -> None:
         """See to it that every node has the images and the weights.
@@ -140,7 +140,7 @@ class OnRay:
             return None
         path = context.data_path.resolve()
         if path not in self._images:
-            self._images[path] = Images(path, fingerprint(path))
+            self._images[path] = Images.at(path)
         return self._images[path]
 
     def options(self, stage: Stage, sharing: int, cuda: bool) -> dict[str, Any]:
@@ -182,11 +182,12 @@ class _Run:
         context: Context,
         needed: Container[str],
         done: Callable[[Stage], None],
+        ends: tuple[type[UserError], ...],
     ) -> None:
         from ray.util.queue import Queue
 
         self.cluster, self.store, self.context, self.needed = cluster, store, context, needed
-        self.done = done
+        self.done, self.ends = done, ends
         self.waiting = list(stages)
         self.running: dict[Any, Stage] = {}
         self.broken: dict[str, str] = {}
@@ -323,7 +324,7 @@ class _Run:
         if name := self.claimed.pop(stage.key, None):
             self.store.claims.release(name)
         if isinstance(found, Failed):
-            self._fail(stage, found.reason, UserError(found.reason), found.trace)
+            self._fail(stage, found.reason, found.kind(found.reason), found.trace)
         else:
             self._see(stage)
             self.context.progress.stage(stage.key, "done", f"in {found:.0f} s")
@@ -347,7 +348,7 @@ class _Run:
     def _fail(self, stage: Stage, reason: str, error: UserError, trace: str = "") -> None:
         if trace:
             error.add_note(trace)
-        if stage.key in self.needed:
+        if stage.key in self.needed or isinstance(error, self.ends):
             raise error
         self.broken[stage.key] = reason
         self.context.progress.stage(stage.key, "failed", reason)

@@ -72,6 +72,8 @@ def plan(
     if method.prepares:
         first = f"{title}, prepared"
         looked_at = settings.in_key(include=set(method.prepared))
+        if "weights" in looked_at:  # a file's contents, as above
+            looked_at["weights"] = described["settings"]["weights"]
         prepared = described | {"settings": looked_at}
         inputs["previous"] = Stage("prepare", first, VERSION, prepared, learns, prepare)
     else:

@@ -59,6 +59,7 @@ browser:
 # A source distribution and the wheel made of it, in build/dist; it must hold the recipes.
 wheel: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet build
+	rm -rf build/dist
 	$(BIN)/python -m build --outdir build/dist >/dev/null
 	$(BIN)/python -m zipfile --list build/dist/compress-*.whl | grep -q shipped/distill_shufflenet.yaml
 

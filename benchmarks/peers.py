@@ -263,7 +263,7 @@ def peer_row(name: str, plan: Plan, store: Store, context: Context) -> Row:
     row = Row(peer.title, peer.how, "peer")
     found = installed(peer.package)
     if found is None:
-        return replace(row, problem="not installed: pip install 'compress[peers]'")
+        return replace(row, problem="not installed: pip install -e '.[peers]'")
     teacher = next(e for e in plan.entries if e.runtime == RUNTIME)
     steps = [chosen(step) for chain in plan.recipe.candidates.values() for step in chain]
     recovery = next((s for kind, s in steps if kind == "distill" and s.student is None), None)

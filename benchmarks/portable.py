@@ -22,6 +22,7 @@ from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec, preprocess
 from compress.export.int8 import quantize_file
 from compress.measure.machine import machine, usable_threads
+from compress.methods.context import BUILT
 from compress.methods.decided import Decided
 from compress.methods.quantize.step import FLOAT, RANGES
 from compress.metrics.significance import mcnemar
@@ -90,12 +91,16 @@ def main() -> None:
     recipe = Local().decided(load_recipe(given.recipe), given.out / RUNS / TABLES)
     plan = make_plan(recipe, here, recipe.measure.threads or threads)
     store = Store(given.out / RUNS / STAGES)
-    data = Dataset.load(store.folder(plan.data), Path(recipe.data.path or "."))
+    folder = store.folder(plan.data)
+    root = folder / BUILT if recipe.data.builder else Path(recipe.data.path or ".")
+    data = Dataset.load(folder, root)
     print("| network | weights | top-1 | against float | squared error, of the variance |")
     print("| --- | --- | --- | --- | --- |")
     steps = {e.candidate: e.model for e in plan.entries if e.model.settings.get("step")}
     for name, step in steps.items():
-        if step.settings["step"] == "quantize":
+        if step.settings["step"] == "quantize" and step.settings["settings"]["bias_correction"]:
+            print(f"{name} is left out: its biases were corrected, which is not done here.")
+        elif step.settings["step"] == "quantize":
             print("\n".join(rows(name, step, store, data, threads)))
 
 

@@ -52,8 +52,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("search", "random", "report"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="gets the runs; a disk with 5 GB left")
     asked = parser.parse_args()
+    if asked.what != "report" and asked.out is None:
+        parser.error("give --out, a folder for the runs")
+    if asked.what == "report" and not RECORDS.is_file():
+        parser.error(f"{RECORDS} is not there: search first, with several seeds")
     if asked.what == "report":
         (HERE / "search.md").write_text("\n".join(_report(_records())) + "\n", "utf-8")
         return

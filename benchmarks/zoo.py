@@ -472,6 +472,7 @@ def main() -> None:
         return
 
     folder = given.out / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
     file = folder / "zoo.jsonl"
     records: dict[str, Found] = {}
     for line in file.read_text("utf-8").splitlines() if file.is_file() else []:

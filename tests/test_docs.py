@@ -23,6 +23,7 @@ WRITTEN = {"recipe-keys.md": recipe_keys.page(), "commands.md": commands.page()}
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
     for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+    if "signs" not in path.parts  # of the tutorial, where somebody followed it
 } | {f"docs/{name}": text for name, text in WRITTEN.items()}
 READ = [name for name in PAGES if name != "CHANGELOG.md"]  # which tells of options that are gone
 BLOCK = re.compile(r"^```(\w+)( \w+)?\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -1,5 +1,6 @@
 """Makes what the site has beside docs/: pages written by scripts, and the files of the repository
-that pages link to. Links stay those that work in the repository; here they are turned.
+that pages link to. Links stay those that work in the repository, but for the pages that are written
+here; the others are turned.
 """
 
 import posixpath

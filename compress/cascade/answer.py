@@ -109,7 +109,10 @@ def find(
                 for i in range(stage.turns)
             ]
             seen = image.convert("L") if spec.channels == "grey" else image
-            shown = np.stack([cut(seen, turn, spec.width, spec.height) for turn in turns])
+            boxed = spec.fit == "letterbox" and stage.crop is None and stage.warp is None
+            shown = np.stack(
+                [cut(seen, turn, spec.width, spec.height, letterbox=boxed) for turn in turns]
+            )
         with clock.part(f"{stage.name}{NETWORK}"):
             outputs = network.outputs(shown)
         if spec.points:
@@ -129,8 +132,9 @@ def name_of(found: Found, classes: Sequence[str], min_probability: float) -> str
 
 
 def ranked_names(found: Found, classes: Sequence[str], top: int) -> list[tuple[float, str]]:
-    """Return the most probable classes, each behind its probability."""
-    return sorted(zip(found.probabilities.tolist(), classes, strict=True), reverse=True)[:top]
+    """Return the most probable classes, each behind its probability; equals in their order."""
+    ranked = zip(found.probabilities.tolist(), classes, strict=True)
+    return sorted(ranked, key=lambda x: -x[0])[:top]
 
 
 def told(

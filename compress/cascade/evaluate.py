@@ -16,6 +16,7 @@ from compress.cascade.answer import Found
 from compress.cascade.cascade import Cascade
 from compress.cascade.views import Point
 from compress.data.dataset import Dataset, Sample
+from compress.data.image_files import written
 from compress.data.input_spec import BOX
 from compress.metrics.accuracy import wilson
 from compress.metrics.keypoints import angle_errors, distances, iou
@@ -72,10 +73,12 @@ def judged_image(cascade: Cascade, image: Sample, found: Found) -> JudgedPhotogr
     probabilities = found.probabilities
     rank = None
     if len(probabilities) and image.label in cascade.classes:
-        right = probabilities[cascade.classes.index(image.label)]
-        rank = 1 + int((probabilities > right).sum())
+        place = cascade.classes.index(image.label)
+        right = probabilities[place]
+        # Of equals the first counts, as it is the one that is named.
+        rank = 1 + int((probabilities > right).sum() + (probabilities[:place] == right).sum())
     return JudgedPhotograph(
-        image=image.path,
+        image=written(image.path),
         label=image.label,
         named=cascade.name(found),
         probability=float(probabilities.max()) if len(probabilities) else None,

@@ -25,8 +25,10 @@ from compress.cascade.search import (
     covering,
     front,
 )
+from compress.cascade.unseen import refuse_seen
+from compress.data.dataset import Dataset
 from compress.measure.relative import with_comparisons
-from compress.recipe.schema import Recipe
+from compress.recipe.schema import BaseRecipe, Recipe
 from compress.results.file import RESULTS_FILE
 from compress.results.schema import (
     Failure,
@@ -99,14 +101,19 @@ def run_cascade(
         One result a cascade, the teachers' first, and the stages' candidates that failed.
 
     Raises:
-        UserError: as `run_recipe`.
+        UserError: as `run_recipe`; or a stage's recipe trains on what the cascade is judged on.
     """
     executor = executor or Local()
+    store = Store(out / RUNS / STAGES, reuse_other_machine, executor.shared)
+    shown = {stage: progress_of(each.name) for stage, each in recipes.items()}
+    progress = progress_of(recipe.name)
+    with alone(out, progress):
+        _refuse_seen(recipe, recipes, out, store, progress, shown, tuple(allowed), executor)
     failed = {
         stage: run_recipe(
             each,
             out,
-            progress_of(each.name),
+            shown[stage],
             command,
             allowed,
             reuse_other_machine,
@@ -115,9 +122,7 @@ def run_cascade(
         )[1]
         for stage, each in recipes.items()
     }
-    progress = progress_of(recipe.name)
     with alone(out, progress):
-        store = Store(out / RUNS / STAGES, reuse_other_machine, executor.shared)
         shared = _shared(
             recipe, recipes, out, store, progress, command, tuple(allowed), failed, executor
         )
@@ -125,6 +130,36 @@ def run_cascade(
         append_new(out / RUNS / recipe.name / RESULTS_FILE, results, progress)
         report(recipe, results, [])
     return results, [failure for found in failed.values() for failure in found]
+
+
+def _refuse_seen(
+    recipe: CascadeRecipe,
+    recipes: Mapping[str, Recipe],
+    out: Path,
+    store: Store,
+    progress: Progress,
+    shown: Mapping[str, Progress],
+    allowed: tuple[str, ...],
+    executor: Executor,
+) -> None:
+    """Refuse images to judge on that a stage's recipe trains on, before it has trained for hours.
+
+    Args:
+        shown: the progress of the stages' recipes.
+    """
+
+    def data_of(asked: BaseRecipe, display: Progress, to_train_on: bool) -> Dataset:
+        threads = asked.measure.threads or executor.threads
+        device = executor.device(asked.device)
+        context = context_of(asked, out, executor.machine, threads, display, allowed, device=device)
+        stage = data_stage.plan(asked.data, asked.seed, allowed, to_train_on=to_train_on)
+        with display.tree({stage.key: stage.title}):
+            executor.run([stage], store, context, {stage.key})
+        return context.data(store.folder(stage))
+
+    judged = data_of(recipe, progress, False)
+    for stage, each in recipes.items():
+        refuse_seen(judged, stage, data_of(each, shown[stage], True))
 
 
 def _shared(

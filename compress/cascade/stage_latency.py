@@ -16,7 +16,7 @@ from compress.utils.files import write_text
 from compress.workflow.cache import Stage
 from compress.workflow.stages.latency import row_of, spelled
 
-VERSION = 5  # 3: threads sleep between runs, each on its own CPU; 4, 5: other cutting
+VERSION = 6  # 3: threads sleep between runs, each on its own CPU; 4 to 6: other cutting
 FILE = "latency.json"
 PHOTOGRAPHS = 20  # of the validation split, round by round another
 

@@ -16,7 +16,9 @@ from compress.runtimes import package_of
 from compress.utils.files import write_text
 from compress.workflow.cache import Stage
 
-VERSION = 3  # 2: upright views are reduced by whole factors first; 3: by smaller ones
+# 2: upright views are reduced by whole factors first; 3: by smaller ones; 4: letterboxes are those
+# of training, and of names that are as probable the first counts
+VERSION = 4
 FOLDER, JUDGED = "pipeline", "judged.json"  # as they were first called
 TOLD = "annotated.json"  # points by name of each validation photograph, in their order
 

@@ -5,7 +5,8 @@ of 0 and 1 for each class; known names of columns are taken in the order of IMAG
 LABEL_COLUMNS. Images lie beside it or in `imgs/` or `images/`; those there that no table names are
 unlabelled. `validation.csv` (or `val.csv`, `valid.csv`) beside `train.csv` is the validation split,
 what a `test.csv` with labels names is held out. A `split.csv` (Image,split), or a column `split`,
-is honoured. Further tables with the same column of images annotate them with their numbers.
+is honoured, of which all cells name splits, or none does. Further tables with the same column of
+images annotate them with their numbers.
 """
 
 import re
@@ -34,6 +35,9 @@ SPLITS: dict[str, Split] = {
     "valid": "validation",
 }
 HELD_OUT = "test"  # a split that nothing is trained on or judged by
+# What cells say, which have more words for it than tables and folders.
+SPLIT_CELLS: dict[str, Split] = SPLITS | {"training": "train"}
+HELD_OUT_CELLS = {HELD_OUT, "testing"}
 IMAGE_FOLDERS = ("imgs", "images")
 SPLIT_FILE = "split.csv"
 MAX_FAULTS = 10  # shown; the rest is counted
@@ -122,14 +126,14 @@ def read_tables(
         table = read_csv(source.path)
         if columns is None or not columns.are_in(table):
             columns = choose_columns(table, source.path, image_column, label_column, labels)
-        split = _split_column(table, columns, source.path)
+        split = _split_column(table, columns, source.path, reading.notes)
         columns = replace(columns, split=split, rows=rows, several=several)
         _read_rows(table, source, columns, own, reading)
     assert columns is not None
+    _hold_out(root, sources[0].path, columns, columns.labels or table.header, reading)
     if reading.faults:
         named = sources[0].path if len(sources) == 1 else root
         raise UserError(listed(f"{named} has {_counted(reading.faults)}:", reading.faults))
-    _hold_out(root, sources[0].path, columns, columns.labels or table.header, reading)
     _annotate(sources, columns, files, reading)
     split_by_file(reading.images, root, files)
     images = (*reading.images.values(), *_unlabelled(root, sources, reading))
@@ -159,13 +163,24 @@ def choose_columns(
     return Columns(image, taken)
 
 
-def _split_column(table: Table, columns: Columns, path: Path) -> str | None:
-    """The column `split`, if it names splits and no split.csv does."""
+def _split_column(table: Table, columns: Columns, path: Path, notes: list[str]) -> str | None:
+    """The column `split`, if it names splits and no split.csv does; a note says if it does not."""
     found = next(_known(table.header, ("split",)), None)
     if found is None or found in columns.labels or (path.parent / SPLIT_FILE).is_file():
         return None
-    named = {row[found].strip().lower() for row in table.rows}
-    return found if {"train"} <= named <= {*SPLITS, HELD_OUT} else None
+    cells = {_plain(row[found]) for row in table.rows}
+    if cells.isdisjoint({*SPLIT_CELLS, *HELD_OUT_CELLS}):
+        why = f"it names neither train nor validation nor {HELD_OUT}"
+    elif cells <= HELD_OUT_CELLS:  # such a table is there to be judged, and has nothing else
+        why = f"all rows are of one split, {HELD_OUT}"
+    else:
+        return found
+    notes.append(f"{path.name}: the column {found!r} is not used: {why}")
+    return None
+
+
+def _plain(cell: str) -> str:
+    return cell.strip().lower()
 
 
 def _known(header: Sequence[str], names: Sequence[str]) -> Iterator[str]:
@@ -212,8 +227,8 @@ def _read_rows(
     """Adds a table's images; what is wrong with its lines is added to the faults."""
     shown = source.path.relative_to(files.root).as_posix()
     reading.notes.append(f"{shown}: {columns.describe()}")
-    splits = [row[columns.split].strip().lower() for row in table.rows] if columns.split else []
-    drawn_later = bool(splits) and not any(SPLITS.get(s) == "validation" for s in splits)
+    splits = [_plain(row[columns.split]) for row in table.rows] if columns.split else []
+    drawn_later = bool(splits) and not any(SPLIT_CELLS.get(s) == "validation" for s in splits)
     for i, row in enumerate(table.rows):
         name = row[columns.image].strip()
         path, fault = files.find(name)
@@ -222,12 +237,21 @@ def _read_rows(
             pass
         elif label == "":
             fault = columns.no_label
+        elif columns.labels and len(row[columns.labels[0]].strip().splitlines()) > 1:
+            fault = "has a label of several lines: is a quote before it not closed?"
         elif (path in reading.images or path in reading.held_out) and not columns.several:
             fault = "is there twice"
-        elif splits and splits[i] == HELD_OUT:
+        elif splits and splits[i] in HELD_OUT_CELLS:
+            if path in reading.images:
+                fault = "is in two splits"
             reading.held_out.add(path)
+        elif splits and splits[i] not in SPLIT_CELLS:
+            fault = (
+                f"has {splits[i]!r} in the column {columns.split!r}: write train, validation or "
+                f"{HELD_OUT}"
+            )
         else:
-            split = SPLITS[splits[i]] if splits and not drawn_later else source.split
+            split = SPLIT_CELLS[splits[i]] if splits and not drawn_later else source.split
             before = reading.images.get(path)
             if path in reading.held_out or (before and before.split != split):
                 fault = "is in two splits"
@@ -262,8 +286,15 @@ def _hold_out(
         reading.notes.append(f"{test.name} has no labels: its images may be used as unlabelled")
         return
     files = ImageFiles(root, _folders(test))
-    named = {path for row in read.rows if (path := files.find(row[image].strip())[0]) is not None}
-    named -= reading.images.keys()
+    named = set()
+    for line, row in zip(read.lines, read.rows, strict=True):
+        name = row[image].strip()
+        path, _ = files.find(name)
+        if path in reading.images:
+            what = f"{name!r} is in two splits: another table names it, too"
+            reading.faults.append(f"{test.name}:{line}: {what}")
+        elif path is not None:
+            named.add(path)
     reading.held_out |= named
     reading.notes.append(_held_out_note(len(named), f"{test.name} names"))
 
@@ -306,7 +337,9 @@ def _unlabelled(root: Path, sources: Sequence[Source], reading: _Reading) -> Ite
             path = file.relative_to(root).as_posix()
             if path not in reading.images and path not in reading.held_out:
                 yield Sample(path, None, "unlabelled")
-        reading.notes += left_out([file for file in files if not is_image(file)], folder)
+        others = [file for file in files if not is_image(file)]
+        named = {root / path for path in (*reading.images, *reading.held_out)}
+        reading.notes += left_out([file for file in others if file not in named], folder)
 
 
 def left_out(others: Sequence[Path], folder: Path) -> list[str]:
@@ -337,11 +370,11 @@ def split_by_file(images: dict[str, Sample], root: Path, files: Sequence[ImageFi
     assert name_column is not None
     faults = []
     for line, row in zip(table.lines, table.rows, strict=True):
-        split = row["split"].strip().lower()
-        if split not in SPLITS:
+        split = _plain(row["split"])
+        if split not in SPLIT_CELLS:
             faults.append(f"{path.name}:{line}: {split!r} is neither train nor validation")
         elif (found := _of(images, row[name_column].strip(), files)) is not None:
-            images[found.path] = replace(found, split=SPLITS[split])
+            images[found.path] = replace(found, split=SPLIT_CELLS[split])
     faults += [f"{p.path} is not in {path.name}" for p in images.values() if p.split is None]
     if faults:
         raise UserError(listed(f"{path} has {_counted(faults)}:", faults))

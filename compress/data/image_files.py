@@ -23,6 +23,11 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
+def written(path: str) -> str:
+    """A path as JSON may hold it: names of files need not be text."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
 def files_below(folder: Path, root: Path) -> Iterator[Path]:
     """Gives a folder's files; `data.fingerprint` sees through the same links."""
     above = frozenset(p.resolve() for p in folder.parents if p.is_relative_to(root))

@@ -217,11 +217,18 @@ def load_image(path: Path, spec: InputSpec) -> "np.ndarray":
         if spec.fit == "crop":
             image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
         elif spec.fit == "letterbox":
-            border = GREY[0] if image.mode == "L" else GREY
-            image = ImageOps.pad(image, size, Image.Resampling.BILINEAR, border)
+            image = letterboxed(image, size)
         else:
             image = image.resize(size, Image.Resampling.BILINEAR)
     return np.asarray(image, dtype=np.uint8).reshape(*spec.size, -1)
+
+
+def letterboxed(image: "Image", size: tuple[int, int]) -> "Image":
+    """An image scaled into the middle of `size` (width, height), with GREY beside it."""
+    from PIL import Image, ImageOps
+
+    border = GREY[0] if image.mode == "L" else GREY
+    return ImageOps.pad(image, size, Image.Resampling.BILINEAR, border)
 
 
 def read_image(path: Path, spec: InputSpec) -> "np.ndarray":

@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from compress.data.image_files import SUFFIXES
 from compress.utils.errors import UserError
@@ -24,11 +24,11 @@ class Table(NamedTuple):
     separator: str
 
     def number(self, row: dict[str, str], column: str) -> float | None:
-        """A cell as a number; where semicolons part the columns, a comma may part decimals.
+        """A cell as a number; where no comma parts the columns, one may part decimals.
 
         None: it is empty, no number, or says that there is none (`nan`, as pandas writes it).
         """
-        text = row[column].replace(",", ".") if self.separator == ";" else row[column]
+        text = row[column].replace(",", ".") if self.separator in ";\t" else row[column]
         try:
             found = float(text)
         except ValueError:
@@ -43,14 +43,19 @@ def read_csv(path: Path) -> Table:
     have spaces between the two, as Caffe's do. Blank lines are left out.
 
     Raises:
-        UserError: no text in UTF-8 (or UTF-16), nothing in it, or a row that is longer or shorter
-            than the header.
+        UserError: no text in UTF-8 (or UTF-16), nothing in it, a quote that is not closed, or a row
+            that is longer or shorter than the header.
     """
     try:
         raw = path.read_bytes()
         wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = raw.decode("utf-16" if wide else "utf-8-sig")
         separator = _separator(text)
+        if (line := _unclosed(text, separator)) is not None:
+            raise UserError(
+                f"{path}:{line}: a quote that opens here is not closed where its cell ends: close "
+                "it, or remove it; quotes within quoted cells are written twice."
+            )
         records = list(_records(text, separator))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(
@@ -88,6 +93,29 @@ def _records(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     if separator == " ":  # the last word is the label: names may have spaces in them
         parted = ((n, line.rsplit(None, 1)) for n, line in enumerate(lines, 1))
     else:
-        reader = csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t")
+        reader = csv.reader(lines, **_form(separator))
         parted = ((reader.line_num, cells) for cells in reader)
     return ((n, cells) for n, cells in parted if any(cell.strip() for cell in cells))
+
+
+def _unclosed(text: str, separator: str) -> int | None:
+    """Return the first line of a row that goes on over others for a quote that is not closed.
+
+    Such a row would swallow them. Quotes that stand loose within a line are read as they are.
+    """
+    if '"' not in text or separator == " ":
+        return None
+    lines = [*io.StringIO(text, newline=""), "\n"]  # for a row to go on to, behind the last
+    reader, done = csv.reader(lines, **_form(separator)), 0
+    try:
+        for _ in reader:
+            if reader.line_num > done + 1:
+                list(csv.reader(lines[done : reader.line_num], strict=True, **_form(separator)))
+            done = reader.line_num
+    except csv.Error:  # also of a cell that has become too long
+        return done + 1
+    return None
+
+
+def _form(separator: str) -> dict[str, Any]:
+    return {"delimiter": separator, "skipinitialspace": separator != "\t"}

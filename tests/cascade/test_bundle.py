@@ -137,11 +137,14 @@ for image in images:
         assert json.loads(line) == [points, found.probabilities.tolist()]
 
 
-def test_points_alone_are_told_too(tmp_path: Path, photographs: list[Path]) -> None:
+@pytest.mark.parametrize(("fit", "turns"), [("stretch", 1), ("letterbox", 1), ("letterbox", 3)])
+def test_points_alone_are_told_too(
+    tmp_path: Path, photographs: list[Path], fit: str, turns: int
+) -> None:
     source = tmp_path / "cascade"
     source.mkdir()
-    centres(source / "points.onnx", 32, {"red": (1, -1, -1), "blue": (-1, -1, 1)})
-    stages = [{"name": "localizer", "model": "points.onnx"}]
+    centres(source / "points.onnx", 32, {"red": (1, -1, -1), "blue": (-1, -1, 1)}, fit)
+    stages = [{"name": "localizer", "model": "points.onnx", "turns": turns}]
     (source / "pipeline.json").write_text(json.dumps({"stages": stages}))
     made = row(source)
     facts = made.pipeline.model_copy(update={"networks": {"localizer": "teacher"}})

@@ -10,6 +10,8 @@ from PIL import Image
 
 from compress.cascade.cascade import Cascade
 from compress.cascade.spec import CascadeSpec, CascadeStage, Crop
+from compress.data.coordinates import to_image
+from compress.data.input_spec import load_image
 from compress.utils.errors import UserError
 from tests.cascade_networks import box, brighter_half, centres
 
@@ -65,6 +67,22 @@ def test_it_finds_turns_and_names(folder, side, angle):
         "aligner: look", "aligner: network",
         "classifier: look", "classifier: network",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [(300, 120), (90, 400), (64, 64)])
+def test_a_letterbox_is_seen_as_in_training(tmp_path, size):
+    centres(tmp_path / "points.onnx", SIZE, {"red": (1, 0, 0), "green": (0, 1, 0)}, "letterbox")
+    CascadeSpec(stages=(CascadeStage(name="finder", model="points.onnx"),)).save(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), dtype=np.uint8)
+    noise[: size[1] // 3, : size[0] // 4, :2] = 255
+    Image.fromarray(noise).save(tmp_path / "x.png")
+    cascade = Cascade.load(tmp_path, threads=1)
+    (network,) = cascade.networks
+    outputs = network.outputs(load_image(tmp_path / "x.png", network.spec)[None])
+    expected = to_image(outputs.reshape(1, 2, 2), np.array([size]), network.spec)[0]
+    found = cascade.find((tmp_path / "x.png").read_bytes())
+    assert found.points["red"] == pytest.approx(expected[0], abs=1e-3)
+    assert found.points["green"] == pytest.approx(expected[1], abs=1e-3)
 
 
 def test_turns_of_the_aligners_view_agree(folder):

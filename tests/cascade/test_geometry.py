@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from compress.cascade.views import View, _seen, around, brought_to, cut, whole
-from compress.data.input_spec import InputSpec, load_image
+from compress.data.input_spec import GREY, InputSpec, load_image
 
 pixels = st.floats(-500, 3000)
 points = st.tuples(pixels, pixels)
@@ -97,18 +97,31 @@ def test_a_marked_place_appears_where_the_view_says(angle, scale):
     assert centre(shown) == pytest.approx(view.to_view(at), abs=0.6 / SIZE)
 
 
-@pytest.mark.parametrize("fit", ["crop", "stretch"])
+@pytest.mark.parametrize("fit", ["crop", "stretch", "letterbox"])
 @pytest.mark.parametrize("size", [(640, 427), (300, 500), (64, 64)])
 def test_the_whole_photograph_is_seen_as_in_training(tmp_path, fit, size):
     noise = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "x.png")
     spec = InputSpec(height=64, width=96, mean=(0, 0, 0), std=(1, 1, 1), fit=fit)
-    shown = cut(Image.fromarray(noise), whole(size, spec), 96, 64)
+    boxed = fit == "letterbox"
+    shown = cut(Image.fromarray(noise), whole(size, spec), 96, 64, letterbox=boxed)
     trained = load_image(tmp_path / "x.png", spec)
     apart = np.abs(shown.astype(int) - trained)
     assert apart.mean() <= 6 and apart.max() <= 32  # of noise, which has nothing but fine detail
     flat = np.full((*size[::-1], 3), (10, 200, 30), np.uint8)
-    assert (cut(Image.fromarray(flat), whole(size, spec), 96, 64) == (10, 200, 30)).all()
+    shown = cut(Image.fromarray(flat), whole(size, spec), 96, 64, letterbox=boxed)
+    beside = (trained == GREY).all(-1) if boxed else np.zeros(shown.shape[:2], bool)
+    assert (shown[~beside] == (10, 200, 30)).all() and (shown[beside] == GREY).all()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("angle", [0.0, 0.7])
+def test_beside_a_letterbox_it_is_grey_however_it_is_turned(mode, angle):
+    spec = InputSpec(height=64, width=64, mean=(0, 0, 0), std=(1, 1, 1), fit="letterbox")
+    view = whole((400, 100), spec).turned(angle, 1.0)
+    shown = cut(Image.new(mode, (400, 100), "white"), view, 64, 64, letterbox=True)
+    assert (shown[32, 32] == 255).all() and (shown[2, 32] == GREY[0]).all()
+    assert set(np.unique(shown)) == {GREY[0], 255}
 
 
 def textured(width: int, height: int, seed: int) -> np.ndarray:
@@ -137,6 +150,7 @@ shares = st.floats(0.15, 1.0)
 @settings(deadline=None, max_examples=40)
 @given(st.tuples(sides, sides), st.tuples(shares, shares), st.tuples(shares, shares), seeds)
 @example((8, 8), (0.984375, 1.0), (1.0, 1.0), 155)  # by 73 at once: 2.04 apart
+@example((8, 16), (1.0, 1.0), (1.0, 1.0), 1)  # with a gap of 2: 10.3 apart at the worst pixel
 def test_an_upright_view_is_scaled_by_the_formula(size, extents, places, seed):
     """Antialiased, to within 2 of 255 on average, and 10 at the worst pixel."""
     photograph = textured(600, 400, seed)

@@ -1,13 +1,15 @@
 """Judging cascades on photographs with known truth."""
 
 import csv
+import json
 import math
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from compress.cascade.answer import decode
+from compress.cascade.answer import decode, ranked_names, told
 from compress.cascade.cascade import Cascade
 from compress.cascade.draw import drawn
 from compress.cascade.evaluate import annotated_points, judge, verdict, write_csv
@@ -59,6 +61,22 @@ def test_every_photograph_is_judged_by_what_is_annotated(folder, data, tmp_path)
     assert rows[3]["iou"] == "" and float(rows[0]["iou"]) == judged[0].iou
 
 
+def test_of_names_that_are_as_probable_the_first_counts(folder, tmp_path):
+    """As for single networks: what cannot decide is not right about all that it names."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "0.png")  # no half of it is the brighter one
+    images = tuple(Sample("0.png", f"{side} side", "validation") for side in ("blue", "red"))
+    cascade = Cascade.load(folder, threads=1)
+    judged = judge(cascade, Dataset(tmp_path, images), range(2))
+    assert cascade.classes == ("blue side", "red side")
+    assert [x.rank for x in judged] == [1, 2]
+    assert [x.named for x in judged] == ["blue side"] * 2
+    assert verdict(judged, names_things=True).top1.value == 0.5
+    found = cascade.find((tmp_path / "0.png").read_bytes())
+    assert [name for _, name in ranked_names(found, cascade.classes, 2)] == [*cascade.classes]
+    lines = ["blue side", "   50.0  blue side", "   50.0  red side"]
+    assert told(found, cascade.classes, 0.0)[:3] == lines
+
+
 def test_points_that_are_told_are_those_of_the_annotations(folder, data):
     told = annotated_points(data, [0, 1], ["top_left", "bottom_right"])
     assert told[0] == {"top_left": (300.0, 220.0), "bottom_right": (500.0, 380.0)}
@@ -78,6 +96,14 @@ def test_points_that_are_told_are_those_of_the_annotations(folder, data):
         behind.find(photograph)
     truth = annotated_points(data, [0], pair)[0]
     assert behind.find(photograph, truth).points == truth
+
+
+def test_photographs_whose_names_are_no_text_are_listed(folder, tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")  # Latin-1, as archives from other systems leave it
+    (tmp_path / name).write_bytes(photograph((450, 330), (390, 300), "red"))
+    data = Dataset(tmp_path, (Sample(name, "red side", "validation"),))
+    (judged,) = judge(Cascade.load(folder, threads=1), data, range(1))
+    assert json.loads(judged.model_dump_json())["image"] == judged.image == "caf\\udce9.png"
 
 
 def test_labels_that_the_cascade_never_gives_are_said(folder, data):

@@ -16,7 +16,7 @@ from rich.console import Console
 from compress.analysis.summary import summarise
 from compress.data.dataset import Dataset
 from compress.data.keypoints import PointColumns
-from compress.data.layouts import check_classes, read_folder
+from compress.data.layouts import check_classes, read_folder, read_rows
 from compress.data.split import draw_split
 from compress.data.tables import read_csv
 from compress.report.write import write_report
@@ -106,6 +106,48 @@ def test_a_comma_parts_decimals_where_semicolons_part_columns(tmp_path: Path) ->
     write(tmp_path / "train.csv", "image;eye_x;eye_y", "a.png;1,5;2,25", "b.png;3;4")
     data = read_folder(tmp_path, points=PointColumns.of(["eye"]))
     assert data.images[0].points == ((1.5, 2.25),) and data.images[1].points == ((3, 4),)
+
+
+def test_a_comma_parts_decimals_where_tabs_part_columns(tmp_path: Path) -> None:
+    """As spreadsheets save "Unicode text" where decimals have commas."""
+    images(tmp_path / "imgs", *FOUR)
+    rows = ["image\teye_x\teye_y", "a.png\t1,5\t2.25", "b.png\t3\t4"]
+    write(tmp_path / "train.csv", *rows, encoding="utf-16")
+    data = read_folder(tmp_path, points=PointColumns.of(["eye"]))
+    assert data.images[0].points == ((1.5, 2.25),) and data.images[1].points == ((3, 4),)
+
+
+@pytest.mark.parametrize(
+    "later",
+    [[], ["e.png,y"], ['e.png,"y"', "f.png,x"], ["e.png," + "y" * 200_000]],
+    ids=["at the end", "the only one", "before a quoted cell", "past what a cell may hold"],
+)
+def test_a_quote_that_is_not_closed_swallows_no_lines(later: list[str], tmp_path: Path) -> None:
+    rows = ["image,label", "", "a.png,x", "", 'b.png,"y', *later]
+    table = write(tmp_path / "train.csv", *rows)
+    with pytest.raises(UserError, match=r"train.csv:5: .* quote"):
+        read_csv(table)
+
+
+def test_a_label_of_several_lines_is_a_fault(tmp_path: Path) -> None:
+    images(tmp_path, *FOUR)
+    write(tmp_path / "train.csv", "image,label", "a.png,x", 'b.png,"y', 'c.png,x"', "d.png,y")
+    assert "train.csv:4: 'b.png' has a label of several lines" in refused(tmp_path)
+
+
+def test_quoted_cells_may_hold_lines_and_loose_quotes_stay(tmp_path: Path) -> None:
+    rows = [
+        "image,text",
+        'a.png,"a ""whale"",',
+        "",
+        'e.png,blowing"',
+        'b.png,"Big" fin',
+        'c.png,5"',
+    ]
+    table = read_csv(write(tmp_path / "train.csv", *rows))
+    texts = ['a "whale",\n\ne.png,blowing', "Big fin", '5"']
+    assert [row["text"] for row in table.rows] == texts
+    assert table.lines == [4, 5, 6]
 
 
 @pytest.mark.parametrize("none", ["", "nan", "NaN", "inf", "none"])
@@ -264,6 +306,62 @@ def test_a_column_of_splits(tmp_path: Path) -> None:
     assert splits(read_folder(tmp_path))["imgs/a.png"] is None
 
 
+@pytest.mark.parametrize("cell", ["", "late", "fold 2"])
+def test_a_cell_that_names_no_split_is_a_fault(cell: str, tmp_path: Path) -> None:
+    """Or the rows of the test split would be trained on."""
+    images(tmp_path / "imgs", *FOUR)
+    rows = ["a.png,x,train", "b.png,y,train", f"c.png,x,{cell}", "d.png,y,test"]
+    write(tmp_path / "train.csv", "image,label,split", *rows)
+    text = refused(tmp_path)
+    assert "train.csv has 1 fault:" in text
+    assert f"train.csv:4: 'c.png' has {cell!r} in the column 'split': write train, valid" in text
+
+
+def test_splits_in_the_words_that_people_have_for_them(tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    words = ["training", "Train", "valid", "Testing"]
+    rows = [f"{name},{name[0] > 'b'},{word}" for name, word in zip(FOUR, words, strict=True)]
+    write(tmp_path / "train.csv", "image,label,split", *rows)
+    expected = {"imgs/a.png": "train", "imgs/b.png": "train", "imgs/c.png": "validation"}
+    assert splits(read_folder(tmp_path)) == expected
+    write(tmp_path / "train.csv", "image,label", *(row.rpartition(",")[0] for row in rows[:3]))
+    lines = ["a.png,Training", "b.png,train", "c.png,val"]
+    table = write(tmp_path / "split.csv", "image,split", *lines)
+    assert splits(read_folder(tmp_path)) == expected | {"imgs/d.png": "unlabelled"}
+    write(table, "image,split", *lines[:2], "c.png,testing")
+    assert "split.csv:4: 'testing' is neither train nor validation" in refused(tmp_path)
+
+
+def test_a_column_that_is_not_of_splits_is_left_aside_and_said(tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    table = write(tmp_path / "train.csv", "image,label,split", "a.png,x,1", "b.png,y,2")
+    data = read_folder(tmp_path)
+    assert splits(data)["imgs/a.png"] is None
+    assert "train.csv: the column 'split' is not used: it names neither train nor" in data.notes[0]
+    # A table of test images alone is there to be judged.
+    table = table.rename(tmp_path / "late.csv")
+    write(table, "image,label,split", "a.png,x,test", "b.png,y,test")
+    data = read_folder(table)
+    assert labels(data)["imgs/a.png"] == "x"
+    assert "late.csv: the column 'split' is not used: all rows are of one" in data.notes[0]
+
+
+def test_an_image_is_in_one_split_however_many_rows_it_has(tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    for rows in (["a.png,x,train", "a.png,y,test"], ["a.png,y,test", "a.png,x,train"]):
+        write(tmp_path / "train.csv", "image,caption,split", *rows, "b.png,z,train")
+        with pytest.raises(UserError, match=r"train.csv:3: 'a.png' is in two splits"):
+            read_rows(tmp_path, several=True)
+
+
+def test_what_is_trained_on_is_not_held_out_as_well(tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    write(tmp_path / "train.csv", "image,label", "a.png,x", "b.png,y")
+    write(tmp_path / "test.csv", "image,label", "c.png,x", "b.png,y")
+    text = refused(tmp_path)
+    assert "test.csv:3: 'b.png' is in two splits: another table names it, too" in text
+
+
 def test_tables_of_other_names(tmp_path: Path) -> None:
     images(tmp_path / "dogs" / "train", "001.jpg", "002.jpg")
     images(tmp_path / "dogs" / "test", "003.jpg")
@@ -329,6 +427,24 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     (table / "imgs" / "c.npy").write_bytes(b"x")
     write(table / "train.csv", "image,label", "a.png,x", "b.png,y")
     assert "1 .npy in imgs/" in read_folder(table).notes[-1]
+
+
+def test_images_of_any_suffix_that_a_table_names_are_read_and_known(tmp_path: Path) -> None:
+    images(tmp_path / "imgs", "a.gif", "b.png", "c.gif", "deep/d.jfif")
+    rows = ["a.gif,x", "b.png,y", "deep\\d.jfif,y"]
+    write(tmp_path / "train.csv", "image,label", *rows)
+    data = read_folder(tmp_path)
+    assert labels(data) == {"imgs/a.gif": "x", "imgs/b.png": "y", "imgs/deep/d.jfif": "y"}
+    assert data.notes[-1] == "left out, as these suffixes are not read: 1 .gif in imgs/"
+    known = [fingerprint(tmp_path)]
+    for name in ("imgs/a.gif", "imgs/deep/d.jfif"):
+        Image.new("RGB", (8, 8), "red").save(tmp_path / name)
+        known.append(fingerprint(tmp_path))
+    assert len(set(known)) == 3
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "imgs/c.gif")  # that nothing names
+    assert fingerprint(tmp_path) == known[-1]
+    write(tmp_path / "test.csv", "image,label", "c.gif,x")
+    assert read_folder(tmp_path).notes[-1].startswith("1 images that test.csv names are held out")
 
 
 def test_classes_that_are_numbers_are_in_the_order_of_numbers(tmp_path: Path) -> None:

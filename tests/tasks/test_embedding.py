@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -429,6 +431,50 @@ def test_an_image_of_the_gallery_is_not_its_own_neighbour(folder: Path) -> None:
     names = np.array([(data.images[i].truth or [""])[0] for i in rest])
     best = near[names == (data.images[training[0]].truth or [""])[0]].max()
     assert found[0] == (near > best).sum()
+
+
+def test_another_image_of_the_same_name_is_a_neighbour(folder: Path) -> None:
+    """Folders of one layout have the same names in them: a season's images, and the next one's."""
+    data = read(folder)
+    fitted, vectors = gallery_of(task_for(data), data, 6)
+    task, first = task_for(data, fitted), data.indices("train")[:1]
+    other = vectors[first] + 0.2 * vectors_of(1, 7)
+    near = unpack(fitted["vectors"]) @ unit(other)[0]
+    right = np.array(fitted["labels"]) == fitted["labels"][0]
+    (found,) = task.judge(data, first)({"vector": other})
+    assert near.argmax() == 0 and found[0] == 0
+    assert found[1] == pytest.approx(average_precision_score(right, near), abs=1e-6)
+
+
+def test_a_newcomer_is_not_its_own_neighbour_whatever_its_vector_is(folder: Path) -> None:
+    data = read(folder)
+    fitted, _ = gallery_of(task_for(data), data, 6)
+    judged = data.indices("validation")
+    newcomer = next(i for i in judged if data.images[i].truth == list(NEW))
+    (found,) = task_for(data, fitted).judge(data, np.array([newcomer]))(
+        {"vector": np.zeros((1, 16))}
+    )
+    assert found == []
+
+
+def test_images_whose_names_are_no_text_lie_in_galleries(tmp_path: Path) -> None:
+    """As archives from other systems leave them."""
+    for label, number in product("ab", range(4)):
+        (tmp_path / label).mkdir(exist_ok=True)
+        name = os.fsdecode(b"caf\xe9 %d.png" % number)  # Latin-1
+        (tmp_path / label / name).write_bytes(b"nothing is decoded here")
+    data = draw_split(read(tmp_path), 0.25, 0)
+    fitted, vectors = gallery_of(task_for(data), data, 6)
+    assert "caf\\udce9" in fitted["images"][0]
+    task, training = task_for(data, fitted), data.indices("train")
+    assert InputSpec.model_validate_json(task.spec.model_dump_json()) == task.spec
+    found = task.judge(data, training)({"vector": vectors[training]})
+    for i, each in zip(training, found, strict=True):  # none is its own neighbour
+        rest = training[training != i]
+        names = np.array([data.images[k].truth for k in rest])[:, 0]
+        right = names == (data.images[i].truth or [""])[0]
+        expected = average_precision_score(right, vectors[rest] @ vectors[i])
+        assert each[1] == pytest.approx(expected, abs=1e-3)
 
 
 def test_while_it_trains_images_are_each_others_gallery(folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from compress.data.dataset import Dataset
+from compress.data.image_files import written
 from compress.data.input_spec import Shape
 from compress.data.layouts import read_folder
 from compress.metrics.keypoints import USUAL, KeypointTolerance
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 OUTPUT = "vector"
 TOLD = 5  # nearest labels, and nearest images, that are told
+SAME = 0.999  # as near are vectors of one image, in another runtime or half precision, too
 
 
 class Near(NamedTuple):
@@ -153,7 +155,7 @@ class Embedding(Task[list[Near]]):
         names = np.array([name_of(image) for image in judged], object)
         if gallery is None:
             return lambda outputs: among_each_other(unit(outputs[OUTPUT]), names)
-        paths = np.array([image.path for image in judged], object)
+        paths = np.array([written(image.path) for image in judged], object)
         trained = set(self._predicted.facts["labels"])
         return lambda outputs: gallery.records(unit(outputs[OUTPUT]), names, paths, trained)
 
@@ -200,7 +202,7 @@ class Embedding(Task[list[Near]]):
         images = [data.images[i] for i in indices]
         return {
             "labels": [name_of(image) for image in images],
-            "images": [image.path for image in images],
+            "images": [written(image.path) for image in images],
             "vectors": pack(unit(ask(indices)[OUTPUT])),
         }
 
@@ -321,7 +323,8 @@ class Gallery(NamedTuple):
         """Return what is kept of images' answers.
 
         Args:
-            vectors: of the images, with their labels and paths: an image is not its own neighbour.
+            vectors: of the images, with their labels and paths as they are kept: an image is not
+                its own neighbour. One of the same path in another folder is, told by its vector.
             trained: labels that the network was trained on.
         """
         here = set(self.labels)
@@ -331,9 +334,11 @@ class Gallery(NamedTuple):
         known = np.array([label in trained for label in labels])
         near = vectors @ np.concatenate([self.vectors, vectors[joined]]).T
         own = np.array([*self.images, *paths[joined]], object)
+        alike = near > SAME
+        alike[:, len(self.images) :] = True  # those that joined are of the same folder
         found = []
-        for row, name, path in zip(near, names, paths, strict=True):
-            there = np.where((own == path) & (labels == name), -np.inf, row)
+        for row, same, name, path in zip(near, alike, names, paths, strict=True):
+            there = np.where(same & (own == path) & (labels == name), -np.inf, row)
             found.append(record(there, labels == name, known, name not in trained))
         return found
 

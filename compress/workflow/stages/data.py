@@ -2,7 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from compress.data.image_cache import drop_unreadable
 from compress.data.image_files import SUFFIXES, is_data
 from compress.data.keypoints import PointColumns
 from compress.data.split import draw_split, set_aside
+from compress.data.tables import read_csv
 from compress.methods.context import BUILT, Context
 from compress.models.builders import identity, resolve
 from compress.recipe.schema import DataSettings
@@ -58,7 +61,8 @@ def plan(
 def fingerprint(path: Path, every: bool = False) -> str:
     """SHA-256 over names and contents of all images and tables at `path`, links followed.
 
-    What may not be read is left out: nothing else reads it either.
+    A file of another suffix is an image where a table names it. What may not be read is left out:
+    nothing else reads it either.
 
     Args:
         every: other files count, too, but for hidden ones.
@@ -70,12 +74,34 @@ def fingerprint(path: Path, every: bool = False) -> str:
     if not path.exists():
         raise UserError(f"No data at {path}: give a folder of images or a CSV file with --data.")
     digest = hashlib.sha256(os.fsencode(path.name) if path.is_file() else b"")
-    for file in below(folder, lambda entry: os.access(entry, os.R_OK)):
+    files = [x for x in below(folder, lambda entry: os.access(entry, os.R_OK)) if x.is_file()]
+    named = _names_in(x for x in files if x == path or _may_name_images(x, folder))
+    for file in files:
         read = file.suffix.lower() in SUFFIXES | {".csv"} or (every and is_data(file))
-        if (file == path or read) and file.is_file():
+        if file == path or read or _last_part(file.name) in named:
             digest.update(os.fsencode(file.relative_to(folder)) + b"\0")
             digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def _may_name_images(file: Path, folder: Path) -> bool:
+    """Whether it is a table where tables are looked for: in the folder, or in one for a split."""
+    return file.suffix == ".csv" and folder in (file.parent, file.parent.parent)
+
+
+def _names_in(tables: Iterable[Path]) -> set[str]:
+    """Return what cells of tables may call files, without the folders that these are in."""
+    found: set[str] = set()
+    for table in tables:
+        with suppress(UserError):  # whoever reads it for its images says what is wrong
+            found |= {_last_part(cell) for row in read_csv(table).rows for cell in row.values()}
+    return found
+
+
+def _last_part(name: str) -> str:
+    """Return the name of a file as it is compared: all spellings that a system takes for one."""
+    last = name.strip().replace("\\", "/").rpartition("/")[2]
+    return unicodedata.normalize("NFC", last).casefold()
 
 
 def _hashes(names: Sequence[str], settings: DataSettings) -> dict[str, str]:

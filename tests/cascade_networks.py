@@ -11,13 +11,16 @@ from compress.data.input_spec import METADATA_KEY, InputSpec
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "fit": "stretch"}
 
 
-def centres(path: Path, size: int, points: dict[str, tuple[float, float, float]]) -> None:
+def centres(
+    path: Path, size: int, points: dict[str, tuple[float, float, float]], fit: str = "stretch"
+) -> None:
     """Writes a network that finds, for each point, the centre of what has most of its colour.
 
     Args:
         points: names with the weights of red, green and blue whose positive sum is a pixel's mass.
     """
-    spec = InputSpec(height=size, width=size, classes=(), points=tuple(points), **PLAIN)
+    fed = PLAIN | {"fit": fit}
+    spec = InputSpec(height=size, width=size, classes=(), points=tuple(points), **fed)
     colours = np.array(list(points.values()), np.float32)[..., None, None]  # (k, 3, 1, 1)
     place = (np.arange(size, dtype=np.float32) + 0.5) / size
     grid = np.stack([np.tile(place, size), np.repeat(place, size)], 1)  # (size², 2): x, y

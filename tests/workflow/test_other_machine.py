@@ -20,8 +20,9 @@ from compress.workflow.run import run_recipe
 from tests.conftest import tiny_recipe
 from tests.workflow.test_run import Events
 
-TRAIN = {"epochs": 1, "batch_size": 8}
-LEARN = {"views": 1, "control": False, "train": TRAIN}
+# Told, not timed: two machines may decide otherwise.
+TRAIN = {"epochs": 1, "batch_size": 8, "precision": "float32"}
+LEARN = {"views": 1, "control": False, "train": TRAIN, "teacher_precision": "float32"}
 CANDIDATES: dict[str, list[dict[str, Any]]] = {
     "faster": [
         {"prune": {"speedup": 1.1, "importance": "magnitude", "round_to": 16}},
@@ -41,7 +42,7 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
                 "images": 8,
                 "judged": 8,
                 "max_drop_vs_float": 1.0,
-                "train": {"views": 1, "train": TRAIN},
+                "train": {"views": 1, "train": TRAIN, "teacher_precision": "float32"},
             }
         }
     ],
@@ -76,7 +77,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> dict[str, Ru
 
     made = tmp_path_factory.mktemp("out")
     recipe = tiny_recipe(shapes) | {"candidates": CANDIDATES}
-    recipe["teacher"]["train"] |= {"epochs": 1}
+    recipe["teacher"]["train"] |= {"epochs": 1, "precision": "float32"}
     recipe["measure"] |= {"processes": 1, "batches": [], "throughput_rounds": 1}
     found = {}
     with pytest.MonkeyPatch.context() as patch:

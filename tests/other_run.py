@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+LONG_S = 60  # what must happen at all has so long
 # Holds a lock until it is told to go on, or its time is over; says what it does.
 ALONE = """
 import select, sys
@@ -33,10 +35,15 @@ def started(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def said(process: subprocess.Popen[str]) -> str:
-    """Wait for the next line that it prints; none if it has ended."""
+def said(process: subprocess.Popen[str], limit_s: float = LONG_S) -> str:
+    """Wait for the next line that it prints; none if it has ended, or is killed for saying none."""
     assert process.stdout is not None
-    return process.stdout.readline().strip()
+    silent = threading.Timer(limit_s, process.kill)
+    silent.start()
+    try:
+        return process.stdout.readline().strip()
+    finally:
+        silent.cancel()
 
 
 def go_on(process: subprocess.Popen[str]) -> None:

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -236,10 +236,12 @@ def test_front_probability_by_brute_force(seed: int, rows: int) -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(0, 7))
+@example(seed=4146315220, rows=5)
 def test_groups_are_all_the_largest_sets_of_rows_alike(seed: int, rows: int) -> None:
+    """Of 41 draws both ends of an interval are draws: those of ratios are those of their logs."""
     rng = np.random.default_rng(seed)
     centres = rng.integers(0, 6, (2, rows))
-    noise = rng.uniform(-1, 1, (2, 50, rows))
+    noise = rng.uniform(-1, 1, (2, 41, rows))
     got = draws(2.0 ** (centres[0] + noise[0]), centres[1] / 6 + noise[1])
 
     def same(i: int, j: int) -> bool:

@@ -21,7 +21,7 @@ from scipy import stats
 from compress.measure import processes
 from compress.measure.latency import speedup, summarise, time_interleaved
 from compress.measure.layer_times import LayerShape, LayerTimes, chain_model
-from compress.measure.machine import machine, usable_threads
+from compress.measure.machine import frequency_mhz, machine, usable_threads
 from compress.measure.memory import first_run
 from compress.measure.processes import Run, Timed
 from compress.results.schema import Latency
@@ -278,6 +278,8 @@ def test_disturbance_is_what_others_used(
     fake = SimpleNamespace(perf_counter=lambda: next(clock), process_time=lambda: next(own))
     monkeypatch.setattr(processes, "time", fake)
     monkeypatch.setattr(processes.psutil, "cpu_times", lambda: next(busy))
+    seen = iter([2500.0, 3000.0])
+    monkeypatch.setattr(processes, "frequency_mhz", lambda: next(seen))
     job = {
         "models": {name: [str(m.path), m.runtime, 1] for name, m in files.items()},
         "rounds": {"1": 2},
@@ -288,11 +290,21 @@ def test_disturbance_is_what_others_used(
     run = processes.time_here(job, processes.load)
     assert run.disturbance_cores == pytest.approx(cores)
     assert run.steal_cores == 0.125
-    assert all(100 < clock < 10_000 for clock in run.frequency_mhz)
+    assert run.frequency_mhz == [2500.0, 3000.0]
     assert [(name, batch, len(seconds)) for name, batch, seconds in run.samples] == [
         ("small", 1, 2),
         ("large", 1, 2),
     ]
+
+
+def test_the_clock_is_that_of_the_fastest_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = frequency_mhz()
+    assert here is None or 100 < here < 10_000
+    cores = [SimpleNamespace(current=2500.0), SimpleNamespace(current=3000.0)]
+    monkeypatch.setattr(processes.psutil, "cpu_freq", lambda percpu: cores)
+    assert frequency_mhz() == 3000
+    cores.clear()
+    assert frequency_mhz() is None  # the system does not tell
 
 
 def test_conditions_are_kept_and_judged(

@@ -21,9 +21,10 @@ def test_is_the_binomial_test_on_the_images_where_they_differ(only_a, only_b, bo
 
 def test_many_images_take_no_time():
     a, b = "1" * 10_000 + "0" * 9_500, "0" * 10_000 + "1" * 9_500
-    began = time.perf_counter()
-    assert mcnemar(a, b) == pytest.approx(stats.binomtest(9_500, 19_500).pvalue)
-    assert time.perf_counter() - began < 1
+    began = time.process_time()
+    found = mcnemar(a, b)
+    assert time.process_time() - began < 1
+    assert found == pytest.approx(stats.binomtest(9_500, 19_500).pvalue)
 
 
 def test_other_images_cannot_be_compared():

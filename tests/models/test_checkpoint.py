@@ -6,6 +6,7 @@ import datetime
 import os
 import pathlib
 import pickle
+import shlex
 import types
 import zipfile
 from collections.abc import Callable
@@ -371,17 +372,20 @@ def _rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 
 class _Evil:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, ("touch /tmp/compress-was-here",)
+        return os.system, (f"touch {shlex.quote(str(self.mark))}",)
 
 
 def test_pickles_are_refused_and_not_run(tmp_path: Path) -> None:
-    mark = Path("/tmp/compress-was-here")
-    mark.unlink(missing_ok=True)
-    (tmp_path / "x.pkl").write_bytes(pickle.dumps(_Evil()))
-    torch.save(_Evil(), tmp_path / "x.pt")
-    torch.save({"model": STATE, "extra": [_Evil()]}, tmp_path / "within.pt")
-    torch.save(_Evil(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    mark = tmp_path / "it was run"
+    evil = _Evil(mark)
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(evil))
+    torch.save(evil, tmp_path / "x.pt")
+    torch.save({"model": STATE, "extra": [evil]}, tmp_path / "within.pt")
+    torch.save(evil, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     for name in ("x.pkl", "x.pt", "within.pt", "old.pt"):
         with pytest.raises(UserError, match=r"is refused.*model\.state_dict\(\)"):
             load_tensors(tmp_path / name)

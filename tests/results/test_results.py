@@ -107,6 +107,10 @@ def test_other_schemas_are_refused(version):
         Result.model_validate_json(json.dumps(line))
 
 
+def test_there_are_committed_results():
+    assert COMMITTED
+
+
 @pytest.mark.parametrize("file", COMMITTED, ids=lambda x: x.parent.name)
 def test_committed_results_load(file):
     found = read(file)

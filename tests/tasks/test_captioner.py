@@ -24,7 +24,6 @@ from teachers.captioner import Captioner, vgg16_bn
 
 STEPS, WORDS, CELLS = 5, 7, 4
 NARROW = {"units": 8, "embedding": 4, "attention": 6}
-RNG = np.random.default_rng(0)
 NETWORKS: dict[str, Any] = {
     "VGG": lambda **more: vgg16_bn(STEPS * WORDS, STEPS, width=0.1, **NARROW, **more),
     "MobileNet": lambda **more: mobilenet_v2(STEPS * WORDS, STEPS, 0.1, **NARROW, **more),
@@ -41,12 +40,13 @@ def network(name: str = "VGG", **settings: Any) -> Captioner:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
     nn.init.normal_(model.decoder.score)
-    model.train()(images(16))
+    model.train()(images(16, seed=1))
     return model
 
 
-def images(count: int = 3) -> Tensor:
-    return torch.tensor(RNG.normal(size=(count, 3, 32, 32)), dtype=torch.float32)
+def images(count: int = 3, seed: int = 0) -> Tensor:
+    rng = np.random.default_rng(seed)
+    return torch.tensor(rng.normal(size=(count, 3, 32, 32)), dtype=torch.float32)
 
 
 def spec() -> InputSpec:

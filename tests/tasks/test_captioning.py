@@ -39,8 +39,6 @@ from compress.utils.errors import UserError
 from tests.conftest import tiny_recipe
 from tests.tasks.captioned import FACTS, SETTINGS, squares
 
-RNG = np.random.default_rng(0)
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -421,8 +419,8 @@ def test_the_commonest_caption_is_the_guess(folder: Path) -> None:
 
 # Losses
 
-LOGITS = torch.tensor(RNG.normal(size=(2, 2, 4, 6)))
-LOOKS = torch.tensor(RNG.dirichlet([1] * 3, size=(2, 2, 4)))
+LOGITS = torch.tensor(np.random.default_rng(0).normal(size=(2, 2, 4, 6)))
+LOOKS = torch.tensor(np.random.default_rng(1).dirichlet([1] * 3, size=(2, 2, 4)))
 TARGETS = torch.tensor([[[2, 3, 0, -1], [4, 1, 5, 0]], [[5, 0, -1, -1], [-1, -1, -1, -1]]])
 
 
@@ -489,7 +487,7 @@ def test_one_sentence_of_a_network_that_is_told_nothing_is_held_against_all_capt
 
 
 def test_distillation_ends_where_the_teacher_ends() -> None:
-    teacher = torch.tensor(RNG.normal(size=(2, 4, 6)))
+    teacher = torch.tensor(np.random.default_rng(2).normal(size=(2, 4, 6)))
     teacher[0, 1, 0] = 9  # it ends at its second word
     teacher[1, :, 0] = -9  # and never
     teacher[0, 0, 0] = -9
@@ -520,7 +518,8 @@ def test_a_student_is_told_the_captions_and_the_teachers_sentence(folder: Path) 
 
 
 def test_of_a_large_vocabulary_the_likeliest_words_are_kept() -> None:
-    logits = torch.tensor(RNG.normal(size=(3, 5, 30)) * 3, dtype=torch.float32)
+    drawn = np.random.default_rng(0).normal(size=(3, 5, 30)) * 3
+    logits = torch.tensor(drawn, dtype=torch.float32)
     values, places, rest = _compact(logits, 4)
     stored = Largest(values.half()[None], places.int()[None], rest[None], 30)
     at = torch.tensor([0, 0]), torch.tensor([2, 0])

@@ -33,7 +33,6 @@ from compress.utils.errors import UserError
 from compress.workflow.stages.data import plan
 from tests.tasks.told_apart import NEW, THINGS, squares
 
-RNG = np.random.default_rng(0)
 WORDS = {"text": "text.txt", "negatives": 1}
 
 
@@ -169,7 +168,8 @@ def test_vectors_of_two_lengths_are_refused(tmp_path: Path) -> None:
 
 
 def test_vectors_of_another_length_than_the_space_are_refused(folder: Path, tmp_path: Path) -> None:
-    known = dict(zip(THINGS, RNG.normal(size=(len(THINGS), 24)), strict=True))
+    vectors = np.random.default_rng(0).normal(size=(len(THINGS), 24))
+    known = dict(zip(THINGS, vectors, strict=True))
     path = as_text(tmp_path / "v.txt", known, header=False)
     with pytest.raises(UserError, match="have 24 numbers, and dimension is 16: set dimension: 24"):
         read(folder, words={"file": str(path)})
@@ -281,7 +281,7 @@ def targets_of(*rows: list[int]) -> torch.Tensor:
 
 def test_cosine_and_hinge_rank_are_the_formulas() -> None:
     words = torch.from_numpy(vectors_of(5, 1)).double()
-    vectors = torch.from_numpy(RNG.normal(size=(3, 16))).requires_grad_()
+    vectors = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 16))).requires_grad_()
     targets = targets_of([2, 4], [0, -1], [-1, -1])
     v = (vectors / vectors.norm(dim=1, keepdim=True)).detach().numpy()
     w = words.numpy()
@@ -303,8 +303,9 @@ def test_cosine_and_hinge_rank_are_the_formulas() -> None:
 
 
 def test_relational_is_park_et_al() -> None:
-    student = torch.from_numpy(RNG.normal(size=(5, 16))).requires_grad_()
-    teacher = torch.from_numpy(RNG.normal(size=(5, 16)))
+    rng = np.random.default_rng(0)
+    student = torch.from_numpy(rng.normal(size=(5, 16))).requires_grad_()
+    teacher = torch.from_numpy(rng.normal(size=(5, 16)))
     s, t = (F.normalize(x.detach()).numpy() for x in (student, teacher))
 
     def huber(x: float) -> float:
@@ -328,7 +329,7 @@ def test_relational_is_park_et_al() -> None:
     wanted += 2 * np.mean([huber(a - b) for a, b in zip(angles(s), angles(t), strict=True)])
     assert float(losses.relational(student, teacher, 1.5, 2.0).detach()) == pytest.approx(wanted)
     assert torch.autograd.gradcheck(lambda x: losses.relational(x, teacher, 1.0, 2.0), student)
-    turn = torch.linalg.qr(torch.from_numpy(RNG.normal(size=(16, 16))))[0]
+    turn = torch.linalg.qr(torch.from_numpy(rng.normal(size=(16, 16))))[0]
     assert float(losses.relational(teacher @ turn, teacher, 1.0, 2.0)) == pytest.approx(0, abs=1e-9)
     assert float(losses.same_direction(3 * teacher, teacher)) == pytest.approx(0)
 

@@ -10,9 +10,7 @@ from compress.tasks import discover
 from compress.tasks.classification import losses
 from compress.tasks.classification.settings import KD
 
-RNG = np.random.default_rng(0)
-STUDENT = RNG.normal(size=(6, 5)) * 2
-TEACHER = RNG.normal(size=(6, 5)) * 2
+STUDENT, TEACHER = np.random.default_rng(0).normal(size=(2, 6, 5)) * 2
 LABELS = np.array([0, 4, 2, -1, 1, -1])
 
 

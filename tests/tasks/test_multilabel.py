@@ -33,8 +33,7 @@ from compress.utils.errors import UserError
 from tests.conftest import tiny_recipe
 from tests.tasks.tagged import tagged
 
-RNG = np.random.default_rng(0)
-LOGITS = RNG.normal(size=(6, 4)) * 3
+LOGITS = np.random.default_rng(0).normal(size=(6, 4)) * 3
 TRUTH = np.array(
     [[1, 0, 0, 1], [0, 0, 0, 0], [1, np.nan, 1, 0], [np.nan, 1, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0]]
 )

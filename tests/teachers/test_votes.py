@@ -97,6 +97,7 @@ def test_a_spot_is_found_where_none_was_in_training():
     torch.manual_seed(0)
     model = votes.vgg16_bn(2, width=0.07)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 120)
 
     def spots(places):
         images = torch.randn(len(places), 3, 64, 64) * 0.1
@@ -112,6 +113,7 @@ def test_a_spot_is_found_where_none_was_in_training():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
     with torch.no_grad():
         images, true = spots(torch.randint(36, 56, (32, 2)))
         far = (model.eval()(images) - true).abs().mean()

@@ -1,8 +1,5 @@
 """Several processes train one network as torchrun starts them: the weights are those of one."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ from torch import nn
 from compress.models.checkpoint import load_tensors
 from compress.training.processes import Processes
 from compress.utils.errors import UserError
+from tests.torchrun import torchrun
 
 TRAIN = """
 import sys
@@ -44,23 +42,14 @@ print([epoch.loss for epoch in history])
 """
 
 
-def together(tmp_path: Path, count: int, norm: str = "group", epochs: int = 4) -> list[str]:
-    """Train in `count` processes; return what each printed."""
-    (tmp_path / "train.py").write_text(TRAIN)
-    port = str(29000 + os.getpid() % 2000)
-    processes = []
-    for rank in range(count):
-        world = {"WORLD_SIZE": str(count), "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-        root = str(Path(__file__).parents[2])
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "train.py", str(tmp_path), norm, str(epochs)],
-                stdout=subprocess.PIPE, text=True, cwd=tmp_path,
-                env=os.environ | world | address | {"PYTHONPATH": root},
-            )
-        )  # fmt: skip
-    return [process.communicate(timeout=300)[0] for process in processes]
+def together(
+    tmp_path: Path, count: int, norm: str = "group", epochs: int = 4, ends: int = 0
+) -> list[str]:
+    """Train in `count` processes, which end with this code; return what each printed."""
+    with torchrun(count, tmp_path, TRAIN, str(tmp_path), norm, str(epochs)) as processes:
+        said = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [ends] * count, said
+    return said
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -84,7 +73,7 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path: Path) -> None:
 
 
 def test_batch_norms_are_refused_on_cpus_with_the_reason(tmp_path: Path) -> None:
-    for said in together(tmp_path, 2, "batch"):
+    for said in together(tmp_path, 2, "batch", ends=2):
         assert said.startswith("body.1 is a batch norm: its statistics are of the whole batch")
 
 

@@ -1,10 +1,12 @@
 """Views, the loop, cached teacher outputs: what training promises."""
 
 import io
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ from compress.training.settings import Augmentation, Phase, TrainSettings
 from compress.utils import alone
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
-from tests.other_run import ALONE, said, started
+from tests.other_run import ALONE, go_on, said, started
 
 CPU = torch.device("cpu")
 STILL = Augmentation(rotation_degrees=0, scale=0, shift=0, brightness=0, contrast=0)
@@ -201,15 +203,30 @@ def test_another_run_that_times_in_between_changes_nothing(
     loop.train(undisturbed, feed, goal, settings, tmp_path / "undisturbed", progress)
 
     monkeypatch.setattr(alone, "LEAST_S", 0.0)
-    monkeypatch.setattr(alone, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(alone, "PATIENCE_S", 0.5)
     others, heard = ExitStack(), io.StringIO()
+    timing: list[subprocess.Popen[str]] = []
+    taken: list[alone.Turns] = []
+
+    class Turns(alone.Turns):
+        """Lets the other run leave once it has waited for long."""
+
+        def __enter__(self) -> Self:
+            taken.append(self)
+            return super().__enter__()
+
+        def _say(self, text: str) -> None:
+            super()._say(text)
+            go_on(timing[-1])
+
+    monkeypatch.setattr(loop, "Turns", Turns)
 
     class TimedBeside(ImageFeed):
         def batches(self, epoch: int) -> Iterator[Batch]:
             for step, batch in enumerate(super().batches(epoch)):
                 if step == 0 and epoch in (1, 2):  # another run wants to time something
-                    other = others.enter_context(started(ALONE, alone.TIMING, "0.5"))
-                    assert said(other).startswith("told: ")
+                    timing.append(others.enter_context(started(ALONE, alone.TIMING)))
+                    assert said(timing[-1]).startswith("told: ")
                 yield batch
 
     began = time.perf_counter()
@@ -222,9 +239,12 @@ def test_another_run_that_times_in_between_changes_nothing(
             tmp_path / "waiting",
             Progress(Console(file=heard, width=1000)),
         )
+        elapsed_s = time.perf_counter() - began
     assert heard.getvalue().count("waits while another run on this machine times") == 1
     # What it waited, half a second twice, is not in the epochs' times.
-    assert time.perf_counter() - began - sum(epoch.seconds for epoch in history) > 0.9
+    (turns,) = taken
+    assert turns.waited_s > 0.9
+    assert elapsed_s - sum(epoch.seconds for epoch in history) > turns.waited_s
     for name, tensor in undisturbed.state_dict().items():
         assert torch.equal(tensor, waiting.state_dict()[name]), name
 

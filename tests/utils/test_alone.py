@@ -2,29 +2,30 @@
 
 import os
 import tempfile
-import threading
-import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from compress.utils import alone
 from compress.utils.alone import TIMING, Turns, alone_on_machine, folder
-from tests.other_run import ALONE, go_on, said, started
+from tests.other_run import ALONE, LONG_S, go_on, said, started
 
-LONG_S = 60  # what must happen at all has so long
-# Trains until it is killed.
+# Trains until it is killed; says when it waits, and when it goes on.
 TRAINS = """
 import itertools, time
 from compress.utils import alone
 alone.PATIENCE_S = 0.05
 told = []
-with alone.Turns(told.append) as turns:
+def waits(text):
+    told.append(text)
+    print("waits:", text, flush=True)
+with alone.Turns(waits) as turns:
     print("begins", flush=True)
     for step in turns.between(itertools.count()):
         time.sleep(0.05)
         if told:
-            print("waited:", *told, flush=True)
+            print("goes on", flush=True)
             told.clear()
 """
 
@@ -57,11 +58,13 @@ def test_who_dies_holds_nothing() -> None:
     told: list[str] = []
     with started(ALONE, "search") as first:
         assert said(first) == "held"
-        timer = threading.Timer(0.3, first.kill)
-        timer.start()
-        with alone_on_machine("search", told.append):
+
+        def ends_it(text: str) -> None:
+            told.append(text)
+            first.kill()
+
+        with alone_on_machine("search", ends_it):
             assert len(told) == 1
-        timer.join()
 
 
 def test_what_a_process_holds_it_may_hold_again() -> None:
@@ -81,8 +84,9 @@ def test_an_error_gives_back() -> None:
 
 
 def test_timing_waits_for_the_end_of_a_step() -> None:
-    with started(ALONE, TIMING) as timing:
+    with ExitStack() as others:
         with Turns(pytest.fail):
+            timing = others.enter_context(started(ALONE, TIMING))
             assert said(timing).startswith("told: ")
         assert said(timing) == "held"
 
@@ -90,13 +94,14 @@ def test_timing_waits_for_the_end_of_a_step() -> None:
 def test_trainings_let_timing_in_and_go_on_after_it() -> None:
     with started(TRAINS) as training, started(TRAINS) as beside:
         assert said(training) == said(beside) == "begins"
-        for _ in range(2):
-            with alone_on_machine(TIMING, lambda text: None):
-                time.sleep(0.2)
-        for process in (training, beside):
-            assert said(process) == (
-                "waited: The training waits while another run on this machine times something."
-            )
+        with alone_on_machine(TIMING, lambda text: None):
+            for process in (training, beside):
+                assert said(process) == (
+                    "waits: The training waits while another run on this machine times something."
+                )
+        assert said(training) == said(beside) == "goes on"
+        with alone_on_machine(TIMING, lambda text: None):
+            pass
 
 
 def test_trainings_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,14 +112,12 @@ def test_trainings_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -
             assert list(turns.between(range(3))) == [0, 1, 2]
 
 
-def test_what_was_waited_is_counted() -> None:
+def test_what_was_waited_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alone, "PATIENCE_S", 0.2)
     with started(ALONE, TIMING) as timing:
         assert said(timing) == "held"
-        timer = threading.Timer(0.3, timing.kill)
-        timer.start()
-        with Turns(lambda text: None) as turns:
+        with Turns(lambda text: timing.kill()) as turns:
             assert 0.1 < turns.waited_s < LONG_S
-        timer.join()
 
 
 def test_a_training_may_time_something_itself() -> None:

@@ -1,5 +1,6 @@
 """A Ray cluster: what is asked of its nodes, and the same rows as one process makes."""
 
+import contextlib
 import json
 import socket
 import tempfile
@@ -160,20 +161,26 @@ def test_what_answers_may_be_no_ray(
     answer: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray", reason="compress[ray] runs clusters")
-    monkeypatch.setattr(compress.workflow.executors.cluster, "CONNECT_S", 0.3)
+    if not answer:
+        monkeypatch.setattr(compress.workflow.executors.cluster, "CONNECT_S", 0.3)
+    refused = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
 
         def serve() -> None:
             there, _ = server.accept()
             with there:
                 there.sendall(answer)
-                time.sleep(0.5)
+                refused.wait(60)
 
         thread = threading.Thread(target=serve)
         thread.start()
-        with pytest.raises(UserError, match=reason):
-            connect(f"127.0.0.1:{server.getsockname()[1]}", [])
-        thread.join()
+        try:
+            with pytest.raises(UserError, match=reason):
+                connect(f"127.0.0.1:{server.getsockname()[1]}", [])
+        finally:
+            refused.set()
+            thread.join()
 
 
 def test_the_command_refuses_what_it_cannot_reach_and_shows_what_a_store_holds(
@@ -336,8 +343,9 @@ class Nodes:
         for each in self.training:
             raylet = each.all_processes["raylet"][0].process.pid
             for worker in psutil.Process(raylet).children(recursive=True):
-                if "ray::_compute" in " ".join(worker.cmdline()):
-                    return each
+                with contextlib.suppress(psutil.NoSuchProcess):  # it has ended just now
+                    if "ray::_compute" in " ".join(worker.cmdline()):
+                        return each
         return None
 
 

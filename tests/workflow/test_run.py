@@ -26,6 +26,7 @@ from compress.recipe.load import load_recipe
 from compress.report.write import reports_in
 from compress.results.file import read
 from compress.results.schema import Result
+from compress.training.loop import CHECKPOINT
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.run import run_recipe
@@ -409,18 +410,22 @@ def test_killed_at_random_points_it_ends_with_the_same_weights(
     assert start(path, tmp_path / "whole").wait() == 0
     seconds = time.monotonic() - started
 
-    rng = random.Random(time.time_ns())
-    kills = 0
-    for _ in range(30):
+    process = start(path, tmp_path / "killed")
+    while not list(tmp_path.glob(f"killed/runs/stages/*/{CHECKPOINT}")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()  # in the midst of a training
+    assert process.wait() == -signal.SIGKILL
+
+    rng = random.Random(0)
+    for limit_s in (*(rng.uniform(0.05, 0.35) * seconds for _ in range(3)), None):
         process = start(path, tmp_path / "killed")
         try:
-            process.wait(rng.uniform(0.05, 0.35) * seconds if kills < 4 else None)
+            process.wait(limit_s)
             break
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             process.wait()
-            kills += 1
-    assert kills > 0
     assert process.returncode == 0
     whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert len(whole) == 4  # teacher, its outputs, student, control

@@ -163,10 +163,23 @@ COMPUTED: list[str] = []
 
 
 def slow(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
-    COMPUTED.append(folder.parent.name)
     time.sleep(0.5)
+    computed(folder)
+
+
+def computed(folder: Path) -> None:
+    COMPUTED.append(folder.parent.name)
     for name in ("one", "two"):
         (folder / name).write_text(folder.parent.name)
+
+
+BOTH = threading.Barrier(2, timeout=60)
+
+
+def both(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    """Wait until the other run computes it, too."""
+    BOTH.wait()
+    computed(folder)
 
 
 def at_once(stage: Stage, stores: list[Store]) -> list[str]:
@@ -194,7 +207,7 @@ def test_two_runs_compute_a_stage_once(address: str, tmp_path: Path) -> None:
 
 
 def test_where_nothing_is_exclusive_twice_is_harmless(tmp_path: Path) -> None:
-    stage = stage_of(slow)
+    stage = stage_of(both)
     stores = [Store(tmp_path / name, shared=Shared(f"loose://{tmp_path.name}")) for name in "ab"]
     for store in stores:  # each has claimed it before the other looks
         store.claims.take = lambda name: True  # type: ignore[method-assign]
@@ -222,9 +235,16 @@ def test_a_claim_of_a_run_that_died_is_taken_over(
     assert one.claims.take("x")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "shared").mkdir(mode=0o500)
+
+    def denied(*_: Any) -> None:
+        raise PermissionError(13, os.strerror(13))
+
+    if os.geteuid() == 0:  # root may write anywhere
+        monkeypatch.setattr(Path, "write_bytes", denied)
     with pytest.raises(UserError, match=r"cannot be used: .*denied"):
         Shared(str(tmp_path / "shared")).check()
 

@@ -1,8 +1,5 @@
 """Under torchrun the first process computes the stages, and the others train with it."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -13,9 +10,10 @@ from compress.utils.progress import Progress
 from compress.workflow.cache import Stage, Store
 from compress.workflow.executors.local import run_stage
 from compress.workflow.shared import Shared
+from tests.other_run import said
+from tests.torchrun import torchrun
 from tests.workflow.sleeping import context_in
 
-ROOT = Path(__file__).parents[2]
 RUN = """
 import sys
 from pathlib import Path
@@ -53,25 +51,10 @@ with alone(out, progress), progress.tree({x.key: x.title for x in [*stages, bad]
 """
 
 
-def started(tmp_path: Path, code: str, port: int) -> list[subprocess.Popen[str]]:
-    """Start two processes that compute together."""
-    (tmp_path / "run.py").write_text(code)
-    found = []
-    for rank in "01":
-        world = {"WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}
-        more = {"MASTER_PORT": str(port + os.getpid() % 2000), "OMP_NUM_THREADS": "1"}
-        found.append(
-            subprocess.Popen(
-                [sys.executable, "run.py", "out"], stdout=subprocess.PIPE, text=True, cwd=tmp_path,
-                env=os.environ | world | more | {"PYTHONPATH": str(ROOT)},
-            )
-        )  # fmt: skip
-    return found
-
-
 def test_the_first_computes_and_the_others_train_with_it(tmp_path: Path) -> None:
-    both = started(tmp_path, RUN, 31000)
-    assert [process.communicate(timeout=200)[0] for process in both] == ["ended\n"] * 2
+    with torchrun(2, tmp_path, RUN, "out") as both:
+        assert [process.communicate(timeout=200)[0] for process in both] == ["ended\n"] * 2
+    assert [process.returncode for process in both] == [0, 0]
     folders = {x.name.partition("-")[0]: x for x in (tmp_path / "out" / "stages").glob("[!.s]*")}
     made = {kind: sorted(x.name for x in folder.iterdir()) for kind, folder in folders.items()}
     assert made == {"data": ["0", "stage.json"], "latency": ["0", "stage.json"]}
@@ -113,15 +96,11 @@ trained_together = Stage("step", "trained", 1, {"train": {"epochs": 1}}, {}, tra
 def test_what_another_run_finishes_meanwhile_is_trained_by_none_of_them(tmp_path: Path) -> None:
     other = Store(tmp_path / "other", shared=Shared(str(tmp_path / "shared")))
     assert other.claims.take(other.name(trained_together))
-    both = started(tmp_path, SHARED, 27000)
-    try:
-        assert both[0].stdout is not None
-        assert "another run computes it" in both[0].stdout.readline()
+    with torchrun(2, tmp_path, SHARED, "out") as both:
+        assert "another run computes it" in said(both[0], limit_s=200)
         progress = Progress(Console(quiet=True))
         progress.titles[trained_together.key] = "trained"
         run_stage(trained_together, other, context_in(tmp_path, progress))
-        said = [process.communicate(timeout=100)[0] for process in both]
-    finally:
-        for process in both:
-            process.kill()
-    assert "reused" in said[0] and said[1] == "trained by 1\n"
+        ends = [process.communicate(timeout=100)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert "reused" in ends[0] and ends[1] == "trained by 1\n"

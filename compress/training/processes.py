@@ -4,6 +4,7 @@ The batch, and so the schedule, is that of one process; gradients are averaged. 
 would do alone (measure, write checkpoints) the first one does.
 """
 
+import atexit
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -134,4 +135,6 @@ def _joined(rank: int, size: int) -> Processes:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=PATIENCE)
+        # Else its threads may still run when the interpreter ends, which aborts the process.
+        atexit.register(dist.destroy_process_group)
     return Processes(rank, size)

@@ -15,9 +15,10 @@ _FREE = {
     "ConstantOfShape", "Div", "Dropout", "DynamicQuantizeLinear", "Equal", "Erf", "Exp", "Expand",
     "Flatten", "Gather", "GatherElements", "GatherND", "GlobalAveragePool", "GlobalMaxPool",
     "HardSigmoid", "HardSwish", "Identity", "LayerNormalization", "LeakyRelu", "Max", "MaxPool",
-    "Min", "Mul", "Pad", "Pow", "PRelu", "QuantizeLinear", "DequantizeLinear", "Range", "ReduceMax",
-    "ReduceMean", "ReduceSum", "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Sign", "Slice",
-    "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where",
+    "Min", "Mul", "Pad", "Pow", "PRelu", "QuantizeLinear", "DequantizeLinear", "Range", "ReduceL2",
+    "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Sign",
+    "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze",
+    "Where",
 }  # fmt: skip
 
 CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv")

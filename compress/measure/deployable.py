@@ -52,7 +52,7 @@ def with_size(path: Path, size: Size | None, folder: Path) -> Path:
     changed = False
     for entry in real_inputs(proto.graph):
         dims = entry.type.tensor_type.shape.dim
-        shape = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims]
+        shape = [-1 if n is None else n for n in sizes_of(entry)]
         if len(shape) == 4 and _fill(shape, size):
             changed = True
             for dim, number in zip(dims, shape, strict=True):

@@ -15,7 +15,7 @@ from compress.methods.base import TEACHER
 from compress.recipe.schema import MeasureSettings, Recipe, chosen
 from compress.results.schema import Result
 from compress.search.schedule import Rung, untrained, without_control
-from compress.utils.errors import StorageFailed, UserError
+from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.executors.executor import Executor
 from compress.workflow.plan import in_order
@@ -172,7 +172,7 @@ class StageLab:
 
     def _rows(self, ready: Ready, candidates: Container[str]) -> list[Result]:
         """Return the rows of some candidates of a plan, and the teacher's."""
-        rows, failed = run_plan(ready, self._out, self._command, ends=(StorageFailed,))
+        rows, failed = run_plan(ready, self._out, self._command)
         if failed:
             raise UserError(failed[0].reason)
         return [row for row in rows if row.role == "teacher" or row.candidate in candidates]

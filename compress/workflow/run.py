@@ -131,17 +131,9 @@ def make_ready(
 
 
 def run_plan(
-    ready: Ready,
-    out: Path,
-    command: str,
-    report: Report = lambda *_: None,
-    ends: tuple[type[UserError], ...] = (),
+    ready: Ready, out: Path, command: str, report: Report = lambda *_: None
 ) -> tuple[list[Result], list[Failure]]:
-    """Do what is left of a plan; as `run_recipe`, in a folder that nobody else works in.
-
-    Args:
-        ends: as of `Executor.run`.
-    """
+    """Do what is left of a plan; as `run_recipe`, in a folder that nobody else works in."""
     asked, store, context, here = ready.plan, ready.store, ready.context, ready.here
     recipe, progress = asked.recipe, context.progress
     reasons = asked.impossible_rows
@@ -149,7 +141,7 @@ def run_plan(
         progress.note(f"{name} cannot be made: {reason}")
     plan = asked.without(reasons)
     with progress.tree({stage.key: stage.title for stage in plan.stages}):
-        failing = _make(plan, store, context, ready.executor, ends)
+        failing = _make(plan, store, context, ready.executor)
         reasons |= failing
         timed = plan.without(failing)
         progress.instead(plan.latency.key, timed.latency.key, timed.latency.title)
@@ -187,17 +179,12 @@ def _with_looks(results: list[Result], path: Path) -> list[Result]:
     return [row.model_copy(update={"files_judged": len(judged)}) for row in results]
 
 
-def _make(
-    plan: Plan,
-    store: Store,
-    context: Context,
-    executor: Executor,
-    ends: tuple[type[UserError], ...],
-) -> dict[str, str]:
+def _make(plan: Plan, store: Store, context: Context, executor: Executor) -> dict[str, str]:
     """Runs all stages but the latency; returns the candidates that failed, and why.
 
     Raises:
-        UserError: a stage fails that the teacher's rows need, or one with an error that ends all.
+        UserError: a stage fails that the teacher's rows need.
+        StorageFailed: nothing can be kept.
     """
     of_teacher = [end for entry in plan.entries if entry.role == "teacher" for end in entry.ends]
     needed = {stage.key for stage in in_order(of_teacher)}
@@ -206,7 +193,7 @@ def _make(
         for sentence in _said_of(stage, plan.recipe, store, context):
             context.progress.once(sentence)
 
-    broken = executor.run(plan.stages[:-1], store, context, needed, said, ends)
+    broken = executor.run(plan.stages[:-1], store, context, needed, said)
     return {
         entry.candidate: broken[end.key]
         for entry in plan.entries

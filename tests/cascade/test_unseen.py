@@ -80,8 +80,11 @@ def test_crops_that_a_builder_makes_keep_the_split_of_their_photographs(tmp_path
     for name in ("own", "other"):
         frames(tmp_path / name, **settings)
     head_crops(tmp_path / "crops", source=tmp_path / "own", size=32)
+    judged = read_folder(tmp_path / "own")
     for name in ("own", "other", "crops"):
-        refuse_seen(read_folder(tmp_path / "own"), name, read_folder(tmp_path / name))
+        trained = read_folder(tmp_path / name)
+        assert len(judged.indices("validation")) and len(trained.indices("train"))
+        refuse_seen(judged, name, trained)
 
 
 def test_it_is_said_before_anything_is_trained(photographs: Path, tmp_path: Path) -> None:

@@ -22,6 +22,12 @@ def of_teacher(write_recipe: Write, data: Path, **changes: Any) -> TeacherSettin
     return load_recipe(write_recipe(recipe)).teacher
 
 
+def recipe_of_points(data: Path) -> dict[str, Any]:
+    recipe = tiny_recipe(data)
+    recipe["data"] |= {"points": POINTS}
+    return recipe
+
+
 def test_one_number_each_means_grey(write_recipe: Write, tmp_path: Path) -> None:
     for changes in ({}, {"channels": "grey"}):
         given = of_teacher(write_recipe, tmp_path, mean=[0.5], std=[0.25], **changes)
@@ -106,8 +112,7 @@ def test_sizes_that_are_none(size: Any, write_recipe: Write, tmp_path: Path) -> 
 def test_places_are_learned_in_the_teachers_proportions_only(
     write_recipe: Write, tmp_path: Path
 ) -> None:
-    recipe = tiny_recipe(tmp_path)
-    recipe["data"] |= {"points": POINTS}
+    recipe = recipe_of_points(tmp_path)
     recipe["teacher"]["image_size"] = [64, 96]
     [step] = recipe["candidates"]["shufflenet_v2_x0_5"]
     step["distill"] |= {"image_size": [32, 48]}
@@ -126,8 +131,7 @@ def test_places_are_learned_in_the_teachers_proportions_only(
 
 
 def test_training_for_int8_is_held_to_the_task_as_any(write_recipe: Write, tmp_path: Path) -> None:
-    recipe = tiny_recipe(tmp_path)
-    recipe["data"] |= {"points": POINTS}
+    recipe = recipe_of_points(tmp_path)
     recipe["teacher"]["image_size"] = [32, 48]
     train = {"epochs": 1, "image_size": 16}
     recipe["candidates"] = {"int8": [{"quantize": {"train": {"unlabelled": {}, "train": train}}}]}
@@ -141,8 +145,7 @@ def test_training_for_int8_is_held_to_the_task_as_any(write_recipe: Write, tmp_p
 def test_policies_that_move_images_without_their_points(
     write_recipe: Write, tmp_path: Path
 ) -> None:
-    recipe = tiny_recipe(tmp_path)
-    recipe["data"] |= {"points": POINTS}
+    recipe = recipe_of_points(tmp_path)
     recipe["teacher"]["train"]["augmentation"] = {"policy": "trivial"}
     with pytest.raises(UserError, match="1 fault") as caught:
         load_recipe(write_recipe(recipe))

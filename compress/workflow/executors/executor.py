@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from compress.methods.context import Context
 from compress.recipe.schema import Recipe
 from compress.results.schema import Machine
-from compress.utils.errors import UserError
 from compress.workflow.cache import MEASURED_ON, Stage, Store
 from compress.workflow.shared import Shared
 
@@ -73,7 +72,6 @@ class Executor(Protocol):
         context: Context,
         needed: Container[str] = (),
         done: Callable[[Stage], None] = lambda _: None,
-        ends: tuple[type[UserError], ...] = (),
     ) -> dict[str, str]:
         """Compute stages, each after its inputs.
 
@@ -81,12 +79,12 @@ class Executor(Protocol):
             stages: each after those of its inputs that are among them; the others are done.
             needed: keys of stages without which nothing can go on.
             done: is told of each that is done, or was.
-            ends: errors with which nothing can go on, whatever stage they are of.
 
         Returns:
             Why stages could not be done, by key, for a reason that the user can mend: those that
             failed and those that build on them.
 
         Raises:
-            UserError: a needed stage fails, or one with an error that ends all.
+            UserError: a needed stage fails.
+            StorageFailed: nothing can be kept, whatever stage it is of.
         """

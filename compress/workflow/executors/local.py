@@ -11,7 +11,7 @@ from compress.measure.machine import machine, usable_threads
 from compress.methods.context import Context
 from compress.recipe.schema import Recipe
 from compress.training.processes import processes
-from compress.utils.errors import UserError
+from compress.utils.errors import StorageFailed, UserError
 from compress.workflow.cache import Stage, Store
 from compress.workflow.executors.executor import trains
 from compress.workflow.precision import Precisions, device_of, resolved
@@ -56,7 +56,6 @@ class Local:
         context: Context,
         needed: Container[str] = (),
         done: Callable[[Stage], None] = lambda _: None,
-        ends: tuple[type[UserError], ...] = (),
     ) -> dict[str, str]:
         """Compute stages in their order; as `Executor.run`."""
         broken: dict[str, str] = {}
@@ -69,7 +68,8 @@ class Local:
                 run_stage(stage, store, context)
                 done(stage)
             except UserError as error:
-                if stage.key in needed or isinstance(error, ends) or processes().size > 1:
+                ends_all = stage.key in needed or isinstance(error, StorageFailed)
+                if ends_all or processes().size > 1:
                     raise
                 broken[stage.key] = str(error)
                 context.progress.stage(stage.key, "failed", str(error))

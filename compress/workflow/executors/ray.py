@@ -20,7 +20,7 @@ import torch
 from compress.methods.context import Context
 from compress.recipe.schema import Recipe
 from compress.results.schema import Machine
-from compress.utils.errors import UserError
+from compress.utils.errors import StorageFailed, UserError
 from compress.utils.progress import Sent
 from compress.workflow.cache import Stage, Store
 from compress.workflow.executors import node
@@ -104,11 +104,10 @@ class OnRay:
         context: Context,
         needed: Container[str] = (),
         done: Callable[[Stage], None] = lambda _: None,
-        ends: tuple[type[UserError], ...] = (),
     ) -> dict[str, str]:
         """Compute stages, side by side where they do not build on each other."""
         self._travel(store, context)
-        return _Run(self, stages, store, context, needed, done, ends).finish()
+        return _Run(self, stages, store, context, needed, done).finish()
 
     def _travel(self, store: Store, context: Context) -> None:
         """See to it that every node has the images and the weights.
@@ -182,12 +181,11 @@ class _Run:
         context: Context,
         needed: Container[str],
         done: Callable[[Stage], None],
-        ends: tuple[type[UserError], ...],
     ) -> None:
         from ray.util.queue import Queue
 
         self.cluster, self.store, self.context, self.needed = cluster, store, context, needed
-        self.done, self.ends = done, ends
+        self.done = done
         self.waiting = list(stages)
         self.running: dict[Any, Stage] = {}
         self.broken: dict[str, str] = {}
@@ -348,7 +346,7 @@ class _Run:
     def _fail(self, stage: Stage, reason: str, error: UserError, trace: str = "") -> None:
         if trace:
             error.add_note(trace)
-        if stage.key in self.needed or isinstance(error, self.ends):
+        if stage.key in self.needed or isinstance(error, StorageFailed):
             raise error
         self.broken[stage.key] = reason
         self.context.progress.stage(stage.key, "failed", reason)

@@ -1,8 +1,9 @@
 """Whales that are described: aligned heads, and a text that says of each whale what it looks like.
 
-A catalogue describes whales in words: how broad the bonnet is, whether a strip runs behind it or
-islands, what lies at the blowhead, the chin, the lips and the eyebrows. Here they are drawn from
-the very pattern that is painted, and some whales are described whose pictures nobody trains on.
+A catalogue describes whales in words: how broad the bonnet is, whether a strip runs behind it,
+which islands are seen, what lies at the blowhead, the chin, the lips and the eyebrows. Here they
+are drawn from the very pattern that is painted, and some whales are described whose pictures nobody
+trains on. The length of a bonnet is left out: each photograph stretches widths by its own factor.
 
 `with_new_whales` makes such a split of real heads, of which there are no descriptions.
 """
@@ -18,7 +19,10 @@ import numpy as np
 from compress.data.tables import read_csv
 from teachers import synthetic_whales as whales
 
+Blob = tuple[float, float, float, float]  # centre and half axes: along, across, along, across
 STRIP = 0.075  # half the length of a strip's blobs, in head lengths; no other blob has it exactly
+GRID = np.mgrid[-4:5, -4:5].reshape(2, -1).T / 4.5
+DISC = GRID[(GRID**2).sum(1) < 1]  # points spread evenly over the unit disc
 SIDES = {-1: "left", 1: "right"}  # of v, seen along the whale
 TIMES = 4  # that each fact is said, in other sentences
 VALIDATION = 4  # one picture of so many is for validation
@@ -35,6 +39,7 @@ def described_heads(
     individuals: int = 200,
     new: int = 40,
     pictures: int = 12,
+    new_pictures: int | None = None,
     unlabelled: int = 0,
     size: int = 64,
     seed: int = 0,
@@ -44,14 +49,20 @@ def described_heads(
     Args:
         new: of the individuals, those that are only validated on; the text describes them, too.
         pictures: of each individual.
+        new_pictures: of each new one; without it, as many as of the others.
         unlabelled: further pictures, of individuals that are trained on, only in imgs/.
     """
+    if new_pictures is None:
+        new_pictures = pictures
     if not 0 <= new < individuals or pictures < 2:
         raise ValueError(f"{new} of {individuals} whales cannot be new, with {pictures} pictures")
+    if new_pictures < 1:
+        raise ValueError(f"a new whale needs a picture at least, not {new_pictures}")
     rng = np.random.default_rng([seed, 9])
     order = rng.permutation(individuals)
     known = order[new:]
-    labelled = rng.permutation(np.repeat(order, pictures))
+    counts = [new_pictures] * new + [pictures] * len(known)
+    labelled = rng.permutation(np.repeat(order, counts))
     owners = [int(x) for x in (*labelled, *rng.choice(known, unlabelled))]
     whales._write_pictures(
         folder, owners, (size, size), lambda c: whales._points_in_crop(c, size), seed
@@ -91,18 +102,39 @@ def with_new_whales(folder: Path, *, source: Path, new: int = 60, seed: int = 0)
 def traits(owner: int, seed: int) -> list[str]:
     """Return what a catalogue says of an individual, a word or compound each, always as many."""
     blobs = list(whales._callosities(whales._rng(seed, 4, owner)))
-    _, _, length, width = blobs[0]
-    strip = [blob for blob in blobs if blob[2] == STRIP]
-    islands = [b for b in blobs[1:] if b[2] != STRIP and 0.15 <= b[0] <= 0.75 and abs(b[1]) < 0.25]
-    size = "narrow" if width < 0.14 else "broad" if width > 0.17 else "middling"
-    found = [f"{size}-bonnet", "long-bonnet" if length > width else "blunt-bonnet"]
+    width = blobs[0][3]
+    strip, islands = _strip(blobs), visible_islands(blobs)
+    found = [f"{'narrow' if width < 0.14 else 'broad' if width > 0.17 else 'middling'}-bonnet"]
     begun = min((along for along, *_ in strip), default=0.0)
     found.append("no-strip" if not strip else "long-strip" if begun < 0.26 else "short-strip")
-    many = sum(across for *_, across in islands) > 0.14
-    found.append(f"{'large' if many else 'small'}-islands")
-    far = [along for along, *_ in islands]
-    found.append("islands-ahead" if np.mean(far) > 0.45 else "islands-behind")
+    if islands:
+        many = sum(across for *_, across in islands) > 0.14
+        found.append(f"{'large' if many else 'small'}-islands")
+        far = [along for along, *_ in islands]
+        found.append("islands-ahead" if np.mean(far) > 0.45 else "islands-behind")
+    else:
+        found += ["no-islands", "islands-nowhere"]
     return found + [word for side in SIDES for word in _beside(blobs, side)]
+
+
+def visible_islands(blobs: Sequence[Blob]) -> list[Blob]:
+    """Return the islands behind the bonnet, but for those that lie in the strip by half or more."""
+    strip = _strip(blobs)
+    islands = [b for b in blobs[1:] if b[2] != STRIP and 0.15 <= b[0] <= 0.75 and abs(b[1]) < 0.25]
+    return [island for island in islands if _share_within(island, strip) < 0.5]
+
+
+def _strip(blobs: Sequence[Blob]) -> list[Blob]:
+    return [blob for blob in blobs if blob[2] == STRIP]
+
+
+def _share_within(blob: Blob, others: Sequence[Blob]) -> float:
+    """Return the share of a blob's area that others cover, 0 to 1."""
+    points = DISC * blob[2:] + blob[:2]
+    within = np.zeros(len(points), bool)
+    for other in others:
+        within |= (((points - other[:2]) / other[2:]) ** 2).sum(1) <= 1
+    return float(within.mean())
 
 
 def sentences(individuals: int, seed: int) -> Iterator[str]:
@@ -119,7 +151,7 @@ def sentences(individuals: int, seed: int) -> Iterator[str]:
     yield from rng.permutation(lines).tolist()
 
 
-def _beside(blobs: Sequence[tuple[float, float, float, float]], side: int) -> Iterator[str]:
+def _beside(blobs: Sequence[Blob], side: int) -> Iterator[str]:
     """Yield what lies on one side of the head: something at each place, or nothing."""
     own = [(along, side * across) for along, across, *_ in blobs[1:] if side * across > 0]
     at = {

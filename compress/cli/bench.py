@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compress.cli.paths import on_disk
+
 if TYPE_CHECKING:
     from compress.measure.bench import Timing
 
@@ -15,7 +17,8 @@ def bench(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="ONNX files or OpenVINO models (.xml); each is compared with the first."
+            help="ONNX files or OpenVINO models (.xml); each is compared with the first.",
+            callback=on_disk,
         ),
     ],
     runtime: Annotated[

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -65,13 +65,15 @@ def _faults(recipe: "Loaded", allowed: list[str]) -> Iterator[str]:
         typer.echo(_data(recipe, data))
     except UserError as error:
         yield str(error)
+    noted: dict[str, Any] = {}
     try:
-        typer.echo(_weights(recipe))
+        found, noted = _weights(recipe)
+        typer.echo(found)
     except UserError as error:
         yield str(error)
     if data is not None and recipe.teacher.builder not in {None, *unknown}:
         try:
-            for note in _tried(recipe, data, allowed):
+            for note in _tried(recipe, data, noted, allowed):
                 typer.echo(f"teacher: {note}")
         except UserError as error:
             yield str(error)
@@ -94,17 +96,30 @@ def _read(recipe: "Loaded") -> "Dataset | None":
     return read_for(task, source, asked, named=settings.task is not None)
 
 
-def _tried(recipe: "Loaded", data: "Dataset", allowed: list[str]) -> list[str]:
-    """Build the teacher for the data and try it; return what is taken of its outputs."""
-    from compress.models.builders import build
-    from compress.models.trial import check_forward
-    from compress.tasks import task_of_data
+def _tried(
+    recipe: "Loaded", data: "Dataset", noted: dict[str, Any], allowed: list[str]
+) -> list[str]:
+    """Build the teacher for the data and try it; return what is taken of its input and outputs.
 
-    settings = recipe.teacher
-    assert settings.builder is not None
-    spec = settings.input_spec(recipe.data.image_fit, **task_of_data(data).predicts(data))
-    model = build(settings.builder, settings.settings, spec.num_outputs, allowed, spec.shape)
-    return check_forward(model, spec, settings.builder)
+    Args:
+        noted: the metadata of its weights.
+    """
+    from compress.models.builders import build
+    from compress.models.own_input import noted_input
+    from compress.models.trial import check_forward
+    from compress.tasks import task_of, task_of_data
+    from compress.workflow.stages.teacher_input import notes_on, with_noted
+
+    assert recipe.teacher.builder is not None
+    own, fit = noted_input(noted), recipe.data.image_fit
+    name = Path(recipe.teacher.weights or "").name
+    settings = with_noted(recipe.teacher, own, name)
+    spec = settings.input_spec(fit, **task_of_data(data).predicts(data))
+    if settings.train_only is None:  # with it, the last layer is made anew for this data
+        task_of(spec).check_weights(noted)
+    model = build(recipe.teacher.builder, settings.settings, spec.num_outputs, allowed, spec.shape)
+    taken = check_forward(model, spec, recipe.teacher.builder)
+    return [*notes_on(settings, fit, own, name), *taken]
 
 
 def _data(recipe: "Loaded", data: "Dataset | None") -> str:
@@ -133,8 +148,10 @@ def _too_few(recipe: "Loaded", data: "Dataset") -> Iterator[str]:
         yield few
 
 
-def _weights(recipe: "Loaded") -> str:
+def _weights(recipe: "Loaded") -> tuple[str, dict[str, Any]]:
+    """Return what was found of the teacher's weights, and their metadata."""
     from compress.models.checkpoint import load_tensors
+    from compress.models.class_names import order_in
     from compress.models.weight_sources import is_file
 
     weights = recipe.teacher.weights
@@ -145,10 +162,11 @@ def _weights(recipe: "Loaded") -> str:
         own = ""
         if taken_by(model).kind == "uint8":
             own = "; it takes bytes (uint8): mean and std are its own"
-        return f"teacher: an ONNX file of {len(model.graph.node)} operations (not yet run){own}"
+        return f"teacher: an ONNX file of {len(model.graph.node)} operations (not yet run){own}", {}
     if weights is None or not is_file(weights):
-        return f"weights: {weights or 'none, trained from scratch'}"
+        return f"weights: {weights or 'none, trained from scratch'}", {}
     tensors, metadata = load_tensors(Path(weights))
-    classes = metadata.get("classes") or (metadata.get("spec") or {}).get("classes")
-    named = f"{len(classes)} classes named" if isinstance(classes, list) else "no classes named"
-    return f"weights: {len(tensors)} tensors, {named} (not yet loaded into the network)"
+    order = order_in(metadata)
+    named = f"{len(order)} classes named" if isinstance(order, list) else "no classes named"
+    found = f"weights: {len(tensors)} tensors, {named} (not yet loaded into the network)"
+    return found, metadata

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compress.cli.paths import on_disk
 from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,11 +15,17 @@ if TYPE_CHECKING:
 
 Model = Annotated[
     Path,
-    typer.Argument(help="An ONNX file, an OpenVINO model (.xml), or the folder of a pipeline."),
+    typer.Argument(
+        help="An ONNX file, an OpenVINO model (.xml), or the folder of a pipeline.",
+        callback=on_disk,
+    ),
 ]
 Spec = Annotated[
     Path | None,
-    typer.Option(help="JSON with height, width, mean, std, classes or points, for a file without."),
+    typer.Option(
+        help="JSON with height, width, mean, std, classes or points, for a file without.",
+        callback=on_disk,
+    ),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; without it, all cores.")]
 
@@ -135,10 +142,10 @@ def _pipeline(
 
 def _beside(accuracy: "Accuracy") -> str:
     """The numbers beside the share that is right."""
-    from compress.utils.units import percent, significant
+    from compress.utils.units import percent, significant, with_half
 
     if accuracy.task:
-        return ", ".join(f"{x.name} {significant(x.value)}" for x in accuracy.further)
+        return ", ".join(f"{x.name} {with_half(x.value, x.interval)}" for x in accuracy.further)
     if (errors := accuracy.points) is None:
         return (
             f"top-5 {percent(accuracy.top5)}, macro recall {percent(accuracy.macro_recall)}, "

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from compress.cli.eval import Spec, Threads, refuse_given
+from compress.cli.paths import on_disk
 from compress.utils.errors import UserError
 
 
@@ -30,11 +31,13 @@ def predict(
         list[Path],
         typer.Argument(
             help="An ONNX file or an OpenVINO model (.xml), then images, folders of them, and "
-            "lists (.txt, or - for what is piped in: a path a line); with --pipeline, no model."
+            "lists (.txt, or - for what is piped in: a path a line); with --pipeline, no model.",
+            callback=on_disk,
         ),
     ],
     pipeline: Annotated[
-        Path | None, typer.Option(help="Folder of a pipeline (with a pipeline.json).")
+        Path | None,
+        typer.Option(help="Folder of a pipeline (with a pipeline.json).", callback=on_disk),
     ] = None,
     top: Annotated[
         int | None,
@@ -46,7 +49,8 @@ def predict(
         Path | None,
         typer.Option(
             help="Of a model of vectors: the file that compress gallery wrote, or a folder of "
-            "labelled images, among which the nearest are found."
+            "labelled images, among which the nearest are found.",
+            callback=on_disk,
         ),
     ] = None,
     draw: Annotated[
@@ -68,6 +72,7 @@ def predict(
     An image that cannot be read is a row with the reason; the others are answered, and the exit
     code is 2.
     """
+    from compress.data.deep_images import by_range, range_of, several
     from compress.report.predictions import write_csv, write_json
 
     if as_json and as_csv:
@@ -76,6 +81,8 @@ def predict(
     if not images:
         example = "MODEL IMAGE…" if pipeline is None else "--pipeline DIR IMAGE…"
         raise UserError(f"No image was given: compress predict {example}")
+    if len(deep := by_range((str(x), range_of(x)) for x in images)) > 1:
+        typer.echo(f"There are {several(deep)}", err=True)
     if pipeline is not None:
         refuse_given({"spec": spec, "gallery": gallery}, "of a model, and this is a pipeline")
         answers = _through(pipeline, images, threads, draw, top)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compress.cli.eval import Threads
+from compress.cli.paths import on_disk
 from compress.cli.run import Allowed
 from compress.utils.errors import UserError
 
@@ -19,7 +20,8 @@ def profile(
         str,
         typer.Argument(
             help="An ONNX file, an OpenVINO model (.xml), a builder: torchvision.models:resnet50, "
-            "or the folder of a pipeline (with a pipeline.json)."
+            "or the folder of a pipeline (with a pipeline.json).",
+            callback=on_disk,
         ),
     ],
     images: Annotated[
@@ -28,8 +30,11 @@ def profile(
     ] = None,
     threads: Threads = None,
     size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Pixels of a side, for builders and models that leave it free."),
+        str | None,
+        typer.Option(
+            help="Pixels of a side, or height x width, for builders and models that leave them "
+            "free: 224, 480x640."
+        ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a call.")] = 1,
     runtime: Annotated[
@@ -43,6 +48,7 @@ def profile(
         typer.Option(
             metavar="B",
             help="Compare MODEL with another one, layer by layer: why is it not faster, or slower?",
+            callback=on_disk,
         ),
     ] = None,
     against_threads: Annotated[
@@ -66,10 +72,12 @@ def profile(
     The library audit times the same model in other runtimes and settings: what can be won without
     compressing anything. Nothing is downloaded: builders give networks with random weights.
     """
+    from compress.measure.deployable import height_and_width
     from compress.profile.settings import Settings
 
+    pixels = None if size is None else height_and_width(size)
     settings = Settings(
-        threads, images or (), size, batch, not no_audit, allow_builders or (), runtime
+        threads, images or (), pixels, batch, not no_audit, allow_builders or (), runtime
     )
     if against is not None:
         _compare(model, against, against_threads, against_runtime, settings, html, as_json)

@@ -1,5 +1,6 @@
 """`compress run`: everything a recipe asks for."""
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from compress.cli.paths import on_disk
+from compress.utils.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +22,11 @@ if TYPE_CHECKING:
     from compress.workflow.executors.executor import Executor
 
 Recipe = Annotated[
-    Path, typer.Argument(help="A recipe's file, or the name of one that `compress recipes` lists.")
+    Path,
+    typer.Argument(
+        help="A recipe's file, or the name of one that `compress recipes` lists.",
+        callback=on_disk,
+    ),
 ]
 Data = Annotated[
     Path | None, typer.Option(help="Your images: class folders, or a folder with a train.csv.")
@@ -126,8 +134,14 @@ def executor_for(
     """Give what computes the stages: this process, or a cluster.
 
     Raises:
-        UserError: the cluster or the store cannot be used.
+        UserError: the cluster or the store cannot be used, or torchrun started this.
     """
+    if cluster is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "--cluster cannot be used under torchrun: each of its processes would start the whole "
+            "run on the cluster. Leave out torchrun (candidates train side by side), or --cluster "
+            "(several GPUs of this machine train one network)."
+        )
     from compress.workflow.executors.local import Local
     from compress.workflow.shared import Shared
 

@@ -18,6 +18,15 @@ from typing import Any, NamedTuple
 
 from compress.data.dataset import Dataset, Sample, Split
 from compress.data.image_files import ImageFiles, files_below, is_image, kinds
+from compress.data.split_names import (
+    HELD_OUT,
+    OTHER_SPLITS,
+    SPLITS,
+    split_file,
+    split_word,
+    tables_in,
+    tables_named,
+)
 from compress.data.tables import Table, read_csv
 from compress.utils.errors import UserError
 
@@ -28,18 +37,10 @@ IMAGE_COLUMNS = (
 )
 LABEL_COLUMNS = ("label", "class", "target", "category", "labelname", "classname")
 LAST_LABEL_COLUMNS = ("id",)  # of individuals; often of images or patients
-SPLITS: dict[str, Split] = {
-    "train": "train",
-    "validation": "validation",
-    "val": "validation",
-    "valid": "validation",
-}
-HELD_OUT = "test"  # a split that nothing is trained on or judged by
 # What cells say, which have more words for it than tables and folders.
 SPLIT_CELLS: dict[str, Split] = SPLITS | {"training": "train"}
 HELD_OUT_CELLS = {HELD_OUT, "testing"}
 IMAGE_FOLDERS = ("imgs", "images")
-SPLIT_FILE = "split.csv"
 MAX_FAULTS = 10  # shown; the rest is counted
 
 
@@ -48,6 +49,7 @@ class Source(NamedTuple):
 
     path: Path
     split: Split | None = None
+    alone: bool = False  # whether it was given by itself, so that others beside it are not read
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,9 @@ def read_tables(
         columns = replace(columns, split=split, rows=rows, several=several)
         _read_rows(table, source, columns, own, reading)
     assert columns is not None
-    _hold_out(root, sources[0].path, columns, columns.labels or table.header, reading)
+    answers = columns.labels or table.header
+    _hold_out(root, sources[0].path, columns, answers, reading)
+    _left_over(sources, columns, answers, reading)
     if reading.faults:
         named = sources[0].path if len(sources) == 1 else root
         raise UserError(listed(f"{named} has {_counted(reading.faults)}:", reading.faults))
@@ -166,7 +170,7 @@ def choose_columns(
 def _split_column(table: Table, columns: Columns, path: Path, notes: list[str]) -> str | None:
     """The column `split`, if it names splits and no split.csv does; a note says if it does not."""
     found = next(_known(table.header, ("split",)), None)
-    if found is None or found in columns.labels or (path.parent / SPLIT_FILE).is_file():
+    if found is None or found in columns.labels or split_file(path.parent) is not None:
         return None
     cells = {_plain(row[found]) for row in table.rows}
     if cells.isdisjoint({*SPLIT_CELLS, *HELD_OUT_CELLS}):
@@ -185,8 +189,29 @@ def _plain(cell: str) -> str:
 
 def _known(header: Sequence[str], names: Sequence[str]) -> Iterator[str]:
     """Gives the columns of known names, in the order of these."""
-    plain = [re.sub(r"[\W_]", "", name).lower() for name in header]
+    plain = [_bare(name) for name in header]
     return (header[plain.index(name)] for name in names if name in plain)
+
+
+def _like(
+    columns: Columns, answers: Sequence[str], header: Sequence[str]
+) -> tuple[str | None, list[str]]:
+    """Return the columns of images and of labels of another table; none where it has none.
+
+    Args:
+        answers: the columns of labels, or those that take their place, of the first table.
+    """
+    image = next(_known(header, (_bare(columns.image), *IMAGE_COLUMNS)), None)
+    wanted = [_bare(name) for name in answers if name != columns.image]
+    found = list(_known(header, wanted))
+    if len(found) < len(wanted):
+        found = list(_known(header, LABEL_COLUMNS))[:1] if columns.labels else []
+    return image, [name for name in found if name != image]
+
+
+def _bare(name: str) -> str:
+    """Return a column's name without capitals, spaces and underscores."""
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def _label_columns(table: Table, others: list[str]) -> tuple[str, ...]:
@@ -214,7 +239,8 @@ def _require(column: str | None, kind: str, table: Table, path: Path) -> None:
 
 def _folders(table: Path) -> list[Path]:
     """Where the images of a table may lie, besides beside it."""
-    own = [table.stem, f"{table.stem}_images"]
+    stems = dict.fromkeys((table.stem, table.stem.lower()))
+    own = [name for stem in stems for name in (stem, f"{stem}_images")]
     if table.stem.lower() not in (*SPLITS, HELD_OUT):
         own += ["train", "train_images"]
     found = [table.parent / name for name in (*IMAGE_FOLDERS, *own)]
@@ -273,16 +299,15 @@ def _hold_out(
     Args:
         answers: the columns that it has where it is one of labelled images.
     """
-    test = table.with_name(f"{HELD_OUT}.csv")
-    if test == table or not test.is_file():
+    test = next(iter(tables_named(table.parent, HELD_OUT)), None)
+    if test is None or test == table:
         return
     read = read_csv(test)
-    image = next(_known(read.header, (re.sub(r"[\W_]", "", columns.image).lower(),)), None)
+    image, found = _like(columns, answers, read.header)
     if image is None:
+        reading.notes.append(f"{test.name} is not read, as it has no column of images")
         return
-    if not set(answers) <= set(read.header) or not any(
-        row[name].strip() for row in read.rows for name in answers
-    ):
+    if not any(row[name].strip() for row in read.rows for name in found):
         reading.notes.append(f"{test.name} has no labels: its images may be used as unlabelled")
         return
     files = ImageFiles(root, _folders(test))
@@ -299,6 +324,45 @@ def _hold_out(
     reading.notes.append(_held_out_note(len(named), f"{test.name} names"))
 
 
+def _left_over(
+    sources: Sequence[Source], columns: Columns, answers: Sequence[str], reading: _Reading
+) -> None:
+    """Refuses tables that look like the labels of a split and are not read.
+
+    Their images would be taken for unlabelled ones, and be trained on. Where a table of another
+    name was given, that is meant, and said.
+
+    Args:
+        answers: the columns that a table of labelled images has.
+
+    Raises:
+        UserError: one that is not read.
+    """
+    first = sources[0].path
+    if split_word(first.stem) in OTHER_SPLITS:  # given to be judged on
+        return
+    own = {source.path for source in sources} | set(tables_named(first.parent, HELD_OUT)[:1])
+    if sources[0].alone:
+        for table in tables_in(first.parent, ".csv", ".tsv", ".txt"):
+            if table not in own and split_word(table.stem) in OTHER_SPLITS:
+                reading.notes.append(
+                    f"{table.name} is not read, as {first.name} was named: its images count as "
+                    "unlabelled"
+                )
+        return
+    for table in tables_in(first.parent):
+        if not split_word(table.stem) or table in own:
+            continue
+        image, found = _like(columns, answers, read_csv(table).header)
+        if image is None or not found:
+            continue
+        raise UserError(
+            f"{table} looks like the labels of a split, and is not read beside "
+            f"{' and '.join(sorted(x.name for x in own))}: call it validation.csv or test.csv, "
+            "add its rows to one of these, or move it elsewhere."
+        )
+
+
 def _held_out_note(count: int, named: str) -> str:
     return f"{count} images that {named} are held out: neither trained on nor judged by"
 
@@ -308,7 +372,7 @@ def _annotate(
 ) -> None:
     """Adds the numbers of all tables that have the column of images."""
     own = {source.path for source in sources}
-    beside = {p for path in own for p in path.parent.glob("*.csv") if p.name != SPLIT_FILE}
+    beside = {p for path in own for p in tables_in(path.parent)}
     for path in sorted(beside - own if columns.labels else beside | own):
         table = read_csv(path)
         if columns.image not in table.header:
@@ -358,8 +422,8 @@ def split_by_file(images: dict[str, Sample], root: Path, files: Sequence[ImageFi
     Raises:
         UserError: images that it leaves out, or splits that are none.
     """
-    path = root / SPLIT_FILE
-    if not path.is_file():
+    path = split_file(root)
+    if path is None:
         return
     table = read_csv(path)
     if "split" not in table.header:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,7 +42,7 @@ class Sample:
 class Dataset:
     """Images below `root`, in a fixed order, with classes (sorted by name), points or truths.
 
-    Class names that are all whole numbers are sorted as such: 2 comes before 10.
+    Class names that are all numbers are sorted as such: 2 comes before 10, 2.0 before 10.0.
     """
 
     root: Path
@@ -60,8 +61,8 @@ class Dataset:
     @cached_property
     def classes(self) -> tuple[str, ...]:
         names = sorted({p.label for p in self.images if p.label is not None})
-        if all(re.fullmatch("-?[0-9]{1,18}", name) for name in names):
-            names.sort(key=int)
+        if all(re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", name) for name in names):
+            names.sort(key=Decimal)  # exactly, also where a float would take two for one
         return tuple(names)
 
     @cached_property

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 from filelock import FileLock
 
 from compress.data.dataset import Dataset
+from compress.data.deep_images import WAY_OUT, by_range, range_of, several
 from compress.data.input_spec import InputSpec, load_image, read_image
 from compress.utils.errors import UserError
 from compress.utils.files import telling_full_disk
@@ -27,24 +28,28 @@ def drop_unreadable(data: Dataset, progress: Callable[[int, int], None]) -> Data
     """Decodes everything once and leaves out what cannot be read, with a list.
 
     Where many images are of a single colour each, a note says so: they were not meant to be.
+    Another says by what range images of 16 or 32 bits are read.
 
     Raises:
-        UserError: more than 1 % cannot be read.
+        UserError: more than 1 % cannot be read, or deep images have several ranges.
     """
 
-    def look(path: Path) -> tuple[str | None, bool]:
+    def look(path: Path) -> tuple[str | None, bool, int | None]:
         try:
             image = load_image(path, GLANCE)
         except OSError as error:
-            return str(error) or type(error).__name__, False
-        return None, bool((image == image[0, 0]).all())
+            return str(error) or type(error).__name__, False, None
+        return None, bool((image == image[0, 0]).all()), range_of(path)
 
     paths = [data.root / p.path for p in data.images]
     faults: list[str | None] = []
     plain: list[str] = []
+    ranges: list[tuple[str, int | None]] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for image, (fault, is_plain) in zip(data.images, pool.map(look, paths), strict=True):
+        looked = pool.map(look, paths)
+        for image, (fault, is_plain, full) in zip(data.images, looked, strict=True):
             faults.append(fault)
+            ranges.append((image.path, full))
             plain += [image.path] if is_plain else []
             progress(len(faults), len(paths))
     skipped = [f"{p.path}: {f}" for p, f in zip(data.images, faults, strict=True) if f]
@@ -55,7 +60,10 @@ def drop_unreadable(data: Dataset, progress: Callable[[int, int], None]) -> Data
             f"{MAX_UNREADABLE:.0%}:\n  {shown}\nRepair or remove them."
         )
     kept = tuple(p for p, f in zip(data.images, faults, strict=True) if not f)
-    notes = (*data.notes, *_plain_note(plain, len(paths)))
+    deep = by_range(ranges)
+    if len(deep) > 1:
+        raise UserError(f"{data.root} has {several(deep)}")
+    notes = (*data.notes, *_plain_note(plain, len(paths)), *_deep_note(deep))
     return replace(data, images=kept, skipped=tuple(skipped), notes=notes)
 
 
@@ -64,6 +72,16 @@ def _plain_note(plain: list[str], count: int) -> list[str]:
         return []
     said = f"{len(plain)} of {count} images are of a single colour each ({plain[0]}, …)"
     return [f"{said}: look at one, and save them with 8 bits a channel"]
+
+
+def _deep_note(deep: Mapping[int, list[str]]) -> list[str]:
+    """What deep images, all of one range, are read as."""
+    return [
+        f"{len(names)} images of 16 or 32 bits ({names[0]}, …) hold numbers from 0 to {full}, as "
+        "their largest values say, and become 8 bits; where the largest of an image that is "
+        f"predicted says otherwise, it is read otherwise: {WAY_OUT}, there as here, to be sure"
+        for full, names in deep.items()
+    ]
 
 
 class Decoded:

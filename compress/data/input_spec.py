@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from compress.data.deep_images import full_range
 from compress.utils.errors import UserError
 from compress.utils.settings import LEAST_STD, sides
 
@@ -286,10 +287,8 @@ def turn_upright(file: "Image") -> None:
 def eight_bits(image: "Image") -> "Image":
     """A grey image of 16 or 32 bits as one of 8 bits, scaled by the range of its numbers.
 
-    The range is 0 to 1 where floats end there (at most at 1.1: scaling an image overshoots a
-    little). Otherwise it is that of the smallest number of bits, in steps of four from 8, that
-    holds the largest value: 12 bits in a file of 16 are seen as such. Integers lose their lowest
-    bits, floats are rounded.
+    The range is that of `full_range`, and one for all images of a dataset (`drop_unreadable`).
+    Integers lose their lowest bits, floats are rounded.
 
     Raises:
         ValueError: values that are negative, or not finite.
@@ -304,10 +303,10 @@ def eight_bits(image: "Image") -> "Image":
             f"its pixels are numbers from {values.min():g} to {high:g}: scale them to 0 to 1, or "
             "to integers from 0"
         )
-    bits = max(8, -(-int(high).bit_length() // 4) * 4)
+    full = full_range(values)
     if image.mode[0] == "I":
-        return Image.fromarray((values.astype(np.int64) >> (bits - 8)).astype(np.uint8))
-    full = 1 if high <= 1.1 else 2**bits - 1
+        lost_bits = full.bit_length() - 8
+        return Image.fromarray((values.astype(np.int64) >> lost_bits).astype(np.uint8))
     scaled = 255 * (values / np.float32(full)).clip(0, 1)
     return Image.fromarray(np.rint(scaled).astype(np.uint8))
 

@@ -3,9 +3,9 @@
 - class folders: `root/<class>/*.jpg`, or `root/train/<class>/…` with `root/validation/<class>/…`
   (`val` and `valid` are fine too); a folder named `unlabelled` holds images without label
 - tables (`annotated.py`): `root/train.csv`, or, where there are no class folders, `labels.csv`,
-  `metadata.csv`, the only CSV there is, or one in `train/` and in `validation/` each. This is the
-  layout of many competitions. Where points are to be predicted they are numeric columns, and the
-  table needs no labels
+  `metadata.csv`, the only CSV there is besides those of other splits, or one in `train/` and in
+  `validation/` each. This is the layout of many competitions. Where points are to be predicted they
+  are numeric columns, and the table needs no labels
 """
 
 import sys
@@ -14,10 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from compress.data.annotated import (
-    HELD_OUT,
     MAX_FAULTS,
-    SPLIT_FILE,
-    SPLITS,
     Source,
     left_out,
     read_tables,
@@ -34,12 +31,23 @@ from compress.data.image_files import (
     kinds,
 )
 from compress.data.keypoints import PointColumns, take_points
+from compress.data.split_names import (
+    HELD_OUT,
+    OTHER_SPLITS,
+    SPLITS,
+    is_no_class,
+    split_word,
+    tables_in,
+    tables_named,
+)
+from compress.data.tables import read_csv
 from compress.utils.errors import UserError
 from compress.utils.files import is_own, local
 
 UNLABELLED_FOLDERS = ("unlabelled", "unlabeled")
-SPLIT_WORDS = {*SPLITS, HELD_OUT, "training", "testing", "dev", "eval", "evaluation", "holdout"}
-USUAL_TABLES = ("train.csv", "labels.csv", "metadata.csv")
+USUAL_TABLES = ("train", "labels", "metadata")  # by preference, .csv in whatever capitals
+OTHER_TABLES = (".tsv", ".txt")
+LINES_LOOKED_AT = 20
 
 
 def read_folder(
@@ -120,40 +128,80 @@ def _sources(path: Path, classes: bool) -> list[Source]:
         classes: whether folders may.
 
     Raises:
-        UserError: two tables for the validation split.
+        UserError: two tables for the validation split, or one of a suffix that is not read.
     """
     if path.is_file():
-        return _with_validation(path) if path.name == "train.csv" else [Source(path)]
-    if (path / "train.csv").is_file():
-        return _with_validation(path / "train.csv")
+        if path.stem.lower() not in USUAL_TABLES:
+            return [Source(path, alone=True)]
+        _refuse_other_tables(path.parent, path)
+        return _with_validation(path)
+    if train := tables_named(path, "train"):
+        _refuse_other_tables(path)
+        return _with_validation(train[0])
     if classes and _has_class_folders(path):
         return []
+    _refuse_other_tables(path)
     if (table := _usual_table(path)) is not None:
-        return [Source(table)]
+        return _with_validation(table)
     tables = {f: _usual_table(f) for f in _folders(path) if f.name.lower() in SPLITS}
-    found = [Source(x, SPLITS[f.name.lower()]) for f, x in tables.items() if x is not None]
-    if len({source.split for source in found}) > 1:
-        return found
-    return [source._replace(split=None) for source in found]
+    sources = [Source(x, SPLITS[f.name.lower()]) for f, x in tables.items() if x is not None]
+    if len({source.split for source in sources}) > 1:
+        return sources
+    return [source._replace(split=None) for source in sources]
 
 
 def _with_validation(table: Path) -> list[Source]:
-    """train.csv, and the table of validation images beside it, if there is one."""
-    others = [p for k in SPLITS if (p := table.with_name(f"{k}.csv")).is_file() and p != table]
+    """A table, and the one of validation images beside it, if there is one."""
+    names = [name for name, split in SPLITS.items() if split == "validation"]
+    others = [p for p in tables_named(table.parent, *names) if p != table]
+    if split_word(table.stem) in OTHER_SPLITS:  # the only one there is
+        return [Source(table)]
     if len(others) > 1:
-        names = " and ".join(p.name for p in others)
-        raise UserError(
-            f"{table.parent} has {names}, which both name a validation split: keep one."
-        )
+        said = " and ".join(p.name for p in others)
+        raise UserError(f"{table.parent} has {said}, which both name a validation split: keep one.")
     if not others:
         return [Source(table)]
     return [Source(table, "train"), Source(others[0], "validation")]
 
 
 def _usual_table(folder: Path) -> Path | None:
-    tables = {p.name.lower(): p for p in sorted(folder.glob("*.csv")) if p.name != SPLIT_FILE}
-    named = next((tables[name] for name in USUAL_TABLES if name in tables), None)
-    return next(iter(tables.values())) if named is None and len(tables) == 1 else named
+    """A table of a usual name, or the only one that is not of a split to judge on."""
+    for name in USUAL_TABLES:
+        if found := tables_named(folder, name):
+            return found[0]
+    tables = tables_in(folder)
+    others = [p for p in tables if split_word(p.stem) not in OTHER_SPLITS] or tables
+    return others[0] if len(others) == 1 else None
+
+
+def _refuse_other_tables(folder: Path, given: Path | None = None) -> None:
+    """Refuses tables of usual names whose suffix is not read.
+
+    Raises:
+        UserError: one that names images.
+    """
+    for path in _tables_of_images(folder):
+        if path != given and (split_word(path.stem) or path.stem.lower() in USUAL_TABLES):
+            raise UserError(
+                f"{path} names images, and of a folder only .csv tables are read: call it "
+                f"{path.stem}.csv (tabs or spaces may part its columns), or move it elsewhere."
+            )
+
+
+def _tables_of_images(folder: Path) -> list[Path]:
+    """The tables of other suffixes that name images and have more to say of them."""
+    files = ImageFiles(folder, [folder, *_folders(folder)])
+
+    def names_images(path: Path) -> bool:
+        try:
+            table = read_csv(path)
+        except UserError:
+            return False
+        cells = [cell.strip() for row in table.rows[:LINES_LOOKED_AT] for cell in row.values()]
+        named = (is_image(Path(x)) or files.find(x)[0] is not None for x in cells if x)
+        return len(table.header) > 1 and any(named)
+
+    return [path for path in tables_in(folder, *OTHER_TABLES) if names_images(path)]
 
 
 def _folders(root: Path) -> list[Path]:
@@ -162,14 +210,14 @@ def _folders(root: Path) -> list[Path]:
 
 def _has_class_folders(root: Path) -> bool:
     """Whether two folders hold images, or those that are named like splits hold such folders."""
-    found = 0
+    found = []
     for folder in _folders(root):
         name = folder.name.lower()
         if name in SPLITS and any(any(images_below(f, root)) for f in _folders(folder)):
             return True
-        if name not in (*SPLIT_WORDS, *UNLABELLED_FOLDERS):
-            found += any(images_below(folder, root))
-    return found > 1
+        if not (split_word(name) or _is_unlabelled(folder)) and any(images_below(folder, root)):
+            found.append(folder)
+    return len(found) > 1 and not all(is_no_class(folder.name) for folder in found)
 
 
 def _split_folders(root: Path) -> dict[Path, Split]:
@@ -186,12 +234,18 @@ def _split_folders(root: Path) -> dict[Path, Split]:
             f"{root} has {', '.join(p.name + '/' for p in found)} with class folders, but not both "
             "train/ and validation/: rename the folders, or give the one with all class folders."
         )
-    classes = [f for f in _folders(root) if not _is_unlabelled(f)]
-    if classes and not found and all(f.name.lower() in SPLIT_WORDS for f in classes):
+    filled = [f for f in _folders(root) if not _is_unlabelled(f) and any(images_below(f, root))]
+    splits = all(split_word(f.name) for f in filled)
+    no_classes = splits or (len(filled) > 1 and all(is_no_class(f.name) for f in filled))
+    if filled and not found and no_classes:
+        tables = [p.name for p in tables_in(root)]
+        what = "splits" if splits else "kinds of images"
+        table = f" It has {' and '.join(tables)}: which is it?" if tables else ""
         raise UserError(
-            f"{root} has {', '.join(p.name + '/' for p in classes)} without class folders in them: "
-            "these are splits, not classes. Put the images of each class into a folder of its "
-            "own (train/<class>/*.jpg), or add a train.csv with an image and a label column."
+            f"{root} has {', '.join(p.name + '/' for p in filled)}: these are {what}, not "
+            "classes. Put the images of each class into a folder of its own "
+            "(train/<class>/*.jpg and validation/<class>/*.jpg), or add a train.csv with an image "
+            f"and a label column.{table}"
         )
     return found
 
@@ -268,7 +322,7 @@ def _beside(root: Path) -> Iterator[str]:
     loose = [p for top in (root, *splits) for p in top.iterdir() if is_data(p) and is_image(p)]
     if loose:
         yield f"left out, as they lie in no class folder: {len(loose)} images ({loose[0].name}, …)"
-    tables = [p.name for p in sorted(root.glob("*.csv")) if p.name != SPLIT_FILE]
+    tables = [p.name for p in (*tables_in(root), *_tables_of_images(root))]
     if tables:
         yield f"not read, as the class folders say what the images are: {', '.join(tables)}"
     if splits and (held_out := [f.name for f in _folders(root) if f.name.lower() == HELD_OUT]):

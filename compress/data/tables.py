@@ -1,4 +1,4 @@
-"""Tables of text as people have them: with commas, semicolons, tabs or spaces between columns."""
+"""Tables of text as people have them: commas, semicolons, tabs, bars or spaces part columns."""
 
 import codecs
 import csv
@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from compress.data.image_files import SUFFIXES
+from compress.data.image_files import SUFFIXES, is_image
 from compress.utils.errors import UserError
 
 SEPARATORS = ",;\t"
+BAR = "|"  # as databases print tables; in others' cells it parts several labels
 WITHOUT_HEADER = ["path", "label"]  # what the columns of a list without a header are called
 
 
@@ -28,7 +29,7 @@ class Table(NamedTuple):
 
         None: it is empty, no number, or says that there is none (`nan`, as pandas writes it).
         """
-        text = row[column].replace(",", ".") if self.separator in ";\t" else row[column]
+        text = row[column].replace(",", ".") if self.separator in ";\t|" else row[column]
         try:
             found = float(text)
         except ValueError:
@@ -80,11 +81,16 @@ def read_csv(path: Path) -> Table:
 
 
 def _separator(text: str) -> str:
-    """The one that makes most columns of the first line; spaces where no other parts it."""
+    """The one that makes most columns of the first line; bars or spaces where no other parts it."""
     firsts = {mark: next(_records(text, mark), (0, [""]))[1] for mark in SEPARATORS}
     best = max(SEPARATORS, key=lambda mark: len(firsts[mark]))
     (first, *others) = firsts[best]
-    return " " if not others and len(first.split()) > 1 else best
+    if others:
+        return best
+    image, *label = first.rsplit(None, 1)[:2] or [""]
+    if BAR in first and not (label and is_image(Path(image))):
+        return BAR
+    return " " if len(first.split()) > 1 else best
 
 
 def _records(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:

@@ -14,6 +14,7 @@ from compress.runtimes import runtime_for
 from compress.runtimes.images import ImageInput, image_input
 from compress.utils.errors import UserError
 from compress.utils.files import write_text
+from compress.utils.settings import check_normalisation
 
 RECORD = "artifact.json"
 
@@ -114,6 +115,10 @@ def spec_of(path: Path, spec_file: Path | None = None) -> InputSpec:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"]))
         raise UserError(f"{source}: {where + ': ' if where else ''}{detail['msg']}.") from error
+    try:
+        check_normalisation(spec.mean, spec.std)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}.") from error
     if sum(map(bool, (spec.classes, spec.points, spec.predicted))) != 1:
         what = "both classes and points" if spec.points else "neither classes nor points"
         raise UserError(f"{source} names {what}: give what the model predicts, one of the two.")

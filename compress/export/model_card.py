@@ -61,7 +61,7 @@ def _measured(row: Result) -> Iterator[Fact]:
         yield "median distance", f"{units.percent(accuracy.points.median_distance)} %"
     elif accuracy.task:
         for metric in accuracy.further:
-            yield metric.name, units.significant(metric.value)
+            yield metric.name, units.with_half(metric.value, metric.interval)
     else:
         yield "top-5", f"{units.percent(accuracy.top5)} %"
         if accuracy.macro_recall is not None:

@@ -1,15 +1,19 @@
-"""A user's file in the form that a profile needs: one input, a known size, named nodes."""
+"""A user's file in the form that a profile needs: inputs of known shapes, named nodes."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 
+from compress.measure.inputs import shapes_of
 from compress.models.onnx_faults import real_inputs, sizes_of
+from compress.runtimes import Entry
 from compress.runtimes.base import Size
 from compress.runtimes.images import layout_of
 from compress.utils.errors import UserError
+from compress.utils.settings import sides
 
 
 def height_and_width(text: str) -> Size:
@@ -78,41 +82,36 @@ def _fill(shape: list[int], size: Size) -> bool:
     return bool(free)
 
 
-def as_deployed(path: Path, size: int | None, batch: int, folder: Path) -> Path:
+def as_deployed(path: Path, size: int | Size | None, batch: int, folder: Path) -> Path:
     """The file itself; a copy in `folder` where it leaves open what a profile needs to know.
 
+    Its inputs may be of any number, type and shape.
+
+    Args:
+        size: pixels of a side, or height and width, of images whose size the file leaves free.
+
     Raises:
-        UserError: missing, damaged, of another size or batch than asked, no image model.
+        UserError: missing, damaged, of another size or batch than asked, or with inputs whose
+            shapes nobody says.
     """
     if not path.is_file():
         raise UserError(f"No model at {path}.")
-    return (_ir if path.suffix == ".xml" else _onnx)(path, size, batch, folder)
+    asked = None if size is None else sides(size)
+    return (_ir if path.suffix == ".xml" else _onnx)(path, asked, batch, folder)
 
 
-def _onnx(path: Path, size: int | None, batch: int, folder: Path) -> Path:
-    proto = _read(path)
-    entries = real_inputs(proto.graph)
-    dims = entries[0].type.tensor_type.shape.dim if entries else []
-    if len(entries) != 1 or len(dims) != 4:
-        names = ", ".join(entry.name for entry in entries) or "nothing"
-        raise UserError(
-            f"{path} takes {names}; expected one input (batch, channels, height, width)."
-        )
-    known = sizes_of(entries[0])
-    first = 1 if layout_of(known) == "nhwc" else 2
-    height, width = _checked(path, known, size, batch)
-    changed = known[first : first + 2] != [height, width]
-    if changed:
-        dims[first].dim_value, dims[first + 1].dim_value = height, width
-        del proto.graph.value_info[:]
+def _onnx(path: Path, asked: Size | None, batch: int, folder: Path) -> Path:
+    sized = with_size(path, asked, folder)
+    proto = _read(sized)
+    inputs = [Entry(x.name, "", tuple(sizes_of(x))) for x in real_inputs(proto.graph)]
+    _check(inputs, path, asked, batch)
     nodes = [node.name for node in proto.graph.node]
-    if len(set(nodes)) < len(nodes) or "" in nodes:
-        changed = True  # the runtime's profile knows kernels by name
-        for number, node in enumerate(proto.graph.node):
-            node.name = f"{node.op_type}_{number}"
-    if not changed:
-        return path
+    if len(set(nodes)) == len(nodes) and "" not in nodes:
+        return sized
+    for number, node in enumerate(proto.graph.node):  # the runtime's profile knows kernels by name
+        node.name = f"{node.op_type}_{number}"
     copy = folder / path.name
+    folder.mkdir(exist_ok=True)
     onnx.save(proto, copy)
     return copy
 
@@ -124,47 +123,56 @@ def _read(path: Path) -> onnx.ModelProto:
         raise UserError(f"{path} is no ONNX file, or is cut short: {error}.") from error
 
 
-def _ir(path: Path, size: int | None, batch: int, folder: Path) -> Path:
+def _ir(path: Path, asked: Size | None, batch: int, folder: Path) -> Path:
     from compress.runtimes.openvino_ir import ov, read_ir, reshape
 
     model = read_ir(path)
-    shapes = [entry.partial_shape for entry in model.inputs]
-    if len(shapes) != 1 or shapes[0].rank.is_dynamic or len(shapes[0]) != 4:
-        raise UserError(
-            f"{path} takes {', '.join(map(str, shapes))}; expected one input "
-            "(batch, channels, height, width)."
-        )
-    known = [None if dim.is_dynamic else dim.get_length() for dim in shapes[0]]
-    height, width = _checked(path, known, size, batch)
-    last = layout_of(known) == "nhwc"
-    if known[1 if last else 2 :][:2] == [height, width]:
+    known = [_sizes(entry.partial_shape) for entry in model.inputs]
+    wanted = [[-1 if n is None else n for n in shape] for shape in known]
+    for shape in wanted:
+        if asked is not None and len(shape) == 4:
+            _fill(shape, asked)
+    names = [min(entry.get_names(), default=str(i)) for i, entry in enumerate(model.inputs)]
+    filled = [tuple(None if n < 0 else n for n in shape) for shape in wanted]
+    inputs = [Entry(name, "", shape) for name, shape in zip(names, filled, strict=True)]
+    shapes = _check(inputs, path, asked, batch)
+    if len(shapes) == 1 and known[0] and known[0][0] is None:  # its batch is what it is run with
+        shapes = [(-1, *shapes[0][1:])]
+    if shapes == [tuple(-1 if n is None else n for n in shape) for shape in known]:
         return path
-    batch_there = -1 if known[0] is None else known[0]
-    sides = [height, width, known[3]] if last else [known[1] or 3, height, width]
-    reshape(model, {0: ov.PartialShape([batch_there, *sides])}, path)
+    reshape(model, {i: ov.PartialShape(list(shape)) for i, shape in enumerate(shapes)}, path)
     copy = folder / path.name
+    folder.mkdir(exist_ok=True)
     ov.serialize(model, copy)
     return copy
 
 
-def _checked(
-    path: Path, known: Sequence[int | None], size: int | None, batch: int
-) -> tuple[int, int]:
-    """Height and width, from the file or, where it leaves them free, as asked."""
-    if layout_of(known) == "nhwc":
-        its_batch, height, width, channels = known
-    else:
-        its_batch, channels, height, width = known
-    if channels not in (None, 1, 3):
-        raise UserError(f"{path} takes {channels} channels; an image has 3, or 1 in grey.")
-    if its_batch not in (None, batch):
-        raise UserError(f"{path} takes {its_batch} images a call: give --batch {its_batch}.")
-    if height is None or width is None:
-        if size is None:
-            raise UserError(f"{path} leaves height and width free: give --size, e.g. --size 224.")
-        return height or size, width or size
-    if size is not None and (height, width) != (size, size):
+def _sizes(shape: Any) -> tuple[int | None, ...]:
+    """Return an OpenVINO shape's numbers; None: free."""
+    if shape.rank.is_dynamic:
+        return ()
+    return tuple(None if dim.is_dynamic else dim.get_length() for dim in shape)
+
+
+def _check(
+    inputs: Sequence[Entry], path: Path, asked: Size | None, batch: int
+) -> list[tuple[int, ...]]:
+    """Return the shapes that a file is run with.
+
+    Raises:
+        UserError: numbers that it leaves free and nobody gives, or others than it takes.
+    """
+    sizes = []
+    for entry in inputs:
+        if len(entry.shape) == 4:
+            first = 1 if layout_of(entry.shape) == "nhwc" else 2
+            sizes.append(entry.shape[first : first + 2])
+    if asked is not None and asked not in sizes:
         raise UserError(
-            f"{path} takes images of {height} × {width}: --size is for models that leave it free."
+            f"{path} takes {', '.join(map(str, inputs)) or 'nothing'}: --size is for models "
+            "that leave it free."
         )
-    return height, width
+    try:
+        return shapes_of(inputs, batch)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error

@@ -40,12 +40,17 @@ CLASS_ARGUMENTS = (
     "nclasses",
     "nclass",
     "num_class",
+    "n_class",
+    "class_num",
+    "cls_num",
     "num_labels",
     "n_labels",
     "classes",
     "num_outputs",
     "n_outputs",
     "out_features",
+    "output_dim",
+    "nc",  # last: elsewhere it counts channels
 )
 NEVER_SET = {"num_classes", "pretrained", "checkpoint_path"}
 
@@ -298,8 +303,9 @@ def class_argument(builder: Callable[..., Any]) -> str | None:
     own = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters)
     for name in CLASS_ARGUMENTS:
-        # Beside **settings, which may take num_classes, numbers of outputs are a layer's.
-        if name in own and not (takes_any and "out" in name):
+        # Beside **settings, which may take num_classes, numbers of outputs are a layer's, and nc
+        # is one of channels.
+        if name in own and not (takes_any and ("out" in name or name == "nc")):
             return name
     return "num_classes" if takes_any else None
 

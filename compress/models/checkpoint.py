@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from compress.models.class_names import NOTED_AS, order_noted
 from compress.models.torch_files import read_torch_file
 from compress.models.weight_names import StateDicts, differences, is_auxiliary
 from compress.utils.errors import UserError
@@ -37,9 +38,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_checkpoint(path: Path) -> tuple[StateDicts, dict[str, Any]]:
-    """All state dicts of a safetensors file or a torch file, and the former's metadata.
+    """All state dicts of a safetensors file or a torch file, and what is noted beside them.
 
-    Metadata values that are JSON are decoded.
+    Of the former that is all its metadata, values that are JSON decoded; of the latter what it says
+    of classes. Their order, however it is written, is in `classes` (`order_noted`).
 
     Raises:
         UserError: missing, damaged, no tensors in it, or a pickle that would run code.
@@ -54,13 +56,14 @@ def read_checkpoint(path: Path) -> tuple[StateDicts, dict[str, Any]]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     if start[8:] == b"{":  # whatever its suffix: names deceive
-        return _read_safetensors(path)
+        tensors, metadata = _read_safetensors(path)
+        return tensors, _with_order(metadata)
     saved = read_torch_file(path)
     state_dicts = dict(_state_dicts(saved, "", set()))
     if not state_dicts:
         what = ", ".join(map(str, saved)) if isinstance(saved, Mapping) else type(saved).__name__
         raise UserError(f"{path} holds no state dict (names to tensors), only: {what[:200]}.")
-    return state_dicts, {}
+    return state_dicts, _with_order(_noted_in(saved))
 
 
 def metadata_of(path: Path) -> dict[str, str]:
@@ -70,6 +73,11 @@ def metadata_of(path: Path) -> dict[str, str]:
             return dict(file.metadata() or {})
     except Exception:  # whatever safetensors says of a file that is none
         return {}
+
+
+def noted_in(path: Path) -> dict[str, Any]:
+    """The same, values that are JSON decoded."""
+    return {key: _decoded(value) for key, value in metadata_of(path).items()}
 
 
 def load_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
@@ -154,6 +162,27 @@ def _channels(
     if len(there) != 4 or len(here) != 4 or {there[1], here[1]} != {1, 3}:
         return None
     return there[1] if (*there[:1], *there[2:]) == (*here[:1], *here[2:]) else None
+
+
+def _noted_in(saved: object) -> dict[str, Any]:
+    """Return what a torch file says of classes beside its weights, not tensors of such a name."""
+    if not isinstance(saved, Mapping):
+        return {}
+    noted = {key: saved[key] for key in NOTED_AS if key in saved}
+    return {
+        key: value
+        for key, value in noted.items()
+        if not isinstance(value, Tensor) and not dict(_state_dicts(value, "", set()))
+    }
+
+
+def _with_order(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return metadata with the order of classes as a list, or as what is unclear of it."""
+    others = {key: value for key, value in metadata.items() if key != "classes"}
+    if not isinstance(others.get("spec"), Mapping):  # some other tool's word
+        others.pop("spec", None)
+    order = order_noted(metadata)
+    return others if order is None else others | {"classes": order}
 
 
 def _read_safetensors(path: Path) -> tuple[StateDicts, dict[str, Any]]:

@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import numpy_helper, version_converter
+from pydantic import ValidationError
 
 from compress.data.input_spec import METADATA_KEY, InputSpec
 from compress.metrics.probabilities import LEAST, MOST, Scale
@@ -59,9 +60,23 @@ def fingerprint(model: onnx.ModelProto) -> str:
 
 
 def noted_spec(model: onnx.ModelProto) -> InputSpec | None:
-    """What the file says of its input and classes, if `compress` wrote it."""
+    """What the file says of its input and classes, if `compress` wrote it.
+
+    Raises:
+        UserError: it says so in another form.
+    """
     text = next((p.value for p in model.metadata_props if p.key == METADATA_KEY), None)
-    return None if text is None else InputSpec.model_validate_json(text)
+    if text is None:
+        return None
+    try:
+        return InputSpec.model_validate_json(text)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(map(str, detail["loc"]))
+        raise UserError(
+            f"teacher.onnx: its metadata {METADATA_KEY} are no input spec "
+            f"({where + ': ' if where else ''}{detail['msg']}): export it again, or remove them."
+        ) from error
 
 
 def taken_by(model: onnx.ModelProto) -> ImageInput:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from compress.models.weight_sources import TORCHVISION
 from compress.utils.errors import UserError
+from compress.utils.settings import check_normalisation
 
 if TYPE_CHECKING:
     from torch import nn
     from torchvision.models import WeightsEnum
 
-    from compress.data.input_spec import Channels, Dtype, Layout
+    from compress.data.input_spec import Channels, Dtype, Fit, InputSpec, Layout
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,20 @@ class OwnInput:
     dtype: "Dtype" = "float32"
     layout: "Layout" = "nchw"
     unsaid: tuple[str, ...] = ()  # what a recipe has no words for: "crop_pct 0.9"
+    fit: "Fit | None" = None  # None: it does not say
+
+    @classmethod
+    def of_spec(cls, spec: "InputSpec") -> "OwnInput":
+        """Return what a file of ours says."""
+        return cls(
+            spec.size,
+            spec.mean,
+            spec.std,
+            spec.channels,
+            dtype=spec.dtype,
+            layout=spec.layout,
+            fit=spec.fit,
+        )
 
 
 def torchvision_input(network: "nn.Module", weights: str) -> OwnInput:
@@ -61,10 +76,11 @@ def noted_input(metadata: Mapping[str, Any]) -> OwnInput | None:
 
     Numbers may be a list, or text with commas or blanks between them.
     """
-    if spec := metadata.get("spec"):
-        return OwnInput(
-            (spec["height"], spec["width"]), spec["mean"], spec["std"], spec.get("channels", "rgb")
-        )
+    spec = metadata.get("spec")
+    if isinstance(spec, Mapping) and {"height", "width", "mean", "std"} <= spec.keys():
+        sides = (spec["height"], spec["width"])
+        channels = spec.get("channels", "rgb")
+        return OwnInput(sides, spec["mean"], spec["std"], channels, fit=spec.get("fit"))
     mean, std = _numbers(metadata.get("mean")), _numbers(metadata.get("std"))
     if not mean or len(mean) != len(std):
         return None
@@ -74,6 +90,24 @@ def noted_input(metadata: Mapping[str, Any]) -> OwnInput | None:
     if len(mean) == 1:
         return OwnInput(size, mean, std, "grey")
     return OwnInput(size, mean, std, "bgr" if order == "bgr" else "rgb")
+
+
+def check_noted(own: OwnInput, name: str) -> None:
+    """Refuse a noted mean and std that are not of pixels from 0 to 1, where they would be taken.
+
+    Args:
+        name: of the file that notes them.
+
+    Raises:
+        UserError: what is wrong.
+    """
+    try:
+        check_normalisation(own.mean, own.std)
+    except ValueError as error:
+        raise UserError(
+            f"{name} notes how its images were normalised, and that cannot be used: {error}. Give "
+            "mean and std in the recipe."
+        ) from error
 
 
 def _numbers(value: Any) -> tuple[float, ...]:

@@ -14,6 +14,7 @@ from compress.models.checkpoint import load_into, read_checkpoint
 from compress.models.head import belongs, head_of
 from compress.models.own_input import (
     OwnInput,
+    check_noted,
     library_input,
     noted_input,
     torchvision_input,
@@ -88,6 +89,7 @@ def input_of(
                 "give mean and std beside weights (those of most ImageNet weights are "
                 "[0.485, 0.456, 0.406] and [0.229, 0.224, 0.225])."
             )
+        check_noted(own, found.shown)
         mean, std = own.mean, own.std
         notes = [f"mean and std are {who}'s: {found.shown} says none"] if who else []
     else:

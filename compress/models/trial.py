@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from compress.data.input_spec import InputSpec
 from compress.models.channels import other_channels
+from compress.models.repeatability import refuse_unrepeatable
 from compress.models.weight_names import is_auxiliary
 from compress.runtimes.outputs import by_name, fitting_parts, parts_of
 from compress.utils.errors import UserError
@@ -16,20 +17,23 @@ from compress.utils.errors import UserError
 # Pixels that networks are made for: those of other sizes are told one that would do.
 USUAL_SIZES = (28, 32, 64, 96, 128, 160, 192, 224, 256, 299, 384, 448, 518)
 
+NOISES = 4  # images: half of them are two, which batch norms need
+
 
 def check_forward(model: nn.Module, spec: InputSpec, builder: str) -> list[str]:
-    """Run two empty images in both modes: better now than after hours of a teacher's.
+    """Run two empty images in both modes, and some noise twice: better now than after hours.
 
     Returns:
         What is taken of several outputs and what is left out, a sentence each.
 
     Raises:
         UserError: the network does not take such images, gives no such outputs, or several that
-            could be meant.
+            could be meant, or answers the same images otherwise each time.
     """
     trial = copy.deepcopy(model)  # a copy: batch norms take notice of what they see
     answered = _run(trial.eval(), spec, builder)
     taken = _taken(answered, spec, builder, training=False)
+    _refuse_unrepeatable(trial, spec, builder)
     trained = _run(trial.train(), spec, builder)
     taken_in_training = _taken(trained, spec, builder, training=True)
     if len(spec.outputs) == 1:
@@ -59,6 +63,16 @@ def _taken(given: Any, spec: InputSpec, builder: str, training: bool) -> dict[st
                 f"{(2, *shape)}: it is to predict {spec.named}."
             )
     return taken
+
+
+def _refuse_unrepeatable(trial: nn.Module, spec: InputSpec, builder: str) -> None:
+    """Refuse a network in evaluation mode that the export would refuse, once it is trained.
+
+    Whoever draws random numbers behind this gets the same as without it.
+    """
+    noise = torch.randn(NOISES, *spec.shape, generator=torch.Generator().manual_seed(0))
+    with torch.random.fork_rng(devices=[]):
+        refuse_unrepeatable(trial, noise, builder)
 
 
 def _where(taken: dict[str, Any], parts: dict[str, Any]) -> str:

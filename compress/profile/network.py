@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compress.measure.deployable import as_deployed
+from compress.measure.inputs import described, shapes_of
 from compress.measure.kernels import Timing
 from compress.measure.layer_profile import Layer
-from compress.models.sessions import open_session
+from compress.models.sessions import open_file
 from compress.profile.blocks import in_blocks, tree
 from compress.profile.records import Profile
 from compress.profile.settings import Settings
 from compress.profile.target import Built
 from compress.profile.variants import candidate_of
 from compress.results.schema import Machine
-from compress.runtimes import package_of, runtime_for, runtime_named, tells_kernels
+from compress.runtimes import FLOATS, Entry, package_of, runtime_for, runtime_named, tells_kernels
+from compress.runtimes.images import BYTES, layout_of
 from compress.utils.errors import UserError
 
 
@@ -59,12 +61,29 @@ def _known(runtime: str | None) -> str | None:
     return runtime
 
 
+def _image(
+    inputs: Sequence[Entry], shapes: Sequence[tuple[int, ...]]
+) -> tuple[int, int | None, int | None]:
+    """Return channels, height and width of the only input; no size where it is no image."""
+    if len(inputs) != 1 or len(shapes[0]) != 4 or inputs[0].dtype not in (*FLOATS, BYTES):
+        return 3, None, None
+    if layout_of(inputs[0].shape) == "nhwc":
+        _, height, width, channels = shapes[0]
+    else:
+        _, channels, height, width = shapes[0]
+    return channels, height, width
+
+
 def profile_of(
     target: Target, layers: Sequence[Layer], timing: Timing, machine: Machine
 ) -> Profile:
     """Return the profile of a network whose layers were timed; limits and advice are not in it."""
-    session = open_session(target.file, target.runtime, target.threads)
-    height, width = session.image_size
+    inputs = open_file(target.file, target.runtime, target.threads).inputs
+    shapes = shapes_of(inputs, target.batch)
+    channels, height, width = _image(inputs, shapes)
+    if any(shape and shape[0] != target.batch for shape in shapes):
+        # Work is counted as if all inputs had the batch first.
+        layers = [layer.model_copy(update={"macs": layer.macs and None}) for layer in layers]
     layers = in_blocks(layers)
     return Profile(
         model=target.name,
@@ -73,9 +92,10 @@ def profile_of(
         random_weights=target.random_weights,
         threads=target.threads,
         batch=target.batch,
-        channels=session.channels or 3,
+        channels=channels,
         height=height,
         width=width,
+        fed="" if height else described(inputs, target.batch),
         machine=machine,
         whole_s=timing.whole_s,
         profiled_s=timing.profiled_s,

@@ -110,8 +110,9 @@ class Profile(Record):
     threads: int
     batch: int
     channels: int = 3  # of an image
-    height: int  # of a pipeline, the largest photograph's
-    width: int
+    height: int | None  # of a pipeline, the largest photograph's; None: its inputs are no image
+    width: int | None
+    fed: str = ""  # the inputs in words, where they are no image
     machine: Machine
     whole_s: float  # a call, without any profile
     profiled_s: float  # with the runtime's; of a detector or a pipeline, with clocks

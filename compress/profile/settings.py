@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from compress.runtimes.base import Size
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -11,7 +13,7 @@ class Settings:
 
     threads: int | None = None  # None: all that may be used
     photographs: Sequence[Path] = ()  # for pipelines
-    size: int | None = None  # pixels, for models that leave it free
+    size: int | Size | None = None  # pixels of a side, or height and width, where they are free
     batch: int = 1
     audit: bool = True
     allowed: Sequence[str] = ()

@@ -37,9 +37,14 @@ def setting(profile: Profile) -> str:
     weights = " (random weights: the speed depends on the shapes)" if profile.random_weights else ""
     return (
         f"{profile.model}{weights} in {profile.runtime} {profile.runtime_version}, "
-        f"{profile.batch} × {profile.channels} × {profile.height} × {profile.width}, "
+        f"{profile.fed or f'{profile.batch} × {takes(profile)}'}, "
         f"{_threads(profile)}"
     )
+
+
+def takes(profile: Profile) -> str:
+    """Say what a network takes: an image's channels, height and width, or other inputs."""
+    return profile.fed or f"{profile.channels} × {profile.height} × {profile.width}"
 
 
 def _threads(profile: Profile) -> str:

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from compress.cascade.answer import decode
 from compress.models.builders import resolve, split_name
+from compress.runtimes.base import Size
 from compress.utils.errors import UserError
+from compress.utils.files import local
 from compress.utils.seeding import torch_seed
+from compress.utils.settings import sides
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +31,7 @@ def is_file(model: str) -> bool:
     Raises:
         UserError: neither, or a file of a kind that cannot be profiled.
     """
-    path = Path(model)
+    path = local(model)
     if path.suffix in FILES:
         return True
     if path.exists() or "/" in model or path.suffix in (".pt", ".pth", ".safetensors", ".tflite"):
@@ -77,7 +80,7 @@ class Built:
     detector: bool
 
 
-def built(name: str, size: int | None, allowed: Sequence[str]) -> Built:
+def built(name: str, size: int | Size | None, allowed: Sequence[str]) -> Built:
     """Build a network; never with weights, which might be downloaded.
 
     A detector is told to bring its images to `size`, where it can be told.
@@ -94,15 +97,19 @@ def built(name: str, size: int | None, allowed: Sequence[str]) -> Built:
     takes = inspect.signature(builder).parameters
     settings: dict[str, Any] = {k: None for k in ("weights", "weights_backbone") if k in takes}
     detector = ".detection" in name.partition(":")[0]
+    height, width = sides(size or (DETECTOR_SIZE if detector else SIZE))
     if detector and size is not None:
-        settings |= {"min_size": size, "max_size": max(size, 1333)}
+        if height != width:
+            raise UserError(
+                f"{name} is a detector, which is timed on squares: give --size one number."
+            )
+        settings |= {"min_size": height, "max_size": max(height, 1333)}
     classes = DETECTOR_CLASSES if detector else CLASSES
-    size = size or (DETECTOR_SIZE if detector else SIZE)
     with torch_seed(0, "weights"):
-        model = build(name, settings, classes, allowed, (3, size, size)).eval()
+        model = build(name, settings, classes, allowed, (3, height, width)).eval()
     spec = InputSpec(
-        height=size,
-        width=size,
+        height=height,
+        width=width,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         classes=tuple(map(str, range(classes))),

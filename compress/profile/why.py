@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from compress.profile.comparison import Cause
 from compress.profile.measured import Measured
 from compress.profile.records import Profile
+from compress.profile.tables import takes
 from compress.profile.warnings import OFF, notes
 from compress.utils.interval import Interval
 from compress.utils.units import ms, significant, times_interval
@@ -98,11 +99,12 @@ def doubts(found: Measured, ratio: Interval, whole: Interval, unnamed: int) -> l
 
 
 def _inputs(a: Profile, b: Profile) -> Iterator[str]:
-    sizes = [f"{x.channels} × {x.height} × {x.width}" for x in (a, b)]
+    sizes = [takes(x) for x in (a, b)]
     if sizes[0] != sizes[1]:
+        what = "" if a.fed or b.fed else "images of "
         yield (
-            f"A takes images of {sizes[0]} and B of {sizes[1]}: other sizes are other work, and "
-            "what follows from that is among the causes."
+            f"A takes {what}{sizes[0]} and B {what and 'of '}{sizes[1]}: other sizes are other "
+            "work, and what follows from that is among the causes."
         )
 
 

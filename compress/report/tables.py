@@ -160,8 +160,8 @@ def _of_further(rows: Sequence[Result]) -> list[Column]:
 
     def column(name: str, meaning: str) -> Column:
         def cell(row: Result) -> str:
-            found = (x.value for x in row.accuracy.further if x.name == name)
-            return units.significant(next(found, None))
+            found = next((x for x in row.accuracy.further if x.name == name), None)
+            return units.NONE if found is None else units.with_half(found.value, found.interval)
 
         return Column(name, cell, meaning)
 
@@ -263,7 +263,7 @@ def _plain(row: Result, in_front: bool, chance: float | None) -> dict[str, objec
         "log_loss_nats": row.accuracy.log_loss,
         "macro_recall": row.accuracy.macro_recall,
         **(row.accuracy.points.model_dump() if row.accuracy.points else {}),
-        **{metric.name: metric.value for metric in row.accuracy.further},
+        **_further(row),
         "calibration_error": row.accuracy.calibration_error,
         "images": row.accuracy.images,
         "threads": small.threads,
@@ -283,6 +283,16 @@ def _plain(row: Result, in_front: bool, chance: float | None) -> dict[str, objec
         "energy_j": row.energy_j,
         "sha256": row.artifact.sha256,
     }
+
+
+def _further(row: Result) -> dict[str, object]:
+    """What the task gives beside the number that networks are judged by; in its own units."""
+    found: dict[str, object] = {}
+    for metric in row.accuracy.further:
+        found[metric.name] = metric.value
+        if metric.interval is not None:
+            found |= _ends(metric.name, metric.interval)
+    return found
 
 
 def _ends(name: str, interval: Interval | None) -> dict[str, object]:

@@ -6,7 +6,7 @@ Units are in the names; everything is SI (seconds, bytes) and fractions in [0, 1
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -163,8 +163,17 @@ class Metric(Record):
 
     name: str  # with its unit, as a column's heading
     value: float | None
-    meaning: str
+    meaning: str  # the same of every row: what differs is in `value` and `interval`
     better: Literal["higher", "lower"] = "higher"
+    interval: Interval | None = None  # of the value, in its unit; None: none was computed
+
+    @classmethod
+    def share(cls, name: str, found: Interval, meaning: str) -> Self:
+        """Return a share that is better the higher it is, in per cent, with its interval."""
+        whole = found.model_copy(
+            update={"value": 100 * found.value, "low": 100 * found.low, "high": 100 * found.high}
+        )
+        return cls(name=name, value=whole.value, meaning=meaning, interval=whole)
 
 
 class Accuracy(Record):

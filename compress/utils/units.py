@@ -34,6 +34,15 @@ def percent_half(interval: Interval | None) -> str:
     return f"{percent(interval.value)} ± {percent((interval.high - interval.low) / 2)}"
 
 
+def with_half(value: float | None, interval: Interval | None) -> str:
+    """A number in any unit with half its interval, where it has one: 81.9 ± 3.8."""
+    text = significant(value)
+    if value is None or interval is None:
+        return text
+    decimals = max(1, len(text.partition(".")[2]))
+    return f"{value:.{decimals}f} ± {(interval.high - interval.low) / 2:.{decimals}f}"
+
+
 def percent_range(interval: Interval) -> str:
     """The interval of a share in per cent, after the share: 95 %: 78.1 to 85.7."""
     return f"95 %: {percent(interval.low)} to {percent(interval.high)}"

@@ -125,20 +125,21 @@ class Shared:
             self.remove(f"{name}/{run}/{gone}")
 
     def finish(self, name: str, record: dict[str, Any], run: str) -> bool:
-        """Say that a stage is finished, unless another run was faster; return whether it counts."""
-        if self.is_done(name):
-            counts = self.record(name)[RUN] == run
-        else:
-            self.write(f"{name}/{DONE}", json.dumps(record | {RUN: run}, indent=1).encode())
-            counts = True
-        own = self.record(name)[RUN]
-        for other in {file.split("/")[0] for file in self._files(name)} - {own, DONE}:
-            self.remove(f"{name}/{other}")
+        """Say that a stage is finished, unless another run was faster; return whether it counts.
+
+        A run removes no files but its own, and these only if they never counted: whoever has read
+        `stage.json` still finds what it names. Files of runs that died stay.
+        """
+        content = json.dumps(record | {RUN: run}, indent=1).encode()
+        lost = self.is_done(name) or not self.create(f"{name}/{DONE}", content)
+        counts = bool(self.record(name)[RUN] == run)
+        if lost and not counts:
+            self.remove(f"{name}/{run}")
         self._done.add(name)
         return counts
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write a file that is not there; return whether it was not.
+        """Write a file that is not there, whole; return whether it was not.
 
         Where the file system cannot do that in one step, two may both be told so.
         """
@@ -146,9 +147,7 @@ class Shared:
         with self._telling():
             try:
                 if self._is_folder:
-                    Path(path).parent.mkdir(parents=True, exist_ok=True)
-                    with Path(path).open("xb") as file:
-                        file.write(content)
+                    _create(Path(path), content)
                 else:
                     self._make_folder(path)
                     self._fs.pipe_file(path, content, mode="create")
@@ -266,6 +265,29 @@ class Shared:
                 f"The store {self.address} cannot be used: {said} (--store needs a place that may "
                 "be read and written, with space left)."
             ) from error
+
+
+def _create(path: Path, content: bytes) -> None:
+    """Write a file that is not there; nobody sees half of it where files can be linked.
+
+    Raises:
+        FileExistsError: it is there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # this file system knows no links
+            with path.open("xb") as file:
+                file.write(content)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _opened(address: str) -> tuple[Any, str]:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torchvision.models import squeezenet1_1
 from typer.testing import CliRunner
 
 from compress.cli import app
@@ -79,3 +81,22 @@ def test_a_teacher_that_cannot_be_is_refused(
 ) -> None:
     code, said = checked(name, **changes)
     assert code != 0 and expected in said and "is right" not in said
+
+
+@pytest.mark.parametrize(
+    ("noted", "expected"),
+    [
+        ({"class_to_idx": {"dot": 0, "bar": 1, "cross": 2}}, "3 classes named"),
+        ({"classes": 3}, "no classes named"),
+        ({"class_to_idx": {"dot": 1, "bar": 2, "cross": 3}}, "does not number its names 0, 1, 2"),
+        ({"classes": "dot,bar,ring"}, "1 only in the data (cross); 1 only in the weights (ring)"),
+    ],
+)
+def test_the_order_of_classes_that_the_weights_name(
+    checked: Callable[..., tuple[int, str]], noted: dict[str, object], expected: str, tmp_path: Path
+) -> None:
+    torch.save({"model": squeezenet1_1(num_classes=3).state_dict(), **noted}, tmp_path / "net.pt")
+    builder = "torchvision.models:squeezenet1_1"
+    code, said = checked(builder, weights=str(tmp_path / "net.pt"), train=None, image_size=32)
+    assert expected in said
+    assert code == 0 if "classes named" in expected else code != 0

@@ -396,3 +396,38 @@ def test_questions_on_a_terminal(tmp_path: Path, shapes: Path, weights: Path) ->
     )  # fmt: skip
     assert checked.returncode == 0, checked.stderr
     assert "mine.yaml is right" in checked.stdout
+
+
+@pytest.mark.parametrize(
+    "noted", [{"class_to_idx": {"dot": 0, "ring": 1, "bar": 2}}, {"classes": "dot,ring,bar"}]
+)
+def test_weights_that_name_other_classes(
+    make: Init, tmp_path: Path, noted: dict[str, object]
+) -> None:
+    state = resnet18(num_classes=len(CLASSES)).state_dict()
+    torch.save({"model": state, **noted}, tmp_path / "net.pt")
+    with pytest.raises(UserError, match=r"1 only in the data \(cross\)"):
+        make(weights=str(tmp_path / "net.pt"))
+
+
+def test_classes_in_the_spec_of_weights(make: Init, tmp_path: Path) -> None:
+    spec = InputSpec(height=32, width=32, mean=(0,) * 3, std=(1,) * 3, classes=("a", "b", "c"))
+    state = resnet18(num_classes=len(CLASSES)).state_dict()
+    save_file(state, tmp_path / "net.safetensors", {"spec": spec.model_dump_json()})
+    with pytest.raises(UserError, match="weights name other classes than the data"):
+        make(weights=str(tmp_path / "net.safetensors"))
+
+
+def test_what_weights_note_of_their_images(make: Init, tmp_path: Path) -> None:
+    noted = {"height": 48, "width": 32, "mean": (0.5, 0.4, 0.3), "std": (0.3, 0.2, 0.1)}
+    spec = InputSpec(**noted, channels="bgr", fit="stretch", classes=CLASSES)
+    state = resnet18(num_classes=len(CLASSES)).state_dict()
+    save_file(state, tmp_path / "net.safetensors", {"spec": spec.model_dump_json()})
+    recipe = load_recipe(make(weights=str(tmp_path / "net.safetensors"), image_size=None))
+    given = recipe.teacher.input_spec(recipe.data.image_fit, classes=CLASSES)
+    assert given == spec
+
+    save_file(state, tmp_path / "bytes.safetensors", {"mean": "123.675, 116.28, 103.53",
+              "std": "58.395, 57.12, 57.375"})  # fmt: skip
+    with pytest.raises(UserError, match="on the scale of bytes"):
+        make("other.yaml", weights=str(tmp_path / "bytes.safetensors"))

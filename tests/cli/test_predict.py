@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import Result
+from PIL import Image
 from typer.testing import CliRunner
 
 from compress.cli import app
@@ -83,6 +85,49 @@ def test_an_image_that_cannot_be_read_is_a_row_with_the_reason(
     assert {x["error"] for x in table[1:]} == {""}
     nothing = predict(*model, broken, "--csv").stdout
     assert [x["error"] for x in csv.DictReader(io.StringIO(nothing))] == [first["error"]]
+
+
+def test_deep_images_of_several_ranges_are_said(model: list[str], tmp_path: Path) -> None:
+    for name, high in (("a", 4000), ("b", 4100)):
+        Image.fromarray(np.full((8, 8), high, np.uint16)).save(tmp_path / f"{name}.png")
+    done = predict(*model, tmp_path / "a.png", tmp_path / "b.png")
+    assert done.exit_code == 0
+    assert "There are images of 16 or 32 bits whose ranges differ" in done.stderr
+    assert "ranges" not in predict(*model, tmp_path / "a.png", tmp_path / "a.png").stderr
+
+
+ADDRESS = "https://x.org/m.onnx"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["eval", ADDRESS, "--data", "."],
+        ["eval", "m.onnx", "--data", ".", "--spec", ADDRESS],
+        ["eval", "m.onnx", "--data", ADDRESS],
+        ["predict", ADDRESS, "a.png"],
+        ["predict", "m.onnx", ADDRESS],
+        ["predict", "m.onnx", "a.png", "--spec", ADDRESS],
+        ["predict", "--pipeline", ADDRESS, "a.png"],
+        ["bench", ADDRESS],
+        ["profile", ADDRESS],
+        ["profile", "m.onnx", "--against", ADDRESS],
+        ["run", ADDRESS],
+        ["check", ADDRESS],
+    ],
+    ids=" ".join,
+)
+def test_an_address_is_to_be_downloaded_first(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    classifier(tmp_path / "m.onnx", TAILS["then flatten"])
+    (tmp_path / "m.json").write_text(SPEC.model_dump_json())
+    if "--spec" not in arguments and arguments[0] == "eval":
+        arguments = [*arguments, "--spec", "m.json"]
+    done = CliRunner().invoke(app, arguments)
+    assert isinstance(done.exception, UserError) and done.exception.exit_code == 2
+    assert "is an address: download what is there first" in str(done.exception)
 
 
 def test_json_and_csv_exclude_each_other(model: list[str], shapes: Path) -> None:

@@ -333,3 +333,45 @@ def test_many_images_of_one_colour_are_said(tmp_path: Path) -> None:
         Image.new("RGB", (20, 20), "black").save(root / "dot" / f"0{i}.png")
     (note,) = drop_unreadable(read_folder(root), quiet).notes
     assert note.startswith("4 of 30 images are of a single colour each (dot/00.png, …)")
+
+
+def deep(root: Path, *highest: float, kind: type = np.uint16) -> Path:
+    """Two classes of grey images, whose largest values are given."""
+    for i, high in enumerate(highest):
+        path = root / "ab"[i % 2] / f"{i:02d}.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((np.arange(64).reshape(8, 8) * high / 63).astype(kind)).save(path)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("highest", "kind", "full"),
+    [
+        ((3000, 4095, 300, 0), np.uint16, 4095),
+        ((40_000, 4096), np.uint16, 65535),
+        ((200, 9), np.int32, 255),
+        ((1, 0.25), np.float32, 1),
+    ],
+)
+def test_the_range_that_deep_images_are_read_by_is_said(
+    highest: tuple[float, ...], kind: type, full: int, tmp_path: Path
+) -> None:
+    note = drop_unreadable(read_folder(deep(tmp_path, *highest, kind=kind)), quiet).notes[-1]
+    assert f"hold numbers from 0 to {full}, as their largest values say" in note
+    assert "8 bits" in note
+
+
+def test_deep_images_of_several_ranges_are_refused(tmp_path: Path) -> None:
+    """Each is scaled by its own: 4095 would be white, and 4096 dark grey."""
+    data = read_folder(deep(tmp_path, 4000, 3000, 4100, 255))
+    with pytest.raises(UserError) as caught:
+        drop_unreadable(data, quiet)
+    text = str(caught.value)
+    assert (
+        "1 hold numbers to 255 (b/03.tif), 2 to 4095 (a/00.tif, …), 1 to 65535 (a/02.tif)" in text
+    )
+    assert "save all with 8 bits a channel" in text
+    class_folders(tmp_path, each=4)  # those of 8 bits have a range of their own
+    for name in ("a/02.tif", "b/03.tif"):
+        (tmp_path / name).unlink()
+    assert "to 4095" in drop_unreadable(read_folder(tmp_path), quiet).notes[-1]

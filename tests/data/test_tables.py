@@ -85,7 +85,7 @@ def test_headers_as_people_have_them(header: str, row: str, tmp_path: Path) -> N
     assert (found["imgs/a.png"], found["imgs/b.png"]) == ("cat", "dog")
 
 
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_separators_and_blank_lines(separator: str, encoding: str, tmp_path: Path) -> None:
     images(tmp_path, *FOUR)
@@ -395,7 +395,9 @@ def test_class_folders_are_read_though_a_table_lies_beside(tmp_path: Path) -> No
 
 
 def test_splits_without_class_folders_are_no_classes(tmp_path: Path) -> None:
-    images(tmp_path, "train/1.png", "validation/2.png", "Test/3.png")
+    images(tmp_path, "train/1.png")
+    assert "are splits, not classes" in refused(tmp_path)
+    images(tmp_path, "validation/2.png", "Test/3.png")
     text = refused(tmp_path)
     assert "are splits, not classes" in text and "train/<class>/*.jpg" in text
 
@@ -445,6 +447,131 @@ def test_images_of_any_suffix_that_a_table_names_are_read_and_known(tmp_path: Pa
     assert fingerprint(tmp_path) == known[-1]
     write(tmp_path / "test.csv", "image,label", "c.gif,x")
     assert read_folder(tmp_path).notes[-1].startswith("1 images that test.csv names are held out")
+
+
+@pytest.mark.parametrize(
+    ("train", "other"),
+    [
+        ("Train.csv", "Valid.csv"),
+        ("train.csv", "valid.CSV"),
+        ("labels.csv", "validation.csv"),
+        ("Labels.csv", "Val.csv"),
+        ("birds.csv", "val.csv"),
+    ],
+)
+def test_tables_of_splits_in_whatever_capitals(train: str, other: str, tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    write(tmp_path / train, "image,label", "a.png,x", "b.png,y")
+    write(tmp_path / other, "image,label", "c.png,x", "d.png,y")
+    assert list(splits(read_folder(tmp_path)).values()) == ["train"] * 2 + ["validation"] * 2
+
+
+@pytest.mark.parametrize("train", ["Train.csv", "labels.csv", "birds.CSV"])
+def test_a_test_table_is_held_out_in_whatever_capitals(train: str, tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    write(tmp_path / train, "image,label", "a.png,x", "b.png,y")
+    write(tmp_path / "Test.csv", "image,label", "c.png,x", "d.png,y")
+    data = read_folder(tmp_path)
+    assert splits(data) == {"imgs/a.png": None, "imgs/b.png": None}
+    assert "2 images that Test.csv names are held out" in data.notes[-1]
+    assert labels(read_folder(tmp_path / "Test.csv"))["imgs/c.png"] == "x"
+
+
+@pytest.mark.parametrize(
+    "other", ["dev.csv", "Holdout.csv", "validation_labels.csv", "val2.csv", "test_set.csv"]
+)
+def test_labels_of_a_split_that_is_not_read_are_refused(other: str, tmp_path: Path) -> None:
+    """Or its images would be trained on as unlabelled ones."""
+    images(tmp_path / "imgs", *FOUR)
+    table = write(tmp_path / "train.csv", "image,label", "a.png,x", "b.png,y")
+    left = write(tmp_path / other, "Image,label", "c.png,x")
+    for path in (tmp_path, table):
+        text = refused(path)
+        assert f"{tmp_path / other} looks like the labels of a split" in text
+        assert "call it validation.csv or test.csv" in text
+    write(left, "image,width", "c.png,3")  # without labels it is no such table
+    assert labels(read_folder(tmp_path))["imgs/c.png"] is None
+
+
+@pytest.mark.parametrize(
+    ("other", "lines"),
+    [
+        ("val.tsv", ["image\tlabel", "c.png\tx"]),
+        ("Test.TXT", ["c.png x", "d.png y"]),
+        ("labels.txt", ["image,label", "c,x"]),
+    ],
+)
+def test_a_table_of_another_suffix_is_not_passed_over(
+    other: str, lines: list[str], tmp_path: Path
+) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    write(tmp_path / "train.csv", "image,label", "a.png,x", "b.png,y")
+    write(tmp_path / other, *lines)
+    text = refused(tmp_path)
+    assert f"{tmp_path / other} names images, and of a folder only .csv tables are read" in text
+    assert f"call it {Path(other).stem}.csv" in text
+
+
+def test_a_list_of_classes_is_no_table_of_images(tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    write(tmp_path / "train.csv", "image,label", "a.png,x", "b.png,y")
+    write(tmp_path / "labels.txt", "0 x", "1 y")
+    assert read_folder(tmp_path).classes == ("x", "y")
+
+
+def test_a_table_beside_the_one_that_is_named_is_said(tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    table = write(tmp_path / "mine.csv", "image,label", "a.png,x", "b.png,y")
+    for name in ("val.csv", "val.txt"):
+        write(tmp_path / name, "image,label", "c.png,x")
+        note = f"{name} is not read, as mine.csv was named: its images count as unlabelled"
+        assert note in read_folder(table).notes
+
+
+def test_a_split_file_in_whatever_capitals(tmp_path: Path) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    write(tmp_path / "train.csv", "image,label", "a.png,x", "b.png,y")
+    write(tmp_path / "Split.csv", "Image,split", "a.png,train", "b.png,val")
+    assert splits(read_folder(tmp_path))["imgs/b.png"] == "validation"
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("train2017", "val2017"),
+        ("train_images", "test_images"),
+        ("Training Set", "Test-Set"),
+        ("trainset", "testset"),
+        ("images", "masks"),
+    ],
+)
+def test_folders_that_are_splits_or_kinds_of_images_are_no_classes(
+    folders: tuple[str, str], tmp_path: Path
+) -> None:
+    images(tmp_path, f"{folders[0]}/a.png", f"{folders[1]}/b.png")
+    assert f"{folders[0]}/" in refused(tmp_path) and "not classes" in refused(tmp_path)
+    table = write(tmp_path / "train.tsv", "image\tlabel", "a.png\tx")
+    assert "call it train.csv" in refused(tmp_path)
+    table.unlink()
+    write(tmp_path / "labels.csv", "image,label", f"{folders[0]}/a.png,x", f"{folders[1]}/b.png,y")
+    assert set(labels(read_folder(tmp_path)).values()) >= {"x", "y"}
+
+
+@pytest.mark.parametrize("folders", [("mask", "no_mask"), ("masks", "cat"), ("images", "drawings")])
+def test_what_is_plainly_classes_is_read_as_such(folders: tuple[str, str], tmp_path: Path) -> None:
+    images(tmp_path, *(f"{name}/{x}" for name in folders for x in FOUR))
+    write(tmp_path / "labels.txt", "0 one", "1 two")
+    data = read_folder(tmp_path)
+    assert set(data.classes) == set(folders) and data.notes == ()
+    write(tmp_path / "train.txt", *(f"{folders[0]}/{x} 0" for x in FOUR))
+    (note,) = read_folder(tmp_path).notes
+    assert note == "not read, as the class folders say what the images are: train.txt"
+
+
+def test_bars_may_part_columns(tmp_path: Path) -> None:
+    images(tmp_path, *FOUR)
+    write(tmp_path / "train.csv", "image|label", "a.png|one, two", "b.png|y")
+    assert labels(read_folder(tmp_path)) == {"a.png": "one, two", "b.png": "y"}
 
 
 def test_classes_that_are_numbers_are_in_the_order_of_numbers(tmp_path: Path) -> None:

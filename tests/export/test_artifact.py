@@ -1,9 +1,16 @@
 """Where a deployed file lies, as its row says it."""
 
+import json
 from pathlib import Path
 
+import onnx
+import pytest
+
 from compress.cli.choose import _locate
-from compress.export.artifact import Artifact, _relative
+from compress.data.input_spec import METADATA_KEY
+from compress.export.artifact import Artifact, _relative, spec_of
+from compress.utils.errors import UserError
+from tests.onnx_graphs import classifier
 from tests.result_factory import result
 
 
@@ -30,3 +37,20 @@ def test_runs_may_lie_behind_a_link(tmp_path: Path) -> None:
     assert found is not None and found.samefile(stage / "model.onnx")
     elsewhere = tmp_path / "disk" / "a.onnx"  # not below: links are followed
     assert _relative(elsewhere, project) == ("..", "disk", "a.onnx")
+
+
+def test_a_mean_on_the_scale_of_bytes_is_refused(tmp_path: Path) -> None:
+    model, spec_file = classifier(tmp_path / "a.onnx"), tmp_path / "spec.json"
+    of_bytes = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
+    given = {"height": 32, "width": 32, "classes": ["a", "b", "c"]} | of_bytes
+    spec_file.write_text(json.dumps(given))
+    with pytest.raises(UserError, match=r"spec\.json: mean .* on the scale of bytes: .* by 255"):
+        spec_of(model, spec_file)
+    noted = onnx.load(model)
+    onnx.helper.set_model_props(noted, {METADATA_KEY: json.dumps(given)})
+    onnx.save(noted, model)
+    with pytest.raises(UserError, match=r"metadata compress\.input of .* on the scale of bytes"):
+        spec_of(model)
+    right = {key: [x / 255 for x in values] for key, values in of_bytes.items()}
+    spec_file.write_text(json.dumps(given | right))
+    assert spec_of(model, spec_file).mean == pytest.approx((0.485, 0.456, 0.406))

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,6 +146,20 @@ def test_it_runs_alone_and_answers_as_compress_does(
     assert printed[0] == str(odd_images[0]) and len(printed) == 6 * len(odd_images)
     best = spec.classes[int(expected[0].argmax())]
     assert printed[1].endswith(f"%  {best}")
+
+
+def test_it_says_where_deep_images_are_scaled_by_several_ranges(
+    network: Path, odd_images: list[Path], tmp_path: Path
+) -> None:
+    model = shutil.copyfile(network, tmp_path / network.name)
+    write_bundle(row(model), model, "It is the best.", tmp_path / "ready")
+    script = [sys.executable, str(tmp_path / "ready" / "predict.py")]
+    deep, twelve, grey = (odd_images[0].with_name(f"{x}.png") for x in ("deep", "twelve", "gray"))
+    for images, said in (([deep, grey], 0), ([grey, twelve], 0), ([deep, twelve, deep], 1)):
+        done = subprocess.run([*script, *images], capture_output=True, text=True, check=True)
+        told = f"{twelve} holds numbers to 4095, as its largest value says, and images before it to"
+        assert done.stderr.count("divide all by the same number") == said
+        assert done.stderr.count(f"{told} 65535") == said
 
 
 @pytest.mark.parametrize("fit", ["crop", "stretch", "letterbox"])

@@ -42,6 +42,13 @@ def n_classes(n_classes=10, **settings):
 def num_labels(*, num_labels): return nn.Linear(3, num_labels)
 def nclass(nclass): return nn.Linear(3, nclass)
 def out_features(out_features=5): return nn.Linear(3, out_features)
+def n_class(n_class=10): return nn.Linear(3, n_class)
+def class_num(class_num=10): return nn.Linear(3, class_num)
+def output_dim(output_dim=10): return nn.Linear(3, output_dim)
+def nc(nc=10): return nn.Linear(3, nc)
+def cls_num(cls_num=10): return nn.Linear(3, cls_num)
+def channels(nc=5, **settings): return nn.Linear(nc, settings["num_classes"])
+def channels_too(nc=5, class_num=10): return nn.Linear(nc, class_num)
 def num_outputs(num_outputs): return nn.Linear(3, num_outputs)
 def both(classes=2, num_classes=3): return nn.Linear(classes, num_classes)
 def any_settings(**settings): return nn.Linear(3, settings["num_classes"])
@@ -98,6 +105,9 @@ def make(package: str) -> Callable[..., nn.Module]:
         ("nclass", 6),
         ("out_features", 6),
         ("num_outputs", 6),
+        *((name, 6) for name in ("n_class", "class_num", "output_dim", "nc", "cls_num")),
+        ("channels", 6),
+        ("channels_too", 6),
         ("both", 6),
         ("any_settings", 6),
         ("backbone", 6),

@@ -240,3 +240,31 @@ def test_googlenets_second_heads_are_left_out() -> None:
     assert check_forward(model, sized(64), "googlenet") == [
         "logits is taken of what it gives in training (logits, aux_logits2, aux_logits1)"
     ]
+
+
+class Sleepless(Small):
+    def forward(self, x: Tensor) -> Any:
+        return self.fc(nn.functional.dropout(self.features(x)))
+
+
+class BatchStatistics(Small):
+    """Its batch norm has no running statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body[1] = nn.BatchNorm2d(16, track_running_stats=False)
+
+
+def test_what_answers_otherwise_each_time_is_refused() -> None:
+    with pytest.raises(UserError, match="mine:net gives the same images other answers when it is"):
+        check_forward(Sleepless(), SPEC, "mine:net")
+    with pytest.raises(UserError, match="answers an image differently beside other images"):
+        check_forward(BatchStatistics(), SPEC, "mine:net")
+
+
+def test_random_numbers_behind_a_trial_are_what_they_were_without_it() -> None:
+    model = Small()
+    model.dropout = nn.Identity()
+    drawn = torch.get_rng_state()
+    check_forward(model, SPEC, "mine:net")
+    assert torch.equal(torch.get_rng_state(), drawn)

@@ -11,7 +11,7 @@ import onnx
 import openvino as ov
 import pytest
 import torch
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection import (
     fasterrcnn_mobilenet_v3_large_320_fpn,
@@ -30,6 +30,7 @@ from compress.profile.detector import time_detector
 from compress.profile.records import BETWEEN, NMS, Part
 from compress.profile.run import profile
 from compress.profile.settings import Settings
+from compress.profile.tables import setting
 from compress.profile.target import built
 from compress.profile.variants import fewer_proposals, saved_in
 from compress.utils.errors import UserError
@@ -258,17 +259,12 @@ def test_models_that_cannot_be_profiled_are_refused_in_a_sentence(
     (tmp_path / "junk.onnx").write_bytes(b"not a model")
     (tmp_path / "junk.xml").write_text("<net")
     (tmp_path / "weights.pth").write_bytes(b"x")
-    two = chain_model(CHAIN)
-    two.graph.input.add().CopyFrom(two.graph.input[0])
-    two.graph.input[1].name = "other"
-    onnx.save(two, tmp_path / "two.onnx")
     free = free_size(file)
     cases = {
         str(tmp_path / "missing.onnx"): "No model at",
         str(tmp_path / "junk.onnx"): "is no ONNX file",
         str(tmp_path / "junk.xml"): "No file at",
         str(tmp_path / "weights.pth"): "neither an ONNX file",
-        str(tmp_path / "two.onnx"): "expected one input",
         str(free): "give --size",
         "resnet50": "torchvision.models:resnet50",
         "os:system": "is refused",
@@ -283,6 +279,71 @@ def test_models_that_cannot_be_profiled_are_refused_in_a_sentence(
         assert words in str(refused.value), model
     with pytest.raises(UserError, match="--size is for models"):
         profile(str(file), Settings(size=99))
+
+
+def two_inputs(path: Path, picture: Dims) -> Path:
+    """Bytes of an image and a vector of integers: one convolution, one product, and their sum."""
+    nodes = [
+        helper.make_node("Cast", ["picture"], ["floats"], to=FLOAT),
+        helper.make_node("Conv", ["floats", "conv.weight"], ["maps"], kernel_shape=[3, 3]),
+        helper.make_node("GlobalAveragePool", ["maps"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Cast", ["words"], ["numbers"], to=FLOAT),
+        helper.make_node("MatMul", ["numbers", "fc.weight"], ["told"]),
+        helper.make_node("Add", ["flat", "told"], ["y"]),
+    ]
+    sizes = {"conv.weight": (8, 3, 3, 3), "fc.weight": (5, 8)}
+    weights = {k: np.ones(size, np.float32) for k, size in sizes.items()}
+    given: dict[str, tuple[int, Dims]]
+    given = {"picture": (TensorProto.UINT8, picture), "words": (TensorProto.INT64, ("n", 5))}
+    return save(path, nodes, given, {"y": (FLOAT, 2)}, weights)
+
+
+@pytest.mark.parametrize("ir", [False, True], ids=["onnx", "xml"])
+@pytest.mark.parametrize(
+    ("shape", "size"), [((2, 3, 10, 18), None), (("n", 3, "h", "w"), (10, 18))]
+)
+def test_files_of_any_inputs_are_timed(
+    shape: Dims, size: tuple[int, int] | None, ir: bool, tmp_path: Path
+) -> None:
+    path = two_inputs(tmp_path / "two.onnx", shape)
+    if ir:
+        path = tmp_path / "two.xml"
+        ov.save_model(ov.Core().read_model(tmp_path / "two.onnx"), path, compress_to_fp16=False)
+    found = profile(str(path), Settings(threads=1, size=size, batch=2, audit=False))
+    assert {x.operation: x.macs for x in found.layers if x.macs} == {
+        "conv 3×3": 2 * 8 * 16 * 27 * 8, "linear": 2 * 5 * 8
+    }  # fmt: skip
+    assert (found.height, found.width) == (None, None)
+    said = "picture uint8 (2, 3, 10, 18), 0 to 255; words int64 (2, 5), 0 to 1"
+    assert found.fed == said and said in setting(found)
+    assert json.loads(found.model_dump_json())["fed"] == said
+
+
+def test_work_is_not_counted_where_an_input_has_no_batch(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "table"], ["y"])]
+    given: dict[str, tuple[int, Dims]] = {"x": (FLOAT, (1, 4)), "table": (FLOAT, (4, 6))}
+    path = save(tmp_path / "m.onnx", nodes, given, {"y": (FLOAT, 2)})
+    found = profile(str(path), Settings(threads=1, audit=False))
+    assert [x.macs for x in found.layers] == [None] and "table float32 (4, 6)" in found.fed
+
+
+def test_an_oblong_size_for_files_and_builders(file: Path) -> None:
+    free = free_size(file)
+    work = sum(shape.macs for shape in CHAIN) * 16 * 40 // (16 * 16)
+    for model in (str(free), "torchvision.models:shufflenet_v2_x0_5"):
+        arguments = ["profile", model, "--no-audit", "--threads", "1", "--json", "--size", "32x40"]
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)
+        assert (found["height"], found["width"]) == (32, 40)
+        macs = sum(x["macs"] or 0 for x in found["layers"])
+        assert model != str(free) or macs == 2 * work
+    for wrong, said in (("0", "give pixels, 224"), ("32by40", "height x width")):
+        done = CliRunner().invoke(app, ["profile", str(free), "--size", wrong])
+        assert said in str(done.exception)
+    with pytest.raises(UserError, match="give --size one number"):
+        built(DETECTOR, (32, 40), ())
 
 
 def test_a_fixed_batch_is_asked_for(tmp_path: Path) -> None:

@@ -7,15 +7,17 @@ import pytest
 from rich.console import Console
 
 from compress.analysis.summary import summarise
+from compress.export.model_card import card
 from compress.measure.latency import summarise as timed
 from compress.metrics.accuracy import wilson
 from compress.report.content import content
 from compress.report.markdown import markdown
 from compress.report.notes import ALIKE
-from compress.report.tables import csv_text
+from compress.report.tables import csv_text, more_columns
 from compress.report.terminal import show
 from compress.results.schema import Metric, Result, RowKey, Slice
 from compress.utils import units
+from compress.utils.interval import Interval
 from compress.utils.text import markdown_escape as escape
 from tests.result_factory import result
 
@@ -101,6 +103,32 @@ def test_what_only_some_rows_have_is_a_column_of_csv() -> None:
     assert (first[found.name], second[found.name]) == ("", "1.5")
     shown = markdown(content(summarise(rows), "t"))
     assert found.name in shown and "top-5 %" in shown and "calibration error %" in shown
+
+
+def told(row: Result, share: float, half: float) -> Result:
+    """A row with a number of its task's own and its interval."""
+    found = Interval(value=share, low=share - half, high=share + half)
+    metric = Metric.share("zero-shot %", found, "of 40 images")
+    update = {"task": "embedding", "further": [metric]}
+    return row.model_copy(update={"accuracy": row.accuracy.model_copy(update=update)})
+
+
+def test_each_rows_number_has_its_own_interval() -> None:
+    rows = [told(row, *x) for row, x in zip(full(), [(0.5, 0.04), (0.25, 0.0312)], strict=True)]
+    (column,) = [x for x in more_columns(summarise(rows)) if x.heading == "zero-shot %"]
+    assert [column.cell(row) for row in rows] == ["50.0 \u00b1 4.0", "25.0 \u00b1 3.1"]
+    assert column.meaning == "of 40 images; higher: better"
+    assert "| 25.0 \u00b1 3.1 |" in markdown(content(summarise(rows), "t"))
+    _, line = csv.DictReader(io.StringIO(csv_text(summarise(rows))))
+    ends = [float(line[f"zero-shot %{end}"]) for end in ("", "_low", "_high")]
+    assert ends == pytest.approx([25, 25 - 3.12, 25 + 3.12])
+    said = {x: y for x, y in card(rows[1], "", [], "").get("facts", ())}
+    assert said["zero-shot %"] == "25.0 \u00b1 3.1"
+
+
+def test_numbers_that_were_stored_without_an_interval_are_still_read() -> None:
+    old = Metric.model_validate({"name": "mAP %", "value": 61.8, "meaning": "over all"})
+    assert old.interval is None and units.with_half(old.value, old.interval) == "61.8"
 
 
 def test_headings_are_text_in_markdown() -> None:

@@ -410,13 +410,21 @@ def test_neighbours_are_those_of_scikit_learn(folder: Path) -> None:
     metrics = {metric.name: metric for metric in task.further(found)}
     assert metrics["mAP %"].value == pytest.approx(100 * np.mean(precise), abs=1e-3)
     own = interval(lambda w: task.statistic([x for x in found if x], w), len(asked))
-    assert own.low <= value <= own.high and "(95 %: " in metrics["mAP %"].meaning
+    precision = metrics["mAP %"].interval
+    assert own.low <= value <= own.high
+    assert precision is not None and precision.value == metrics["mAP %"].value
+    assert precision.low < precision.value < precision.high
     fifth = [
         names[i] in names[np.array(catalogue)[np.argsort(-(vectors[catalogue] @ vectors[i]))[:5]]]
         for i in asked
     ]
     assert metrics["recall@5 %"].value == pytest.approx(100 * np.mean(fifth))
     new = [i for i in asked if names[i] in NEW]
+    of_known = right[[names[i] not in NEW for i in asked]]
+    assert metrics["of known labels %"].value == pytest.approx(100 * of_known.mean())
+    assert f"{len(of_known)} images whose labels were trained on" in (
+        metrics["of known labels %"].meaning
+    )
     assert f"of {len(new)} images" in metrics["zero-shot %"].meaning
     assert metrics["zero-shot among new %"].value == 100  # there is one such label alone
 
@@ -503,6 +511,7 @@ def test_nearest_labels_and_those_never_trained_on(folder: Path) -> None:
     assert {metric.name: metric.value for metric in task.further(found)} == {
         "recall@5 %": 100,
         "mAP %": 100,
+        "of known labels %": 100,
         "zero-shot %": 100,
         "zero-shot among new %": 100,
     }
@@ -516,6 +525,29 @@ def test_nearest_labels_and_those_never_trained_on(folder: Path) -> None:
     assert task.fit(lambda indices: {}, data) is None
     moved = {"vector": words[[0, 1]]}, {"vector": words[[0, 2]]}
     assert task.changed_answers(*moved) == 1
+
+
+def test_labels_never_trained_on_are_drawn_whole() -> None:
+    """Against the variance of a ratio of sums over clusters (Cochran 1977, eq. 6.13)."""
+    rng = np.random.default_rng(2)
+    counts = rng.integers(4, 14, 300)
+    hits = rng.binomial(counts, rng.beta(0.3, 0.6, 300))
+    records = [
+        [int(i >= hit), 0.5, int(i >= hit), f"whale {whale}"]
+        for whale, (count, hit) in enumerate(zip(counts, hits, strict=True))
+        for i in range(count)
+    ]
+    metrics = {x.name: x for x in Embedding.further(records)}
+    share = hits.sum() / counts.sum()
+    apart = hits - share * counts
+    error = np.sqrt(300 / 299 * (apart**2).sum()) / counts.sum()
+    for name in ("zero-shot %", "zero-shot among new %"):
+        found = metrics[name].interval
+        assert found is not None and found.value == pytest.approx(100 * share)
+        assert (found.high - found.low) / 2 == pytest.approx(196 * error, rel=0.08)
+        assert "of 300 labels" in metrics[name].meaning
+    by_image = np.sqrt(share * (1 - share) / counts.sum())
+    assert error > 1.8 * by_image  # what images drawn one by one would have said
 
 
 def test_vectors_are_kept_in_half_precision() -> None:

@@ -25,7 +25,12 @@ from compress.recipe.load import load_recipe
 from compress.tasks import read_for, task_of
 from compress.tasks.base import Source
 from compress.tasks.multilabel import losses
-from compress.tasks.multilabel.scores import average_precision, best_threshold, f1
+from compress.tasks.multilabel.scores import (
+    average_precision,
+    best_threshold,
+    f1,
+    mean_average_precision,
+)
 from compress.tasks.multilabel.settings import Labels
 from compress.tasks.multilabel.task import Multilabel
 from compress.training.mixing import Mix
@@ -373,7 +378,7 @@ def test_average_precision_is_the_area_under_the_steps(seed: int, n: int, ties: 
     truth[0] = 1
     known = np.isfinite(truth)
     expected = precision_by_counting(scores[known], truth[known] == 1)
-    assert average_precision(scores, truth) == pytest.approx(expected)
+    assert average_precision(scores, truth, np.ones((1, len(truth))))[0] == pytest.approx(expected)
 
 
 def test_scores_equal_scikit_learns() -> None:
@@ -381,8 +386,8 @@ def test_scores_equal_scikit_learns() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(200, 5)).round(1)
     truth = (rng.random((200, 5)) < [0.5, 0.1, 0.9, 0.3, 0.02]).astype(float)
-    ours = [average_precision(s, t) for s, t in zip(scores.T, truth.T, strict=True)]
-    assert np.mean(ours) == pytest.approx(metrics.average_precision_score(truth, scores))
+    ours = mean_average_precision(scores, truth, np.ones((1, len(truth))))[0]
+    assert ours == pytest.approx(metrics.average_precision_score(truth, scores))
     said = scores > 0.3
     theirs = metrics.f1_score(truth, said, average="samples", zero_division=1.0)
     assert f1(said, truth).mean() == pytest.approx(theirs)
@@ -390,7 +395,7 @@ def test_scores_equal_scikit_learns() -> None:
 
 def test_a_label_that_no_image_has_has_no_average_precision() -> None:
     truth = np.array([0, np.nan, 0])
-    assert average_precision(np.arange(3.0), truth) is None
+    assert np.isnan(average_precision(np.arange(3.0), truth, np.ones((1, 3)))).all()
     assert best_threshold(np.arange(3.0), truth) is None
     assert best_threshold(np.arange(3.0), truth + 1) is None
 
@@ -455,6 +460,39 @@ def test_thresholds_are_fitted_on_training_images_and_then_used(split: Dataset) 
     assert metric.value == 100.0 and metric.name == "mean average precision %"
     assert "mean over 3 labels" in metric.meaning and "without absent" in metric.meaning
     assert after.metric == "mean F1" and len(after.records) == len(validation)
+
+
+def test_mean_average_precision_of_drawn_images_is_that_of_scikit_learn() -> None:
+    """An image drawn twice counts twice; labels that no drawn image has are left out."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    scores = np.round(rng.normal(size=(40, 3)), 1).astype(np.float32)  # some are equal
+    truth = (rng.random((40, 3)) < [0.4, 0.2, 0.05]).astype(np.float32)
+    truth[rng.random((40, 3)) < 0.1] = np.nan
+    weights = rng.multinomial(40, np.full(40, 1 / 40), size=30).astype(float)
+    expected = []
+    for drawn in weights:
+        own = []
+        for label in range(3):
+            there = (drawn > 0) & np.isfinite(truth[:, label])
+            if (truth[there, label] == 1).any():
+                asked = truth[there, label], scores[there, label]
+                own.append(metrics.average_precision_score(*asked, sample_weight=drawn[there]))
+        expected.append(np.mean(own))
+    assert mean_average_precision(scores, truth, weights) == pytest.approx(expected)
+    never = np.zeros((40, 3), np.float32)
+    assert mean_average_precision(scores, never, weights).tolist() == [0.0] * 30
+
+
+def test_mean_average_precision_has_an_interval(split: Dataset) -> None:
+    logits = shown(split, noise=3.0)
+    validation = split.indices("validation")
+    scored = task_for(split).score(
+        lambda indices: {"logits": logits[indices]}, split, validation, USUAL, in_run=True
+    )
+    (metric,) = scored.further
+    assert metric.interval is not None and metric.value == pytest.approx(metric.interval.value)
+    assert 0 <= metric.interval.low < metric.interval.value < metric.interval.high <= 100
 
 
 def test_what_is_told_of_an_image(split: Dataset) -> None:

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 import compress.workflow.executors.cluster
 import compress.workflow.executors.ray
 from compress.cli import app
+from compress.cli.run import executor_for
 from compress.measure.machine import machine
 from compress.methods.context import Context
 from compress.recipe.load import load_recipe
@@ -34,7 +35,7 @@ from compress.workflow.executors.local import Local
 from compress.workflow.executors.node import Facts, Failed, Images, Job, compute, decide, facts
 from compress.workflow.executors.ray import OnRay, memory_of, on_ray
 from compress.workflow.plan import make_plan
-from compress.workflow.run import run_recipe
+from compress.workflow.run import make_ready, run_recipe
 from compress.workflow.shared import Shared
 from compress.workflow.stages.data import fingerprint
 from tests.conftest import tiny_recipe
@@ -59,9 +60,16 @@ def test_what_measures_asks_for_all_of_a_timing_node_and_the_rest_for_others() -
     assert cluster.threads == 4
     asked = cluster.options(stage("latency", machine={}), 1, False)
     assert (asked["num_cpus"], asked["resources"]) == (4, {TIMING: 1})
-    assert "label_selector" not in asked
+    assert asked["label_selector"] == {"ray.io/node-id": "in(t)"}
     asked = cluster.options(stage("export"), 1, False)
-    assert asked["num_cpus"] == 1 and asked["label_selector"] == {"ray.io/node-id": "!in(t)"}
+    assert asked["num_cpus"] == 1 and asked["label_selector"] == {"ray.io/node-id": "in(a,b)"}
+
+
+def test_what_runs_files_whose_answers_are_of_a_node_runs_there() -> None:
+    cluster = OnRay([node("t", times=True), node("a")], None)
+    for kind in ("cascade_further", "doubts"):
+        asked = cluster.options(stage(kind), 1, False)
+        assert measures(stage(kind)) and asked["label_selector"] == {"ray.io/node-id": "in(t)"}
 
 
 @pytest.mark.parametrize(("sharing", "cpus"), [(1, 4), (2, 4), (3, 2), (4, 2), (8, 1), (100, 1)])
@@ -73,7 +81,8 @@ def test_trainings_share_the_nodes(sharing: int, cpus: int) -> None:
 
 def test_one_machine_does_all() -> None:
     cluster = OnRay([node("one", times=True)], None)
-    assert "label_selector" not in cluster.options(stage("teacher"), 1, False)
+    asked = cluster.options(stage("teacher"), 1, False)
+    assert asked["label_selector"] == {"ray.io/node-id": "in(one)"}
     assert cluster.device("auto") == torch.device("cpu")
     with pytest.raises(UserError, match="no node of the cluster has a GPU"):
         cluster.device("cuda")
@@ -86,7 +95,7 @@ def test_stages_of_a_recipe_measure_or_do_not(shapes: Path, tmp_path: Path) -> N
     path.write_text(yaml.safe_dump(recipe))
     plan = make_plan(load_recipe(path), machine(), 1)
     found = {x.kind for x in plan.stages if measures(x)}
-    assert found == {"latency", "layers", "accuracy", DECIDE, "step"}
+    assert found == {"latency", "layers", "accuracy", "doubts", DECIDE, "step"}
     steps = {x.title: measures(x) for x in plan.stages if x.kind in ("step", "prepare", "teacher")}
     assert steps == {
         "teacher vgg16_bn: train 3 epochs": False,
@@ -103,14 +112,129 @@ def test_stages_of_a_recipe_measure_or_do_not(shapes: Path, tmp_path: Path) -> N
     ]
 
 
+def test_what_prune_and_binarize_decide_is_measured(shapes: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(shapes)
+    recipe["candidates"] = {
+        "pruned": [{"prune": {"speedup": 2}}],
+        "binary": [{"binarize": {"train": {"epochs": 1}}}],
+    }
+    recipe["teacher"] |= {"builder": "torchvision.models:resnet18", "settings": {}}
+    recipe["measure"]["runtimes"] = ["openvino"]
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    stages = make_plan(load_recipe(path), machine(), 1).stages
+    decided = {x.title: measures(x) for x in stages if x.kind == DECIDE}
+    assert decided == {
+        "pruned: prune, decided": True,
+        "binary: binarize, decided": True,
+        "binary (no teacher): binarize, decided": True,
+    }
+
+
+def test_keys_hold_the_machine_that_measures(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tiny_recipe(shapes)))
+    recipe = load_recipe(path)
+    there = machine().model_copy(update={"cpu": "another", "cpu_flags": ["other"]})
+    monkeypatch.setattr(OnRay, "decided", lambda _, recipe, *__: recipe)
+    cluster = OnRay([node("t", times=True, machine=there), node("a")], None)
+    progress = Progress(Console(quiet=True))
+    plan = make_ready(recipe, tmp_path, progress, executor=cluster).plan
+    keys, here = {x.key for x in plan.stages}, make_plan(recipe, machine(), 1).stages
+    assert keys == {x.key for x in make_plan(recipe, there, 1).stages}
+    assert {x.kind for x in here if x.key not in keys} == {
+        "accuracy", "doubts", "latency", "layers",
+    }  # fmt: skip
+
+
 def test_memory_that_no_node_has_is_told_before(tmp_path: Path) -> None:
     trained = {"train": {"batch_size": 64, "image_size": None}, "image_size": [224, 112]}
-    small = memory_of(stage("teacher", **trained))
+    small = memory_of(stage("teacher", **trained), {})
     assert small == 512 * 2**20 + 64 * 3 * 224 * 112 * 40
     trained["train"]["batch_size"] = 4096  # type: ignore[index]
     cluster = OnRay([node("t", times=True)], None)
     with pytest.raises(UserError, match=r"a teacher needs at least 12\.9 GB .* more than 8\.0 GB"):
         cluster.options(stage("teacher", **trained), 1, False)
+
+
+def weights_of(folder: Path, size: int) -> dict[str, Path]:
+    """Return a file of so many bytes, as stages know it."""
+    file = folder / "weights.safetensors"
+    with file.open("wb") as opened:
+        opened.truncate(size)
+    return {"abc": file}
+
+
+def test_a_training_keeps_more_than_its_weights(tmp_path: Path) -> None:
+    trained = {"train": {"batch_size": 1}, "image_size": [1, 1], "weights": "abc"}
+    files = weights_of(tmp_path, 10**9)
+    assert memory_of(stage("teacher", **trained), files) == 512 * 2**20 + 120 + 4 * 10**9
+    for other in ({"train_only": "head"}, {"weights": "torchvision:X"}, {"train": None}):
+        assert memory_of(stage("teacher", **trained | other), files) < 10**9
+
+
+def test_memory_is_asked_of_nodes_that_have_what_else_is_asked() -> None:
+    big = replace(node("big"), memory_bytes=10**12)
+    cluster = OnRay([node("t", times=True), big, node("gpu", gpus=1)], None)
+    trained = {"train": {"batch_size": 4096}, "image_size": [224, 224]}
+    cluster.options(stage("teacher", **trained), 1, False)
+    with pytest.raises(UserError, match=r"no node of the cluster with a GPU has more than 8\.0"):
+        cluster.options(stage("teacher", **trained), 1, True)
+    asked = cluster.options(stage("teacher"), 1, True)
+    assert asked["label_selector"] == {"ray.io/node-id": "in(gpu)"}
+
+
+# Nodes that come and go
+
+
+def told(*nodes: Node) -> list[dict[str, Any]]:
+    """Return what Ray tells of nodes."""
+    return [{"NodeID": x.id, "NodeManagerHostname": x.name, "of": x} for x in nodes]
+
+
+@pytest.fixture
+def joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Nodes that follow each other in a cluster: of one that measures and one that trains."""
+    monkeypatch.setattr(
+        compress.workflow.executors.ray, "nodes_of", lambda alive: [x["of"] for x in alive]
+    )
+    monkeypatch.setattr(compress.workflow.executors.node, "facts", lambda: HERE)
+    cluster = OnRay([node("t", times=True), node("a")], None)
+    said: list[str] = []
+    progress = Progress(Console(quiet=True))
+    progress.note = said.append  # type: ignore[method-assign]
+    context, store = context_in(tmp_path, progress), Store(tmp_path / "stages")
+
+    def follow(*alive: Node) -> tuple[list[str], list[str], list[str]]:
+        said.clear()
+        cluster.follow(told(*alive), store, context)
+        return [x.id for x in cluster.timing], [x.id for x in cluster.training], said
+
+    yield follow
+
+
+def test_a_node_that_joins_is_used_if_it_is_as_it_has_to_be(joined: Any) -> None:
+    t, a, b = node("t", times=True), node("a"), node("b")
+    assert joined(t, a, b) == (["t"], ["a", "b"], [])
+    other = HERE.machine.model_copy(update={"cpu": "another"})
+    odd, old = node("odd", times=True, machine=other), node("old", version="0.0.9")
+    timing, training, notes = joined(t, a, b, odd, old)
+    assert (timing, training) == (["t"], ["a", "b"]) and len(notes) == 2
+    assert "odd has joined the cluster and is not used: The nodes with the resource" in notes[0]
+    assert "old has joined the cluster and is not used: old has compress 0.0.9" in notes[1]
+    assert joined(t, a, b, odd, old) == (["t"], ["a", "b"], [])
+
+
+def test_the_last_of_a_kind_is_waited_for_until_another_comes(joined: Any) -> None:
+    t, a, b = node("t", times=True), node("a"), node("b")
+    assert joined(t) == (["t"], ["a"], [])
+    assert joined(t, b) == (["t"], ["b"], [])
+    other = HERE.machine.model_copy(update={"cpu": "another"})
+    _, _, notes = joined(b, node("u", times=True, machine=other))  # t, whose keys all have, is gone
+    assert "u has joined the cluster and is not used" in notes[0]
+    assert joined(a, node("v", times=True)) == (["v"], ["a"], [])
 
 
 # What is refused
@@ -200,6 +324,15 @@ def test_the_command_refuses_what_it_cannot_reach_and_shows_what_a_store_holds(
     assert done.exit_code == 0 and "to do  data shapes" in done.stdout
 
 
+def test_torchrun_on_a_cluster_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with (
+        pytest.raises(UserError, match=r"--cluster cannot be used under torchrun: .* Leave out"),
+        executor_for("local", None, tmp_path, ()),
+    ):
+        pass
+
+
 # Images
 
 
@@ -274,6 +407,12 @@ def test_a_node_computes_as_one_process_does(
     job = Job(said, root, None, "", {}, context, threads, None, False)
     assert isinstance(compute(job, lambda *_: None, "here"), float)
     assert (Store(root).folder(said) / "flags").read_text() == expected
+    for measured, used in ((False, 3), (True, 1)):  # the latter as the recipe says
+        other = replace(said, settings={"measured": measured})
+        compute(replace(job, stage=other, cpus=3, measures=measured), lambda *_: None, "here")
+        record = json.loads((Store(root).folder(other) / "stage.json").read_text())
+        assert record["where"]["threads"] == used
+    torch.set_num_threads(threads)
 
     as_torch_begins()
     path = tmp_path / "tiny.yaml"
@@ -350,7 +489,8 @@ class Nodes:
 
 
 @pytest.fixture
-def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
+def ray_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Clusters may be started on this machine."""
     pytest.importorskip("ray", reason="compress[ray] runs clusters")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     # Nodes are of this machine, and look as full as it is.
@@ -358,9 +498,28 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     # The names of its sockets have to be short.
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:
         monkeypatch.setenv("RAY_TMPDIR", short)
-        found = Nodes(tmp_path)
-        yield found
-        found.cluster.shutdown()
+        yield
+
+
+@pytest.fixture
+def nodes(ray_here: None, tmp_path: Path) -> Iterator[Nodes]:
+    found = Nodes(tmp_path)
+    yield found
+    found.cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_all_cores_of_this_machine(ray_here: None, shapes: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(shapes)
+    recipe["candidates"] = {"small": [{"factorize": {"ratio": 0.5}}]}
+    recipe["measure"] |= {"processes": 1}
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    asked = ["run", str(path), "--out", str(tmp_path), "--cluster", "local"]
+    done = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert done.exit_code == 0 and "small" in done.stdout
+    records = [json.loads(x.read_text()) for x in tmp_path.glob("runs/stages/*/stage.json")]
+    assert len({x["where"]["node"] for x in records}) == 1 and records[0]["where"]["node"]
 
 
 @pytest.mark.slow
@@ -394,16 +553,43 @@ def test_a_node_dies_and_the_rows_are_those_of_one_process(
             assert row.training.machine == machine().cpu
     records = {x.parent.name: Shared(str(tmp_path / "shared")).record(x.parent.name)
                for x in (tmp_path / "shared").glob("*/stage.json")}  # fmt: skip
-    measured = {
-        name: record["where"]["node"] == nodes.timing.node_id for name, record in records.items()
+    where: dict[bool, set[str]] = {True: set(), False: set()}
+    for name, record in records.items():
+        where[record["where"]["node"] == nodes.timing.node_id].add(name.partition("-")[0])
+    assert where == {
+        True: {"doubts", "layers", "accuracy", "latency"},
+        False: {"data", "teacher", "teacher_outputs", "step", "export"},
     }
-    kinds = {name.partition("-")[0]: on_it for name, on_it in measured.items()}
-    assert kinds == {
-        "data": False, "teacher": False, "teacher_outputs": False, "step": False,
-        "export": False, "doubts": False, "layers": True, "accuracy": True, "latency": True,
-    }  # fmt: skip
+    assert "resumed after epoch" in (tmp_path / "driver" / "run.log").read_text()
     assert killed not in {record["where"]["node"] for record in records.values()
                           if record["began"] > 0 and "teacher" in record["title"][:7]}  # fmt: skip
+
+
+def chatting(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    for number in range(300):
+        context.progress.note(f"says {number}")
+
+
+def two_runs(nodes: Nodes, shared: Path, out: Path) -> set[str]:
+    """Have a second run begin when the first has; return the runs that computed something."""
+    stages = [Stage("export", str(i), 1, {"seconds": 0.7, "shared": i}, {}, sleeping)
+              for i in range(16)]  # fmt: skip
+    with on_ray(nodes.cluster.address, Shared(str(shared)), out) as cluster:
+
+        def run(name: str) -> None:
+            progress = Progress(Console(quiet=True))
+            store = Store(out / name, shared=Shared(str(shared)))
+            with progress.tree({x.key: x.title for x in stages}):
+                assert cluster.run(stages, store, context_in(out, progress)) == {}
+
+        threads = [threading.Thread(target=run, args=(name,)) for name in ("here", "there")]
+        for thread in threads:
+            thread.start()
+            time.sleep(2)
+        for thread in threads:
+            thread.join()
+    found = Shared(str(shared))
+    return {found.record(name)["run"] for name in found.done("export")}
 
 
 def rows(path: Path, out: Path, executor: Any) -> list[Result]:
@@ -429,6 +615,7 @@ def kill_in_training(nodes: Nodes, shared: Path, run: threading.Thread) -> str:
 def test_stages_run_side_by_side_and_what_fails_stops_what_builds_on_it(
     nodes: Nodes, tmp_path: Path
 ) -> None:
+    assert len(two_runs(nodes, tmp_path / "shared", tmp_path / "two")) == 2
     progress = Progress(Console(quiet=True))
     context = context_in(tmp_path, progress)
     first = Stage("export", "first", 1, {"seconds": 0}, {}, sleeping)
@@ -450,7 +637,53 @@ def test_stages_run_side_by_side_and_what_fails_stops_what_builds_on_it(
         full = Stage("export", "full", 1, {"seconds": 0, "full": "no space"}, {}, sleeping)
         with progress.tree({full.key: full.title}), pytest.raises(StorageFailed, match="no space"):
             cluster.run([full], store, context)
+        said: list[str] = []
+        progress._say = said.append  # type: ignore[method-assign]
+        chats = Stage("export", "chats", 1, {}, {}, chatting)
+        with progress.tree({chats.key: chats.title}):
+            cluster.run([chats], store, context)
+        assert {x for x in said if "says" in x} == {f"chats: says {i}" for i in range(300)}
+        slow = Stage("export", "slow", 1, {"seconds": 30}, {}, sleeping)
+        trained = {"seconds": 0, "batch_size": 10**9, "image_size": 32}
+        large = Stage("step", "large", 1, trained, {"of": slow}, sleeping)
+        began = time.monotonic()
+        with (
+            progress.tree({x.key: x.title for x in (slow, large)}),
+            pytest.raises(UserError, match="large needs at least"),
+        ):
+            cluster.run([slow, large], store, context, {large.key})
+        assert time.monotonic() - began < 30 and not store.is_done(slow)
     spans = [json.loads((store.folder(x) / "stage.json").read_text()) for x in side]
     begins = [x["began"] for x in spans]
     assert len({x["where"]["node"] for x in spans}) == 2
     assert max(begins) < min(x["began"] + x["seconds"] for x in spans)
+
+
+@pytest.mark.slow
+def test_a_node_that_joins_takes_the_place_of_those_that_died(nodes: Nodes, tmp_path: Path) -> None:
+    progress, said = Progress(Console(quiet=True)), list[str]()
+    progress.note = said.append  # type: ignore[method-assign]
+    stages = [Stage("export", str(i), 1, {"seconds": 5, "n": i}, {}, sleeping) for i in range(3)]
+    store, broken = Store(tmp_path / "stages"), list[dict[str, str]]()
+    with on_ray(nodes.cluster.address, None, tmp_path) as cluster:
+
+        def run() -> None:
+            with progress.tree({x.key: x.title for x in stages}):
+                broken.append(cluster.run(stages, store, context_in(tmp_path, progress)))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        until = time.monotonic() + 120
+        while not nodes.busy() and time.monotonic() < until:
+            time.sleep(0.1)
+        for gone in nodes.training:
+            nodes.cluster.remove_node(gone, allow_graceful=False)
+        while not any("No node is left that trains" in x for x in said):
+            assert thread.is_alive() and time.monotonic() < until
+            time.sleep(0.1)
+        came = nodes.cluster.add_node(num_cpus=1)
+        thread.join()
+    assert broken == [{}]
+    records = [json.loads((store.folder(x) / "stage.json").read_text()) for x in stages]
+    assert came.node_id in {x["where"]["node"] for x in records}
+    assert nodes.timing.node_id not in {x["where"]["node"] for x in records}

@@ -21,6 +21,7 @@ from compress.methods.context import Context
 from compress.utils.errors import UserError
 from compress.utils.progress import Progress
 from compress.workflow.cache import Stage, Store
+from compress.workflow.claims import Claims
 from compress.workflow.executors.local import run_stage
 from compress.workflow.shared import Shared
 from tests.workflow.sleeping import context_in
@@ -142,8 +143,9 @@ def test_another_node_goes_on_from_what_was_written(address: str, tmp_path: Path
     assert run(stage, other) == "done"
     folder = one.folder(stage)
     assert (folder / "result").read_text() == "from 3"
-    left = Shared(address)._files(folder.name)
-    assert sorted(left) == [f"{other.run_name}/result", "stage.json"]
+    left = set(Shared(address)._files(folder.name))
+    assert {f"{other.run_name}/result", "stage.json"} <= left
+    assert f"{other.run_name}/count" not in left
 
 
 def naming(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
@@ -217,9 +219,68 @@ def test_where_nothing_is_exclusive_twice_is_harmless(tmp_path: Path) -> None:
     assert len(set(read)) == 1
     third = Store(tmp_path / "c", shared=stores[0].shared)
     assert (third.folder(stage) / "one").read_text() == read[0]
-    assert {x.split("/")[0] for x in third.shared._files(third.name(stage))} == {
-        "stage.json", stores["ab".index(read[0])].run_name,
-    }  # fmt: skip
+    assert f"{stores['ab'.index(read[0])].run_name}/one" in third.shared._files(third.name(stage))
+
+
+def both_finish(address: str, tmp_path: Path) -> tuple[Shared, list[bool]]:
+    """Have b see that a stage is not done, then a finish it, then b, too; say which counted."""
+    a, b = Shared(address), Shared(address)
+    for name, each in (("a", a), ("b", b)):
+        (tmp_path / "made").write_text(name)
+        each.send(tmp_path / "made", f"x/{name}/made")
+    look, counted = b.is_done, list[bool]()
+
+    def then_a_finishes(name: str) -> bool:
+        found = look(name)
+        if not counted:
+            counted.append(a.finish(name, {}, "a"))
+        return found
+
+    b.is_done = then_a_finishes  # type: ignore[method-assign]
+    return a, [*counted, b.finish("x", {}, "b"), *counted]
+
+
+def test_who_finishes_a_moment_later_loses_only_its_own(address: str, tmp_path: Path) -> None:
+    shared, (of_b, of_a) = both_finish(address, tmp_path)
+    assert of_a and not of_b
+    assert sorted(shared._files("x")) == ["a/made", "stage.json"]
+    Shared(address).take("x", tmp_path / "taken")
+    assert (tmp_path / "taken" / "made").read_text() == "a"
+
+
+def test_where_nothing_is_exclusive_what_counts_is_whole(tmp_path: Path) -> None:
+    shared, _ = both_finish(f"loose://{tmp_path.name}", tmp_path)
+    Shared(shared.address).take("x", tmp_path / "taken")
+    assert (tmp_path / "taken" / "made").read_text() == shared.record("x")["run"]
+    assert {"a/made", "b/made"} <= set(shared._files("x"))  # who has read of either finds it
+
+
+def test_nobody_sees_half_of_a_file_that_is_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, seen = Shared(str(tmp_path / "shared")), list[bytes | None]()
+    linked = os.link
+
+    def looking(*paths: Path) -> None:
+        seen.append(shared.read("x/stage.json"))
+        linked(*paths)
+
+    monkeypatch.setattr(os, "link", looking)
+    assert shared.create("x/stage.json", b"{}") and not shared.create("x/stage.json", b"no")
+    assert seen == [None, b"{}"]
+    assert shared._files("x") == ["stage.json"]
+
+
+def test_a_folder_without_links_creates_exclusively_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unable(*_: Path) -> None:
+        raise PermissionError(1, os.strerror(1))
+
+    monkeypatch.setattr(os, "link", unable)
+    shared = Shared(str(tmp_path / "shared"))
+    assert shared.create("x", b"{}") and not shared.create("x", b"no")
+    assert shared.read("x") == b"{}"
 
 
 def test_a_claim_of_a_run_that_died_is_taken_over(
@@ -228,11 +289,65 @@ def test_a_claim_of_a_run_that_died_is_taken_over(
     one, other = (Store(tmp_path / name, shared=Shared(address)) for name in "ab")
     assert one.claims.take("x") and not other.claims.take("x")
     assert Store(tmp_path / "a", shared=Shared(address)).claims.take("x")  # its own, gone on
+    assert not other.claims.take("x")
     monkeypatch.setattr(compress.workflow.claims, "STALE_S", 0.1)
     time.sleep(0.2)
     assert other.claims.take("x")
     other.claims.release("x")
     assert one.claims.take("x")
+
+
+@pytest.fixture
+def stale(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Claims, Claims, Claims]:
+    """The claims of three runs: the first has claimed x and died, the others have seen it."""
+    dead, one, other = (Claims(Shared(address), name) for name in ("dead", "one", "other"))
+    assert dead.take("x") and not one.take("x") and not other.take("x")
+    monkeypatch.setattr(compress.workflow.claims, "STALE_S", 0.1)
+    time.sleep(0.2)
+    return dead, one, other
+
+
+def test_one_of_two_takes_a_claim_over(stale: tuple[Claims, Claims, Claims]) -> None:
+    _, one, other = stale
+    look, took = other._is_stale, list[bool]()
+
+    def then_one_takes_it(file: str, content: bytes) -> bool:
+        found = look(file, content)
+        took.append(one.take("x"))
+        return found
+
+    other._is_stale = then_one_takes_it  # type: ignore[method-assign]
+    assert not other.take("x") and took == [True]
+    assert one._is_own(one.shared.read("claims/x"))
+
+
+def test_who_dies_while_it_takes_a_claim_over_is_followed_too(
+    stale: tuple[Claims, Claims, Claims], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, one, other = stale
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(one.shared, "remove", dies)
+        one.take("x")
+    assert not other.take("x")
+    time.sleep(0.2)
+    assert other.take("x")
+    assert other.shared._files("claims") == ["x"]
+
+
+def test_who_was_given_up_leaves_the_claim_to_who_has_it(
+    stale: tuple[Claims, Claims, Claims],
+) -> None:
+    dead, one, _ = stale
+    assert one.take("x")
+    dead._beat("x")
+    dead.release("x")
+    assert one._is_own(one.shared.read("claims/x"))
 
 
 def test_a_folder_that_may_not_be_written_is_told(

@@ -147,6 +147,7 @@ def _input_spec(
         std=tuple(std),
         dtype=own.dtype,
         layout=own.layout,
+        fit=own.fit or "crop",
         classes=classes,
     )
 

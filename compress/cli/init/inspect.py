@@ -9,6 +9,7 @@ from compress.data.input_spec import BYTE_STD, IMAGENET_MEAN, IMAGENET_STD
 from compress.models.own_input import (
     OwnInput,
     library_input,
+    noted_input,
     torchvision_input,
     torchvision_weights,
 )
@@ -99,7 +100,7 @@ def look_at_onnx(path: Path, spec: "InputSpec") -> Teacher:
 
     model = read_onnx(path)
     noted, channels = noted_spec(model), taken_by(model).channels
-    check_class_names(noted and list(noted.classes), spec.classes)
+    check_class_names(None if noted is None else list(noted.classes), spec.classes)
     session = OnnxSession(path, threads=1, size=spec.size)
     height, width = session.image_size
     if session.image_size != spec.size:
@@ -145,7 +146,7 @@ def onnx_input(path: Path) -> OwnInput:
     usual = IMAGENET_MEAN, IMAGENET_STD
     own = OwnInput(size, *usual, dtype=taken.kind, layout=taken.layout)
     if noted is not None:
-        return replace(own, mean=noted.mean, std=noted.std, channels=noted.channels)
+        return replace(own, mean=noted.mean, std=noted.std, channels=noted.channels, fit=noted.fit)
     if own.dtype == "uint8":
         count = taken.channels or 3
         own = replace(own, mean=(0.0,) * count, std=(BYTE_STD,) * count)
@@ -153,7 +154,7 @@ def onnx_input(path: Path) -> OwnInput:
 
 
 def network_input(builder: str, weights: str, outputs: int, allowed: Sequence[str]) -> OwnInput:
-    """Return what torchvision says of its weights, timm of its network, or else what is usual.
+    """Return what weights, or the library that they are of, say of their images, or what is usual.
 
     Args:
         weights: a file, or `torchvision:…`.
@@ -163,10 +164,13 @@ def network_input(builder: str, weights: str, outputs: int, allowed: Sequence[st
         UserError: the network cannot be built, torchvision has no such weights.
     """
     from compress.models.builders import build
+    from compress.models.checkpoint import noted_in
 
     network = build(builder, {}, outputs, allowed)
     if weights.startswith(TORCHVISION):
         return torchvision_input(network, weights)
+    if noted := noted_input(noted_in(Path(weights))):
+        return noted
     own = library_input(network, builder) if hasattr(network, "pretrained_cfg") else None
     return own or OwnInput(USUAL_SIZE, IMAGENET_MEAN, IMAGENET_STD)
 
@@ -183,7 +187,7 @@ def look_at_network(
         UserError: weights of another network, a network that does not take such images.
     """
     from compress.models.builders import build, weight_conversion
-    from compress.models.class_names import check_class_names
+    from compress.models.class_names import check_class_names, order_in
     from compress.models.trial import check_forward
 
     network = build(builder, {}, len(spec.classes), allowed, spec.shape)
@@ -205,7 +209,7 @@ def look_at_network(
         count = len(next(v for k, v in tensors.items() if k.startswith(f"{last}.")))
         return Teacher(f"{len(tensors)} tensors, for {count} classes: {last} does not fit", last)
     _load(network, tensors, weights)
-    check_class_names(metadata.get("classes"), spec.classes)
+    check_class_names(order_in(metadata), spec.classes)
     fits = f"{len(tensors)} tensors, {len(spec.classes)} classes: they fit"
     return Teacher("; ".join((fits, *notes)))
 

@@ -11,25 +11,29 @@ import numpy as np
 Record = list[Any]  # see `record`; empty: the image is not asked
 
 
-def record(similarities: np.ndarray, right: np.ndarray, known: np.ndarray, is_new: bool) -> Record:
+def record(
+    similarities: np.ndarray, right: np.ndarray, known: np.ndarray, new: str | None = None
+) -> Record:
     """Return what is kept of one image's answer; empty where nothing right is to be found.
 
     That is how many are nearer than the nearest right one; the average precision; and, of an
-    image whose label was never trained on (else None), how many of the other such ones are nearer.
+    image whose label was never trained on (else None), how many of the other such ones are nearer,
+    and that label.
 
     Args:
         similarities: to each of a gallery's images, or to each label, (m,); -inf: not there.
         right: which of them have its label, bool (m,).
         known: which of them were trained on, bool (m,).
+        new: the image's label, where it was never trained on.
     """
     there = np.isfinite(similarities)
     if not (right & there).any():
         return []
     best = similarities[right & there].max()
     nearer = there & ~right & (similarities >= best)  # of equally near ones the wrong come first
-    among_new = int((nearer & ~known).sum()) if is_new else None
+    among_new = None if new is None else int((nearer & ~known).sum())
     precision = average_precision(similarities[there], right[there])
-    return [int(nearer.sum()), round(precision, 6), among_new]
+    return [int(nearer.sum()), round(precision, 6), among_new, new]
 
 
 def average_precision(similarities: np.ndarray, right: np.ndarray) -> float:
@@ -51,7 +55,7 @@ def among_each_other(vectors: np.ndarray, labels: np.ndarray) -> list[Record]:
     np.fill_diagonal(similarities, -np.inf)
     all_known = np.ones(len(labels), bool)
     return [
-        record(row, labels == label, all_known, False)
+        record(row, labels == label, all_known)
         for row, label in zip(similarities, labels, strict=True)
     ]
 

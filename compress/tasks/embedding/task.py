@@ -21,7 +21,6 @@ from compress.tasks.embedding.packed import pack, unit, unpack
 from compress.tasks.embedding.settings import Cosine, Relational, Space
 from compress.tasks.embedding.words import label_vectors
 from compress.utils.errors import UserError
-from compress.utils.units import percent_range
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,10 +144,9 @@ class Embedding(Task[list[Near]]):
 
             def of_words(outputs: Outputs) -> list[Record]:
                 near = unit(outputs[OUTPUT]) @ words.T
-                is_new = np.logical_not(right[:, known].any(1)).tolist()
                 return [
-                    record(x, own, known, new)
-                    for x, own, new in zip(near, right, is_new, strict=True)
+                    record(x, own, known, None if own[known].any() else name_of(image))
+                    for x, own, image in zip(near, right, judged, strict=True)
                 ]
 
             return of_words
@@ -166,7 +164,10 @@ class Embedding(Task[list[Near]]):
 
     @classmethod
     def further(cls, records: Sequence[Record]) -> list[Metric]:
-        """Return recall@5, mean average precision, and how the never trained on are found."""
+        """Return recall@5, mean average precision, and how those never trained on are found.
+
+        Images of one new label are alike: its interval draws whole labels.
+        """
         asked = sum(bool(x) for x in records)
         if not asked:
             return []
@@ -176,8 +177,13 @@ class Embedding(Task[list[Near]]):
             ),
             _metric("mAP %", "mean average precision over all", lambda x: x[1], records),
         ]
-        if new := sum(bool(x) and x[2] is not None for x in records):
-            those = f"of {new} images whose labels were never trained on"
+        if new := [x for x in records if x and x[3] is not None]:
+            labels = len({x[3] for x in new})
+            trained = f"of {asked - len(new)} images whose labels were trained on"
+            those = f"of {len(new)} images of {labels} labels that were never trained on"
+            if len(new) < asked:
+                said = f"the nearest is right, {trained}"
+                found.append(_metric("of known labels %", said, _of_known, records))
             found += [
                 _metric("zero-shot %", f"the nearest is right, {those}", _of_new(0), records),
                 _metric("zero-shot among new %", f"{those}, among such", _of_new(2), records),
@@ -339,7 +345,7 @@ class Gallery(NamedTuple):
         found = []
         for row, same, name, path in zip(near, alike, names, paths, strict=True):
             there = np.where(same & (own == path) & (labels == name), -np.inf, row)
-            found.append(record(there, labels == name, known, name not in trained))
+            found.append(record(there, labels == name, known, None if name in trained else name))
         return found
 
 
@@ -359,16 +365,22 @@ def _at5(asked: Record) -> float:
     return float(asked[0] < 5)
 
 
+def _of_known(asked: Record) -> float | None:
+    return float(asked[0] < 1) if asked[3] is None else None
+
+
 def _of_new(place: int) -> Callable[[Record], float | None]:
     """Return what says whether the nearest is right, of images whose label is new alone."""
-    return lambda x: None if x[2] is None else float(x[place] < 1)
+    return lambda x: None if x[3] is None else float(x[place] < 1)
 
 
 def _metric(
     name: str, meaning: str, score: Callable[[Record], float | None], records: Sequence[Record]
 ) -> Metric:
-    """Return a mean with its interval in words."""
+    """Return a mean with its interval, for which labels that are new are drawn whole."""
     asked = [x for x in records if x and score(x) is not None]
-    found = interval(lambda weights: mean_of(asked, weights, score), len(asked))
-    said = f"{meaning} ({percent_range(found)})"
-    return Metric(name=name, value=100 * found.value, meaning=said)
+    drawn = [("image", i) if x[3] is None else ("label", x[3]) for i, x in enumerate(asked)]
+    places = {unit: place for place, unit in enumerate(dict.fromkeys(drawn))}
+    own = [places[unit] for unit in drawn]
+    found = interval(lambda weights: mean_of(asked, weights[:, own], score), len(places))
+    return Metric.share(name, found, meaning)

@@ -11,6 +11,7 @@ from compress.data.input_spec import InputSpec, Shape
 from compress.data.layouts import read_rows
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.metrics.probabilities import probabilities_of
+from compress.metrics.resampling import interval
 from compress.models.class_names import check_class_names
 from compress.results.schema import Accuracy, Metric
 from compress.runtimes.outputs import Outputs
@@ -22,7 +23,7 @@ from compress.tasks.multilabel.labels import (
     truths,
     without_positive,
 )
-from compress.tasks.multilabel.scores import average_precision, best_threshold, f1
+from compress.tasks.multilabel.scores import best_threshold, f1, mean_average_precision
 from compress.tasks.multilabel.settings import BinaryKD, Labels
 from compress.utils.errors import UserError
 from compress.utils.units import percent
@@ -30,6 +31,7 @@ from compress.utils.units import percent
 if TYPE_CHECKING:
     from torch import Tensor
 
+PRECISION = "mean average precision %"
 Names = list[tuple[str, float]]  # the labels said and their probabilities, the most probable first
 
 
@@ -140,20 +142,19 @@ class Multilabel(Task[Names]):
     ) -> Accuracy:
         """Return the mean F1, and beside it the mean average precision, for which all count."""
         outputs, truth = ask(indices), self.targets(data)[indices]
+        logits = outputs["logits"]
         found = super().score(lambda _: outputs, data, indices, tolerance, in_run)
-        each = {
-            name: average_precision(scores, has)
-            for name, scores, has in zip(self._labels, outputs["logits"].T, truth.T, strict=True)
-        }
-        precise = [x for x in each.values() if x is not None]
-        missing = [name for name, x in each.items() if x is None]
-        meaning = f"mean over {len(precise)} labels of the average precision"
+        has = (truth == 1).any(0)
+        missing = [name for name, some in zip(self._labels, has, strict=True) if not some]
+        meaning = f"mean over {has.sum()} labels of the average precision"
         if missing:
             meaning += f"; without {_listed(missing)}, which no image that is judged has"
         if untaught := self._predicted.facts["not_in_training"]:
             meaning += f"; no training image has {_listed(untaught)}"
-        mean = 100 * float(np.mean(precise)) if precise else None
-        metric = Metric(name="mean average precision %", value=mean, meaning=meaning)
+        metric = Metric(name=PRECISION, value=None, meaning=meaning)
+        if has.any():
+            drawn = interval(lambda x: mean_average_precision(logits, truth, x), len(truth))
+            metric = Metric.share(PRECISION, drawn, meaning)
         return found.model_copy(update={"further": [metric]})
 
     def fit(self, ask: Ask, data: Dataset) -> Any:

@@ -3,7 +3,7 @@
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +23,7 @@ GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00" + SETTINGS + by
 
 @dataclass(frozen=True)
 class Node:
-    """One of the cluster, alive when the run began."""
+    """One of the cluster that has been asked what it is."""
 
     id: str
     name: str
@@ -133,9 +133,8 @@ def alive_now() -> list[dict[str, Any]]:
     return [x for x in known if x["Alive"] and x["Resources"].get("CPU", 0) >= 1]
 
 
-def nodes_of_cluster() -> Iterator[Node]:
-    """Yield the nodes that are alive and compute."""
-    alive = alive_now()
+def nodes_of(alive: Sequence[Mapping[str, Any]]) -> Iterator[Node]:
+    """Yield nodes, as Ray tells of them, with what they say of themselves."""
     for told, said in zip(alive, ask([x["NodeID"] for x in alive], node.facts), strict=True):
         has = told["Resources"]
         yield Node(

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     import torch
 
 MACHINES = {"machine", "cpu_flags", MEASURED_ON}  # settings that tell of a machine
+# Kinds of stages that run files whose answers their inputs measured, or take their times.
+RUN_FILES = {"doubts", "cascade_further"}
 NETWORKS = {"teacher", "prepare", "step"}  # kinds of stages that make a network
 
 
 def measures(stage: Stage) -> bool:
     """Return whether a stage's outcome is of the machine that computes it."""
-    return not MACHINES.isdisjoint(stage.settings)
+    return stage.kind in RUN_FILES or not MACHINES.isdisjoint(stage.settings)
 
 
 def trains(stage: Stage) -> bool:

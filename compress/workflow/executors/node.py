@@ -200,6 +200,7 @@ def compute(job: Job, send: Send, node: str) -> float | Failed:
     send("stage", ("running",))
     compute_alike()
     torch.set_num_threads(job.cpus)
+    threads = job.context.threads if job.measures else job.cpus
     work = job.stage.run
     assert work is not None
     try:
@@ -208,7 +209,7 @@ def compute(job: Job, send: Send, node: str) -> float | Failed:
             return store.compute(
                 job.stage,
                 lambda folder: work(job.stage, store.folders(job.stage), folder, context),
-                where_of(context, node),
+                where_of(replace(context, threads=threads), node),
             )
     except UserError as error:
         return Failed(str(error), traceback.format_exc(), type(error))

@@ -7,10 +7,10 @@ times are taken.
 
 import math
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,9 @@ from compress.workflow.executors.cluster import (
     check,
     check_sees,
     connect,
-    nodes_of_cluster,
+    nodes_of,
 )
-from compress.workflow.executors.executor import NETWORKS, measures, named
+from compress.workflow.executors.executor import NETWORKS, measures, named, trains
 from compress.workflow.executors.local import tell_reused, why_skipped
 from compress.workflow.executors.node import Failed, Images, Job
 from compress.workflow.plan import in_order
@@ -46,6 +46,8 @@ SEEN_S = 90.0  # that a shared folder is given to show what a node has written
 DEATHS = 5  # of nodes or workers, that a stage survives
 PROCESS_BYTES = 512 * 2**20  # of a process that has loaded torch
 KEPT_FLOATS = 10  # of each number of its input, that any network keeps while it trains
+KEPT_WEIGHTS = 4  # the weights themselves, their gradients, and two means that the optimizer keeps
+QUEUED = 2  # stages on their way for each that can be computed at once; the rest is for other runs
 
 
 class OnRay:
@@ -55,14 +57,64 @@ class OnRay:
         machine, threads: of the nodes that measure.
     """
 
-    def __init__(self, nodes: Sequence[Node], shared: Shared | None) -> None:
-        self.shared = shared
+    def __init__(
+        self, nodes: Sequence[Node], shared: Shared | None, out: Path | None = None
+    ) -> None:
+        self.shared, self.out = shared, out
         self._images: dict[Path, Images] = {}
         self._seen: set[Images] = set()  # that nodes were asked for
-        self.timing = [x for x in nodes if x.times]
-        self.training = [x for x in nodes if not x.times] or self.timing
-        self.machine: Machine = self.timing[0].facts.machine
-        self.threads = min(self.timing[0].facts.threads, self.timing[0].cpus)
+        self.nodes = list(nodes)  # that have been checked
+        self._unused: set[str] = set()  # ids of nodes that are not as they have to be
+        self._like = self.timing[0]  # what all that measure have to be like
+        self.machine: Machine = self._like.facts.machine
+        self.threads = min(self._like.facts.threads, self._like.cpus)
+
+    @property
+    def timing(self) -> list[Node]:
+        """The nodes that measure."""
+        return [x for x in self.nodes if x.times]
+
+    @property
+    def training(self) -> list[Node]:
+        """Those that compute all else: others, if there are any."""
+        return [x for x in self.nodes if not x.times] or self.timing
+
+    def follow(self, alive: Sequence[Mapping[str, Any]], store: Store, context: Context) -> None:
+        """Take in nodes that have joined, once they are checked, and forget those that are gone.
+
+        Of each kind some are kept: stages wait for them.
+
+        Args:
+            alive: what Ray tells of the nodes that are.
+        """
+        ids = {x["NodeID"] for x in alive}
+        known = {x.id for x in self.nodes} | self._unused
+        for told in alive:
+            if told["NodeID"] in known:
+                continue
+            try:
+                self.nodes.append(self._checked(told, store, context))
+            except UserError as error:
+                self._unused.add(told["NodeID"])
+                name = told["NodeManagerHostname"]
+                context.progress.note(f"{name} has joined the cluster and is not used: {error}")
+        left = {(x.times, x.gpus > 0) for x in self.nodes if x.id in ids}
+        self.nodes = [x for x in self.nodes if x.id in ids or (x.times, x.gpus > 0) not in left]
+
+    def _checked(self, told: Mapping[str, Any], store: Store, context: Context) -> Node:
+        """Return a node that has joined.
+
+        Raises:
+            UserError: it is not as it has to be.
+        """
+        (found,) = nodes_of([told])
+        check([self._like, found], node.facts())
+        if self.shared is None and self.out is not None:
+            check_sees([found], self.out)
+        images = None if self.shared is None else self.images(context)
+        if self.shared and images and not all(ask([found.id], Images.are_here, images)):
+            images.pack(self.shared, store.root)
+        return found
 
     def device(self, wanted: str) -> torch.device:
         """Return what networks train on: CUDA where any node has it, unless cpu is asked for.
@@ -129,7 +181,9 @@ class OnRay:
         """Return whether all nodes see the images; one that died meanwhile does not."""
         self._seen.add(images)
         try:
-            return all(ask([x["NodeID"] for x in alive_now()], Images.are_here, images))
+            alive = {x["NodeID"] for x in alive_now()}
+            ids = [x.id for x in self.nodes if x.id in alive]
+            return all(ask(ids, Images.are_here, images))
         except UserError:
             return False
 
@@ -142,32 +196,65 @@ class OnRay:
             self._images[path] = Images.at(path)
         return self._images[path]
 
-    def options(self, stage: Stage, sharing: int, cuda: bool) -> dict[str, Any]:
-        """Return what a stage asks for.
+    def places(self, stage: Stage, cuda: bool) -> list[Node]:
+        """Return the nodes that may compute a stage."""
+        if measures(stage):
+            return self.timing
+        on_gpu = [x for x in self.training if x.gpus] if cuda and stage.kind in COMPUTES else []
+        return on_gpu or self.training
+
+    def queue(self, stage: Stage, cuda: bool) -> tuple[str, int]:
+        """Return with which others a stage waits, and how many of those can run at once."""
+        if measures(stage):
+            return "measures", len(self.timing)
+        if cuda and stage.kind in COMPUTES:
+            return "gpu", sum(x.gpus for x in self.training)
+        return "cpu", sum(x.cpus for x in self.training)
+
+    def check_memory(self, stage: Stage, cuda: bool, files: Mapping[str, Path]) -> int:
+        """Return the bytes that a stage asks for.
+
+        Args:
+            files: of weights, by what stages know them by.
+
+        Raises:
+            UserError: no node has so many.
+        """
+        asked = memory_of(stage, files)
+        most = max(x.memory_bytes for x in self.places(stage, cuda))
+        if asked > most:
+            gpu = " with a GPU" * (cuda and stage.kind in COMPUTES and not measures(stage))
+            raise UserError(
+                f"{stage.title} needs at least {asked / 1e9:.1f} GB of memory, and no node of the "
+                f"cluster{gpu} has more than {most / 1e9:.1f} GB for it: lower batch_size, or add "
+                "a node."
+            )
+        return asked
+
+    def options(
+        self, stage: Stage, sharing: int, cuda: bool, files: Mapping[str, Path] | None = None
+    ) -> dict[str, Any]:
+        """Return what a stage asks for: nodes that were checked, and what it needs of one.
 
         Args:
             sharing: how many trainings there are just now.
+            files: as in `check_memory`.
 
         Raises:
             UserError: no node has so much memory.
         """
-        asked = {"memory": memory_of(stage), "max_retries": DEATHS}
-        places = self.timing if measures(stage) else self.training
-        largest = max(places, key=lambda x: x.memory_bytes)
-        if asked["memory"] > largest.memory_bytes:
-            raise UserError(
-                f"{stage.title} needs at least {asked['memory'] / 1e9:.1f} GB of memory, and no "
-                f"node of the cluster has more than {largest.memory_bytes / 1e9:.1f} GB for it: "
-                "lower batch_size, or add a node."
-            )
+        asked = {
+            "memory": self.check_memory(stage, cuda, files or {}),
+            "max_retries": DEATHS,
+            "label_selector": _among(self.places(stage, cuda)),
+        }
         if measures(stage):
             cpus = min(x.cpus for x in self.timing)
             return asked | {"num_cpus": cpus, "resources": {TIMING: 1}}
-        elsewhere = {} if self.training is self.timing else {"label_selector": _not(self.timing)}
         if stage.kind not in COMPUTES:
-            return asked | elsewhere | {"num_cpus": 1}
+            return asked | {"num_cpus": 1}
         cpus = min(x.cpus for x in self.training) // math.ceil(sharing / len(self.training))
-        return asked | elsewhere | {"num_cpus": max(cpus, 1), "num_gpus": int(cuda)}
+        return asked | {"num_cpus": max(cpus, 1), "num_gpus": int(cuda)}
 
 
 class _Run:
@@ -186,8 +273,12 @@ class _Run:
 
         self.cluster, self.store, self.context, self.needed = cluster, store, context, needed
         self.done = done
+        self.cuda = context.device.type == "cuda"
         self.waiting = list(stages)
         self.running: dict[Any, Stage] = {}
+        self.places: dict[Any, set[str]] = {}  # ids of nodes that may compute a task
+        self.alive: set[str] = set()  # ids of nodes
+        self.looked: set[str] = set()  # at these stages, whether they are done
         self.broken: dict[str, str] = {}
         self.claimed: dict[str, str] = {}  # names of folders, by stage
         self.missed: set[str] = set()  # what no node is left for
@@ -200,13 +291,14 @@ class _Run:
         import ray
 
         try:
+            self._refuse_too_large()
             while self.waiting or self.running:
+                self._follow_nodes()
                 self._start_what_can()
                 done, _ = ray.wait(list(self.running), timeout=LOOK_S) if self.running else ([], [])
                 if not self.running:
                     time.sleep(LOOK_S * bool(self.waiting))
                 self._listen()
-                self._miss_nodes()
                 for task in done:
                     self._settle(task)
         finally:
@@ -217,21 +309,38 @@ class _Run:
             self.said.shutdown()
         return self.broken
 
+    def _refuse_too_large(self) -> None:
+        """Fail now what fits on no node, not when hours were spent on what it builds on."""
+        for stage in list(self.waiting):
+            try:
+                self.cluster.check_memory(stage, self.cuda, self.context.files)
+            except UserError as error:
+                if not self.store.is_done(stage):
+                    self.waiting.remove(stage)
+                    self._fail(stage, str(error), error)
+
     def _start_what_can(self) -> None:
-        """Start what builds on nothing that is left."""
+        """Start what builds on nothing that is left, as long as it need not wait for long."""
         ready = list(self._ready())
-        trains = [x for x in (*ready, *self.running.values()) if _computes(x)]
+        sharing = sum(_computes(x) for x in (*ready, *self.running.values()))
+        queued = Counter(self.cluster.queue(x, self.cuda)[0] for x in self.running.values())
         for stage in ready:
+            queue, at_once = self.cluster.queue(stage, self.cuda)
+            is_full = queued[queue] >= QUEUED * at_once
             if time.monotonic() < self.others.get(stage.key, 0.0):
                 continue
+            if is_full and stage.key in self.looked:
+                continue
+            self.looked.add(stage.key)
             if self.store.is_done(stage):
                 self.waiting.remove(stage)
                 tell_reused(stage, self.store, self.context)
                 self.done(stage)
-            elif self._claim(stage):
+            elif not is_full and self._has_place(stage) and self._claim(stage):
                 self.waiting.remove(stage)
+                queued[queue] += 1
                 try:
-                    self._start(stage, len(trains))
+                    self._start(stage, sharing)
                 except UserError as error:
                     self._fail(stage, str(error), error)
 
@@ -264,8 +373,7 @@ class _Run:
     def _start(self, stage: Stage, sharing: int) -> None:
         import ray
 
-        options = self.cluster.options(stage, sharing, self.context.device.type == "cuda")
-        send = partial(_send, self.said.actor, stage.key)
+        options = self.cluster.options(stage, sharing, self.cuda, self.context.files)
         for input_ in stage.inputs.values():
             self.store.share(input_)
         before = {x.key for x in in_order([stage])}
@@ -275,12 +383,14 @@ class _Run:
             shared=self.cluster.shared,
             run=self.store.run_name if self.cluster.shared else "",
             names={key: name for key, name in self.store.names().items() if key in before},
-            context=replace(self.context, progress=Sent(send)),
+            context=replace(self.context, progress=Sent(_nowhere)),
             cpus=int(options["num_cpus"]),
             images=self.cluster.images(self.context) if _reads_images(stage) else None,
             measures=measures(stage),
         )
-        self.running[ray.remote(_compute).options(**options).remote(job, send)] = stage
+        task = ray.remote(_compute).options(**options).remote(job, self.said.actor)
+        self.running[task] = stage
+        self.places[task] = {x.id for x in self.cluster.places(stage, self.cuda)}
 
     def _listen(self) -> None:
         """Show what nodes say; that a stage begins may come when it is known to have ended."""
@@ -290,27 +400,53 @@ class _Run:
                 if what != "stage" or key in runs:
                     self.context.progress.received(key, what, given)
 
-    def _miss_nodes(self) -> None:
-        """Say what nodes stages wait for, if none is left: Ray waits until there is one."""
+    def _follow_nodes(self) -> None:
+        """Use nodes that have joined; say what nodes stages wait for, if none is left."""
         if time.monotonic() < self.miss_next:
             return
-        self.miss_next = time.monotonic() + CLAIM_S
         alive = alive_now()
-        times = any(x["Resources"].get(TIMING, 0) >= 1 for x in alive)
-        others = any(x["Resources"].get(TIMING, 0) < 1 for x in alive)
-        trains = others or self.cluster.training is self.cluster.timing
-        for what, is_there in ((f"measures (resource {TIMING})", times), ("trains", trains)):
+        self.cluster.follow(alive, self.store, self.context)
+        self.miss_next = time.monotonic() + CLAIM_S
+        self.alive = {x["NodeID"] for x in alive}
+        self._start_again()
+        training = self.cluster.training
+        wanted = {f"measures (resource {TIMING})": self.cluster.timing, "trains": training}
+        if self.cuda:
+            wanted["trains on a GPU"] = [x for x in training if x.gpus]
+        for what, places in wanted.items():
+            is_there = any(x.id in self.alive for x in places)
             if not is_there and what not in self.missed:
                 self.context.progress.note(f"No node is left that {what}: stages wait for one.")
             (self.missed.discard if is_there else self.missed.add)(what)
+
+    def _start_again(self) -> None:
+        """Take back what waits for nodes that are gone, where others have come in their place."""
+        import ray
+
+        for task, stage in list(self.running.items()):
+            if self.places[task].isdisjoint(self.alive) and self._has_place(stage):
+                ray.cancel(task, force=True)
+                del self.running[task], self.places[task]
+                self.waiting.append(stage)
+
+    def _has_place(self, stage: Stage) -> bool:
+        """Return whether a node is alive that may compute a stage."""
+        return any(x.id in self.alive for x in self.cluster.places(stage, self.cuda))
 
     def _settle(self, task: Any) -> None:
         """Take note of what became of a task."""
         import ray
 
         stage = self.running.pop(task)
+        places = self.places.pop(task)
         try:
             found = ray.get(task)
+        except ray.exceptions.TaskUnschedulableError:
+            if places <= {x["NodeID"] for x in alive_now()}:
+                raise
+            self.waiting.append(stage)  # its nodes are gone, and others may come
+            self.miss_next = 0.0
+            return
         except ray.exceptions.OutOfMemoryError as error:
             found = Failed(
                 f"{stage.title} ran out of memory on its node: lower batch_size, or add a node "
@@ -353,16 +489,23 @@ class _Run:
         self.context.progress.failed(error)
 
 
-def _compute(job: Job, send: node.Send) -> float | Failed:
-    """Compute a stage in a task."""
+def _compute(job: Job, said: Any) -> float | Failed:
+    """Compute a stage in a task; it ends when the driver's queue has all that was said."""
     import ray
 
-    return node.compute(job, send, ray.get_runtime_context().get_node_id())
+    sent: list[Any] = []
+
+    def send(what: str, given: Any) -> None:
+        sent.append(said.put_nowait.remote((job.stage.key, what, given)))
+
+    job = replace(job, context=replace(job.context, progress=Sent(send)))
+    found = node.compute(job, send, ray.get_runtime_context().get_node_id())
+    ray.get(sent)
+    return found
 
 
-def _send(actor: Any, key: str, what: str, given: Any) -> None:
-    """Put what a node says into the driver's queue; nobody waits for that."""
-    actor.put_nowait.remote((key, what, given))
+def _nowhere(what: str, given: Any) -> None:
+    """Stand for the queue on the way to a node."""
 
 
 def _reads_images(stage: Stage) -> bool:
@@ -375,22 +518,36 @@ def _computes(stage: Stage) -> bool:
     return stage.kind in COMPUTES and not measures(stage)
 
 
-def memory_of(stage: Stage) -> int:
-    """Return the bytes that a stage needs at the very least."""
+def memory_of(stage: Stage, files: Mapping[str, Path]) -> int:
+    """Return the bytes that a stage needs at the very least.
+
+    Args:
+        files: of weights, by what stages know them by: how large other networks are is not known
+            before they are made.
+    """
     batches, sizes = (list(named(stage.settings, x)) for x in ("batch_size", "image_size"))
     if stage.kind not in COMPUTES or not batches or not sizes:
         return PROCESS_BYTES
     sides = [size if isinstance(size, list) else [size, size] for size in sizes]
     numbers = max(batches) * 3 * min(height * width for height, width in sides)
-    return PROCESS_BYTES + numbers * KEPT_FLOATS * 4
+    return PROCESS_BYTES + numbers * KEPT_FLOATS * 4 + _trained_bytes(stage, files)
+
+
+def _trained_bytes(stage: Stage, files: Mapping[str, Path]) -> int:
+    """Return the bytes of what a training keeps of each weight, where a file tells how many."""
+    if not trains(stage) or any(named(stage.settings, "train_only")):
+        return 0
+    given = [files[x] for x in named(stage.settings, "weights") if x in files]
+    sizes = [x.stat().st_size for x in given if x.suffix == ".safetensors"]
+    return KEPT_WEIGHTS * max(sizes, default=0)
 
 
 def _only(place: Node) -> dict[str, str]:
     return {"ray.io/node-id": place.id}
 
 
-def _not(places: Sequence[Node]) -> dict[str, str]:
-    return {"ray.io/node-id": f"!in({','.join(x.id for x in places)})"}
+def _among(places: Sequence[Node]) -> dict[str, str]:
+    return {"ray.io/node-id": f"in({','.join(x.id for x in places)})"}
 
 
 def _here() -> dict[str, str]:
@@ -419,10 +576,10 @@ def on_ray(
 
     connect(address, allowed)
     try:
-        nodes = list(nodes_of_cluster())
+        nodes = list(nodes_of(alive_now()))
         check(nodes, node.facts())
         if shared is None:
             check_sees(nodes, out)
-        yield OnRay(nodes, shared)
+        yield OnRay(nodes, shared, out)
     finally:
         ray.shutdown()

@@ -23,6 +23,7 @@ from compress.models.onnx_teacher import (
     taken_by,
     with_outputs,
 )
+from compress.models.own_input import OwnInput
 from compress.models.provenance import Provenance
 from compress.recipe.schema import TeacherSettings
 from compress.runtimes.onnxruntime import OnnxSession
@@ -32,6 +33,7 @@ from compress.training.loop import finish
 from compress.utils.errors import UserError
 from compress.utils.files import atomic
 from compress.workflow.cache import Stage
+from compress.workflow.stages.teacher_input import notes_on, with_noted
 
 VERSION = 1
 FILE = "teacher.onnx"
@@ -41,7 +43,11 @@ HALF = 0.05  # what rounding to half precision may change, as a fraction of the 
 
 
 def plan(settings: TeacherSettings, fit: str, data: Stage) -> Stage:
-    """The file is known by its contents; no seed: nothing is drawn."""
+    """The file is known by its contents; no seed: nothing is drawn.
+
+    Raises:
+        UserError: no such file, or no teacher; what it or the recipe says of its input is wrong.
+    """
     assert settings.onnx is not None
     path = Path(settings.onnx)
     given = read_onnx(path)
@@ -53,6 +59,7 @@ def plan(settings: TeacherSettings, fit: str, data: Stage) -> Stage:
             f"{' and '.join(sorted(normalised))}, or give those of bytes as they are, mean 0 and "
             "std 1/255 = 0.003922."
         )
+    settings = with_noted(settings, _own_input(given), "teacher.onnx")
     described = settings.in_key(include={"image_size", "channels", "mean", "std"})
     described |= {"onnx": fingerprint(given), "fit": fit}
     title = f"teacher {path.name}: the file as given"
@@ -65,6 +72,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     given = read_onnx(context.files[described["onnx"]])
     noted = noted_spec(given)
     settings = TeacherSettings.from_key(described)
+    for note in notes_on(settings, described["fit"], _own_input(given), "teacher.onnx"):
+        context.progress.note(note)
     spec = settings.input_spec(described["fit"], **task_of_data(data).predicts(data))
     taken = taken_by(given)
     spec = spec.fed_as(taken.kind, taken.layout)
@@ -85,6 +94,12 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     candidate = Candidate(network, onnx_network.BUILDER, {}, spec, past)
     candidate.save(folder, stage.settings, inputs)
     finish(folder)
+
+
+def _own_input(given: onnx.ModelProto) -> OwnInput | None:
+    """Return what the file notes of its images; None: nothing."""
+    noted = noted_spec(given)
+    return None if noted is None else OwnInput.of_spec(noted)
 
 
 def write_like_ours(

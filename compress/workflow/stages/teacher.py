@@ -12,9 +12,11 @@ from compress.data.dataset import Dataset
 from compress.data.image_cache import Decoded
 from compress.data.input_spec import normalise
 from compress.methods.context import Context
+from compress.models.behind_last_layer import BehindLastLayer
 from compress.models.builders import identity
 from compress.models.candidate import Candidate
-from compress.models.checkpoint import load_into
+from compress.models.checkpoint import load_into, noted_in
+from compress.models.own_input import noted_input
 from compress.models.pretrained import Pretrained, converted
 from compress.models.weight_names import fitted
 from compress.models.weight_sources import TIMM, fingerprint, is_file
@@ -29,12 +31,13 @@ from compress.training.batches import (
     some_images,
 )
 from compress.training.cached_features import module_inputs
-from compress.training.logits import refuse_probabilities
+from compress.training.logits import refuse_fresh_probabilities, refuse_probabilities
 from compress.training.loop import finish, train
 from compress.training.objectives import label_objective
 from compress.training.settings import TRAINING_VERSION, TrainSettings
 from compress.utils.errors import UserError
 from compress.workflow.cache import Stage
+from compress.workflow.stages.teacher_input import notes_on, with_noted
 
 VERSION = 1
 JUDGED_IMAGES = 16  # whose answers show whether they are logits
@@ -43,7 +46,12 @@ JUDGED_IMAGES = 16  # whose answers show whether they are logits
 def plan(
     settings: TeacherSettings, fit: str, seed: int, data: Stage, allowed: Sequence[str] = ()
 ) -> Stage:
-    """The teacher stage; a weights file is known by its contents."""
+    """The teacher stage; a weights file is known by its contents.
+
+    Raises:
+        UserError: no such file, or it notes a mean and std that cannot be right.
+    """
+    settings = taken(settings)
     described: dict[str, Any] = settings.in_key(exclude={"onnx", "licence", "source"})
     described |= {"fit": fit, "seed": seed}
     assert settings.builder is not None
@@ -64,6 +72,18 @@ def plan(
     )  # fmt: skip
 
 
+def taken(settings: TeacherSettings) -> TeacherSettings:
+    """Return the settings with what a file of weights notes of its images, where they say nothing.
+
+    Raises:
+        UserError: it notes a mean and std that cannot be right.
+    """
+    if settings.weights is None or not is_file(settings.weights):
+        return settings
+    path = Path(settings.weights)
+    return with_noted(settings, noted_input(noted_in(path)), path.name)
+
+
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
     settings = TeacherSettings.from_key(stage.settings)
     data = context.data(inputs["data"])
@@ -74,6 +94,8 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     teacher = Candidate.create(
         settings.builder, settings.settings, spec, (name,), context.seed, context.allowed
     )
+    if settings.weights is None or settings.train_only is not None:
+        _refuse_fresh_probabilities(teacher)
     if settings.weights is not None:
         teacher = _with_weights(teacher, settings, data, pixels, context)
         spec = teacher.spec
@@ -83,6 +105,22 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         teacher = _trained(teacher, settings, settings.train, data, pixels, folder, context)
     teacher.save(folder, stage.settings, inputs)
     finish(folder)
+
+
+def _refuse_fresh_probabilities(teacher: Candidate) -> None:
+    """Refuse a network that ends in a softmax or sigmoid, whose weights nobody trained.
+
+    Its sigmoid gives about 0.5 for every image, however strong: what is behind the last layer is
+    asked, too.
+
+    Raises:
+        UserError: its answers are probabilities.
+    """
+    refuse_fresh_probabilities(teacher)
+    behind = BehindLastLayer(teacher.model.eval(), teacher.spec.outputs)
+    shape = (JUDGED_IMAGES, *teacher.spec.shape)
+    noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    refuse_probabilities(replace(teacher, model=behind), noise)
 
 
 def _trained(
@@ -184,7 +222,12 @@ def _with_weights(
             context.progress.note(
                 f"{settings.weights} expects mean: [0.5, 0.5, 0.5] and std: [0.5, 0.5, 0.5]"
             )
-    elif settings.train_only is None:  # with it, the last layer is made anew for this data
+    else:
+        noted, fit = noted_input(found.metadata), teacher.spec.fit
+        for note in notes_on(settings, fit, noted, found.shown):
+            context.progress.note(note)
+    if file is not None and settings.train_only is None:
+        # With train_only, the last layer is made anew for this data.
         teacher = replace(teacher, spec=task_of(teacher.spec).check_weights(found.metadata))
     tensors, notes = fitted(found.state_dicts, teacher.model)
     for note in notes:

@@ -19,7 +19,7 @@ class AllBelowOneName(build_py):
         super().run()
         if not self.editable_mode:
             target = Path(self.build_lib, "compress", "shipped")
-            others = ignore_patterns("right_whales", "*right_whale_heads*")
+            others = ignore_patterns("right_whales", "*right_whale*")
             copytree("recipes", target, ignore=others, dirs_exist_ok=True)
             for package in ("teachers", "students"):
                 networks = Path(self.build_lib, "compress", "networks", package)

@@ -288,6 +288,7 @@ def test_facts_that_come_together_in_no_training_caption_are_judged_apart(tmp_pa
     assert scored.records == [0.5, 1.0] and scored.word == "facts right"
     (new,) = (x for x in scored.further if x.name == "new combinations %")
     assert new.value == 50 and "1 images whose facts" in new.meaning
+    assert new.interval is not None and new.interval.low <= 50 <= new.interval.high
 
 
 # Scores
@@ -406,7 +407,10 @@ def test_the_share_in_the_box_stands_beside_the_score(folder: Path, word: str) -
     assert by_name["word accuracy %"].value == 100 and by_name["BLEU-4 %"].value > 99.9
     assert by_name["times an even map"].value == pytest.approx(1)
     assert by_name["attention in box %"].value == pytest.approx(100 * 144 / 1024)
-    assert "12 images (95 %" in by_name["attention in box %"].meaning
+    assert "12 images;" in by_name["attention in box %"].meaning
+    share, times = (by_name[x].interval for x in ("attention in box %", "times an even map"))
+    assert share is not None and times is not None and times.low < 1 < times.high
+    assert times.high == pytest.approx(share.high / (100 * 144 / 1024))
     nothing = task.score(lambda _: saying(task, ["red"] * len(judged)), data, judged, None, True)
     assert "in no image" in nothing.further[-1].meaning and nothing.further[-1].value is None
 

@@ -28,7 +28,7 @@ from compress.tasks.captioning.scores import bleu_and_cider, word_accuracy
 from compress.tasks.captioning.settings import Captions, WordKD
 from compress.tasks.captioning.words import sentence_of, unknown_in, words_of
 from compress.utils.errors import UserError
-from compress.utils.units import percent, percent_range
+from compress.utils.units import percent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -216,10 +216,9 @@ class Captioning(Task[Sentence]):
             return []
         shown = interval(lambda weights: self.statistic(new, weights), len(new))
         meaning = (
-            f"facts right of {len(new)} images whose facts come together in no training caption "
-            f"({percent_range(shown)})"
+            f"facts right of {len(new)} images whose facts come together in no training caption"
         )
-        return [Metric(name="new combinations %", value=100 * shown.value, meaning=meaning)]
+        return [Metric.share("new combinations %", shown, meaning)]
 
     def _of_looks(
         self, outputs: Outputs, said: list[list[str]], data: Dataset, indices: np.ndarray
@@ -237,19 +236,18 @@ class Captioning(Task[Sentence]):
         if not len(shares):
             meaning = f"when {named}: in no image that has a box"
             return [Metric(name="attention in box %", value=None, meaning=meaning)]
-        own, even = shares.mean(0)
+        even = shares[:, 1].mean()
         shown = interval(lambda w: w @ shares[:, 0] / w.sum(1), len(shares))
-        meaning = (
-            f"when {named}, {len(shares)} images ({percent_range(shown)}); an even map has "
-            f"{percent(even)}"
-        )
+        ends = {"value": shown.value, "low": shown.low, "high": shown.high}
+        times = shown.model_copy(update={key: float(x / even) for key, x in ends.items()})
+        meaning = f"when {named}, {len(shares)} images; an even map has {percent(even)}"
         return [
-            Metric(name="attention in box %", value=100 * float(own), meaning=meaning),
+            Metric.share("attention in box %", shown, meaning),
             Metric(
                 name="times an even map",
-                value=float(own / even),
-                meaning=f"attention in the box when {named} "
-                f"(95 %: {shown.low / even:.2f} to {shown.high / even:.2f})",
+                value=times.value,
+                meaning=f"attention in the box when {named}",
+                interval=times,
             ),
         ]
 

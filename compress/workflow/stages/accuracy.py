@@ -65,10 +65,10 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
     )
     if data.watched != "validation":
         tuned = task.score(ask, data, data.indices(data.watched), context.tolerance, in_run=False)
-        metric = Metric(
-            name=f"{accuracy.word} to tune by %",
-            value=100 * tuned.top1.value,
-            meaning=f"of {tuned.images} images kept from training: settings may be chosen by it.",
+        metric = Metric.share(
+            f"{accuracy.word} to tune by %",
+            tuned.top1,
+            f"of {tuned.images} images kept from training: settings may be chosen by it.",
         )
         accuracy = accuracy.model_copy(update={"further": [*accuracy.further, metric]})
     write_text(folder / FILE, accuracy.model_dump_json())

@@ -86,7 +86,7 @@ def fingerprint(path: Path, every: bool = False) -> str:
 
 def _may_name_images(file: Path, folder: Path) -> bool:
     """Whether it is a table where tables are looked for: in the folder, or in one for a split."""
-    return file.suffix == ".csv" and folder in (file.parent, file.parent.parent)
+    return file.suffix.lower() == ".csv" and folder in (file.parent, file.parent.parent)
 
 
 def _names_in(tables: Iterable[Path]) -> set[str]:

@@ -221,12 +221,10 @@ def trainings(out: Path) -> dict[str, Any]:
         trained = [x for x in records if x["kind"] == "step"]
         if len(trained) != len(rates):
             raise SystemExit(f"{len(trained)} trainings of {len(rates)} in {name}")
-        # The loop judges each before the next is trained: of it, only trainings count.
-        found["loop_trainings_s" if name == "loop" else "cluster_trainings_sum_s"] = sum(
-            x["seconds"] for x in trained
-        )
-        judged = [x["seconds"] for x in records if x["kind"] in ("accuracy", "layers")]
-        found[f"{name}_judging_s"] = sum(judged) / len(rates)
+        if name == "loop":  # it judges each before the next is trained: only trainings count
+            found["loop_trainings_s"] = sum(x["seconds"] for x in trained)
+    judged = [x["seconds"] for x in records if x["kind"] in ("accuracy", "layers")]
+    found["cluster_judging_s"] = sum(judged) / (len(rates) + 1)  # the teacher is judged, too
     began, ended = min(x["began"] for x in trained), max(map(end_of, trained))
     return found | {"cluster_trainings_s": ended - began, "nodes": nodes_told(records)}
 

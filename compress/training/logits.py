@@ -1,9 +1,12 @@
 """Refuses networks whose answers are probabilities: everything that trains takes logits."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from compress.metrics.probabilities import scale_of
+from compress.models.behind_last_layer import BehindLastLayer
 from compress.models.candidate import Candidate
 from compress.runtimes.outputs import by_name
 from compress.tasks import task_of
@@ -38,8 +41,13 @@ def refuse_probabilities(candidate: Candidate, images: np.ndarray) -> None:
 def refuse_fresh_probabilities(candidate: Candidate) -> None:
     """The same of a network whose weights nobody trained, which is shown noise.
 
+    A sigmoid may give about 0.5 for every image, however strong: what is behind the last layer is
+    asked, too.
+
     Raises:
         UserError: its answers are probabilities.
     """
     noise = np.random.default_rng(0).standard_normal((NOISES, *candidate.spec.shape))
     refuse_probabilities(candidate, np.concatenate([noise, GLARE * noise]).astype(np.float32))
+    behind = BehindLastLayer(candidate.model, candidate.spec.outputs)
+    refuse_probabilities(replace(candidate, model=behind), noise.astype(np.float32))

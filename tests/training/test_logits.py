@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.models import mobilenet_v3_small
 
 from compress.data.input_spec import InputSpec
 from compress.models.candidate import Candidate
@@ -28,6 +29,19 @@ def fresh(*tail: nn.Module) -> Candidate:
 def test_a_fresh_network_that_answers_with_probabilities(tail: nn.Module, kind: str) -> None:
     with pytest.raises(UserError, match=f"→ net answers with the probabilities of a {kind}, "):
         refuse_fresh_probabilities(fresh(tail))
+
+
+def test_a_fresh_network_whose_sigmoid_is_a_half_for_every_image() -> None:
+    torch.manual_seed(0)
+    for tail in (nn.Identity(), nn.Sigmoid()):
+        net = nn.Sequential(mobilenet_v3_small(num_classes=3), tail)
+        candidate = Candidate(net, "x:net", {}, SPEC, Provenance(("teacher", "distil kd → net")))
+        if isinstance(tail, nn.Identity):
+            refuse_fresh_probabilities(candidate)
+            continue
+        assert float((net.eval()(torch.randn(8, 3, 16, 16)) - 0.5).abs().max()) < 0.05
+        with pytest.raises(UserError, match="→ net answers with the probabilities of a sigmoid, "):
+            refuse_fresh_probabilities(candidate)
 
 
 @pytest.mark.parametrize(

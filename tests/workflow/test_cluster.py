@@ -32,8 +32,9 @@ from compress.workflow.cache import DECIDE, Stage, Store
 from compress.workflow.executors.cluster import TIMING, Node, check, connect
 from compress.workflow.executors.executor import measures, trains
 from compress.workflow.executors.local import Local
+from compress.workflow.executors.needs import memory_of
 from compress.workflow.executors.node import Facts, Failed, Images, Job, compute, decide, facts
-from compress.workflow.executors.ray import OnRay, memory_of, on_ray
+from compress.workflow.executors.ray import OnRay, on_ray
 from compress.workflow.plan import make_plan
 from compress.workflow.run import make_ready, run_recipe
 from compress.workflow.shared import Shared

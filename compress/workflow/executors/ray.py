@@ -34,19 +34,16 @@ from compress.workflow.executors.cluster import (
     connect,
     nodes_of,
 )
-from compress.workflow.executors.executor import NETWORKS, measures, named, trains
+from compress.workflow.executors.executor import measures
 from compress.workflow.executors.local import tell_reused, why_skipped
+from compress.workflow.executors.needs import COMPUTES, computes, memory_of, reads_images
 from compress.workflow.executors.node import Failed, Images, Job
 from compress.workflow.plan import in_order
 from compress.workflow.shared import Shared
 
-COMPUTES = NETWORKS | {"teacher_outputs"}  # kinds of stages that more than one CPU pays for
 LOOK_S, CLAIM_S = 0.2, 5.0  # between looks at what is finished, and at what others compute
 SEEN_S = 90.0  # that a shared folder is given to show what a node has written
 DEATHS = 5  # of nodes or workers, that a stage survives
-PROCESS_BYTES = 512 * 2**20  # of a process that has loaded torch
-KEPT_FLOATS = 10  # of each number of its input, that any network keeps while it trains
-KEPT_WEIGHTS = 4  # the weights themselves, their gradients, and two means that the optimizer keeps
 QUEUED = 2  # stages on their way for each that can be computed at once; the rest is for other runs
 
 
@@ -322,7 +319,7 @@ class _Run:
     def _start_what_can(self) -> None:
         """Start what builds on nothing that is left, as long as it need not wait for long."""
         ready = list(self._ready())
-        sharing = sum(_computes(x) for x in (*ready, *self.running.values()))
+        sharing = sum(computes(x) for x in (*ready, *self.running.values()))
         queued = Counter(self.cluster.queue(x, self.cuda)[0] for x in self.running.values())
         for stage in ready:
             queue, at_once = self.cluster.queue(stage, self.cuda)
@@ -385,7 +382,7 @@ class _Run:
             names={key: name for key, name in self.store.names().items() if key in before},
             context=replace(self.context, progress=Sent(_nowhere)),
             cpus=int(options["num_cpus"]),
-            images=self.cluster.images(self.context) if _reads_images(stage) else None,
+            images=self.cluster.images(self.context) if reads_images(stage) else None,
             measures=measures(stage),
         )
         task = ray.remote(_compute).options(**options).remote(job, self.said.actor)
@@ -506,40 +503,6 @@ def _compute(job: Job, said: Any) -> float | Failed:
 
 def _nowhere(what: str, given: Any) -> None:
     """Stand for the queue on the way to a node."""
-
-
-def _reads_images(stage: Stage) -> bool:
-    """Return whether a stage opens images: a node that does not see them takes them all."""
-    kinds = {stage.kind, *(x.kind for x in stage.inputs.values())}
-    return "data" in kinds or "fingerprint" in stage.settings
-
-
-def _computes(stage: Stage) -> bool:
-    return stage.kind in COMPUTES and not measures(stage)
-
-
-def memory_of(stage: Stage, files: Mapping[str, Path]) -> int:
-    """Return the bytes that a stage needs at the very least.
-
-    Args:
-        files: of weights, by what stages know them by: how large other networks are is not known
-            before they are made.
-    """
-    batches, sizes = (list(named(stage.settings, x)) for x in ("batch_size", "image_size"))
-    if stage.kind not in COMPUTES or not batches or not sizes:
-        return PROCESS_BYTES
-    sides = [size if isinstance(size, list) else [size, size] for size in sizes]
-    numbers = max(batches) * 3 * min(height * width for height, width in sides)
-    return PROCESS_BYTES + numbers * KEPT_FLOATS * 4 + _trained_bytes(stage, files)
-
-
-def _trained_bytes(stage: Stage, files: Mapping[str, Path]) -> int:
-    """Return the bytes of what a training keeps of each weight, where a file tells how many."""
-    if not trains(stage) or any(named(stage.settings, "train_only")):
-        return 0
-    given = [files[x] for x in named(stage.settings, "weights") if x in files]
-    sizes = [x.stat().st_size for x in given if x.suffix == ".safetensors"]
-    return KEPT_WEIGHTS * max(sizes, default=0)
 
 
 def _only(place: Node) -> dict[str, str]:

@@ -12,7 +12,6 @@ from compress.data.dataset import Dataset
 from compress.data.image_cache import Decoded
 from compress.data.input_spec import normalise
 from compress.methods.context import Context
-from compress.models.behind_last_layer import BehindLastLayer
 from compress.models.builders import identity
 from compress.models.candidate import Candidate
 from compress.models.checkpoint import load_into, noted_in
@@ -95,7 +94,7 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         settings.builder, settings.settings, spec, (name,), context.seed, context.allowed
     )
     if settings.weights is None or settings.train_only is not None:
-        _refuse_fresh_probabilities(teacher)
+        refuse_fresh_probabilities(teacher)
     if settings.weights is not None:
         teacher = _with_weights(teacher, settings, data, pixels, context)
         spec = teacher.spec
@@ -105,22 +104,6 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         teacher = _trained(teacher, settings, settings.train, data, pixels, folder, context)
     teacher.save(folder, stage.settings, inputs)
     finish(folder)
-
-
-def _refuse_fresh_probabilities(teacher: Candidate) -> None:
-    """Refuse a network that ends in a softmax or sigmoid, whose weights nobody trained.
-
-    Its sigmoid gives about 0.5 for every image, however strong: what is behind the last layer is
-    asked, too.
-
-    Raises:
-        UserError: its answers are probabilities.
-    """
-    refuse_fresh_probabilities(teacher)
-    behind = BehindLastLayer(teacher.model.eval(), teacher.spec.outputs)
-    shape = (JUDGED_IMAGES, *teacher.spec.shape)
-    noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    refuse_probabilities(replace(teacher, model=behind), noise)
 
 
 def _trained(

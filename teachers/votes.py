@@ -18,7 +18,14 @@ from torchvision import models
 from teachers.vgg import prepare_weights
 from teachers.vgg import vgg16_bn as vgg16_bn_classifier
 
-__all__ = ["Voting", "mobilenet_v3_small", "prepare_weights", "shufflenet_v2_x1_0", "vgg16_bn"]
+__all__ = [
+    "Voting",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "prepare_weights",
+    "shufflenet_v2_x1_0",
+    "vgg16_bn",
+]
 
 
 class Voting(nn.Module):
@@ -53,6 +60,11 @@ def vgg16_bn(num_classes: int = 4, width: float = 1.0) -> Voting:
     features = vgg16_bn_classifier(classifier_width=8, width=width).features[:-1]
     channels = [m.out_channels for m in features if isinstance(m, nn.Conv2d)][-1]
     return Voting(features, channels, num_classes // 2)
+
+
+def mobilenet_v2(num_classes: int = 4) -> Voting:
+    """Sandler et al. 2018, arXiv:1801.04381, up to its last map: a place for 32 x 32 pixels."""
+    return Voting(models.mobilenet_v2(weights=None).features, 1280, num_classes // 2)
 
 
 def mobilenet_v3_small(num_classes: int = 4) -> Voting:

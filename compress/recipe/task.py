@@ -37,7 +37,7 @@ def task_faults(recipe: "Recipe") -> Iterator[tuple[KeyPath, str]]:
             if mirror != "never" and not {"mirror", f"mirror: {mirror}"} & {*task.trains_with}:
                 what = f"what {task.name} answers for a mirrored image is not known: remove it"
                 if "mirror: same" in task.trains_with:
-                    what = f"{mirror} doubles the classes that an image has one of: choose same"
+                    what = f"{mirror} is for images that each have one class: choose same"
                 yield (*at, "augmentation", "mirror"), what
             if task.has_places and settings.augmentation.policy != "none":
                 what = f"moves an image without what {task.name} tells of it: remove it"

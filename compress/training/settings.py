@@ -21,8 +21,11 @@ class Augmentation(RecipeModel):
 
     There are no flips unless they are asked for: of many things (a whale's head, a text) the mirror
     image is another thing. `mirror: new_class` takes it for one: classes are doubled in training,
-    and halved in what is exported. That needs about twice the epochs. Policies are torchvision's
-    (Müller & Hutter 2021, arXiv:2103.10158; Cubuk et al. 2020, arXiv:1909.13719).
+    and halved in what is exported. That needs about twice the epochs. With `mirror: same` boxes and
+    points are mirrored, too; points keep their names, so it is not for a left and a right one.
+
+    Policies are torchvision's (Müller & Hutter 2021, arXiv:2103.10158; Cubuk et al. 2020,
+    arXiv:1909.13719).
     """
 
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0

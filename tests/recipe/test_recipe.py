@@ -76,6 +76,15 @@ def test_mirrors_as_new_classes_are_for_labels_alone(write_recipe: Write, shapes
         assert f"candidates.{at}.train.augmentation.mirror: new_class has twice" in text
 
 
+def test_points_are_mirrored_but_are_no_other_class(write_recipe: Write, tmp_path: Path) -> None:
+    recipe = points_recipe(tmp_path)
+    recipe["teacher"]["train"]["augmentation"] = {"mirror": "new_class"}
+    text = fault(write_recipe(recipe))
+    assert "teacher.train.augmentation.mirror: new_class is for images that each have one" in text
+    recipe["teacher"]["train"]["augmentation"] = {"mirror": "same"}
+    assert load_recipe(write_recipe(recipe)).teacher.train.augmentation.mirror == "same"
+
+
 def test_what_is_for_the_other_task_is_refused(write_recipe: Write, tmp_path: Path) -> None:
     recipe = points_recipe(tmp_path)
     recipe["teacher"]["train"] |= {"mixup": 0.2}

@@ -227,7 +227,7 @@ def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> 
         ({"loss": {"name": "kd"}}, "kd is not for multilabel: remove it, or choose binary_kd"),
         (
             {"train": {"epochs": 1, "augmentation": {"mirror": "new_class"}}},
-            "doubles the classes that an image has one of: choose same",
+            "new_class is for images that each have one class: choose same",
         ),
         ({"train": {"epochs": 1, "augmentation": {"mirror": "same"}}}, None),
     ],

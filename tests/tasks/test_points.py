@@ -15,6 +15,7 @@ from compress.data.dataset import Dataset, Sample
 from compress.data.input_spec import BOX, GREY, InputSpec, load_image
 from compress.data.keypoints import PointColumns, drop_misplaced
 from compress.data.layouts import read_folder
+from compress.data.mirrored_views import MIRROR
 from compress.data.split import draw_split
 from compress.metrics.keypoints import KeypointTolerance, angle_errors, distances, iou
 from compress.results.schema import Accuracy
@@ -226,7 +227,9 @@ def test_points_move_with_the_image(seed: int) -> None:
     x, y = rng.integers(19, width - 19), rng.integers(19, height - 19)
     image = np.zeros((1, height, width, 3), np.uint8)
     image[0, y - 1 : y + 2, x - 1 : x + 2] = 255
-    settings = Augmentation(rotation_degrees=40, scale=0.2, shift=0.05, brightness=0, contrast=0)
+    settings = Augmentation(
+        rotation_degrees=40, scale=0.2, shift=0.05, brightness=0, contrast=0, mirror="same"
+    )
     view = draw_views(1, settings, rng)
     seen = apply_views(image, view, spec, CPU)[0, 0].double().numpy()
     start = torch.tensor([[(x + 0.5) / width, (y + 0.5) / height]], dtype=torch.float32)
@@ -258,9 +261,27 @@ def test_a_box_stays_round_the_ellipse_that_it_was_round() -> None:
         np.testing.assert_allclose(got[2:], moved.numpy().max(0), atol=1e-4)
 
 
+def test_a_mirrored_box_is_round_what_it_was_round() -> None:
+    rng = np.random.default_rng(0)
+    image = np.zeros((8, 80, 120, 3), np.uint8)
+    image[:, 20:50, 10:40] = 255  # in the left half, so that the mirror image is in the right one
+    settings = Augmentation.none().model_copy(update={"mirror": "same", "shift": 0.02})
+    views = draw_views(8, settings, rng)
+    assert {*views[:, MIRROR]} == {0, 1}
+    spec = spec_of(80, 120, points=BOX)
+    boxes = torch.tensor([[10 / 120, 20 / 80, 40 / 120, 50 / 80]] * 8)
+    seen = apply_views(image, views, spec, CPU)[:, 0].numpy() > 0.5
+    for shown, box in zip(seen, move_points(boxes, views, spec).tolist(), strict=True):
+        rows, columns = np.nonzero(shown)
+        white = (columns.min() / 120, rows.min() / 80, (columns.max() + 1) / 120)
+        np.testing.assert_allclose(box[:3], white, atol=0.011)
+        assert box[3] == pytest.approx((rows.max() + 1) / 80, abs=0.011)
+
+
 def test_a_box_and_points_move_as_they_do_alone() -> None:
     rng = np.random.default_rng(0)
-    views = draw_views(20, Augmentation(rotation_degrees=180, scale=0.3, shift=0.2), rng)
+    settings = Augmentation(rotation_degrees=180, scale=0.3, shift=0.2, mirror="same")
+    views = draw_views(20, settings, rng)
     boxes = torch.tensor(rng.uniform([0.2, 0.2, 0.6, 0.6], [0.5, 0.5, 0.9, 0.9], (20, 4))).float()
     points = torch.tensor(rng.uniform(0, 1, (20, 4))).float()
     found = move_points(torch.cat([boxes, points], 1), views, spec_of(points=(*BOX, "a", "b")))

@@ -12,7 +12,12 @@ from compress.export.onnx import check_export, export_onnx
 from compress.models.candidate import Candidate
 from teachers import votes
 
-BUILDERS = (votes.vgg16_bn, votes.mobilenet_v3_small, votes.shufflenet_v2_x1_0)
+BUILDERS = (
+    votes.vgg16_bn,
+    votes.mobilenet_v2,
+    votes.mobilenet_v3_small,
+    votes.shufflenet_v2_x1_0,
+)
 
 
 def told(channels, points):

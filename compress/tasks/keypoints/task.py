@@ -37,6 +37,7 @@ class Keypoints(Task[Places]):
     losses = (Points, PointsAndAttention)
     order_of = "points"  # as the recipe names them
     unused_in_script = ("classes",)
+    trains_with = ("mirror: same",)
 
     @classmethod
     def read(cls, source: Source, settings: Columns) -> Dataset:

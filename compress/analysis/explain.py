@@ -95,14 +95,14 @@ def why_in_short(row: Result, probability: float | None) -> str:
 
 
 def teacher_beaten(rows: Sequence[Result]) -> str | None:
-    """Return that a control which never saw the teacher is more often right than it; None if none.
+    """Return that a row which never saw the teacher is more often right than it; None if none.
 
     Compressing this teacher is the wrong question then.
     """
     better = [
         row
         for row in rows
-        if row.control == NO_TEACHER and row.accuracy.top1_drop and row.accuracy.top1_drop.value < 0
+        if _without_teacher(row) and row.accuracy.top1_drop and row.accuracy.top1_drop.value < 0
     ]
     if not better:
         return None
@@ -117,6 +117,12 @@ def teacher_beaten(rows: Sequence[Result]) -> str | None:
         "compressing this teacher is the wrong question. Take that network, or find a better "
         "teacher."
     )
+
+
+def _without_teacher(row: Result) -> bool:
+    """Whether it is a control without the teacher, or a student that labels alone taught."""
+    own = row.lineage[1:]
+    return row.control == NO_TEACHER or (len(own) == 1 and own[0].startswith(f"{NO_TEACHER} → "))
 
 
 def lost(best: Result, other: Result) -> str:

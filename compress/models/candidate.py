@@ -57,7 +57,17 @@ class Candidate:
         return self.provenance.deployed
 
     def trained(self, training: Training) -> "Candidate":
-        """Return the same candidate with its training told."""
+        """Return the same candidate with its training told, and which unlabelled images taught it.
+
+        Those of an earlier training still taught it when a later one did without them.
+        """
+        past = self.provenance.training
+        if past is not None:
+            unlabelled = max(past.unlabelled_images, training.unlabelled_images)
+            pseudo_labels = training.pseudo_labels or past.pseudo_labels
+            training = training.model_copy(
+                update={"unlabelled_images": unlabelled, "pseudo_labels": pseudo_labels}
+            )
         return replace(self, provenance=replace(self.provenance, training=training))
 
     def after(

@@ -38,6 +38,16 @@ def test_a_report_says_first_that_the_teacher_is_beaten_without_it() -> None:
     assert "may be chance" in (teacher_beaten([TEACHER, control(-0.05, 0.06)]) or "")
 
 
+def test_so_is_it_by_a_student_that_labels_alone_taught() -> None:
+    """It need not be a control of another row."""
+    labels = result("small", top1=0.55, drop=-0.05)
+    alone = ["vgg16_bn", "no teacher → torchvision.models:mobilenet_v2"]
+    labels = labels.model_copy(update={"lineage": alone})
+    assert "Without the teacher small in" in (teacher_beaten([TEACHER, labels]) or "")
+    taught = labels.model_copy(update={"lineage": [*alone, "distil kd"]})
+    assert teacher_beaten([TEACHER, taught]) is None
+
+
 @pytest.mark.parametrize("rows", [[TEACHER, control(0.01)], [result("small", drop=-0.2)]])
 def test_otherwise_nothing_is_said(rows: list[Result]) -> None:
     assert teacher_beaten(rows) is None

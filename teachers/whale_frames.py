@@ -35,6 +35,7 @@ CANONICAL = {
 # bonnet tip, to either side. As the boxes of synthetic frames have it.
 BEHIND, AHEAD, BESIDE = 0.3, 0.2, 0.6
 QUALITY = 95  # of JPEG
+BOXES = ["Image", "x", "y", "width", "height"]  # the columns of head_boxes.csv
 
 
 def frames(folder: Path, **settings: Any) -> None:
@@ -69,7 +70,7 @@ def synthetic_aligned_heads(folder: Path, *, size: int = 224, **settings: Any) -
 
 def head_crops(folder: Path, *, source: Path, margin: float = 0.25, size: int = 256) -> None:
     """Writes a crop around each annotated head (size x size): train.csv, split.csv where `source`
-    has one, points.csv with both points in pixels of the crop, imgs/.
+    has one, points.csv with both points and head_boxes.csv in pixels of the crop, imgs/.
 
     Args:
         source: frames with train.csv, head_boxes.csv and train_with_points.csv.
@@ -78,13 +79,18 @@ def head_crops(folder: Path, *, source: Path, margin: float = 0.25, size: int = 
     """
     data = read_folder(source)
     rows: list[list[str | None]] = []
+    boxes: list[list[str | None]] = []
     for name, image in _annotated(data):
         view = around(_box(image), margin, 1.0)
         _write(folder / "imgs" / name, data.root / image.path, view, size)
         points = [view.to_view(_point(image, point)) for point in POINTS]
         rows.append([name, *(f"{size * x:.2f}" for point in points for x in point)])
+        (left, top), (right, bottom) = map(view.to_view, _box(image))
+        box = (left, top, right - left, bottom - top)
+        boxes.append([name, *(f"{size * x:.2f}" for x in box)])
     header = ["Image", *(f"{point}_{axis}" for point in POINTS for axis in "xy")]
     _write_table(folder / "points.csv", header, rows)
+    _write_table(folder / "head_boxes.csv", BOXES, boxes)
     _write_labels(folder, data)
 
 
@@ -103,7 +109,7 @@ def aligned_heads(folder: Path, *, source: Path, size: int = 224) -> None:
         view = brought_to(found, [CANONICAL[point] for point in POINTS], 1.0)
         _write(folder / "imgs" / name, data.root / image.path, view, size)
         boxes.append([name, *box])
-    _write_table(folder / "head_boxes.csv", ["Image", "x", "y", "width", "height"], boxes)
+    _write_table(folder / "head_boxes.csv", BOXES, boxes)
     _write_labels(folder, data)
 
 

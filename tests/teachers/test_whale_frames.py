@@ -45,6 +45,17 @@ def test_points_of_a_crop_keep_their_direction_and_lie_in_it(folders):
         assert all(0 <= x <= 64 for end in here for x in (end.real, end.imag))
 
 
+def test_the_box_of_a_crop_is_in_its_middle_with_the_margin_round_it(folders):
+    frames, crops = by_name(folders / "frames"), by_name(folders / "crops")
+    for name, crop in crops.items():
+        there, here = frames[name].annotations, crop.annotations
+        assert here["x"] + here["width"] / 2 == pytest.approx(32, abs=0.02)
+        assert here["y"] + here["height"] / 2 == pytest.approx(32, abs=0.02)
+        longer = max(there["width"], there["height"])
+        for side in ("width", "height"):  # a quarter of the longer side is left on each side
+            assert here[side] == pytest.approx(64 * there[side] / (1.5 * longer), abs=0.02)
+
+
 def test_the_box_of_an_aligned_head_is_what_a_frame_in_that_pose_would_have(folders):
     """Blowhead and bonnet tip where the crop has them: the frames' own rule gives the box."""
     boxes = [tuple(p.annotations.values()) for p in by_name(folders / "heads").values()]

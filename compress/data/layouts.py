@@ -77,6 +77,11 @@ def read_folder(
         return take_points(data, points)
     if sources:
         return read_tables(root, sources, image_column, label_column)
+    if named := label_column or image_column:
+        raise UserError(
+            f"{path} has no table, of which {named!r} could be a column: remove it, or give the "
+            "CSV file itself."
+        )
     return _read_class_folders(root)
 
 

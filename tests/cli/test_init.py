@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -293,6 +294,22 @@ def test_inputs_that_are_no_rgb_squares(make: Init, tmp_path: Path, shapes: Path
     assert recipe.teacher.input_spec("crop").model_dump(include=kept) == spec.model_dump(
         include=kept
     )
+
+
+def test_the_label_column_of_a_table(make: Init, tmp_path: Path, shapes: Path) -> None:
+    folder = tmp_path / "own"
+    shutil.copytree(shapes, folder / "images")
+    rows = [
+        f"{file.relative_to(folder)},{number % 2},{file.parent.name}"
+        for number, file in enumerate(sorted(folder.rglob("*/[bcd]*/*.png")))
+    ]
+    (folder / "train.csv").write_text("\n".join(["file,night,shape", *rows]))
+    recipe = load_recipe(make(data=str(folder), label_column="shape"))
+    assert recipe.data.label_column == "shape"
+    with pytest.raises(UserError, match="form"):
+        make("b.yaml", data=str(folder), label_column="form")
+    with pytest.raises(UserError, match="has no table, of which 'shape' could be a column"):
+        make("c.yaml", label_column="shape")
 
 
 def test_a_network_that_cannot_be_pruned(make: Init, tmp_path: Path) -> None:

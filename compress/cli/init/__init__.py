@@ -23,6 +23,10 @@ def init(
     data: Annotated[
         str | None, typer.Option(help="Images: class folders, or a folder with a train.csv.")
     ] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(help="Of a table, where it is not found: the column with the classes."),
+    ] = None,
     image_size: Annotated[
         str | None, typer.Option(help="Pixels, or HEIGHTxWIDTH; its own, or 224.")
     ] = None,
@@ -69,6 +73,7 @@ def init(
         teacher=teacher,
         weights=weights,
         data=data,
+        label_column=label_column,
         image_size=image_size,
         mean=mean,
         std=std,

@@ -34,6 +34,7 @@ class Options:
     teacher: str | None = None
     weights: str | None = None
     data: str | None = None
+    label_column: str | None = None
     image_size: str | None = None
     mean: str | None = None
     std: str | None = None
@@ -56,7 +57,11 @@ def answers_of(options: Options, allowed: Sequence[str]) -> Answers:
     ask.require({"--teacher": options.teacher, "--weights": weights, "--data": options.data})
 
     teacher, stored = _model(ask, options, allowed)
-    folder, images = ask.answer(options.data, "The folder of images", _look_at_folder)
+    folder, images = ask.answer(
+        options.data,
+        "The folder of images",
+        lambda text: _look_at_folder(text, options.label_column),
+    )
     typer.echo(f"Images: {images.describe()}.")
     for note in images.notes:
         typer.echo(f"  {note}")
@@ -103,9 +108,9 @@ def _model(ask: Questions, options: Options, allowed: Sequence[str]) -> tuple[st
     return teacher, None
 
 
-def _look_at_folder(text: str) -> tuple[Path, Images]:
+def _look_at_folder(text: str, label_column: str | None) -> tuple[Path, Images]:
     path = local(text)
-    return path, look_at_images(path)
+    return path, look_at_images(path, label_column)
 
 
 def _input_spec(

@@ -34,6 +34,7 @@ class Images:
     labelled: int
     unlabelled: int
     validation: int | None  # None: there is no split yet
+    label_column: str | None = None  # of a table, where somebody named it
     notes: tuple[str, ...] = ()  # how they were read
 
     @property
@@ -57,15 +58,18 @@ class Images:
         )
 
 
-def look_at_images(path: Path) -> Images:
+def look_at_images(path: Path, label_column: str | None = None) -> Images:
     """Read the layout, as a run would.
+
+    Args:
+        label_column: of a table; None: the one that is found.
 
     Raises:
         UserError: not there, in no layout that is understood, or fewer than two classes.
     """
     from compress.data.layouts import check_classes, read_folder
 
-    data = read_folder(path)
+    data = read_folder(path, label_column=label_column)
     check_classes(data)
     labelled = [p for p in data.images if p.label is not None]
     split = all(p.split is not None for p in labelled)
@@ -74,6 +78,7 @@ def look_at_images(path: Path) -> Images:
         labelled=len(labelled),
         unlabelled=len(data.images) - len(labelled),
         validation=sum(p.split == "validation" for p in labelled) if split else None,
+        label_column=label_column,
         notes=data.notes,
     )
 

@@ -1,21 +1,28 @@
 """Tables that name images, with their labels or with numbers, and what lies beside them.
 
 `root/train.csv` (or the table that is given) has a column of paths and one of labels, or a column
-of 0 and 1 for each class; known names of columns are taken in the order of IMAGE_COLUMNS and
-LABEL_COLUMNS. Images lie beside it or in `imgs/` or `images/`; those there that no table names are
-unlabelled. `validation.csv` (or `val.csv`, `valid.csv`) beside `train.csv` is the validation split,
-what a `test.csv` with labels names is held out. A `split.csv` (Image,split), or a column `split`,
-is honoured, of which all cells name splits, or none does. Further tables with the same column of
-images annotate them with their numbers.
+of 0 and 1 for each class. Images lie beside it or in `imgs/` or `images/`; those there that no
+table names are unlabelled. `validation.csv` (or `val.csv`, `valid.csv`) beside `train.csv` is the
+validation split, what a `test.csv` with labels names is held out. A `split.csv` (Image,split), or a
+column `split`, is honoured, of which all cells name splits, or none does. Further tables with the
+same column of images annotate them with their numbers.
 """
 
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from compress.data.columns import (
+    HELD_OUT_CELLS,
+    SPLIT_CELLS,
+    Columns,
+    choose_columns,
+    column_of_images,
+    like,
+    plain,
+    split_column,
+)
 from compress.data.dataset import Dataset, Sample, Split
 from compress.data.image_files import ImageFiles, files_below, is_image, kinds
 from compress.data.split_names import (
@@ -30,16 +37,6 @@ from compress.data.split_names import (
 from compress.data.tables import Table, read_csv
 from compress.utils.errors import UserError
 
-# By preference; compared without capitals, spaces and underscores.
-IMAGE_COLUMNS = (
-    *("image", "path", "file", "filename", "image", "img", "imagepath", "imgpath", "filepath"),
-    *("imagename", "imgname", "imagefile", "imageid", "name", "id"),
-)
-LABEL_COLUMNS = ("label", "class", "target", "category", "labelname", "classname")
-LAST_LABEL_COLUMNS = ("id",)  # of individuals; often of images or patients
-# What cells say, which have more words for it than tables and folders.
-SPLIT_CELLS: dict[str, Split] = SPLITS | {"training": "train"}
-HELD_OUT_CELLS = {HELD_OUT, "testing"}
 IMAGE_FOLDERS = ("imgs", "images")
 MAX_FAULTS = 10  # shown; the rest is counted
 
@@ -50,46 +47,6 @@ class Source(NamedTuple):
     path: Path
     split: Split | None = None
     alone: bool = False  # whether it was given by itself, so that others beside it are not read
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a table are taken for what."""
-
-    image: str
-    labels: tuple[str, ...]  # one, or one of 0 and 1 for each class; none where points are asked
-    split: str | None = None
-    rows: bool = False  # whether the truth of an image is its row, cells by column
-    several: bool = False  # whether an image may have several rows: its truth is a list of them
-
-    def label(self, table: Table, row: dict[str, str]) -> str:
-        """A row's class; empty where it has none, or several."""
-        if len(self.labels) == 1:
-            return unicodedata.normalize("NFC", row[self.labels[0]].strip())
-        ones = [name for name in self.labels if table.number(row, name) == 1]
-        return unicodedata.normalize("NFC", ones[0]) if len(ones) == 1 else ""
-
-    def are_in(self, table: Table) -> bool:
-        """Whether another table has the same columns."""
-        return {self.image, *self.labels} <= set(table.header)
-
-    @property
-    def no_label(self) -> str:
-        """What is wrong with a row whose label is empty."""
-        if len(self.labels) == 1:
-            return "has an empty label (leave unlabelled images out of the table)"
-        return f"must have 1 in exactly one of the columns {_some(self.labels)}, and 0 in the rest"
-
-    def describe(self) -> str:
-        """In words, for a note."""
-        said = [f"images from the column {self.image!r}"]
-        if len(self.labels) == 1:
-            said.append(f"labels from {self.labels[0]!r}")
-        elif self.labels:
-            said.append(f"labels from {len(self.labels)} columns of 0 and 1, {_some(self.labels)}")
-        if self.split is not None:
-            said.append(f"splits from {self.split!r}")
-        return ", ".join(said)
 
 
 @dataclass
@@ -128,7 +85,7 @@ def read_tables(
         table = read_csv(source.path)
         if columns is None or not columns.are_in(table):
             columns = choose_columns(table, source.path, image_column, label_column, labels)
-        split = _split_column(table, columns, source.path, reading.notes)
+        split = split_column(table, columns, source.path, reading.notes)
         columns = replace(columns, split=split, rows=rows, several=several)
         _read_rows(table, source, columns, own, reading)
     assert columns is not None
@@ -142,99 +99,6 @@ def read_tables(
     split_by_file(reading.images, root, files)
     images = (*reading.images.values(), *_unlabelled(root, sources, reading))
     return Dataset(root, images, notes=tuple(reading.notes))
-
-
-def choose_columns(
-    table: Table, path: Path, image: str | None, label: str | None, labels: bool = True
-) -> Columns:
-    """Says which columns hold the images and the labels.
-
-    Args:
-        image: the column that the user names; likewise `label`.
-
-    Raises:
-        UserError: none that is known, or not the one that was named.
-    """
-    if image is None:
-        image = next(_known(table.header, IMAGE_COLUMNS), None)
-    _require(image, "image", table, path)
-    assert image is not None
-    others = [name for name in table.header if name and name != image]
-    taken: tuple[str, ...] = ()
-    if labels:
-        taken = (label,) if label is not None else _label_columns(table, others)
-        _require(next(iter(taken), None), "label", table, path)
-    return Columns(image, taken)
-
-
-def _split_column(table: Table, columns: Columns, path: Path, notes: list[str]) -> str | None:
-    """The column `split`, if it names splits and no split.csv does; a note says if it does not."""
-    found = next(_known(table.header, ("split",)), None)
-    if found is None or found in columns.labels or split_file(path.parent) is not None:
-        return None
-    cells = {_plain(row[found]) for row in table.rows}
-    if cells.isdisjoint({*SPLIT_CELLS, *HELD_OUT_CELLS}):
-        why = f"it names neither train nor validation nor {HELD_OUT}"
-    elif cells <= HELD_OUT_CELLS:  # such a table is there to be judged, and has nothing else
-        why = f"all rows are of one split, {HELD_OUT}"
-    else:
-        return found
-    notes.append(f"{path.name}: the column {found!r} is not used: {why}")
-    return None
-
-
-def _plain(cell: str) -> str:
-    return cell.strip().lower()
-
-
-def _known(header: Sequence[str], names: Sequence[str]) -> Iterator[str]:
-    """Gives the columns of known names, in the order of these."""
-    plain = [_bare(name) for name in header]
-    return (header[plain.index(name)] for name in names if name in plain)
-
-
-def _like(
-    columns: Columns, answers: Sequence[str], header: Sequence[str]
-) -> tuple[str | None, list[str]]:
-    """Return the columns of images and of labels of another table; none where it has none.
-
-    Args:
-        answers: the columns of labels, or those that take their place, of the first table.
-    """
-    image = next(_known(header, (_bare(columns.image), *IMAGE_COLUMNS)), None)
-    wanted = [_bare(name) for name in answers if name != columns.image]
-    found = list(_known(header, wanted))
-    if len(found) < len(wanted):
-        found = list(_known(header, LABEL_COLUMNS))[:1] if columns.labels else []
-    return image, [name for name in found if name != image]
-
-
-def _bare(name: str) -> str:
-    """Return a column's name without capitals, spaces and underscores."""
-    return re.sub(r"[\W_]", "", name).lower()
-
-
-def _label_columns(table: Table, others: list[str]) -> tuple[str, ...]:
-    if len(others) == 1:
-        return (others[0],)
-    if found := next(_known(others, LABEL_COLUMNS), None):
-        return (found,)
-    flags = tuple(n for n in others if all(table.number(row, n) in (0, 1) for row in table.rows))
-    if table.rows and len(flags) > 1:
-        return flags
-    return tuple(_known(others, LAST_LABEL_COLUMNS))
-
-
-def _require(column: str | None, kind: str, table: Table, path: Path) -> None:
-    shown = ", ".join(table.header)
-    if column is None:
-        hint = " If that is an image already, add a header line, such as path,label."
-        raise UserError(
-            f"{path}: which column holds the {kind}s? It has {shown}; set data.{kind}_column in "
-            f"the recipe.{hint if is_image(Path(table.header[0])) else ''}"
-        )
-    if column not in table.header:
-        raise UserError(f"{path} has no column {column!r}; it has {shown}.")
 
 
 def _folders(table: Path) -> list[Path]:
@@ -253,7 +117,7 @@ def _read_rows(
     """Adds a table's images; what is wrong with its lines is added to the faults."""
     shown = source.path.relative_to(files.root).as_posix()
     reading.notes.append(f"{shown}: {columns.describe()}")
-    splits = [_plain(row[columns.split]) for row in table.rows] if columns.split else []
+    splits = [plain(row[columns.split]) for row in table.rows] if columns.split else []
     drawn_later = bool(splits) and not any(SPLIT_CELLS.get(s) == "validation" for s in splits)
     for i, row in enumerate(table.rows):
         name = row[columns.image].strip()
@@ -303,7 +167,7 @@ def _hold_out(
     if test is None or test == table:
         return
     read = read_csv(test)
-    image, found = _like(columns, answers, read.header)
+    image, found = like(columns, answers, read.header)
     if image is None:
         reading.notes.append(f"{test.name} is not read, as it has no column of images")
         return
@@ -353,7 +217,7 @@ def _left_over(
     for table in tables_in(first.parent):
         if not split_word(table.stem) or table in own:
             continue
-        image, found = _like(columns, answers, read_csv(table).header)
+        image, found = like(columns, answers, read_csv(table).header)
         if image is None or not found:
             continue
         raise UserError(
@@ -429,12 +293,10 @@ def split_by_file(images: dict[str, Sample], root: Path, files: Sequence[ImageFi
     if "split" not in table.header:
         shown = ", ".join(table.header)
         raise UserError(f"{path} needs the columns Image,split; it has {shown}.")
-    name_column = next(_known(table.header, IMAGE_COLUMNS), None)
-    _require(name_column, "image", table, path)
-    assert name_column is not None
+    name_column = column_of_images(table, path)
     faults = []
     for line, row in zip(table.lines, table.rows, strict=True):
-        split = _plain(row["split"])
+        split = plain(row["split"])
         if split not in SPLIT_CELLS:
             faults.append(f"{path.name}:{line}: {split!r} is neither train nor validation")
         elif (found := _of(images, row[name_column].strip(), files)) is not None:
@@ -454,7 +316,3 @@ def listed(title: str, faults: Iterable[str]) -> str:
     more = len(all_of_them) - MAX_FAULTS
     shown = [f"  {fault}" for fault in all_of_them[:MAX_FAULTS]]
     return "\n".join([title, *shown] + ([f"  … and {more} more"] if more > 0 else []))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -7,12 +7,11 @@ input pixel (one in a letterbox, whose edges lie on whole pixels): a JPEG may be
 of its size, which rounds its width and height up.
 """
 
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from compress.data.input_spec import InputSpec, turn_upright
+from compress.data.input_spec import InputSpec, is_sideways, turn_upright
 
 
 def to_input(points: np.ndarray, sizes: np.ndarray, spec: InputSpec) -> np.ndarray:
@@ -54,7 +53,4 @@ def upright_size(path: Path) -> tuple[int, int]:
             turn_upright(file)
             return file.size
         width, height = file.size
-        orientation = 1
-        with suppress(Exception):  # as `turn_upright`
-            orientation = file.getexif().get(0x0112, 1)
-    return (height, width) if orientation in (5, 6, 7, 8) else (width, height)  # turned by 90°
+        return (height, width) if is_sideways(file) else (width, height)

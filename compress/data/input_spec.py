@@ -284,6 +284,13 @@ def turn_upright(file: "Image") -> None:
         ImageOps.exif_transpose(file, in_place=True)
 
 
+def is_sideways(file: "Image") -> bool:
+    """Return whether EXIF swaps width and height of an opened image, not decoded for that."""
+    with suppress(Exception):  # as `turn_upright`
+        return file.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # turned by 90°
+    return False
+
+
 def eight_bits(image: "Image") -> "Image":
     """A grey image of 16 or 32 bits as one of 8 bits, scaled by the range of its numbers.
 

@@ -3,10 +3,8 @@
 Needs no torch. An exported cascade's script is made of this very text (`export/standalone.py`).
 """
 
-import io
 import math
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,14 +12,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from compress.cascade.photograph import Photograph, Size, decoded, times_enough
 from compress.cascade.spec import CascadeStage, Look
 from compress.cascade.views import Point, View, around, brought_to, cut, whole
-from compress.data.input_spec import InputSpec, normalise, upright_rgb
+from compress.data.input_spec import InputSpec, normalise
 from compress.metrics.probabilities import probabilities_of
 from compress.runtimes import Session
-from compress.utils.errors import UserError
 from compress.utils.units import ms, percent
 
+DECODE = "decode"  # the part before all stages', and between two where a JPEG is decoded again
 NETWORK = ": network"  # ends the name of the part that a stage's network takes
 NOT_SURE = "not sure enough to give a name"
 SHOWN = 5  # of the names
@@ -95,24 +94,23 @@ def find(
         UserError: not an image.
     """
     clock = Clock()
-    with clock.part("decode"):
-        image = decode(photograph)
+    with clock.part(DECODE):
+        seen = decoded(photograph, lambda size: _times_smaller(size, networks))
     points: dict[str, Point] = dict(known or {})
     views: dict[str, View] = {}
     probabilities = np.empty(0)
     for network in networks:
         stage, spec = network.stage, network.spec
         with clock.part(f"{stage.name}: look"):
-            views[stage.name] = view = _view(stage, spec, image.size, points)
+            views[stage.name] = view = view_of(stage, spec, seen.size, points)
+        with clock.part(DECODE):
+            seen = seen if seen.has_enough_for(view, spec) else decoded(photograph)
+        with clock.part(f"{stage.name}: look"):
             turns = [
                 view.turned(2 * math.pi * i / stage.turns, spec.width / spec.height)
                 for i in range(stage.turns)
             ]
-            seen = image.convert("L") if spec.channels == "grey" else image
-            boxed = spec.fit == "letterbox" and stage.crop is None and stage.warp is None
-            shown = np.stack(
-                [cut(seen, turn, spec.width, spec.height, letterbox=boxed) for turn in turns]
-            )
+            shown = _shown(seen, turns, network)
         with clock.part(f"{stage.name}{NETWORK}"):
             outputs = network.outputs(shown)
         if spec.points:
@@ -120,7 +118,7 @@ def find(
         else:
             logits = outputs.mean(0).astype(np.float64)
             probabilities = probabilities_of(logits, "softmax")
-    return Found(image.size, points, probabilities, views, clock.seconds)
+    return Found(seen.size, points, probabilities, views, clock.seconds)
 
 
 def name_of(found: Found, classes: Sequence[str], min_probability: float) -> str | None:
@@ -149,23 +147,28 @@ def told(
 
 
 def decode(photograph: bytes) -> Image.Image:
-    """Return an upright RGB image from the bytes of a file.
+    """Return an upright RGB image, of all pixels, from the bytes of a file.
 
     Raises:
         UserError: not an image, truncated, or empty.
     """
-    try:
-        with warnings.catch_warnings():
-            # Photographs of over 89 megapixels are what somebody photographed, not an attack;
-            # twice that Pillow refuses by itself.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(photograph)) as file:
-                return upright_rgb(file)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"The photograph cannot be read: {error}") from error
+    return decoded(photograph).image
 
 
-def _view(look: Look, spec: InputSpec, size: tuple[int, int], points: dict[str, Point]) -> View:
+def _times_smaller(size: Size, networks: Sequence[Network]) -> float:
+    """Return how many times as small a photograph still has enough pixels for all, most likely."""
+    return min(_usual_times(size, network.stage, network.spec) for network in networks)
+
+
+def _usual_times(size: Size, stage: CascadeStage, spec: InputSpec) -> float:
+    """Return the same for one network; 1 where nobody knows."""
+    if _sees_all(stage):
+        return times_enough(whole(size, spec), spec)
+    return max(size) / stage.least_photograph_px if stage.least_photograph_px else 1.0
+
+
+def view_of(look: Look, spec: InputSpec, size: Size, points: Mapping[str, Point]) -> View:
+    """Return where a network looks in an upright photograph of that size."""
     aspect = spec.width / spec.height
     if look.crop is not None:
         known = [points[name] for name in look.crop.around]
@@ -174,6 +177,19 @@ def _view(look: Look, spec: InputSpec, size: tuple[int, int], points: dict[str, 
         wanted = [(x, y) for x, y in look.warp.values()]
         return brought_to([points[name] for name in look.warp], wanted, aspect)
     return whole(size, spec)
+
+
+def _shown(seen: Photograph, turns: Sequence[View], network: Network) -> np.ndarray:
+    """Return what a network is shown: uint8 (turns, height, width, channels)."""
+    stage, spec = network.stage, network.spec
+    image = seen.image.convert("L") if spec.channels == "grey" else seen.image
+    boxed = spec.fit == "letterbox" and _sees_all(stage)
+    views = map(seen.on_image, turns)
+    return np.stack([cut(image, x, spec.width, spec.height, letterbox=boxed) for x in views])
+
+
+def _sees_all(stage: CascadeStage) -> bool:
+    return stage.crop is None and stage.warp is None
 
 
 def _points(outputs: np.ndarray, turns: Sequence[View], spec: InputSpec) -> dict[str, Point]:

@@ -17,15 +17,12 @@ from compress.utils.errors import UserError
 from compress.utils.files import write_text
 
 SCRIPT = "compress.cascade.script:main"
-SESSIONS = {  # by package: what loads a model, and how with the measured number of threads
-    "onnxruntime": (
-        "compress.runtimes.onnxruntime:OnnxSession",
-        "OnnxSession(path, {threads}, alone=False)",
-    ),
-    "openvino": (
-        "compress.runtimes.openvino:OpenVinoSession",
-        'OpenVinoSession(path, {threads}, "{precision}")',
-    ),
+ONNX = "compress.runtimes.onnxruntime:OnnxSession"
+OPENVINO = "compress.runtimes.openvino:OpenVinoSession"
+SESSIONS = {  # by runtime: what loads a model, and how with the measured number of threads
+    "onnxruntime": (ONNX, "OnnxSession(path, {threads}, alone=False)"),
+    "openvino": (OPENVINO, 'OpenVinoSession(path, {threads}, "f32")'),
+    "openvino-bf16": (OPENVINO, 'OpenVinoSession(path, {threads}, "bf16")'),
 }
 
 
@@ -37,9 +34,11 @@ def write_bundle(row: Result, source: Path, why: str, folder: Path) -> None:
         why: a sentence for the card.
 
     Raises:
-        UserError: the folder is not empty, or the models are not those that were measured.
+        UserError: the folder is not empty, the models are not those that were measured, or were in
+            a runtime that no script is made for.
     """
     assert row.pipeline is not None
+    script = _script(row)
     spec = CascadeSpec.load(source)
     with filling(folder) as made:
         stages = []
@@ -57,7 +56,7 @@ def write_bundle(row: Result, source: Path, why: str, folder: Path) -> None:
         cascade = Cascade.load(made, threads=1)
         facts = _facts(cascade, row.pipeline, made)
         texts = {
-            "predict.py": _script(row),
+            "predict.py": script,
             "requirements.txt": requirements(row),
             "README.md": render("README.md", **card(row, why, facts, _always(cascade))),
         }
@@ -71,18 +70,24 @@ def sha256_of_all(hashes: Iterable[str]) -> str:
 
 
 def _script(row: Result) -> str:
-    """The text of predict.py: what runs here, and how it is called there."""
+    """The text of predict.py: what runs here, and how it is called there.
+
+    Raises:
+        UserError: the row is in a runtime from another package, or in torch.
+    """
     runtime = row.artifact.runtime
-    session, call = SESSIONS[package_of(runtime)]
+    if runtime not in SESSIONS:
+        raise UserError(
+            f"A cascade is exported for {', '.join(SESSIONS)}, and this one was measured in "
+            f"{runtime}: name one of them below measure: runtimes in its recipe, and run it again."
+        )
+    session, call = SESSIONS[runtime]
     return render(
         "cascade.py",
         package=package_of(runtime),
         runtime=runtime,
         text=standalone([SCRIPT, session]),
-        call=call.format(
-            threads=row.at_smallest_batch.threads,
-            precision="bf16" if runtime == "openvino-bf16" else "f32",
-        ),
+        call=call.format(threads=row.at_smallest_batch.threads),
     )
 
 

@@ -100,7 +100,7 @@ def annotated_points(
     Raises:
         UserError: images of which they are not known.
     """
-    found = [_annotated(data.images[index]) for index in indices]
+    found = [known_points(data.images[index]) for index in indices]
     lacking = [i for i, points in zip(indices, found, strict=True) if not set(names) <= set(points)]
     if lacking:
         path = data.images[lacking[0]].path
@@ -111,7 +111,7 @@ def annotated_points(
     return [{name: points[name] for name in names} for points in found]
 
 
-def _annotated(image: Sample) -> dict[str, Point]:
+def known_points(image: Sample) -> dict[str, Point]:
     """Return all points that are known of an image, a box by its corners."""
     a = image.annotations
     found = {

@@ -19,11 +19,14 @@ from compress.results.schema import (
     CascadeFacts,
     Origin,
     Result,
+    RowKey,
+    Saliency,
     Verdict,
 )
 from compress.utils.errors import UserError
 from compress.workflow.cache import Stage
 from compress.workflow.origins import images_of, origins_of
+from compress.workflow.stages import saliency
 
 
 def result_of(run: Run, member: Member, timing: Stage, slower: float) -> Result:
@@ -45,6 +48,7 @@ def result_of(run: Run, member: Member, timing: Stage, slower: float) -> Result:
         accuracy=_accuracy(run, member, said),
         latency=[timed.latency[member.key]],
         pipeline=_cascade_facts(run, member, said, slower),
+        saliency=_saliency(run, member),
         machine=run.context.machine,
     )
 
@@ -98,6 +102,15 @@ def _cascade_facts(run: Run, member: Member, said: Verdict, slower: float) -> Ca
             for name, stage in member.further.items()
         },
     )
+
+
+def _saliency(run: Run, member: Member) -> Saliency | None:
+    """Return where the last network looks in what it is shown, if its recipe asks for that."""
+    stage, candidate = list(member.networks.items())[-1]
+    for row in run.plans[stage].entries:
+        if row.key == RowKey(candidate, member.runtime) and row.saliency is not None:
+            return saliency.load(run.store.folder(row.saliency))
+    return None
 
 
 def _facts(run: Run, member: Member) -> ArtifactFacts:

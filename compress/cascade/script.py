@@ -73,7 +73,8 @@ def _network(folder: Path, described: Any, open_model: OpenModel) -> Network:
     fed: Any = SimpleNamespace(**{"channels": "rgb"} | json.loads(session.spec or ""))
     fed.size = (fed.height, fed.width)
     fed.shape = (1 if fed.channels == "grey" else 3, *fed.size)
-    stage: Any = SimpleNamespace(**{"crop": None, "warp": None} | described)
+    usual = dict.fromkeys(("crop", "warp", "least_photograph_px"))
+    stage: Any = SimpleNamespace(**usual | described)
     if stage.crop is not None:
         stage.crop = SimpleNamespace(**stage.crop)
     return Network(stage, fed, session)

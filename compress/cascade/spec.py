@@ -57,6 +57,9 @@ class CascadeStage(Look):
     name: StageName
     model: str  # file in the cascade's folder
     runtime: Runtime | None = None  # none: what the file's format says
+    # Longer side of a photograph that has enough pixels for its crop or warp, most likely: a large
+    # JPEG is decoded no larger, and again where that is not enough. None: in full, it is not known.
+    least_photograph_px: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -9,6 +9,7 @@ from pathlib import Path
 from compress.cascade.cascade import Cascade
 from compress.cascade.evaluate import annotated_points, judge
 from compress.cascade.spec import CascadeSpec, CascadeStage, Look
+from compress.cascade.usual_size import least_photograph_px
 from compress.export.artifact import Artifact, files_of
 from compress.methods.context import Context
 from compress.results.schema import JudgedPhotograph, Machine, Runtime
@@ -17,8 +18,9 @@ from compress.utils.files import write_text
 from compress.workflow.cache import Stage
 
 # 2: upright views are reduced by whole factors first; 3: by smaller ones; 4: letterboxes are those
-# of training, and of names that are as probable the first counts
-VERSION = 4
+# of training, and of names that are as probable the first counts; 5: large JPEGs are decoded no
+# larger than is needed
+VERSION = 5
 FOLDER, JUDGED = "pipeline", "judged.json"  # as they were first called
 TOLD = "annotated.json"  # points by name of each validation photograph, in their order
 
@@ -71,21 +73,24 @@ def role(name: str) -> str:
 
 
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
+    data = context.data(inputs["data"])
     stages = []
     for described in stage.settings["stages"]:
         name = described["name"]
-        source = Artifact.load(inputs[role(name)]).path
+        artifact = Artifact.load(inputs[role(name)])
+        source = artifact.path
         place = folder / FOLDER / name
         place.mkdir(parents=True, exist_ok=True)
         for file in files_of(source):
             shutil.copyfile(file, place / file.name)
-        stages.append(CascadeStage(**described, model=f"{name}/{source.name}"))
+        made = CascadeStage(**described, model=f"{name}/{source.name}")
+        least = {"least_photograph_px": least_photograph_px(made, artifact.spec, data)}
+        stages.append(made.model_copy(update=least))
     minimum = stage.settings["min_probability"]
     annotated = stage.settings.get("annotated", ())
     spec = CascadeSpec(stages=tuple(stages), min_probability=minimum, annotated=annotated)
     spec.save(folder / FOLDER)
     cascade = Cascade.load(folder / FOLDER, context.threads, context.allowed)
-    data = context.data(inputs["data"])
     indices = data.indices("validation").tolist()
     judged = judge(cascade, data, indices, context.progress.advance)
     if annotated:  # as it is told when it is timed

@@ -210,9 +210,9 @@ def _pipeline(profile: Profile) -> Iterator[str]:
     takes = f"takes {percent(largest.seconds / profile.root.seconds)} % of the time"
     if largest.kind == DECODE:
         yield (
-            f"Decoding {takes}: smaller photographs help most, or, of JPEG, decoding at a half, a "
-            "quarter or an eighth of the size (Pillow's Image.draft). Crops then show less detail: "
-            "check the answers."
+            f"Decoding {takes}: smaller photographs help most, and JPEG that is not progressive. "
+            "Large JPEGs are decoded at a part of their size where that is enough: of crops and "
+            "warps that is known if the training images of the cascade's recipe are annotated."
         )
     elif largest.kind == LOOK:
         yield (

@@ -22,12 +22,13 @@ from compress.export.artifact import sha256_of
 from compress.export.reference_answers import write_reference
 from compress.measure.machine import machine
 from compress.results.file import append
-from compress.results.schema import CascadeFacts, Result, Verdict
+from compress.results.schema import CascadeFacts, Origin, Result, Verdict
 from compress.runtimes import REFERENCE_KEY, package_of
 from compress.utils.errors import UserError
 from tests.alone import run_alone, run_script
 from tests.cascade.test_cascade import folder as folder
 from tests.cascade.test_cascade import photograph
+from tests.cascade.test_photograph import jpeg
 from tests.cascade_networks import centres
 from tests.result_factory import result
 
@@ -117,7 +118,17 @@ def test_it_runs_alone_and_answers_as_compress_does(
     assert predicted(ready, photographs) == expected
 
 
-def test_numbers_are_the_very_same(folder: Path, photographs: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("least_px", [None, 500])
+def test_numbers_are_the_very_same(
+    folder: Path, photographs: list[Path], tmp_path: Path, least_px: int | None
+) -> None:
+    """Also of large photographs, whether they are decoded in full or at a quarter of their size."""
+    spec = CascadeSpec.load(folder)
+    stages = [x.model_copy(update={"least_photograph_px": least_px}) for x in spec.stages]
+    spec.model_copy(update={"stages": tuple(stages)}).save(folder)
+    photographs = [*photographs, tmp_path / "large.jpg", tmp_path / "turned.jpg"]
+    photographs[-2].write_bytes(jpeg())
+    photographs[-1].write_bytes(jpeg(stored=6, arm=60))
     write_bundle(row(folder), folder, "", tmp_path / "ready")
     code = """
 import json, runpy
@@ -155,7 +166,8 @@ def test_points_alone_are_told_too(
 
 def test_the_folder_says_what_is_in_it(folder: Path, tmp_path: Path) -> None:
     in_runtime(folder, "onnxruntime", min_probability=0.3)
-    made = row(folder, threads=3)
+    origin = Origin(what="images: frames", licence="CC0", source="my camera")
+    made = row(folder, threads=3).model_copy(update={"origins": [origin]})
     ready = tmp_path / "ready"
     write_bundle(made, folder, "It is the best.", ready)
     assert {x.name for x in ready.iterdir()} == {
@@ -180,6 +192,7 @@ def test_the_folder_says_what_is_in_it(folder: Path, tmp_path: Path) -> None:
         "| median angle error | 2.5 degrees |",
         "answers with one of its 2 names, or that it is not sure (below 30 %), also for",
         "compress run recipes/whales.yaml",
+        "| images: frames | CC0 | my camera |",
     ):
         assert said in card, said
 
@@ -196,6 +209,15 @@ def test_what_was_not_measured_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not the cascade that was measured"):
         write_bundle(row(folder), folder, "", ready)
     assert list(ready.iterdir()) == []
+
+
+@pytest.mark.parametrize("runtime", ["one-by-one", "torch"])
+def test_a_runtime_that_no_script_is_made_for_is_refused_at_once(
+    folder: Path, tmp_path: Path, runtime: str
+) -> None:
+    with pytest.raises(UserError, match=rf"onnxruntime, openvino, .*was measured in {runtime}: na"):
+        write_bundle(row(folder, runtime), folder, "", tmp_path / "ready")
+    assert not (tmp_path / "ready").exists()
 
 
 def test_another_machine_is_noticed(folder: Path, photographs: list[Path], tmp_path: Path) -> None:

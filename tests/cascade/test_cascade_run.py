@@ -75,12 +75,13 @@ RECIPES = {
             "settings": FRAMES | {"size": 32},
         },
         32,
-    ),
+    )
+    | {"saliency": {"images": 4, "methods": ["grad_cam"]}},
 }
 CASCADE = {
     "version": 1,
     "name": "tiny_pipeline",
-    "data": {"path": "own"},
+    "data": {"path": "own", "licence": "CC0"},
     "stages": {
         "find": {"recipe": "find.yaml"},
         "turn": {"recipe": "turn.yaml", "crop": {"around": ["top_left", "bottom_right"]}},
@@ -138,11 +139,12 @@ def test_the_front_is_measured_end_to_end(folder, done):
         # The whole takes at least its parts' files, and time that is no network's.
         assert row.artifact.size_bytes > 0 and row.artifact.macs > 0
         assert sum(row.pipeline.verdict.parts_s.values()) > 0
+        assert row.saliency.images == 4 and set(row.saliency.looks) == {"grad_cam"}
     predicted = [row for row in rows if row.pipeline.predicted_s is not None]
     assert predicted
-    # Images of each stage and of the whole, once each; nobody said whose they are.
+    # Images of each stage and of the whole, once each.
     images = {origin.what: origin.licence for origin in members[-1].origins}
-    assert len(images) == len(members[-1].origins) > 1 and images["images: own"] is None
+    assert len(images) == len(members[-1].origins) > 1 and images["images: own"] == "CC0"
     smallest = min(members, key=lambda row: row.artifact.size_bytes)
     assert smallest.artifact.size_bytes < teacher.artifact.size_bytes
     assert (folder / "reports" / "tiny_pipeline" / "report.html").is_file()
@@ -180,6 +182,9 @@ def test_a_member_is_a_folder_that_runs_by_itself(folder, done):
     found = cascade.find(frames[0].read_bytes())
     assert len(found.probabilities) == 4
     assert set(found.points) == {"top_left", "bottom_right", "bonnet_tip", "blowhead"}
+    # What training images say of large ones; the first looks at whole photographs.
+    first, *others = [network.stage.least_photograph_px for network in cascade.networks]
+    assert first is None and all(least and least > 32 for least in others)
 
 
 def test_what_is_chosen_runs_alone_and_names_as_compress_does(folder, done, tmp_path, monkeypatch):

@@ -5,23 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from compress.data.input_spec import Channels
 from compress.models.builders import weight_conversion
 from compress.models.checkpoint import load_into, read_checkpoint
 from compress.models.head import belongs, head_of
+from compress.models.offered_weights import of_timm, of_torchvision, untrained
 from compress.models.own_input import (
     OwnInput,
     check_noted,
     library_input,
     noted_input,
     torchvision_input,
-    torchvision_weights,
 )
 from compress.models.weight_names import StateDicts, fitted
-from compress.models.weight_sources import TIMM, TORCHVISION
+from compress.models.weight_sources import TIMM, TORCHVISION, is_file
 from compress.utils.errors import UserError
 from compress.utils.settings import sides
 
@@ -49,8 +48,21 @@ class Pretrained:
         """
         if path is not None:
             return cls(path.name, path, *read_checkpoint(path))
-        tensors = _of_timm(builder) if weights == TIMM else _of_torchvision(weights)
+        tensors = of_timm(builder) if weights == TIMM else of_torchvision(weights)
         return cls(weights, Path(weights), {"": tensors}, {})
+
+    @classmethod
+    def foreseen(cls, weights: str, builder: str) -> "Pretrained":
+        """Return a file, or in the place of what would be downloaded an untrained network's.
+
+        Names and shapes are those of the weights, so that it is seen whether they fit.
+
+        Raises:
+            UserError: there are no such weights.
+        """
+        if is_file(weights):
+            return cls.read(weights, builder, Path(weights))
+        return cls(weights, Path(weights), {"": untrained(weights, builder)}, {})
 
 
 @dataclass(frozen=True)
@@ -111,22 +123,6 @@ def _own_input(found: Pretrained, network: nn.Module, builder: str) -> tuple[Own
     return library_input(network, builder), "" if found.shown == TIMM else builder
 
 
-def refuse_unfit(
-    found: Pretrained, model: nn.Module, builder: str, head: Sequence[str] = ()
-) -> None:
-    """Refuse weights of another network or width, whatever classes they are of.
-
-    Where the builder converts weights itself, that is seen when they are loaded.
-
-    Raises:
-        UserError: what does not fit.
-    """
-    if weight_conversion(builder) is None:
-        names = head_of(model, head)
-        tensors, _ = fitted(found.state_dicts, model)
-        load_into(model, _with_fresh_head(tensors, model, names), found.path)
-
-
 def begin_with(
     found: Pretrained,
     model: nn.Module,
@@ -182,43 +178,18 @@ def converted(
 
     Args:
         images: makes some that the network is for (n, channels, height, width), normalised.
-    """
-    prepare = weight_conversion(builder)
-    return tensors if prepare is None else prepare(model, tensors, images())
-
-
-def _of_torchvision(name: str) -> dict[str, Tensor]:
-    weights = torchvision_weights(name)
-    try:
-        return dict(weights.get_state_dict(progress=True, check_hash=True))
-    except OSError as error:
-        place = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
-        raise UserError(
-            f"{name} could not be downloaded from {weights.url} ({error}). Download that file "
-            f"elsewhere and put it at {place}, or give its path as weights."
-        ) from error
-
-
-def _of_timm(builder: str) -> dict[str, Tensor]:
-    """Return the weights that timm has for a network by its tag, or by its usual one.
 
     Raises:
-        UserError: no network of timm's, none of its weights, or no way to reach them.
+        UserError: the builder cannot turn them.
     """
-    module, _, name = builder.partition(":")
-    if module != TIMM:
-        raise UserError(f"weights: timm are for a network of timm's (timm:NAME), not {builder}.")
-    import timm
-
-    own = timm.models.get_pretrained_cfg(name)
-    if own is None or not own.has_weights:
-        raise UserError(f"timm offers no weights for {name}: give a file.")
+    prepare = weight_conversion(builder)
+    if prepare is None:
+        return tensors
+    shown = images()
     try:
-        return dict(timm.create_model(name, pretrained=True).state_dict())
-    except Exception as error:  # of whatever library timm downloads with
-        where = f"https://huggingface.co/{own.hf_hub_id}" if own.hf_hub_id else own.url
-        first = str(error).partition("\n")[0][:200]
+        return prepare(model, tensors, shown)
+    except Exception as error:  # whatever somebody's code raises
         raise UserError(
-            f"timm's weights of {name} could not be downloaded ({first}). Download "
-            f"model.safetensors from {where} elsewhere and give its path as weights."
+            f"prepare_weights, beside {builder}, failed on these weights ({error}): mend it, or "
+            "give weights that fit as they are."
         ) from error

@@ -154,7 +154,7 @@ def _teaching_faults(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     """Candidates that learn from others that are not there, from themselves, or from files."""
     taught_by = {
         name: [
-            (("candidates", name, i, kind, "teacher"), teacher)
+            (("candidates", name, i, kind, *_where_taught(settings)), teacher)
             for i, (kind, settings) in enumerate(map(chosen, chain))
             for teacher in discover()[kind].teachers(settings)
         ]
@@ -174,6 +174,11 @@ def _teaching_faults(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
                 if discover()[kind].makes_file:
                     what = f"{teacher} ends with {kind}, so it is a file"
                     yield at, f"{what}: name a candidate that ends before that step"
+
+
+def _where_taught(settings: Any) -> KeyPath:
+    """Return the key path, within a step's settings, of those that it learns from."""
+    return ("teacher",) if "teacher" in type(settings).model_fields else ("train", "teacher")
 
 
 def _those_behind(name: str, taught_by: Mapping[str, Sequence[tuple[KeyPath, str]]]) -> set[str]:

@@ -44,7 +44,7 @@ def task_faults(recipe: "Recipe") -> Iterator[tuple[KeyPath, str]]:
                 yield (*at, "augmentation", "policy"), what
         if isinstance(settings, Learning) and settings.margin and "margin" not in task.trains_with:
             yield (*at, "margin"), f"is between classes, and {task.name} has none: remove it"
-        if isinstance(settings, Learning) and len(settings.teachers) > 1 and not task.averaged:
+        if isinstance(settings, Distillation) and len(settings.teachers) > 1 and not task.averaged:
             yield (*at, "teacher"), f"the mean of several answers to {task.name} is none: name one"
         labels_alone = isinstance(settings, Learning) and settings.learn_from == "labels"
         if isinstance(settings, Distillation) and not labels_alone:

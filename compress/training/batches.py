@@ -62,7 +62,10 @@ def some_images(data: Dataset, pixels: Decoded, spec: InputSpec) -> Tensor:
 
 
 class Feed(Protocol):
-    """What the training loop needs; asked for the same epoch again, it gives the same batches."""
+    """What the training loop needs; asked for the same epoch again, it gives the same batches.
+
+    Epochs are counted from the first that any step has trained (`TrainSettings.epochs_before`).
+    """
 
     @property
     def steps(self) -> int: ...
@@ -136,6 +139,7 @@ class ImageFeed:
 
     def spec_of(self, epoch: int) -> InputSpec:
         """The input of an epoch: its size may be another (progressive resizing)."""
+        epoch -= self.settings.epochs_before
         for phase in self.settings.progressive:
             if epoch < phase.epochs:
                 return self.spec.at(phase.image_size)
@@ -145,7 +149,8 @@ class ImageFeed:
 
     def _is_early(self, epoch: int) -> bool:
         """Whether the epoch is of a phase of progressive resizing."""
-        return epoch < sum(phase.epochs for phase in self.settings.progressive)
+        own = epoch - self.settings.epochs_before
+        return own < sum(phase.epochs for phase in self.settings.progressive)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         rng = generator(self.seed, "epoch", epoch)

@@ -2,9 +2,10 @@
 
 After each epoch everything needed to go on is saved; a run killed at any moment goes on from its
 last finished epoch and ends with the same weights as an undisturbed one (same machine, same
-threads), since order, views and dropout are functions of the seed and the epoch. On CUDA some
-backward passes (pooling) add in no fixed order: there it ends as near as two runs do. Under
-`torchrun` several processes train one network, see `processes.py`.
+threads), since order, views and dropout are functions of the seed and the epoch, counted from the
+first that any step has trained. On CUDA some backward passes (pooling) add in no fixed order: there
+it ends as near as two runs do. Under `torchrun` several processes train one network, see
+`processes.py`.
 
 Between two steps, other runs on the machine may time what they have to time.
 """
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from compress.models.checkpoint import load_tensors, save_tensors, set_weights
-from compress.models.head import head_of
+from compress.models.head import head_of, last_layer
 from compress.models.memory_format import laid_out, place
 from compress.results.schema import Epoch
 from compress.runtimes.outputs import by_name
@@ -92,7 +93,7 @@ def train(
     """
     others = processes()
     mirrors = settings.augmentation.mirror == "new_class"
-    if mirrors or settings.head_only_epochs or settings.head_lr_factor != 1:
+    if head or mirrors or settings.head_only_epochs or settings.head_lr_factor != 1:
         head = head_of(model, head)
     with ExitStack() as while_training:
         turns = Turns(progress.note)
@@ -100,8 +101,9 @@ def train(
             while_training.enter_context(turns)
         if mirrors:
             with torch_seed(feed.seed, "mirrored head"):
-                while_training.enter_context(doubled(model, head[0]))
-        layout = place(model, feed.device, next(iter(feed.validation(0)))[0], trains=True)
+                while_training.enter_context(doubled(model, last_layer(model, head)))
+        shown, _ = next(iter(feed.validation(settings.epochs_before)))
+        layout = place(model, feed.device, shown, trains=True)
         others.join_norms(model, feed.device)
         still = while_training.enter_context(frozen(model, settings.freeze))
         others.refuse_norms(model, feed.device, still)
@@ -184,7 +186,7 @@ def _epochs(training: _Training, folder: Path, progress: Progress) -> list[Epoch
         last = Epoch(
             epoch=epoch + 1,
             loss=loss,
-            validation_top1=judged(training, judged_one, epoch),
+            validation_top1=judged(training, judged_one, settings.epochs_before + epoch),
             seconds=seconds,
             images_per_s=feed.steps * feed.batch_size / seconds,
         )
@@ -209,13 +211,14 @@ def _epoch(
         UserError: the loss, or the gradient, is no number any more.
     """
     feed, settings = training.feed, training.settings
-    mix_rng = generator(feed.seed, "mixup", epoch)
+    drawn_as = settings.epochs_before + epoch
+    mix_rng = generator(feed.seed, "mixup", drawn_as)
     total_loss = 0.0
     rank = training.others.rank
-    batches: Iterable[Batch] = map(training.others.share, feed.batches(epoch))
+    batches: Iterable[Batch] = map(training.others.share, feed.batches(drawn_as))
     if training.others.is_first:  # the others wait with it, and hold nobody up
         batches = training.turns.between(batches)
-    with torch_seed(feed.seed, "dropout", epoch, *([rank] if rank else [])):
+    with torch_seed(feed.seed, "dropout", drawn_as, *([rank] if rank else [])):
         for step, batch in enumerate(batches):
             lr = learning_rate(settings, epoch + step / feed.steps)
             set_learning_rate(training.optimizer, lr)
@@ -310,6 +313,7 @@ def judged(training: _Training, model: nn.Module, epoch: int) -> float:
 
     Args:
         model: the network, or its average.
+        epoch: as feeds count.
     """
     feed = training.feed
     model.eval()

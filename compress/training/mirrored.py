@@ -15,9 +15,9 @@ class Doubled(nn.Module):
         super().__init__()
         self.own = own
         self.mirrored = copy.deepcopy(own)
-        reset = getattr(self.mirrored, "reset_parameters", None)
-        if callable(reset):  # begun alike, the two would have to part first
-            reset()
+        for module in self.mirrored.modules():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()  # begun alike, the two would have to part first
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs of both (n, 2 x classes); in eval mode its own (n, classes)."""

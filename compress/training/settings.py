@@ -64,7 +64,8 @@ class TrainSettings(RecipeModel):
 
     With `cooldown_epochs` the rate is constant instead and falls at the end, as 1 - sqrt (Hägele et
     al. 2024, arXiv:2405.18392), so that a run can be continued from where that began: with 0 it
-    does not fall, and another step goes on from there.
+    does not fall, and another step goes on from there: with `epochs_before` it sees the images in
+    the order, the views and the mixtures that come next, not again those of the first epochs.
 
     A network is often better at a size larger than that it was trained at (Touvron et al. 2019,
     arXiv:1906.06423): `image_size` is that of training alone.
@@ -85,6 +86,7 @@ class TrainSettings(RecipeModel):
     head_lr_factor: Annotated[float, Field(gt=0)] = 1.0  # of the head, on the learning rate
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # of each block, counted from the end
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of the average that is exported
+    epochs_before: Annotated[int, Field(ge=0)] = 0  # that steps before have trained: it goes on
     precision: Precision = "auto"
     image_size: ImageSize | None = None  # none: the network's own
     progressive: list[Phase] = []
@@ -92,8 +94,18 @@ class TrainSettings(RecipeModel):
 
     came_later = (
         "image_size", "cutmix", "cooldown_epochs", "freeze", "head_only_epochs", "head_lr_factor",
-        "layer_decay", "ema",
+        "layer_decay", "ema", "epochs_before",
     )  # fmt: skip
+
+    @property
+    def asks_for_head(self) -> bool:
+        """Whether it matters which modules are the network's head."""
+        return (
+            self.head_only_epochs > 0
+            or self.head_lr_factor != 1
+            or self.layer_decay != 1
+            or self.augmentation.mirror == "new_class"
+        )
 
     @model_validator(mode="after")
     def _an_epoch_for_each_part(self) -> "TrainSettings":

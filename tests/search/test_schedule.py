@@ -55,6 +55,28 @@ def test_a_student_goes_on_from_rung_to_rung(chain: Callable[[list[Any]], list[A
     assert not any(x.control for x in settings[2])
 
 
+def test_parts_go_on_with_the_epochs_the_head_and_the_network_itself(
+    chain: Callable[[list[Any]], list[Any]],
+) -> None:
+    train = {**STUDENT["train"], "ema": 0.9}
+    apart = {**train, "head_lr_factor": 5.0}
+    named = STUDENT | {"head": ["conv5", "fc"]}
+    *_, whole = rungs(chain([{"distill": named | {"train": apart}}]))
+    parts = [chosen(step)[1] for step in whole.chain]
+    assert [x.train.epochs_before for x in parts] == [0, 1, 4, 12]
+    assert [x.train.ema for x in parts] == [None, None, None, 0.9]
+    assert all(x.head == ["conv5", "fc"] for x in parts)
+    again = [type(x).model_validate(x.model_dump(exclude_unset=True)) for x in parts]
+    assert again == parts  # as `pick.yaml` writes them
+    # Where the head learns apart in the first part alone, the others need not know it.
+    *_, whole = rungs(chain([{"distill": named | {"train": train}}]))
+    heads = [chosen(step)[1].head for step in whole.chain]
+    assert heads == [None, None, None, None]  # one epoch is too short to train the head apart
+    two = {**train, "head_only_epochs": 0, "layer_decay": 0.5}
+    *_, whole = rungs(chain([{"distill": named | {"train": two}}]))
+    assert all(chosen(step)[1].head for step in whole.chain)
+
+
 def test_what_comes_after_training_is_in_every_rung(
     chain: Callable[[list[Any]], list[Any]],
 ) -> None:

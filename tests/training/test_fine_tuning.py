@@ -1,6 +1,6 @@
 """What fine-tuning needs beside the plain loop: parts that learn apart, averages, mixing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from compress.data.layouts import read_folder
 from compress.data.mirrored_views import MIRROR
 from compress.data.split import draw_split
 from compress.methods.distill.settings import Settings
-from compress.models.head import head_of
+from compress.models.head import head_of, last_layer
 from compress.tasks import task_of
 from compress.training import loop
 from compress.training.augmentation import POLICY, apply_views, draw_views
@@ -68,9 +68,19 @@ class Network(nn.Module):
 
 
 def trained(
-    data: Dataset, spec: InputSpec, decoded: Pixels, folder: Path, **given: Any
+    data: Dataset,
+    spec: InputSpec,
+    decoded: Pixels,
+    folder: Path,
+    head: Sequence[str] = (),
+    shown: list[Batch] | None = None,
+    **given: Any,
 ) -> tuple[Network, list[dict[str, Tensor]]]:
-    """Train; return the network and its weights before each step of the loop and at the end."""
+    """Train; return the network and its weights before each step of the loop and at the end.
+
+    Args:
+        shown: gets the batches.
+    """
     config = TrainSettings.from_key({"epochs": 2, "batch_size": 9, **given})
     seen: list[dict[str, Tensor]] = []
     network = Network()
@@ -79,13 +89,15 @@ def trained(
         def batches(self, epoch: int) -> Iterator[Batch]:
             for batch in super().batches(epoch):
                 seen.append({k: v.clone() for k, v in network.state_dict().items()})
+                if shown is not None:
+                    shown.append(batch)
                 yield batch
 
     pool = data.indices("train")
     feed = Watched(data, decoded, spec, config, pool, len(pool), seed=3, device=CPU)
     folder.mkdir(exist_ok=True)
     objective = label_objective(spec, config)
-    loop.train(network, feed, objective, config, folder, Progress(Console(quiet=True)))
+    loop.train(network, feed, objective, config, folder, Progress(Console(quiet=True)), head)
     seen.append({k: v.clone() for k, v in network.state_dict().items()})
     return network, seen
 
@@ -115,6 +127,71 @@ def test_the_head_learns_alone_in_the_first_epochs(
     steps = (len(seen) - 1) // 2
     assert changed(seen[0], seen[steps]) == {"head"}
     assert changed(seen[steps], seen[-1]) == {"stem", "blocks", "head"}
+
+
+@pytest.mark.parametrize("head", [["head"], ["blocks.1", "head"], ["head", "blocks.1"]])
+def test_of_a_head_of_several_modules_the_last_layer_is_doubled(
+    data: Dataset, spec: InputSpec, decoded: Pixels, tmp_path: Path, head: list[str]
+) -> None:
+    mirror = Augmentation(mirror="new_class")
+    _, seen = trained(data, spec, decoded, tmp_path, head, epochs=1, augmentation=mirror)
+    doubled = {name.rpartition(".mirrored.")[0] for name in seen[0] if ".mirrored." in name}
+    assert doubled == {"head.2"}
+    assert not torch.equal(seen[0]["head.2.own.weight"], seen[0]["head.2.mirrored.weight"])
+
+
+def test_all_layers_of_what_is_doubled_begin_anew() -> None:
+    both = Doubled(nn.Sequential(nn.Dropout(), nn.Linear(4, 3)))
+    assert not torch.equal(*(dict(both.named_parameters())[f"{x}.1.weight"] for x in
+                             ("own", "mirrored")))  # fmt: skip
+
+
+def test_a_head_without_a_layer_for_classes_is_refused() -> None:
+    assert last_layer(Network(), ["head", "blocks.0.0"]) == "head.2"
+    with pytest.raises(UserError, match=r"no linear layer in stem\.1"):
+        last_layer(Network(), ["stem.1"])
+
+
+def test_a_misspelt_head_is_refused_whatever_asks_for_it(
+    data: Dataset, spec: InputSpec, decoded: Pixels, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="no module 'haed'"):
+        trained(data, spec, decoded, tmp_path, ["haed"], epochs=1, layer_decay=0.5)
+
+
+def test_continued_training_goes_on_with_the_views_and_the_order(
+    data: Dataset, spec: InputSpec, decoded: Pixels, tmp_path: Path
+) -> None:
+    whole: list[Batch] = []
+    part: list[Batch] = []
+    mixed = {"mixup": 0.3, "epochs": 3}
+    trained(data, spec, decoded, tmp_path / "whole", shown=whole, **mixed)
+    later = mixed | {"epochs": 1, "epochs_before": 2}
+    trained(data, spec, decoded, tmp_path / "part", shown=part, **later)
+    steps = len(part)
+    assert len(whole) == 3 * steps
+    for expected, found in zip(whole[2 * steps :], part, strict=True):
+        assert np.array_equal(expected.indices, found.indices)
+        assert torch.equal(expected.inputs, found.inputs)
+    assert not np.array_equal(whole[0].indices, part[0].indices)
+
+
+def test_epochs_before_choose_the_stored_view_and_not_the_image_size(
+    data: Dataset, spec: InputSpec, decoded: Pixels
+) -> None:
+    pool = data.indices("train")
+    given = {"epochs": 3, "epochs_before": 4, "progressive": [{"epochs": 1, "image_size": 24}]}
+    config = TrainSettings.model_validate(given)
+    bank = draw_views(3 * len(data.images), config.augmentation, np.random.default_rng(0))
+    feed = ImageFeed(
+        data, decoded, spec, config, pool, len(pool), seed=3, device=CPU,
+        bank=bank.reshape(3, len(data.images), -1),
+    )  # fmt: skip
+    views = [set(next(iter(feed.batches(epoch))).view_numbers.tolist()) for epoch in (4, 5, 6)]
+    assert views == [{1}, {2}, {0}]
+    assert [feed.spec_of(epoch).width for epoch in (4, 5, 6)] == [24, 32, 32]
+    assert "epochs_before" in config.in_key()
+    assert "epochs_before" not in TrainSettings(epochs=3).in_key()
 
 
 def test_blocks_learn_by_the_decay_more_slowly_the_farther_they_are_from_the_end() -> None:

@@ -131,6 +131,16 @@ def test_a_pretrained_student_learns_with_a_margin(
     assert with_it.entries[-1].model.key != without.entries[-1].model.key
 
 
+@pytest.mark.parametrize("head", ["fc", ["conv5", "fc"], ["fc", "conv5"]])
+def test_of_a_head_of_several_modules_the_last_layer_becomes_cosines(
+    shapes: Path, tmp_path: Path, write_recipe: Callable[..., Path], head: str | list[str]
+) -> None:
+    margin = {"name": "cosface", "scale": 16}
+    recipe = with_student(shapes, margin=margin, hard_weight=0.5, views=1, head=head)
+    student, _, _ = made(write_recipe(recipe), tmp_path, "shufflenet_v2_x0_5")
+    assert student.provenance.replaced == (("fc", "cosine"),)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

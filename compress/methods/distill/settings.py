@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from compress.methods.base import Student
 from compress.tasks import discover
@@ -13,6 +13,7 @@ from compress.tasks.margins import Margin
 from compress.tasks.settings import LossSettings
 from compress.training.settings import Augmentation, Precision, TrainSettings, ViewSettings
 from compress.utils.settings import (
+    IN_KEY,
     Fraction,
     ImageSize,
     Positive,
@@ -28,8 +29,8 @@ USUAL = next(iter(discover().values())).usual_loss()
 
 # What a step says of a network of its own, where it goes on with the one before.
 NO_STUDENT: dict[str, Any] = {
-    "student": None, "student_settings": {}, "image_size": None, "weights": None, "head": None,
-    "mean": None, "std": None,
+    "student": None, "student_settings": {}, "image_size": None, "weights": None, "mean": None,
+    "std": None,
 }  # fmt: skip
 
 
@@ -57,11 +58,32 @@ class Distillation(RecipeModel):
     unlabelled: bool | Unlabelled = True  # learn from unlabelled images too, where there are some
     teacher_precision: Precision = "auto"
     train: TrainSettings
+    # Another candidate, or several, of which "teacher" is the recipe's; none: that one alone.
+    teacher: str | list[str] | None = None
+    # The modules that train.head_lr_factor and the like are of, and that begin anew where a student
+    # begins with weights; none: the last linear layer.
+    head: str | list[str] | None = None
+
+    came_later: ClassVar[tuple[str, ...]] = ("teacher", "head")
+
+    @property
+    def head_modules(self) -> list[str]:
+        """Those that are named as the head."""
+        return [self.head] if isinstance(self.head, str) else self.head or []
+
+    @property
+    def teachers(self) -> list[str]:
+        """The candidates that it learns from; none: the recipe's teacher."""
+        return [self.teacher] if isinstance(self.teacher, str) else self.teacher or []
 
     @model_validator(mode="after")
-    def _attention_is_cached(self) -> Self:
+    def _attention_is_cached_of_one(self) -> Self:
         if self.teacher_outputs == "online" and self.loss.attention:
             raise ValueError(f"{self.loss.name} compares what is cached: remove teacher_outputs")
+        if len(self.teachers) > 1 and self.loss.attention:
+            raise ValueError(
+                f"{self.loss.name} compares with one teacher: name one, or no attention"
+            )
         return self
 
     @model_validator(mode="after")
@@ -77,6 +99,22 @@ class Distillation(RecipeModel):
             )
         if self.loss.attention:
             raise ValueError("unlabelled with a share takes answers alone: choose another loss")
+        return self
+
+    @property
+    def _asks_for_head(self) -> bool:
+        """Whether it matters which modules are the head."""
+        return any(x.asks_for_head for _, x in self if isinstance(x, TrainSettings))
+
+    @model_validator(mode="after")
+    def _head_is_asked_for(self, info: ValidationInfo) -> Self:
+        # In a key a schedule may be a part of the recipe's.
+        if self.head is not None and not self._asks_for_head and info.context != IN_KEY:
+            raise ValueError(
+                "head is for a student that begins with weights or has a margin, or for a train "
+                "with head_lr_factor, head_only_epochs, layer_decay or mirror: new_class, and none "
+                "of them is here: remove it"
+            )
         return self
 
     def view_settings(self) -> ViewSettings | None:
@@ -108,7 +146,6 @@ class Learning(Distillation):
     student: str | None = None
     student_settings: dict[str, Any] = {}
     weights: str | None = None  # that the student begins with: a file, torchvision:…, or timm
-    head: str | list[str] | None = None  # its modules that begin anew; none: the last linear layer
     mean: Annotated[list[float], Field(min_length=1, max_length=3)] | None = None  # none: theirs
     std: Annotated[list[Positive], Field(min_length=1, max_length=3)] | None = None
     image_size: ImageSize | None = None  # none: as before, or as the weights say
@@ -116,10 +153,8 @@ class Learning(Distillation):
     margin: Annotated[Margin, Field(discriminator="name")] | None = None
     control: bool = True  # train a control row on the same schedule, too
     learn_from: Literal["teacher", "labels"] = "teacher"
-    # Another candidate, or several, of which "teacher" is the recipe's; none: that one alone.
-    teacher: str | list[str] | None = None
 
-    came_later = ("weights", "head", "mean", "std", "margin", "teacher")
+    came_later = (*Distillation.came_later, "weights", "mean", "std", "margin")
 
     @model_validator(mode="before")
     @classmethod
@@ -156,10 +191,6 @@ class Learning(Distillation):
             raise ValueError("learn_from: labels asks no teacher: remove one of the two")
         if self.learn_from == "labels" and self.control:
             raise ValueError("learn_from: labels is the control itself: set control: false")
-        if len(self.teachers) > 1 and self.loss.attention:
-            raise ValueError(
-                f"{self.loss.name} compares with one teacher: name one, or no attention"
-            )
         mixes = self.train.mixup or self.train.cutmix
         if mixes and self.learn_from == "teacher" and self.loss.attention:
             raise ValueError("mixup and cutmix make images that the teacher never looked at")
@@ -168,17 +199,12 @@ class Learning(Distillation):
     @property
     def _of_weights(self) -> list[str]:
         """The settings given that are of weights that a student begins with."""
-        return [x for x in ("weights", "head", "mean", "std") if getattr(self, x) is not None]
+        return [x for x in ("weights", "mean", "std") if getattr(self, x) is not None]
 
     @property
-    def head_modules(self) -> list[str]:
-        """Those that are named as the head."""
-        return [self.head] if isinstance(self.head, str) else self.head or []
-
-    @property
-    def teachers(self) -> list[str]:
-        """The candidates that it learns from; none: the recipe's teacher."""
-        return [self.teacher] if isinstance(self.teacher, str) else self.teacher or []
+    def _asks_for_head(self) -> bool:
+        """Whether it matters which modules are the head: also to what begins anew."""
+        return super()._asks_for_head or self.weights is not None or self.margin is not None
 
     @property
     def own_network(self) -> Student | None:
@@ -210,10 +236,12 @@ class Learning(Distillation):
         )
 
 
-def _of(train: TrainSettings, epochs: int, warmup: float, head_alone: int) -> TrainSettings:
+def _of(
+    train: TrainSettings, epochs: int, warmup: float, head_alone: int, **more: Any
+) -> TrainSettings:
     """Return a schedule of so many epochs at a constant rate, at one image size."""
     update = {"epochs": epochs, "warmup_epochs": warmup, "head_only_epochs": head_alone}
-    return train.model_copy(update={**update, "cooldown_epochs": 0.0, "progressive": []})
+    return train.model_copy(update={**update, "cooldown_epochs": 0.0, "progressive": [], **more})
 
 
 class Settings(Learning):
@@ -227,6 +255,10 @@ class Settings(Learning):
     def in_parts(self, epochs: Sequence[int]) -> list[Self]:
         """Return the steps that train so many epochs each, the rate falling in the last alone.
 
+        Order, views and mixtures go on from part to part; the optimizer's moments begin anew in
+        each. The average of weights (`ema`) is taken in the last part alone: what is trained on is
+        the network itself.
+
         None where a part could not go on from the one before: a head that is trained in another
         shape than it is exported in.
         """
@@ -236,10 +268,13 @@ class Settings(Learning):
         for i, count in enumerate(epochs):
             warmup = min(self.train.warmup_epochs, count) if i == 0 else 0.0
             alone = min(self.train.head_only_epochs, count - 1) if i == 0 else 0
-            train = _of(self.train, count, warmup, alone)
+            before = self.train.epochs_before + sum(epochs[:i])
+            train = _of(self.train, count, warmup, alone, epochs_before=before, ema=None)
             if i == last:
-                train = train.model_copy(update={"cooldown_epochs": count - warmup})
+                falls = {"cooldown_epochs": count - warmup, "ema": self.train.ema}
+                train = train.model_copy(update=falls)
             first = {} if i == 0 else NO_STUDENT | {"start_from": "weights"}
-            update = {**first, "control": False, "train": train}
-            found.append(self.model_copy(update=update))
+            part = self.model_copy(update={**first, "control": False, "train": train})
+            named = self.head if part._asks_for_head else None
+            found.append(part.model_copy(update={"head": named}))
         return found

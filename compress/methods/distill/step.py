@@ -71,6 +71,7 @@ class Distill(Method[Settings]):
         Raises:
             UserError: what is wrong with the student.
         """
+        from compress.methods.distill.student import check_beginning
         from compress.models.binary_layers import binary_layers
         from compress.utils.errors import UserError
 
@@ -83,8 +84,6 @@ class Distill(Method[Settings]):
                 "which deploys them as popcounts, or in float with student_settings: "
                 "{binary: false}."
             )
-        from compress.methods.distill.student import check_beginning
-
         check_beginning("distill", settings, student)
 
     def apply(self, inputs: "StepInputs", settings: Settings, context: "Context") -> "Candidate":

@@ -1,9 +1,9 @@
 """A student before it learns: with weights drawn from the seed, or with pretrained ones."""
 
 from dataclasses import replace
-from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from compress.data.input_spec import InputSpec
 from compress.methods.context import Context, StepInputs
@@ -11,10 +11,9 @@ from compress.methods.distill.settings import Learning
 from compress.models.builders import build
 from compress.models.candidate import Candidate
 from compress.models.cosine_layer import cosine_head
-from compress.models.head import head_of
-from compress.models.pretrained import Pretrained, begin_with, input_of, refuse_unfit
+from compress.models.head import head_of, last_layer
+from compress.models.pretrained import FullInput, Pretrained, begin_with, input_of
 from compress.models.structure import Replaced
-from compress.models.weight_sources import is_file
 from compress.results.schema import StepReport
 from compress.tasks import task_of
 from compress.tasks.margins import refuse_without_library
@@ -74,21 +73,56 @@ def check_beginning(step: str, settings: Learning, network: nn.Module) -> None:
         network: the student's.
 
     Raises:
-        UserError: no such file, weights of another network; nobody says what images they were
-            trained on; a margin for a head that cannot have one.
+        UserError: no such weights, or of another network; nobody says what images they were trained
+            on; no such head; a margin for a head that cannot have one.
     """
-    assert settings.student is not None
     try:
+        if settings.head is not None:
+            _check_head(settings, network)
+        if settings.weights is not None:
+            _check_weights(settings, settings.weights, network)
         if settings.margin is not None:
             refuse_without_library(settings.margin.name)
-            cosine_head(network, head_of(network, settings.head_modules)[0])
-        if settings.weights is None or not is_file(settings.weights):
-            return  # to be downloaded when it is needed
-        found = Pretrained.read(settings.weights, settings.student, Path(settings.weights))
-        refuse_unfit(found, network, settings.student, settings.head_modules)
-        input_of(found, network, settings.student, settings.mean, settings.std, settings.image_size)
+            cosine_head(network, _last_layer(network, settings))
     except UserError as error:
         raise UserError(f"{step}: {error}") from error
+
+
+def _check_head(settings: Learning, network: nn.Module) -> None:
+    """Refuse a head that the network does not have, or that has nothing to be doubled.
+
+    Raises:
+        UserError: what is wrong.
+    """
+    head = head_of(network, settings.head_modules)
+    if settings.train.augmentation.mirror == "new_class":
+        last_layer(network, head)
+
+
+def _check_weights(settings: Learning, weights: str, network: nn.Module) -> None:
+    """Refuse weights that do not fit, or whose images nobody describes; the network takes them.
+
+    Raises:
+        UserError: what is wrong.
+    """
+    assert settings.student is not None
+    builder = settings.student
+    found = Pretrained.foreseen(weights, builder)
+
+    def seen() -> FullInput:
+        own, _ = input_of(found, network, builder, settings.mean, settings.std, settings.image_size)
+        return own
+
+    def images() -> Tensor:  # a builder that converts weights is shown any
+        return torch.randn(2, 3, *seen().size, generator=torch.Generator().manual_seed(0))
+
+    begin_with(found, network, builder, settings.head_modules, images)
+    seen()
+
+
+def _last_layer(network: nn.Module, settings: Learning) -> str:
+    """Return the layer that gives the student's classes."""
+    return last_layer(network, head_of(network, settings.head_modules))
 
 
 def _drawn(
@@ -106,7 +140,7 @@ def _with_margin(student: Candidate, settings: Learning, context: Context) -> Ca
     """Return the student with a head of cosines, where a margin is asked for."""
     if settings.margin is None:
         return student
-    head, *_ = head_of(student.model, settings.head_modules)
+    head = _last_layer(student.model, settings)
     with torch_seed(context.seed, "head of cosines"):
         cosine_head(student.model, head, settings.margin.scale)
     past = student.provenance

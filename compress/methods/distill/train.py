@@ -1,7 +1,7 @@
 """Trains a network on the teacher's answers: `distill`, and training for int8."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,9 +48,14 @@ def distil(
             objective = _match_teacher(student, settings, inputs, context, while_training)
             sure, pseudo_labels = data.indices("unlabelled"), None
         feed = _feed(student, settings, inputs, context, from_teacher, sure)
-        head = settings.head_modules if isinstance(settings, Learning) else []
         history = train(
-            student.model, feed, objective, config, inputs.folder, context.progress, head
+            student.model,
+            feed,
+            objective,
+            config,
+            inputs.folder,
+            context.progress,
+            settings.head_modules,
         )
     labelled = data.indices("train")
     learned_from = len(sure) if feed.beside is not None else len(feed.pool) - len(labelled)
@@ -86,28 +91,39 @@ def _feed(
         unlabelled: positions of the images without labels that may be learned from.
     """
     data, config = inputs.data, settings.train
-    labelled, share = data.indices("train"), 0.0
-    pool, count = labelled, len(labelled)
+    labelled, beside, share = data.indices("train"), None, 0.0
+    pool = labelled
     if isinstance(settings.unlabelled, Unlabelled):
-        share = settings.unlabelled.share if from_teacher else 0.0
-        count = count if from_teacher else round(count / (1 - settings.unlabelled.share))
+        beside, share = unlabelled, settings.unlabelled.share
     elif settings.unlabelled:
-        together = data.indices("train", "unlabelled")
-        pool, count = together if from_teacher else labelled, len(together)
-    of_views = from_teacher and settings.teacher_outputs == "cached" and not share
+        pool = data.indices("train", "unlabelled")
+    of_views = settings.teacher_outputs == "cached" and not share
     bank = draw_bank(settings.views, len(data.images), config.augmentation, context.seed)
-    return ImageFeed(
+    feed = ImageFeed(
         data=data,
         pixels=inputs.pixels,
         spec=student.spec,
         settings=config,
         pool=pool,
-        images_per_epoch=count,
+        images_per_epoch=len(pool),
         seed=context.seed,
         device=context.device,
         bank=bank if of_views else None,
-        beside=unlabelled if share else None,
+        beside=beside,
         beside_share=share,
+    )
+    return feed if from_teacher else _of_labels(feed, labelled)
+
+
+def _of_labels(feed: ImageFeed, labelled: np.ndarray) -> ImageFeed:
+    """Return as many steps, of batches as large, of labelled images alone in fresh views.
+
+    Args:
+        labelled: their positions.
+    """
+    together = feed.images_per_epoch if feed.beside is None else feed.steps * feed.batch_size
+    return replace(
+        feed, pool=labelled, images_per_epoch=together, bank=None, beside=None, beside_share=0.0
     )
 
 

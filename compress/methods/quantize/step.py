@@ -42,6 +42,10 @@ class Quantize(Method[Settings]):
         """Return the same layers in int8 without training for it."""
         return settings.model_copy(update={"train": None})
 
+    def teachers(self, settings: Settings) -> list[str]:
+        """Return the candidates that training for int8 learns from."""
+        return settings.train.teachers if settings.train else []
+
     def view_settings(self, settings: Settings) -> ViewSettings | None:
         """What training for int8 wants cached."""
         return settings.train.view_settings() if settings.train else None

@@ -10,7 +10,9 @@ part of it has seen. "At random" means Optuna's random sampler over the same can
 trained with its whole schedule, no order, no halving, nothing timed before it is trained.
 
 Both are measured alike: after each trial, the area under the front of speedup (in doublings, from
-1x) and accuracy (from 0), by all validation images. Nothing else may run meanwhile.
+1x) and accuracy (from 0), by all validation images. Nothing else may run meanwhile: each waits for
+the other. Both go on where they were stopped, and their time with them. Each seed is one record,
+the last one that was made; one that failed counts as not held.
 """
 
 import argparse
@@ -18,9 +20,11 @@ import csv
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from math import log2
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import altair as alt
 import optuna
@@ -36,8 +40,11 @@ from compress.search.lab import StageLab, TimeUp
 from compress.search.run import Found, search_recipe
 from compress.search.schedule import rungs
 from compress.tasks.differences import lost
+from compress.utils.alone import alone_on_machine
 from compress.utils.errors import UserError
+from compress.utils.files import write_text
 from compress.utils.progress import Progress
+from compress.workflow.run import alone
 from teachers.synthetic_whales import _name, _owners, heads
 
 HERE = Path(__file__).parent
@@ -46,6 +53,7 @@ RECORDS = HERE / "search.jsonl"
 WITHIN_S, FRESH = 1200.0, 3000
 BUDGET = Budget(speedup=8, max_accuracy_drop=0.02)
 Point = tuple[float, float]  # speedup, accuracy
+Record = dict[str, Any]
 
 
 def main() -> None:
@@ -62,12 +70,22 @@ def main() -> None:
         (HERE / "search.md").write_text("\n".join(_report(_records())) + "\n", "utf-8")
         return
     out = asked.out / f"{asked.what}-{asked.seed}"
-    record = (_searched if asked.what == "search" else _at_random)(asked.seed, out)
-    with RECORDS.open("a") as file:
-        file.write(json.dumps({"what": asked.what, "seed": asked.seed, **record}) + "\n")
+    try:
+        record = (_searched if asked.what == "search" else _at_random)(asked.seed, out)
+    except UserError as error:
+        record = {"failed": str(error), "front": []}
+        print(f"It failed: {error}")
+    _keep({"what": asked.what, "seed": asked.seed, **record})
 
 
-def _searched(seed: int, out: Path) -> dict[str, object]:
+def _keep(record: Record) -> None:
+    """Write a record in the place of the one of the same seed, if there is one."""
+    known = {(x["what"], x["seed"]): x for x in (_records() if RECORDS.is_file() else [])}
+    known[record["what"], record["seed"]] = record
+    write_text(RECORDS, "".join(f"{json.dumps(each)}\n" for each in known.values()))
+
+
+def _searched(seed: int, out: Path) -> Record:
     recipe = load_recipe(RECIPE, assignments=[f"seed={seed}"])
     found = search_recipe(
         recipe, BUDGET, WITHIN_S, out,
@@ -81,7 +99,7 @@ def _searched(seed: int, out: Path) -> dict[str, object]:
         "tried": len(search.trials),
         "ended": search.ended,
         "front": [[at_s, _area(points)] for at_s, points in _growing(out, found)],
-        "pick": _proven(found, out, recipe.data.settings, seed) if found.choice.picked else None,
+        "pick": _proven(found, out, recipe.data.settings) if found.choice.picked else None,
     }
 
 
@@ -91,7 +109,7 @@ def _growing(out: Path, found: Found) -> Iterator[tuple[float, list[Point]]]:
     pieces = [
         (piece.begun_s + piece.seconds, trial.candidate, rung)
         for trial in found.search.trials
-        for rung, piece in enumerate(p for p in trial.pieces if p.what == "trained")
+        for rung, piece in enumerate(p for p in trial.pieces if p.trained)
     ]
     for at_s, candidate, rung in sorted(pieces):
         rows = read(out / "runs" / "search" / "trials" / f"{candidate}-{rung}.jsonl").rows
@@ -117,7 +135,7 @@ def _area(points: Sequence[Point]) -> float:
     return area
 
 
-def _proven(found: Found, out: Path, settings: dict[str, int], seed: int) -> dict[str, object]:
+def _proven(found: Found, out: Path, settings: dict[str, int]) -> Record:
     """Judge the pick and the teacher on fresh images of the same individuals."""
     picked = found.choice.picked
     assert picked is not None
@@ -125,7 +143,10 @@ def _proven(found: Found, out: Path, settings: dict[str, int], seed: int) -> dic
     row = next(x for x in found.rows if x.key == picked.key)
     teacher = next(x for x in found.rows if x.key == row.reference)
     theirs, own = (
-        evaluate_file(out / x.artifact.path, fresh, split="all").accuracy for x in (teacher, row)
+        evaluate_file(
+            out / x.artifact.path, fresh, split="all", runtime=x.artifact.runtime
+        ).accuracy
+        for x in (teacher, row)
     )
     drop, _ = lost(theirs, own)
     proof = next(x for x in found.search.proofs if x.candidate == row.candidate)
@@ -158,44 +179,85 @@ def _fresh(folder: Path, settings: dict[str, int]) -> Path:
     return folder
 
 
-def _at_random(seed: int, out: Path) -> dict[str, object]:
+@dataclass
+class AtRandom:
+    """How far trying at random is, in a file from which it goes on."""
+
+    file: Path
+    spent_s: float = 0.0
+    tried: list[str] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)
+    front: list[tuple[float, float]] = field(default_factory=list)
+
+    @classmethod
+    def at(cls, file: Path) -> "AtRandom":
+        """Return what the file has, or a beginning."""
+        known = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        return cls(file, **known)
+
+    def keep(self, spent_s: float) -> None:
+        """Write down where it is."""
+        self.spent_s = spent_s
+        known = {name: value for name, value in asdict(self).items() if name != "file"}
+        write_text(self.file, json.dumps(known))
+
+
+def _at_random(seed: int, out: Path) -> Record:
     """Train whole candidates as Optuna's random sampler draws them, until the time is up."""
     recipe = load_recipe(RECIPE, assignments=[f"seed={seed}"])
-    begun = time.monotonic()
+    with alone_on_machine("search", print):
+        done = AtRandom.at(out / "random.json")
+        begun = time.monotonic() - done.spent_s
 
-    def spent_s() -> float:
-        return time.monotonic() - begun
+        def spent_s() -> float:
+            return time.monotonic() - begun
 
-    lab = StageLab(
-        recipe, out,
-        lambda on_epoch: Progress(Console(width=120), out / "log", on_epoch),
-        "benchmarks/search.py", (), lambda: spent_s() > WITHIN_S,
-    )  # fmt: skip
-    lab.teacher()
+        def is_up_after_epoch() -> bool:
+            done.keep(spent_s())
+            return done.spent_s > WITHIN_S
+
+        lab = StageLab(
+            recipe, out,
+            lambda on_epoch: Progress(Console(width=120), out / "log", on_epoch),
+            "benchmarks/search.py", (), is_up_after_epoch,
+        )  # fmt: skip
+        with alone(out, lab.progress):
+            lab.teacher()
+            for name in _drawn(list(recipe.candidates), seed):
+                if spent_s() >= WITHIN_S:
+                    break
+                if name in done.tried:
+                    continue
+                try:
+                    whole = rungs(recipe.candidates[name])[-1]
+                    done.points += _points(lab.trained(name, whole, name))
+                except TimeUp:
+                    break
+                except UserError as error:
+                    print(f"{name} failed: {error}")
+                done.tried.append(name)
+                done.front.append((spent_s(), _area(done.points)))
+                done.keep(spent_s())
+        return {"spent_s": done.spent_s, "tried": len(done.tried), "front": done.front}
+
+
+def _drawn(candidates: Sequence[str], seed: int) -> Iterator[str]:
+    """Yield each candidate once, in the order in which Optuna's random sampler draws them first."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    points: list[Point] = []
-    front, tried = [], set[str]()
-    while spent_s() < WITHIN_S and len(tried) < len(recipe.candidates):
-        name = study.ask().suggest_categorical("candidate", list(recipe.candidates))
-        if name in tried:
-            continue
-        tried.add(name)
-        try:
-            points += _points(lab.trained(name, rungs(recipe.candidates[name])[-1], name))
-        except TimeUp:
-            break
-        except UserError as error:
-            print(f"{name} failed: {error}")
-        front.append([spent_s(), _area(points)])
-    return {"spent_s": spent_s(), "tried": len(tried), "front": front}
+    seen = set[str]()
+    while len(seen) < len(candidates):
+        name = str(study.ask().suggest_categorical("candidate", list(candidates)))
+        if name not in seen:
+            seen.add(name)
+            yield name
 
 
-def _records() -> list[dict[str, object]]:
+def _records() -> list[Record]:
     return [json.loads(line) for line in RECORDS.read_text("utf-8").splitlines()]
 
 
-def _report(records: Sequence[dict[str, object]]) -> Iterator[str]:
+def _report(records: Sequence[Record]) -> Iterator[str]:
     searches = [x for x in records if x["what"] == "search"]
     yield "# A search against its promise, and against trying at random"
     yield ""
@@ -203,11 +265,14 @@ def _report(records: Sequence[dict[str, object]]) -> Iterator[str]:
     yield ""
     yield (
         "| seed | pick | times faster | lost, searched images | kept images | "
-        "3,000 fresh ones (95 %) | holds | tried | minutes | deciding, s |"
+        "3,000 fresh ones (95 %) | holds | tried | minutes | deciding, s | of the time, % |"
     )
-    yield "| --: | :-- | --: | --: | --: | --: | :-- | --: | --: | --: |"
+    yield "| --: | :-- | --: | --: | --: | --: | :-- | --: | --: | --: | --: |"
     held = sure = 0
     for each in searches:
+        if "failed" in each:
+            yield f"| {each['seed']} | failed: {each['failed']} | | | | | no | | | | |"
+            continue
         pick = each["pick"]
         if pick is None:
             yield f"| {each['seed']} | nothing fitted | | | | | no | {_cost(each)} |"
@@ -227,7 +292,7 @@ def _report(records: Sequence[dict[str, object]]) -> Iterator[str]:
         f"By point estimate {held} of {len(searches)} picks hold on fresh images, with 95 % "
         f"confidence {sure}."
     )
-    at_random = [x for x in records if x["what"] == "random"]
+    at_random = [x for x in records if x["what"] == "random" and "failed" not in x]
     if at_random:
         (HERE / "search.svg").write_text(charts.svg(_picture(records)), "utf-8")
         yield ""
@@ -240,11 +305,15 @@ def _report(records: Sequence[dict[str, object]]) -> Iterator[str]:
         )
 
 
-def _cost(record: dict[str, object]) -> str:
-    return f"{record['tried']} | {record['spent_s'] / 60:.1f} | {record['overhead_s']:.1f}"
+def _cost(record: Record) -> str:
+    spent_s, overhead_s = record["spent_s"], record["overhead_s"]
+    return (
+        f"{record['tried']} | {spent_s / 60:.1f} | {overhead_s:.1f} | "
+        f"{100 * overhead_s / spent_s:.1f}"
+    )
 
 
-def _picture(records: Sequence[dict[str, object]]) -> charts.Spec:
+def _picture(records: Sequence[Record]) -> charts.Spec:
     data = [
         {"what": x["what"], "run": f"{x['what']} {x['seed']}", "minutes": at_s / 60, "area": area}
         for x in records

@@ -11,13 +11,14 @@ import typer
 
 from compress.analysis.budget import Budget
 from compress.analysis.choose import Choice
-from compress.analysis.summary import summarise
+from compress.analysis.search_summary import summarise_search
 from compress.cli.budget_options import takes_budget
 from compress.report.choice_screen import screen
 from compress.report.failures import failure_line
 from compress.results.file import RESULTS_FILE
 from compress.results.merge import load, newest_comparable
 from compress.results.schema import Result
+from compress.results.search import search_of
 from compress.utils.errors import NothingFits, UserError
 from compress.utils.files import inside
 from compress.utils.text import plain
@@ -58,7 +59,7 @@ def choose(
     chosen = reports or newest_comparable(default_reports())
     if not reports and not as_json:
         typer.echo(f"Reports: {', '.join(map(str, chosen))}")
-    choice = summarise(_rows(chosen), budget).choice
+    choice = summarise_search(_rows(chosen), search_of(chosen), budget).choice
     assert choice is not None  # something was asked for
     if export is not None and choice.picked is not None:
         _export(choice.picked, choice.why, chosen, export)

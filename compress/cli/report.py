@@ -1,20 +1,17 @@
 """`compress report`: one report of several runs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from compress.analysis.budget import Budget
-from compress.analysis.summary import summarise
+from compress.analysis.search_summary import summarise_search
 from compress.cli.budget_options import takes_budget
 from compress.report.terminal import show
 from compress.results.merge import load
-from compress.utils.errors import UserError
+from compress.results.search import search_of
 from compress.utils.text import plain
-
-if TYPE_CHECKING:
-    from compress.results.search import Search
 
 
 @takes_budget
@@ -29,28 +26,13 @@ def report(
     Results of different machines are refused: they cannot be compared.
     """
     rows, failed, damaged = load(runs)
-    summary = summarise(rows, budget)
+    search = search_of(runs)
+    summary = summarise_search(rows, search, budget)
     show(summary, failed=failed)
     from compress.report.write import write_report  # here: altair takes a while to load
 
     title = ", ".join(sorted({row.recipe for row in rows}))
-    write_report(summary, out, title, damaged, failed, _search_of(runs))
+    write_report(summary, out, title, damaged, failed, search)
     for line in damaged:
         typer.echo(f"Left out: {plain(line)}", err=True)
     typer.echo(f"Wrote {out / 'report.html'} and {out / 'report.md'}.")
-
-
-def _search_of(runs: list[Path]) -> "Search | None":
-    """Return what the search did that a single report is of, if it is of one.
-
-    Raises:
-        UserError: its file is damaged.
-    """
-    from compress.results.search import FILE, Search
-
-    if len(runs) != 1 or not (file := runs[0] / FILE).is_file():
-        return None
-    try:
-        return Search.model_validate_json(file.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is damaged: search again, or remove it. ({error})") from error

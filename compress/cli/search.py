@@ -158,7 +158,7 @@ def _show(
     Raises:
         NothingFits: nothing met the target; says what could be had.
     """
-    from compress.analysis.summary import summarise
+    from compress.analysis.search_summary import summarise_search
     from compress.recipe.dump import recipe_text
     from compress.report.search import search_part
     from compress.report.terminal import show
@@ -166,7 +166,7 @@ def _show(
     from compress.utils.files import write_text
 
     folder = out / REPORTS / recipe.name
-    summary = summarise(found.rows, budget)
+    summary = summarise_search(found.rows, found.search, budget)
     write_report(summary, folder, recipe.description or recipe.name, failed=(), search=found.search)
     console.print()
     show(summary, console, [])

@@ -1,7 +1,11 @@
 """What a search did, as its report tells it: trials, what each cost, and what the proof was."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
+from compress.results.schema import Result
+from compress.utils.errors import UserError
 from compress.utils.interval import Interval
 from compress.utils.record import Record
 
@@ -21,6 +25,11 @@ class Piece(Record):
     accuracy: float | None = None  # on the searched images
     projected: Interval | None = None  # the accuracy with all epochs
     speedup: float | None = None  # against the teacher in the same runtime, the largest of them
+
+    @property
+    def trained(self) -> bool:
+        """Whether it came to a rung; a training that failed or was interrupted did not."""
+        return self.what == "trained" and self.accuracy is not None
 
 
 class Trial(Record):
@@ -82,3 +91,18 @@ class Search(Record):
     picks: list[Pick]
     proofs: list[Proof]
     said: list[str]  # what else a reader must know
+    searched: list[Result] = []  # rows of the last picks and the teacher that the pick is chosen of
+
+
+def search_of(reports: Sequence[Path]) -> Search | None:
+    """Return what the search did that a single report is of, if it is of one.
+
+    Raises:
+        UserError: its file is damaged.
+    """
+    if len(reports) != 1 or not (file := reports[0] / FILE).is_file():
+        return None
+    try:
+        return Search.model_validate_json(file.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is damaged: search again, or remove it. ({error})") from error

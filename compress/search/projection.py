@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist, fmean, stdev
 
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from compress.utils.interval import Interval
 
@@ -41,8 +41,10 @@ def projected(accuracy: float, images: int, gains: Sequence[float]) -> Interval 
 def expected_gain(found: Sequence[float], best: float, more: float) -> float:
     """Return by how much the best is expected to rise with so many more trials.
 
-    As if accuracies were normal with the mean and spread of those found: the integral of
-    1 - Phi(x)^n above the best (the expected improvement of the largest of n).
+    As if accuracies were normal and known by those found alone: each further one lies round their
+    mean with the spread of one more, s² (1 + 1/k), by Student's t, so that a few bad ones rule
+    nothing out. The integral of 1 - F(x)^n above the best (the expected improvement of the largest
+    of n).
 
     Args:
         found: accuracies of candidates that are fast enough, in [0, 1].
@@ -53,11 +55,19 @@ def expected_gain(found: Sequence[float], best: float, more: float) -> float:
         return 0.0
     if not found:
         return math.inf
-    normal = NormalDist(fmean(found), _spread(found))
+    mean, count = fmean(found), len(found)
+    spread = _spread(found) * math.sqrt(1 + 1 / count)
     steps, top = 200, 1.0
     width = max(0.0, top - best) / steps
-    above = (best + (i + 0.5) * width for i in range(steps))
-    return sum(1 - normal.cdf(x) ** more for x in above) * width
+    above = ((best + (i + 0.5) * width - mean) / spread for i in range(steps))
+    return sum(1 - _below(x, count) ** more for x in above) * width
+
+
+def _below(deviations: float, count: int) -> float:
+    """Return the probability of less; of a single trial the spread is assumed, not estimated."""
+    if count < 2:
+        return NormalDist().cdf(deviations)
+    return float(stdtr(count - 1, deviations))
 
 
 def _spread(values: Sequence[float]) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from compress.analysis.choose import Choice
+from compress.data.input_spec import InputSpec
 from compress.export.artifact import spec_of
 from compress.measure.evaluate import chosen, evaluate_file, labelled
 from compress.recipe.schema import Recipe
@@ -79,16 +80,17 @@ def proofs_with(
         yield _proof(row, own, row.accuracy, f"the images of {folder.name}")
 
 
-def check_images(folder: Path, model: Path, recipe: Recipe) -> None:
+def check_images(folder: Path, asked: InputSpec | Path, recipe: Recipe) -> None:
     """Refuse images that could not prove anything, before the time is spent.
 
     Args:
-        model: a deployed file that is asked the same as the picks will be.
+        asked: what the picks will answer; or a deployed file that says so.
 
     Raises:
         UserError: none there, or annotations of other things.
     """
-    chosen(labelled(spec_of(model), folder, _columns(recipe), lambda _: None), "all")
+    spec = spec_of(asked) if isinstance(asked, Path) else asked
+    chosen(labelled(spec, folder, _columns(recipe), lambda _: None), "all")
 
 
 def _columns(recipe: Recipe) -> Sequence[str]:

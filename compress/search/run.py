@@ -1,11 +1,11 @@
 """`compress search`: the teacher, trials, the last picks and their proof. It reads as that."""
 
 import hashlib
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from compress.analysis.budget import Budget
@@ -13,22 +13,30 @@ from compress.analysis.choose import Choice, choose, fits
 from compress.analysis.explain import SURE, name
 from compress.cascade.recipe import load_any
 from compress.measure.machine import usable_threads
-from compress.methods import discover
-from compress.metrics.sample_size import highest_confidence, images_needed
 from compress.models.builders import identity
 from compress.models.weight_sources import fingerprint, is_file
 from compress.recipe.load import students_of
-from compress.recipe.schema import GridPoint, Recipe, chosen
+from compress.recipe.schema import BudgetSettings, Recipe
 from compress.results.schema import Result
-from compress.results.search import Search
-from compress.search.ceiling import ceilings
+from compress.results.search import Proof, Search, Trial
+from compress.search.ceiling import Ceiling, ceilings
 from compress.search.journal import Journal
-from compress.search.lab import StageLab, with_teachers
-from compress.search.parts import draw_parts, on_part
+from compress.search.judged import SEARCHED, Judged
+from compress.search.lab import StageLab, Validation, with_teachers
+from compress.search.order import in_order
+from compress.search.outlook import Outlook
+from compress.search.own_time import OwnTime
+from compress.search.parts import Parts, draw_parts, on_part
 from compress.search.proof import check_images, last_picks, proofs, proofs_with
-from compress.search.schedule import trains
-from compress.search.trials import OVERHEAD, SEARCHED, SPENT, Trials
-from compress.tasks.differences import paired_spread
+from compress.search.target import (
+    about_images,
+    allowed_by,
+    is_bounded,
+    refuse_beyond,
+    refuse_met,
+    refuse_other_runtime,
+)
+from compress.search.trials import OVERHEAD, Trials
 from compress.utils import units
 from compress.utils.alone import alone_on_machine
 from compress.utils.errors import UserError
@@ -37,11 +45,10 @@ from compress.utils.progress import Progress
 from compress.workflow.executors.executor import Executor
 from compress.workflow.plan import plan_teacher
 from compress.workflow.run import RUNS, alone
-from compress.workflow.too_few_images import USUAL
 
-JOURNAL, ROWS = "search.journal", "trials"
+JOURNAL, ROWS, UNTRAINED = "search.journal", "trials", "untrained.safetensors"
 KEPT = "kept"
-CEILINGS = "ceilings"
+CEILINGS = "without a network"
 LAST = 0.1  # share of the time for the last picks
 
 
@@ -50,7 +57,7 @@ class Found:
     """What a search came to."""
 
     search: Search
-    rows: list[Result]  # of the last picks and the teacher, by the kept images
+    rows: list[Result]  # of the last picks, if there are any, and the teacher, by the kept images
     pick: Recipe | None  # that makes the pick
     choice: Choice  # by the searched images
 
@@ -75,9 +82,11 @@ class Found:
     @property
     def instead(self) -> str:
         """Return what could be had instead."""
-        if self.choice.picked is None:
-            return " ".join(self.choice.hints())
-        return f"{name(self.choice.picked)} met it by the images that it was chosen by alone."
+        if self.choice.picked is not None:
+            return f"{name(self.choice.picked)} met it by the images that it was chosen by alone."
+        if self.choice.nearest_miss is not None:
+            return " ".join([f"Nearest: {self.choice.nearest_misses}.", *self.choice.hints()])
+        return _fastest(self.search.trials)
 
 
 def load_for_search(
@@ -120,111 +129,125 @@ def search_recipe(
         within_s: for all of it.
         out: gets `runs/`.
         progress_of: makes what shows how far it is, of what is to be told of each epoch.
-        say: is told that another search is waited for.
+        say: is told that another search is waited for, and where one is stopped by a key.
         command: reproduces it.
         confirm_with: labelled images of the user's own that judge the last picks, too.
         executor: computes the stages; None: this process. Its store has the journal, too.
 
     Raises:
-        UserError: no candidate can be made, or fast enough; the time was up before anything was
-            tried; the folder is another search's, or one works in it.
+        UserError: no candidate can be made, or the teacher not in time; the target cannot be met,
+            or the teacher meets it; the folder is another search's, or one works in it.
     """
-    if budget.runtime not in (None, *recipe.measure.runtimes):
-        raise UserError(
-            f"The search is to end in {budget.runtime}, and the recipe measures in "
-            f"{' and '.join(recipe.measure.runtimes)}: add it to measure.runtimes "
-            f"(--set measure.runtimes='[{budget.runtime}]')."
-        )
+    refuse_other_runtime(budget, recipe)
     with alone_on_machine("search", say):
-        began = time.monotonic()
+        began = monotonic()
         folder = out / RUNS / recipe.name
         journal = Journal(
             folder / JOURNAL,
-            _in_order(recipe),
+            in_order(recipe),
             recipe.seed,
             _asked(recipe, budget, allowed),
             executor.shared if executor else None,
         )
-        begun_s = began - journal.noted(SPENT, 0.0)
-
-        def spent_s() -> float:
-            return time.monotonic() - begun_s
-
-        lab = StageLab(
-            recipe, out, progress_of, command, allowed, lambda: spent_s() > within_s, executor
-        )
-        with alone(out, lab.progress):
-            known = lab.teacher()
-            journal.note(SPENT, spent_s())
-            parts = draw_parts(known.labels, recipe.search.keep, recipe.seed)
-            teacher = on_part(known.teacher, parts.searched, SEARCHED)
-            _refuse_met(choose(teacher, budget))
-            if confirm_with is not None:
-                check_images(confirm_with, out / teacher[0].artifact.path, recipe)
-            said = _images(budget, len(parts.searched), len(parts.kept))
+        own = OwnTime(journal, monotonic, began, (1 - LAST) * within_s)
+        lab = StageLab(recipe, out, progress_of, command, allowed, own.is_up_after_epoch, executor)
+        with alone(out, lab.progress), own.kept():
+            images = lab.images()
+            parts = draw_parts(images.labels, recipe.search.keep, recipe.seed)
+            said = list(about_images(budget, recipe, len(parts.searched), len(parts.kept)))
             for sentence in said:
                 lab.progress.note(sentence)
-            _refuse_beyond(budget, known.teacher, recipe, journal, out, allowed)
-            trials = Trials(
-                recipe=recipe,
-                budget=budget,
-                within_s=within_s,
-                reserved_s=LAST * within_s,
-                teacher=teacher,
-                searched=parts.searched,
-                journal=journal,
-                lab=lab,
-                clock=time.monotonic,
-                begun_s=begun_s,
-                say=lab.progress.note,
-                folder=folder / ROWS,
-                sure=partial(_sure, budget, teacher),
-            )
-            ended = trials.run()
-            lab.progress.note(ended)
-            choice = trials.choice()
-            _refuse_met(choice)
-            chains = _last(trials)
-            rows = lab.together(chains)
-            searched = on_part(rows, parts.searched, SEARCHED)
-            kept = on_part(rows, parts.kept, KEPT)
-            proven = [*proofs(searched, kept, list(chains))]
             if confirm_with is not None:
-                proven += proofs_with(confirm_with, searched, list(chains), out, recipe)
-        journal.note(SPENT, spent_s())
+                check_images(confirm_with, images.spec or lab.teacher_file(), recipe)
+            if is_bounded(budget):
+                refuse_beyond(budget, _ceilings(lab, images, recipe, journal, executor, allowed))
+            measured = lab.teacher()
+            teacher = on_part(measured, parts.searched, SEARCHED)
+            refuse_met(choose(teacher, budget))
+            judged = Judged(recipe, budget, teacher, parts.searched, lab, folder / ROWS)
+            sure = budget.confidence or SURE
+            could = allowed_by(len(parts.searched), budget, recipe)
+            outlook = Outlook(judged, journal, own, within_s, sure, could)
+            trials = Trials(recipe, budget, journal, judged, lab, own, outlook, lab.progress.note)
+            with _told_when_stopped(outlook, say):
+                ended = trials.run()
+                lab.progress.note(ended)
+                own.limit_s = within_s
+                last = _prove(judged, lab, measured, parts, confirm_with, out)
+            trials.keep_pick(last.choice.picked)
     search = Search(
         asked=str(budget),
         within_s=within_s,
-        spent_s=spent_s(),
+        spent_s=own.spent_s,
         overhead_s=journal.noted(OVERHEAD, 0.0),
         ended=ended,
         trials=journal.trials(),
         picks=trials.picks(),
-        proofs=proven,
+        proofs=last.proofs,
         said=said,
+        searched=last.searched,
     )
-    picked = choice.picked
-    pick = None if picked is None else _pick(recipe, budget, chains, picked.candidate)
-    return Found(search, kept, pick, choice)
+    picked = last.choice.picked
+    pick = None if picked is None else _pick(recipe, budget, last.chains, picked.candidate)
+    return Found(search, last.kept, pick, last.choice)
+
+
+@dataclass(frozen=True)
+class _Last:
+    """The last picks, timed together as the recipe asks."""
+
+    chains: dict[str, Any]  # by the names of their rows
+    searched: list[Result]
+    kept: list[Result]
+    proofs: list[Proof]
+    choice: Choice  # anew, of what was timed together, by the searched images
+
+
+def _prove(
+    judged: Judged,
+    lab: StageLab,
+    teacher: Sequence[Result],
+    parts: Parts,
+    confirm_with: Path | None,
+    out: Path,
+) -> _Last:
+    """Measure the last picks as the recipe asks, choose among them, and judge them by images that
+    no decision was made by.
+
+    Args:
+        teacher: its rows by all validation images, which are all there is where nothing came to
+            its end.
+
+    Raises:
+        UserError: they cannot be made, or not in time; the teacher meets the budget after all.
+    """
+    known = judged.chains()
+    chains = {row.candidate: known[row.candidate] for row in last_picks(judged.choice())}
+    rows = lab.together(chains) if chains else teacher
+    searched, kept = on_part(rows, parts.searched, SEARCHED), on_part(rows, parts.kept, KEPT)
+    choice = choose(searched, judged.budget)
+    refuse_met(choice)
+    proven = [*proofs(searched, kept, list(chains))]
+    if confirm_with is not None:
+        proven += proofs_with(confirm_with, searched, list(chains), out, judged.recipe)
+    return _Last(chains, searched, kept, proven, choice)
+
+
+@contextmanager
+def _told_when_stopped(outlook: Outlook, say: Callable[[str], None]) -> Iterator[None]:
+    """Say what the pick is where a key stops the search."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(
+            f"So far: {outlook.line()} With --within 1s the same command tries nothing more, "
+            "measures this and writes the report."
+        )
+        raise
 
 
 def _lost(drop: Interval | None) -> str:
     return f"{units.points_interval(drop)} points lost"
-
-
-def _in_order(recipe: Recipe) -> dict[str, GridPoint]:
-    """Return the candidates, those first that an experienced engineer would try first.
-
-    What needs no training comes before what does, what keeps the teacher's weights before other
-    networks, and otherwise the recipe's order counts.
-    """
-
-    def rank(candidate: str) -> tuple[bool, bool]:
-        chain = recipe.candidates[candidate]
-        kind, settings = chosen(chain[0])
-        return trains(chain), discover()[kind].student(settings) is not None
-
-    return {each: recipe.point(each) for each in sorted(recipe.candidates, key=rank)}
 
 
 def _asked(recipe: Recipe, budget: Budget, allowed: Sequence[str]) -> str:
@@ -245,93 +268,46 @@ def _asked(recipe: Recipe, budget: Budget, allowed: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(said).encode()).hexdigest()[:16]
 
 
-def _images(budget: Budget, searched: int, kept: int) -> list[str]:
-    """Say what the images allow to be shown."""
-    said = [
-        f"Decisions are made by {searched} of the validation images; the other {kept} judge the "
-        "last picks, once."
-    ]
-    lost = budget.max_accuracy_drop
-    if lost and (allowed := highest_confidence(lost, USUAL, searched)) < SURE:
-        needed = images_needed(lost, USUAL)
-        said.append(
-            f"With {searched} images it can be shown with at most {units.probability(allowed)} "
-            f"probability that a candidate as accurate as the teacher loses at most "
-            f"{units.points_typed(lost)}, where the two disagree on {100 * USUAL:g} % of them; "
-            f"about {units.at_least(needed or 0)} images would allow {100 * SURE:g} %."
-        )
-    return said
-
-
-def _refuse_beyond(
-    budget: Budget,
-    teacher: Sequence[Result],
+def _ceilings(
+    lab: StageLab,
+    images: Validation,
     recipe: Recipe,
     journal: Journal,
-    out: Path,
+    executor: Executor | None,
     allowed: Sequence[str],
-) -> None:
-    """Refuse a speedup that not even no network at all would reach.
-
-    Raises:
-        UserError: says what can be had at most.
-    """
-    if budget.speedup is None:
-        return
-    found: dict[str, float] | None = journal.noted(CEILINGS)
-    if found is None:
-        found = ceilings(teacher, out, recipe.measure.threads or usable_threads(), allowed)
-        journal.note(CEILINGS, found)
-    runtime = budget.runtime or max(found, key=lambda each: found[each])
-    if found[runtime] < budget.speedup:
-        raise UserError(
-            f"--speedup {budget.speedup:g}x cannot be met: with no network at all an image takes "
-            f"{runtime} {units.significant(found[runtime])} times less than the teacher. Ask for "
-            "less, or for a larger batch or another runtime where the network is not all."
-        )
+) -> dict[str, Ceiling]:
+    """Return what no network at all takes, by runtime: where it can be, before the teacher is
+    trained."""
+    noted: dict[str, Any] | None = journal.noted(CEILINGS)
+    if noted is not None:
+        return {runtime: Ceiling.model_validate(each) for runtime, each in noted.items()}
+    if images.spec is None or executor is not None or lab.teacher_is_made():
+        file = lab.teacher_file()
+    else:
+        file = lab.untrained_teacher(images.spec, journal.path.with_name(UNTRAINED))
+    threads = recipe.measure.threads or usable_threads()
+    found = ceilings(file, recipe.measure.runtimes, threads, allowed)
+    journal.note(CEILINGS, {runtime: each.model_dump() for runtime, each in found.items()})
+    return found
 
 
-def _refuse_met(choice: Choice) -> None:
-    """Refuse a target that the teacher itself meets: nothing would have to be searched.
-
-    Raises:
-        UserError: says what could be asked for.
-    """
-    if choice.picked is not None and choice.picked.role == "teacher":
-        raise UserError(
-            f"{name(choice.picked)} meets this as it is: {choice.why} Ask for a --speedup, or for "
-            "less time, bytes or memory than it takes."
-        )
-
-
-def _sure(budget: Budget, teacher: Sequence[Result], choice: Choice) -> float:
-    """Return the probability with which a budget can be shown to be met by these images."""
-    wanted = budget.confidence or SURE
-    row, lost = choice.picked, budget.max_accuracy_drop
-    own = next((x for x in teacher if row is not None and x.key == row.reference), None)
-    if row is None or lost is None or own is None:
-        return wanted
-    spread = paired_spread(own.accuracy, row.accuracy)
-    return min(wanted, highest_confidence(lost, spread, row.accuracy.images))
-
-
-def _last(trials: Trials) -> dict[str, Any]:
-    """Return the chains of the last picks, by the names of their rows.
-
-    Raises:
-        UserError: nothing was tried to its end.
-    """
-    chains: dict[str, Any] = {}
-    known = trials.chains()
-    for row in last_picks(trials.choice()):
-        chains[row.candidate] = known[row.candidate]
-    if not chains:
-        reasons = {trial.why for trial in trials.journal.trials() if trial.why}
-        raise UserError(
-            "No candidate was trained and measured: "
-            + " ".join(sorted(reasons) or ["the time was up before the first. Give more --within."])
-        )
-    return chains
+def _fastest(trials: Sequence[Trial]) -> str:
+    """Return what the fastest was that was seen, where nothing was trained to its end, and why."""
+    speedups = {
+        trial.candidate: piece.speedup
+        for trial in trials
+        for piece in trial.pieces
+        if piece.speedup is not None
+    }
+    reasons = " ".join(sorted({trial.why for trial in trials if trial.why}))
+    if not speedups:
+        return reasons or "The time was up before anything was tried: give more --within."
+    fastest = max(speedups, key=lambda each: speedups[each])
+    return (
+        f"{reasons} The fastest seen is {fastest}, untrained "
+        f"{units.significant(speedups[fastest])} times as fast as the teacher: ask for less, or "
+        "add smaller candidates to the recipe."
+    )
 
 
 def _pick(recipe: Recipe, budget: Budget, chains: dict[str, Any], candidate: str) -> Recipe:
@@ -341,5 +317,22 @@ def _pick(recipe: Recipe, budget: Budget, chains: dict[str, Any], candidate: str
             "name": f"{recipe.name}-pick",
             "description": f"The pick of a search that asked for {budget}",
             "candidates": with_teachers({candidate: chains[candidate]}, recipe),
+            "budget": _as_written(budget),
         }
+    )
+
+
+def _as_written(budget: Budget) -> BudgetSettings | None:
+    """Return the budget as recipes write it; None where they cannot: they ask for both a speedup
+    and a drop."""
+    if budget.speedup is None or budget.max_accuracy_drop is None:
+        return None
+    return BudgetSettings(
+        speedup=budget.speedup,
+        max_accuracy_drop=budget.max_accuracy_drop,
+        latency_ms=None if budget.latency_s is None else 1e3 * budget.latency_s,
+        min_accuracy=budget.min_accuracy,
+        max_bytes=None if budget.max_bytes is None else int(budget.max_bytes),
+        max_memory=None if budget.max_memory_bytes is None else int(budget.max_memory_bytes),
+        runtime=budget.runtime,
     )

@@ -31,7 +31,13 @@ def test_the_interval_holds_as_often_as_it_says() -> None:
 def test_the_gain_is_that_of_the_best_of_so_many(more: int) -> None:
     found, best = [0.50, 0.55, 0.60, 0.52], 0.58
     rng = np.random.default_rng(1)
-    drawn = rng.normal(np.mean(found), np.std(found, ddof=1), (200_000, more)).max(axis=1)
+    spread = np.std(found, ddof=1) * math.sqrt(1 + 1 / 4)
+    drawn = np.mean(found) + spread * rng.standard_t(3, (200_000, more)).max(axis=1)
     simulated = np.maximum(np.minimum(drawn, 1) - best, 0).mean()
     assert expected_gain(found, best, more) == pytest.approx(simulated, rel=0.03)
     assert expected_gain(found, 1.0, more) == 0
+
+
+def test_two_bad_ones_rule_nothing_out_and_ten_do() -> None:
+    assert expected_gain([0.70, 0.72], 0.8, 8) > 0.001
+    assert expected_gain([0.70, 0.72] * 5, 0.8, 8) < 0.001

@@ -107,7 +107,7 @@ def test_it_goes_on_without_doing_anything_twice(
 
 
 def test_what_no_network_at_all_would_reach_is_refused(found: Found, run: tuple[Run, Path]) -> None:
-    with pytest.raises(UserError, match="with no network at all an image takes"):
+    with pytest.raises(UserError, match="with no network at all the speedup is"):
         run[0](name="beyond", budget=Budget(speedup=1e6))
 
 

@@ -189,11 +189,11 @@ class Accuracy(Record):
     calibration_error: float | None = None  # in [0, 1], see compress/metrics/accuracy.py
     # One '1' or '0' per validation image, in the dataset's order; of other records empty.
     correct: str
-    answers: list[int] = []  # the class named for each; [] before schema 3
+    answers: list[int] = []  # the class named for each, or what is nearest; [] before schema 3
     # Against the teacher in the same runtime; None for the teacher.
     top1_drop: Interval | None = None  # teacher minus this, paired
     drop_p_value: float | None = None  # McNemar's exact test: both are right equally often
-    agreement: float | None = None  # share of the images on which both name the same class
+    agreement: float | None = None  # share of the images to which both answer the same
     points: PointErrors | None = None  # None where classes are predicted
     # Where an answer is more than right or wrong: `top1` is what the task says of all records.
     task: str = ""

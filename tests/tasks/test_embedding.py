@@ -13,11 +13,13 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 from sklearn.metrics import average_precision_score
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec
 from compress.data.split import draw_split
+from compress.metrics.accuracy import agreement
+from compress.metrics.keypoints import USUAL
 from compress.metrics.resampling import interval
 from compress.recipe.schema import DataSettings
 from compress.tasks import read_for, task_of
@@ -427,6 +429,25 @@ def test_neighbours_are_those_of_scikit_learn(folder: Path) -> None:
     )
     assert f"of {len(new)} images" in metrics["zero-shot %"].meaning
     assert metrics["zero-shot among new %"].value == 100  # there is one such label alone
+
+
+def test_it_is_known_how_many_keep_their_nearest(folder: Path) -> None:
+    data = read(folder)
+    fitted, vectors = gallery_of(task_for(data), data, 5)
+    task, judged = task_for(data, json.loads(json.dumps(fitted))), data.indices("validation")
+    catalogue = NearestNeighbors(n_neighbors=1, metric="cosine", algorithm="brute")
+    catalogue.fit(unpack(fitted["vectors"]))
+    blurred = vectors + np.random.default_rng(0).normal(size=vectors.shape, scale=0.3)
+    scored = [
+        task.score(lambda i, x=x: {"vector": x[i]}, data, judged, USUAL, True)
+        for x in (vectors, blurred)
+    ]
+    nearest = [
+        catalogue.kneighbors(x[judged], return_distance=False)[:, 0] for x in (vectors, blurred)
+    ]
+    assert [found.answers for found in scored] == [x.tolist() for x in nearest]
+    kept = agreement(scored[0].answers, scored[1].answers)
+    assert kept == pytest.approx(np.mean(nearest[0] == nearest[1])) and 0 < kept < 1
 
 
 def test_an_image_of_the_gallery_is_not_its_own_neighbour(folder: Path) -> None:

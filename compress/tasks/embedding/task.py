@@ -12,7 +12,7 @@ from compress.data.input_spec import Shape
 from compress.data.layouts import read_folder
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.metrics.resampling import interval
-from compress.results.schema import Metric
+from compress.results.schema import Accuracy, Metric
 from compress.runtimes.outputs import Outputs
 from compress.tasks.base import Ask, Judge, Source, Task, TensorOutputs
 from compress.tasks.embedding.labels import indices_of, labels_in, name_of, take_labels
@@ -46,7 +46,8 @@ class Embedding(Task[list[Near]]):
     settings = Space
     losses = (Cosine, Relational)
     trains_with = ("mirror: same",)
-    version = 2  # images with several labels are drawn into a split, too
+    # 2: images with several labels are drawn into a split, too; 3: it is kept what is nearest
+    version = 3
 
     @classmethod
     def read(cls, source: Source, settings: Space) -> Dataset:
@@ -102,6 +103,13 @@ class Embedding(Task[list[Near]]):
     def _gallery(self) -> "Gallery | None":
         return None if self._predicted.fitted is None else Gallery.of(self._predicted.fitted)
 
+    @property
+    def _aims(self) -> np.ndarray | None:
+        """What may be nearest: the labels' words, or a gallery's images; None: nothing is known."""
+        if self._words is not None:
+            return self._words
+        return None if self._gallery is None else self._gallery.vectors
+
     def read_more(self, folder: Path, columns: Sequence[str]) -> Dataset:
         """Return images whose labels the network knows the words of; any, if they are identities.
 
@@ -156,6 +164,22 @@ class Embedding(Task[list[Near]]):
         paths = np.array([written(image.path) for image in judged], object)
         trained = set(self._predicted.facts["labels"])
         return lambda outputs: gallery.records(unit(outputs[OUTPUT]), names, paths, trained)
+
+    def score(
+        self,
+        ask: Ask,
+        data: Dataset,
+        indices: np.ndarray,
+        tolerance: KeypointTolerance,
+        in_run: bool,
+    ) -> Accuracy:
+        """Return all that is measured, and which label or image of the gallery is nearest to each:
+        so it is known how many keep the teacher's."""
+        outputs = ask(indices)
+        found = super().score(lambda _: outputs, data, indices, tolerance, in_run)
+        aims = self._aims
+        nearest = [] if aims is None else (unit(outputs[OUTPUT]) @ aims.T).argmax(1).tolist()
+        return found.model_copy(update={"answers": nearest})
 
     @classmethod
     def statistic(cls, records: Sequence[Record], weights: np.ndarray) -> np.ndarray:
@@ -288,8 +312,7 @@ class Embedding(Task[list[Near]]):
 
     def changed_answers(self, stored: Outputs, now: Outputs) -> int:
         """Return how many images have another nearest one; by value, where two were as near."""
-        words, gallery = self._words, self._gallery
-        aims = words if words is not None else gallery.vectors if gallery is not None else None
+        aims = self._aims
         if aims is None:
             return 0
         before = unit(stored[OUTPUT]) @ aims.T

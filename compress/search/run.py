@@ -58,7 +58,7 @@ class Found:
 
     search: Search
     rows: list[Result]  # of the last picks, if there are any, and the teacher, by the kept images
-    pick: Recipe | None  # that makes the pick
+    pick: Recipe | None  # that makes the pick; None: there is none, or it is the teacher
     choice: Choice  # by the searched images
 
     @property
@@ -187,8 +187,9 @@ def search_recipe(
         said=said,
         searched=last.searched,
     )
-    picked = last.choice.picked
-    pick = None if picked is None else _pick(recipe, budget, last.chains, picked.candidate)
+    picked, pick = last.choice.picked, None
+    if picked is not None and picked.role != "teacher":  # timed again, it may meet the budget
+        pick = _pick(recipe, budget, last.chains, picked.candidate)
     return Found(search, last.kept, pick, last.choice)
 
 
@@ -219,14 +220,13 @@ def _prove(
             its end.
 
     Raises:
-        UserError: they cannot be made, or not in time; the teacher meets the budget after all.
+        UserError: they cannot be made, or not in time.
     """
     known = judged.chains()
     chains = {row.candidate: known[row.candidate] for row in last_picks(judged.choice())}
     rows = lab.together(chains) if chains else teacher
     searched, kept = on_part(rows, parts.searched, SEARCHED), on_part(rows, parts.kept, KEPT)
     choice = choose(searched, judged.budget)
-    refuse_met(choice)
     proven = [*proofs(searched, kept, list(chains))]
     if confirm_with is not None:
         proven += proofs_with(confirm_with, searched, list(chains), out, judged.recipe)

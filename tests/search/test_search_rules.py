@@ -22,6 +22,7 @@ from compress.search.run import Found, search_recipe
 from compress.search.schedule import Rung
 from compress.utils.errors import NothingFits, UserError
 from compress.utils.progress import Progress
+from tests.result_factory import result
 from tests.search.laboratory import ACCURACIES, BUDGET, IMAGES, SPEEDUPS, Recorded
 
 GOOD = ACCURACIES | {"pruned": 0.84, "small": 0.83} | {x: 0.83 for x in ACCURACIES if "lr" in x}
@@ -105,6 +106,18 @@ def test_it_is_chosen_again_when_all_were_timed_together(
     assert found.search.picks[-2].candidate.startswith("pruned")
     assert found.search.picks[-1].candidate == found.choice.picked.candidate
     assert found.choice.picked.candidate in found.pick.candidates
+
+
+def test_a_teacher_that_meets_it_when_timed_again_is_the_pick(
+    recipe: Recipe, search: Callable[..., Found], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Machines change; what was searched for hours is told all the same."""
+    lab = laboratory(recipe)
+    faster = result("teacher", role="teacher", latency_s=0.034, top1=0.9, images=IMAGES)
+    monkeypatch.setattr(lab, "together", lambda _: [faster])
+    found = search(lab, Budget(latency_s=0.035))
+    assert found.choice.picked is not None and found.choice.picked.role == "teacher"
+    assert found.holds and found.pick is None and found.search.trials
 
 
 def test_where_nothing_is_fast_enough_there_is_a_report_and_the_exit_code_is_3(

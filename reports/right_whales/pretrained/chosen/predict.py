@@ -15,6 +15,7 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 HERE = Path(__file__).parent
+RANGES = []  # of the images of 16 or 32 bits so far: the largest number of each
 CLASSES = json.loads((HERE / "classes.json").read_text("utf-8"))
 MODEL = json.loads((HERE / "model.json").read_text("utf-8"))
 REFERENCE = json.loads((HERE / "reference.json").read_text("utf-8"))
@@ -70,9 +71,18 @@ def eight_bits(image):
             "to integers from 0"
         )
     bits = max(8, -(-int(high).bit_length() // 4) * 4)  # 12 bits in a file of 16 are seen as such
+    full = 1 if image.mode[0] == "F" and high <= 1.1 else 2**bits - 1
+    if high > 0 and full not in RANGES:
+        RANGES.append(full)
+        if RANGES[1:]:
+            print(
+                f"{image.filename} holds numbers to {full}, as its largest value says, and images "
+                f"before it to {RANGES[-2]}, so that each is made brighter or darker by its own: "
+                "divide all by the same number, and save all with 8 bits a channel.",
+                file=sys.stderr,
+            )
     if image.mode[0] == "I":
         return Image.fromarray((values.astype(np.int64) >> (bits - 8)).astype(np.uint8))
-    full = 1 if high <= 1.1 else 2**bits - 1
     scaled = 255 * (values / np.float32(full)).clip(0, 1)
     return Image.fromarray(np.rint(scaled).astype(np.uint8))
 

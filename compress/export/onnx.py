@@ -17,7 +17,7 @@ from compress.export.plain_attention import plain_attention
 from compress.models.binary_layers import for_deployment
 from compress.models.candidate import Candidate
 from compress.models.cosine_layer import with_weights_of_length
-from compress.models.onnx_graph import module_of
+from compress.models.onnx_graph import forget_machine, module_of
 from compress.models.onnx_network import OnnxNetwork
 from compress.models.repeatability import refuse_unrepeatable
 from compress.runtimes.onnxruntime import OnnxSession
@@ -60,6 +60,7 @@ def export_onnx(candidate: Candidate, path: Path) -> None:
         raise UserError(f"{candidate.name} cannot be exported to ONNX: {reason}") from error
     proto = program.model_proto
     _refuse_fixed_batch(candidate, proto)
+    forget_machine(proto)
     entry = proto.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, spec.model_dump_json()
     with atomic(path) as temporary:

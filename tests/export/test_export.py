@@ -22,6 +22,7 @@ from compress.export.artifact import spec_of
 from compress.export.onnx import check_export, count_parameters, export_onnx
 from compress.measure.macs import count_macs
 from compress.models.candidate import Candidate
+from compress.models.onnx_graph import module_of
 from compress.models.provenance import Provenance
 from compress.runtimes.onnxruntime import OnnxSession
 from compress.utils.errors import UserError
@@ -89,6 +90,17 @@ def test_batch_norms_are_folded_and_the_input_is_documented(
     _, path = exported
     assert "BatchNormalization" not in {n.op_type for n in onnx.load(path).graph.node}
     assert spec_of(path) == SPEC
+
+
+def test_a_file_tells_its_layers_and_nothing_of_this_machine(
+    exported: tuple[Candidate, Path],
+) -> None:
+    candidate, path = exported
+    content = path.read_bytes()
+    for folder in (sys.prefix, torch.__path__[0], str(Path(__file__).parents[2]), str(Path.home())):
+        assert folder.encode() not in content
+    layers = {module_of(node) for node in onnx.load(path).graph.node} - {None}
+    assert len(layers) > 3 and layers <= {name for name, _ in candidate.model.named_modules()}
 
 
 def test_macs_and_parameters_against_torchs_own_count(exported: tuple[Candidate, Path]) -> None:

@@ -31,7 +31,8 @@ class Quantize(Method[Settings]):
 
     name = "quantize"
     settings = Settings
-    version = 3  # 3: biases of layers in float stay; training begins from a seeded sample
+    # 3: biases of layers in float stay; training begins from a seeded sample; 4: no paths in files
+    version = 4
     prepared = {"ranges", "percentile", "images", "bias_correction", "portable", "train"}
     measures = True
     makes_file = True

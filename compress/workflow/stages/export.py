@@ -22,7 +22,7 @@ from compress.runtimes.outputs import Outputs
 from compress.tasks import task_of
 from compress.workflow.cache import Stage
 
-VERSION = 1
+VERSION = 2  # 2: files hold no paths of the machine that they were made on
 CHECKED_IMAGES = 8
 
 

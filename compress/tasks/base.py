@@ -244,6 +244,13 @@ class Task(ABC, Generic[Answer]):
         """Return what else reports are to show."""
         return []
 
+    def comparable(self, outputs: Outputs) -> list[int]:
+        """Return a number for what is answered to each image, the same for the same answer.
+
+        How often two networks agree is counted by it; none where answers are hardly ever the same.
+        """
+        return []
+
     def score(
         self,
         ask: Ask,
@@ -259,11 +266,13 @@ class Task(ABC, Generic[Answer]):
             indices: of the images that are judged.
             in_run: whether `data` has a training split that this network was trained on.
         """
-        records = self.judge(data, indices, tolerance)(ask(indices))
+        outputs = ask(indices)
+        records = self.judge(data, indices, tolerance)(outputs)
         return Accuracy(
             images=len(records),
             top1=interval(lambda weights: self.statistic(records, weights), len(records)),
             correct="",
+            answers=self.comparable(outputs),
             task=self.name,
             metric=self.word,
             records=records,

@@ -12,7 +12,7 @@ from compress.data.input_spec import Shape
 from compress.data.layouts import read_folder
 from compress.metrics.keypoints import USUAL, KeypointTolerance
 from compress.metrics.resampling import interval
-from compress.results.schema import Accuracy, Metric
+from compress.results.schema import Metric
 from compress.runtimes.outputs import Outputs
 from compress.tasks.base import Ask, Judge, Source, Task, TensorOutputs
 from compress.tasks.embedding.labels import indices_of, labels_in, name_of, take_labels
@@ -165,21 +165,10 @@ class Embedding(Task[list[Near]]):
         trained = set(self._predicted.facts["labels"])
         return lambda outputs: gallery.records(unit(outputs[OUTPUT]), names, paths, trained)
 
-    def score(
-        self,
-        ask: Ask,
-        data: Dataset,
-        indices: np.ndarray,
-        tolerance: KeypointTolerance,
-        in_run: bool,
-    ) -> Accuracy:
-        """Return all that is measured, and which label or image of the gallery is nearest to each:
-        so it is known how many keep the teacher's."""
-        outputs = ask(indices)
-        found = super().score(lambda _: outputs, data, indices, tolerance, in_run)
+    def comparable(self, outputs: Outputs) -> list[int]:
+        """Return which label, or image of the gallery, is nearest to each image."""
         aims = self._aims
-        nearest = [] if aims is None else (unit(outputs[OUTPUT]) @ aims.T).argmax(1).tolist()
-        return found.model_copy(update={"answers": nearest})
+        return [] if aims is None else (unit(outputs[OUTPUT]) @ aims.T).argmax(1).tolist()
 
     @classmethod
     def statistic(cls, records: Sequence[Record], weights: np.ndarray) -> np.ndarray:

@@ -56,9 +56,11 @@ def _shapes(proto: onnx.ModelProto, batch: int) -> dict[str, list[int]]:
     """Of all tensors whose shapes can be inferred; 0 is an unknown size."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(proto)
-    for value in real_inputs(fixed.graph):
-        if dims := value.type.tensor_type.shape.dim:
-            dims[0].dim_value = batch
+    firsts = [x.type.tensor_type.shape.dim[:1] for x in real_inputs(fixed.graph)]
+    # A free size reads 0. Fixed ones that differ from the images' are an input's own: five prompts.
+    batches = {0} | {dim.dim_value for dim in (firsts[0] if firsts else ())}
+    for dim in (dim for dims in firsts for dim in dims if dim.dim_value in batches):
+        dim.dim_value = batch
     # The exporter left shapes with a free batch dimension, which inference would keep.
     del fixed.graph.value_info[:]
     for value in fixed.graph.output:

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 from onnx import shape_inference
 
-from compress.models.onnx_faults import real_inputs
+from compress.models.onnx_faults import real_inputs, sizes_of
 
 # Operations whose work is not multiply-accumulates of weights: they count as none, as everywhere.
 _FREE = {
@@ -56,11 +56,12 @@ def _shapes(proto: onnx.ModelProto, batch: int) -> dict[str, list[int]]:
     """Of all tensors whose shapes can be inferred; 0 is an unknown size."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(proto)
-    firsts = [x.type.tensor_type.shape.dim[:1] for x in real_inputs(fixed.graph)]
-    # A free size reads 0. Fixed ones that differ from the images' are an input's own: five prompts.
-    batches = {0} | {dim.dim_value for dim in (firsts[0] if firsts else ())}
-    for dim in (dim for dims in firsts for dim in dims if dim.dim_value in batches):
-        dim.dim_value = batch
+    inputs = [x for x in real_inputs(fixed.graph) if x.type.tensor_type.shape.dim]
+    of_images = sizes_of(inputs[0])[0] if inputs else None
+    for value in inputs:
+        # Another fixed size than that of the images is an input's own: five prompts.
+        if sizes_of(value)[0] in (None, of_images):
+            value.type.tensor_type.shape.dim[0].dim_value = batch
     # The exporter left shapes with a free batch dimension, which inference would keep.
     del fixed.graph.value_info[:]
     for value in fixed.graph.output:

@@ -28,6 +28,10 @@ MEANING = (
     "of its patch, an eighth of the input's shorter side, and Grad-CAM by a cell of its feature "
     "map: of a box that is no larger than that, much of what is found lies outside."
 )
+DRAWN = (
+    "What the deployed files answer to some of the validation images, as `compress predict --draw` "
+    "draws it; the images are in report.html."
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ def saliency_part(rows: Sequence[Result]) -> SaliencyPart | None:
     known = [(name(row), row.saliency) for row in rows if row.saliency is not None]
     if not known:
         return None
+    explained = any(saliency.looks or saliency.notes for _, saliency in known)
     return SaliencyPart(
         rows=[
             _cells(who, method, saliency)
@@ -70,6 +75,7 @@ def saliency_part(rows: Sequence[Result]) -> SaliencyPart | None:
         ],
         notes=[f"{who}: {note}" for who, saliency in known for note in saliency.notes],
         galleries=[(who, _gallery(saliency)) for who, saliency in known if saliency.gallery],
+        meaning=MEANING if explained else DRAWN,
     )
 
 
@@ -101,7 +107,7 @@ def _images(looks: Looks, saliency: Saliency) -> str:
 
 
 def _gallery(saliency: Saliency) -> list[Shown]:
-    headings: dict[str, str] = {"picture": "image"} | {k: v for k, v in METHODS.items()}
+    headings = {"picture": "image"} | {str(k): v for k, v in METHODS.items()} | {"answer": "answer"}
     return [
         Shown(headings[key], saliency.gallery[key]) for key in headings if key in saliency.gallery
     ]

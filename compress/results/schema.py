@@ -390,7 +390,9 @@ class Saliency(Record):
     images: int  # with a box
     area_share: float | None = None  # of the input, that the boxes cover; None without boxes
     looks: dict[SaliencyMethod, Looks] = {}
-    gallery: dict[str, list[Jpeg]] = {}  # by method, and "picture": the same images in each
+    gallery: dict[
+        str, list[Jpeg]
+    ] = {}  # by method, and "picture": the same images in each; or "answer"
     notes: list[str] = []
 
 

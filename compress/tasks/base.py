@@ -386,6 +386,11 @@ class Task(ABC, Generic[Answer]):
         """
         raise UserError(f"--draw is for models of points, and this one predicts {self.spec.named}.")
 
+    @property
+    def draws(self) -> bool:
+        """Whether its answers can be drawn."""
+        return type(self).draw is not Task.draw
+
     def changed_answers(self, stored: Outputs, now: Outputs) -> int:
         """Return how many of the answers are others than those that were stored."""
         return 0

@@ -1,6 +1,8 @@
 """Captions: how tables are read, what is learned, how sentences are judged, where words look."""
 
+import base64
 import copy
+import io
 import math
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from torch import nn
 from compress.data.dataset import Dataset
 from compress.data.input_spec import InputSpec
 from compress.data.split import draw_split
+from compress.measure.saliency.gallery import DRAWN_SIDE, drawn_answers
 from compress.methods.distill.teacher_cache import Largest, _compact
 from compress.recipe.load import load_recipe
 from compress.tasks import read_for, task_of
@@ -76,6 +79,26 @@ def saying(task: Captioning, sentences: list[str]) -> dict[str, np.ndarray]:
             row[step, number] = 5
     steps, cells = task.spec.outputs["attention"]
     return {"tokens": tokens, "attention": np.full((len(sentences), steps, cells), 1 / cells)}
+
+
+# Shown
+
+
+def test_a_gallery_shows_each_image_as_predict_draws_it(folder: Path, tmp_path: Path) -> None:
+    data = read(folder, **SETTINGS)
+    task, said = task_for(data), ["a red square", "on the left is a green square"]
+    outputs, files = saying(task, said), [data.root / data.images[i].path for i in range(2)]
+    sheets = drawn_answers(task, outputs, files)["answer"]
+    assert len(sheets) == 2
+    for sheet, sentence, answer, file in zip(
+        sheets, said, task.answers(outputs, files), files, strict=True
+    ):
+        shown = Image.open(io.BytesIO(base64.b64decode(sheet)))
+        task.draw(file, answer, tmp_path / "drawn.jpg")
+        whole = Image.open(tmp_path / "drawn.jpg")
+        assert answer.text == sentence and max(shown.size) == DRAWN_SIDE
+        difference = np.subtract(shown, whole.resize(shown.size), dtype=float)
+        assert np.abs(difference).mean() < 6
 
 
 # Reading

@@ -56,6 +56,7 @@ def recipe_of(data: Path) -> dict[str, Any]:
             {"quantize": {"images": 8, "judged": 16, "max_drop_vs_float": 0.9}},
         ],
     }
+    recipe["saliency"] = {"images": 4, "gallery": True}
     recipe["budget"] = {"speedup": 0.01, "max_accuracy_drop": 1}
     return recipe
 
@@ -94,6 +95,21 @@ def test_rows_and_files(finished: tuple[Path, dict[str, Result]], images: Path) 
     assert "| facts right % |" in report and "BLEU-4 %" in report and "times an even map" in report
     whole = evaluate_file(out / rows["teacher"].artifact.path, images)
     assert whole.split == "all" and whole.accuracy.images == 48
+
+
+def test_the_report_shows_sentences_and_where_it_looked(
+    finished: tuple[Path, dict[str, Result]],
+) -> None:
+    out, rows = finished
+    page, text = (
+        (out / "reports/captions" / name).read_text("utf-8")
+        for name in ("report.html", "report.md")
+    )
+    assert "## Where they look" in text and "compress predict --draw" in text
+    for row in rows.values():
+        assert row.saliency is not None and not row.saliency.notes
+        sheets = row.saliency.gallery["answer"]
+        assert len(sheets) == 4 and all(sheet in page for sheet in sheets)
 
 
 def test_sentences_by_command_and_by_the_exported_script(

@@ -19,7 +19,7 @@ from compress.methods.context import BUILT, Context
 from compress.recipe.load import load_recipe
 from compress.report.content import content
 from compress.report.markdown import markdown
-from compress.report.saliency import saliency_part, verdict
+from compress.report.saliency import DRAWN, saliency_part, verdict
 from compress.report.write import reports_in, write_report
 from compress.results.file import read
 from compress.results.schema import Looks, Result, Saliency
@@ -195,6 +195,14 @@ def test_names_and_images_are_text_and_nothing_else(tmp_path: Path) -> None:
     assert "<script>alert(1)" not in page and "&lt;script&gt;alert(1)" in page
     text = markdown(content(summarise(rows), "title"))
     assert "<script>" not in text and "a\\|&lt;b&gt; in onnxruntime" in text
+
+
+def test_drawn_answers_are_no_maps() -> None:
+    shown = Saliency(images=0, gallery={"answer": ["AAAA"]})
+    row = result("student").model_copy(update={"saliency": shown})
+    part = saliency_part([row])
+    assert part is not None and part.meaning == DRAWN and not part.rows
+    assert [(x.heading, x.images) for x in part.galleries[0][1]] == [("answer", ["AAAA"])]
 
 
 def test_reports_without_it_do_not_mention_it(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What a candidate's answers rest on, on validation images with an annotated box.
 
 Occlusion is of the deployed file in its runtime. The other methods need gradients: they are of the
-network in torch that the file was made of. Both explain the class that the file names.
+network in torch that the file was made of. Both explain the class that the file names. A network
+that names none can show its answers, as far as they can be drawn.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from compress.data.input_spec import InputSpec, normalise
 from compress.export.artifact import Artifact
 from compress.measure.inference import run_on_decoded
 from compress.measure.saliency.box_share import COLUMNS, area_inside, boxed, looks, share_inside
-from compress.measure.saliency.gallery import gallery
+from compress.measure.saliency.gallery import IMAGES, drawn_answers, gallery
 from compress.measure.saliency.gradients import deconvolution, grad_cam
 from compress.measure.saliency.occlusion import occlusion_of_file
 from compress.measure.saliency.settings import SaliencySettings
@@ -22,19 +23,20 @@ from compress.methods.context import Context
 from compress.models.candidate import Candidate
 from compress.models.sessions import open_session
 from compress.results.schema import Looks, Machine, Runtime, Saliency, SaliencyMethod
-from compress.runtimes import package_of
+from compress.runtimes import Session, package_of
 from compress.tasks import task_of
 from compress.utils.errors import UserError
 from compress.utils.files import write_text
 from compress.utils.seeding import generator
 from compress.workflow.cache import Stage
 
-VERSION = 1
+VERSION = 2
 FILE = "saliency.json"
 NO_BOXES = (
     "Where it looks cannot be told: no validation image has a box (annotations "
     f"{', '.join(COLUMNS)}, in pixels of the image)."
 )
+NO_CLASS = "Saliency explains the score of a class, and this network names none."
 BY_GRADIENTS: dict[SaliencyMethod, Callable[..., np.ndarray]] = {
     "grad_cam": grad_cam,
     "deconvolution": deconvolution,
@@ -64,22 +66,28 @@ def plan(
 
 
 def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -> None:
-    settings = SaliencySettings.from_key(stage.settings["settings"])
     artifact = Artifact.load(inputs["artifact"])
+    names_classes = task_of(artifact.spec).explained is not None
+    found = (_explained if names_classes else _drawn)(stage, artifact, inputs, context)
+    write_text(folder / FILE, found.model_dump_json())
+
+
+def _explained(
+    stage: Stage, artifact: Artifact, inputs: dict[str, Path], context: Context
+) -> Saliency:
+    """What the class rests on that the network names."""
+    settings = SaliencySettings.from_key(stage.settings["settings"])
     data, spec = context.data(inputs["data"]), artifact.spec
     chosen, boxes = _chosen(data, spec, settings.images, stage.settings["seed"])
     notes = [] if len(boxes) else [NO_BOXES]
     maps: dict[SaliencyMethod, np.ndarray] = {}
     shown: dict[str, list[str]] = {}
-    explained = task_of(spec).explained
-    if explained is None:
-        notes = ["Saliency explains the score of a class, and this network names none."]
-    elif len(boxes) or settings.gallery:
+    if len(boxes) or settings.gallery:
+        explained = task_of(spec).explained
+        assert explained is not None
         decoded = context.pixels(data, inputs["data"])
         pixels = decoded.of(chosen, spec)
-        session = open_session(
-            artifact.path, stage.settings["runtime"], context.threads, context.allowed
-        )
+        session = _session(stage, artifact, context)
         targets = run_on_decoded(session, decoded, chosen, spec)[explained].argmax(1)
         images = normalise(pixels, spec)
         if "occlusion" in settings.methods:
@@ -90,8 +98,26 @@ def run(stage: Stage, inputs: dict[str, Path], folder: Path, context: Context) -
         maps |= _from_gradients(candidate, settings.methods, images, targets, notes)
         if settings.gallery:
             shown = gallery(pixels, maps, boxes)
-    found = _judged(maps, boxes, notes)
-    write_text(folder / FILE, found.model_copy(update={"gallery": shown}).model_dump_json())
+    return _judged(maps, boxes, notes).model_copy(update={"gallery": shown})
+
+
+def _drawn(stage: Stage, artifact: Artifact, inputs: dict[str, Path], context: Context) -> Saliency:
+    """The answers of a network that names no class, drawn if a gallery is asked for."""
+    settings = SaliencySettings.from_key(stage.settings["settings"])
+    data, spec = context.data(inputs["data"]), artifact.spec
+    task = task_of(spec)
+    if not (settings.gallery and task.draws):
+        way_out = " Its answers can be drawn: saliency: {gallery: true}." if task.draws else ""
+        return Saliency(images=0, notes=[NO_CLASS + way_out])
+    chosen, _ = _chosen(data, spec, settings.images, stage.settings["seed"])
+    decoded, session = context.pixels(data, inputs["data"]), _session(stage, artifact, context)
+    outputs = run_on_decoded(session, decoded, chosen[:IMAGES], spec)
+    files = [data.root / data.images[i].path for i in chosen[:IMAGES]]
+    return Saliency(images=0, gallery=drawn_answers(task, outputs, files))
+
+
+def _session(stage: Stage, artifact: Artifact, context: Context) -> Session:
+    return open_session(artifact.path, stage.settings["runtime"], context.threads, context.allowed)
 
 
 def load(folder: Path) -> Saliency:

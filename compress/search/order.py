@@ -8,7 +8,7 @@ from compress.recipe.schema import GridPoint, Recipe, chosen
 from compress.search.schedule import trains
 
 # What a chain's heaviest step is: libraries, then parameters, then other networks.
-RANKS = {"quantize": 0, "factorize": 1, "prune": 2, "binarize": 4}
+RANKS = {"update_bn": 0, "quantize": 0, "factorize": 1, "prune": 2, "binarize": 4}
 OTHERS, STUDENT = 2, 3  # what keeps the teacher's weights, and a network of its own
 
 

@@ -9,6 +9,8 @@ import typer
 from compress.cli.run import Allowed, Assignments, Data, Recipe
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from compress.data.dataset import Dataset
     from compress.recipe.schema import Recipe as Loaded
 
@@ -67,8 +69,11 @@ def _faults(recipe: "Loaded", allowed: list[str]) -> Iterator[str]:
         yield str(error)
     noted: dict[str, Any] = {}
     try:
-        found, noted = _weights(recipe)
-        typer.echo(found)
+        if recipe.teacher.onnx is not None:
+            typer.echo(_of_onnx(recipe, Path(recipe.teacher.onnx), data))
+        else:
+            found, noted = _weights(recipe)
+            typer.echo(found)
     except UserError as error:
         yield str(error)
     if data is not None and recipe.teacher.builder not in {None, *unknown}:
@@ -122,6 +127,50 @@ def _tried(
     return [*notes_on(settings, fit, own, name), *taken]
 
 
+def _of_onnx(recipe: "Loaded", path: Path, data: "Dataset | None") -> str:
+    """Return what was found of an ONNX file; if there is data, it is asked for an empty image."""
+    from compress.models.onnx_teacher import read_onnx, taken_by
+
+    model = read_onnx(path)
+    if data is not None:
+        _asked(model, recipe, path.name, data)
+    own = ""
+    if taken_by(model).kind == "uint8":
+        own = "; it takes bytes (uint8): mean and std are its own"
+    tried = " (not yet run)" * (data is None)
+    return f"teacher: an ONNX file of {len(model.graph.node)} operations{tried}{own}"
+
+
+def _asked(model: "ModelProto", recipe: "Loaded", name: str, data: "Dataset") -> None:
+    """Ask an ONNX file for an empty image, as a run asks it for real ones.
+
+    Raises:
+        UserError: it does not take such images, or gives other outputs than the data asks for.
+    """
+    import tempfile
+
+    import numpy as np
+    import onnx
+
+    from compress.models.onnx_teacher import noted_spec, plain, taken_by
+    from compress.models.own_input import OwnInput
+    from compress.tasks import task_of, task_of_data
+    from compress.workflow.stages.onnx_teacher import alone
+    from compress.workflow.stages.teacher_input import with_noted
+
+    noted, taken = noted_spec(model), taken_by(model)
+    own = None if noted is None else OwnInput.of_spec(noted)
+    settings = with_noted(recipe.teacher, own, "teacher.onnx")
+    spec = settings.input_spec(recipe.data.image_fit, **task_of_data(data).predicts(data))
+    spec = spec.fed_as(taken.kind, taken.layout)
+    if noted is not None:
+        task_of(spec).check_weights({"spec": noted.model_dump(mode="json")})
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / name
+        onnx.save(plain(model, spec), file)
+        alone(file, np.zeros((1, *spec.shape), np.float32), spec)
+
+
 def _data(recipe: "Loaded", data: "Dataset | None") -> str:
     settings = recipe.data
     if data is None:
@@ -155,14 +204,6 @@ def _weights(recipe: "Loaded") -> tuple[str, dict[str, Any]]:
     from compress.models.weight_sources import is_file
 
     weights = recipe.teacher.weights
-    if recipe.teacher.onnx is not None:
-        from compress.models.onnx_teacher import read_onnx, taken_by
-
-        model = read_onnx(Path(recipe.teacher.onnx))
-        own = ""
-        if taken_by(model).kind == "uint8":
-            own = "; it takes bytes (uint8): mean and std are its own"
-        return f"teacher: an ONNX file of {len(model.graph.node)} operations (not yet run){own}", {}
     if weights is None or not is_file(weights):
         return f"weights: {weights or 'none, trained from scratch'}", {}
     tensors, metadata = load_tensors(Path(weights))

@@ -13,9 +13,13 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 KINDS_SHOWN = 5
 
 
+LEFT_BEHIND = {"@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+
+
 def is_data(path: Path) -> bool:
-    """Not what notebooks, editors and archivers leave behind."""
-    return not path.name.startswith((".", "__MACOSX"))
+    """Not what notebooks, editors, archivers and file servers leave behind."""
+    name = path.name
+    return not name.startswith((".", "__MACOSX")) and name.lower() not in LEFT_BEHIND
 
 
 def is_image(path: Path) -> bool:

@@ -210,7 +210,21 @@ def _tables_of_images(folder: Path) -> list[Path]:
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and is_data(p) and not is_own(p))
+    """Return the folders in a folder, linked ones too.
+
+    Raises:
+        UserError: a link that leads nowhere: it may have been a class.
+    """
+    found = []
+    for path in sorted(root.iterdir()):
+        if path.is_dir():
+            found += [path] if is_data(path) and not is_own(path) else []
+        elif path.is_symlink() and not path.exists() and is_data(path) and not path.suffix:
+            raise UserError(
+                f"{path} is a link to {path.readlink()}, which is not there: mount or copy what it "
+                "leads to, or remove the link."
+            )
+    return found
 
 
 def _has_class_folders(root: Path) -> bool:

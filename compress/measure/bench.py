@@ -12,6 +12,7 @@ from compress.measure.inputs import described
 from compress.measure.latency import speedup
 from compress.measure.machine import machine
 from compress.measure.processes import Timed, time_in_processes
+from compress.models.onnx_faults import refuse_training
 from compress.models.sessions import open_file, open_session
 from compress.results.schema import Deployed, Latency
 from compress.runtimes import runtime_for
@@ -57,8 +58,8 @@ def bench(
         By batch, then in the order of the files.
 
     Raises:
-        UserError: a file that is not there or that a runtime cannot load, or named twice; inputs
-            whose shapes nobody says.
+        UserError: a file that is not there or that a runtime cannot load, in training mode, or
+            named twice; inputs whose shapes nobody says.
     """
     models = _models(files, runtimes)
     by_batch = {batch: rounds if batch == 1 else LARGE_BATCH_ROUNDS for batch in batches}
@@ -93,6 +94,7 @@ def _models(files: Sequence[Path], runtimes: Sequence[Deployed]) -> dict[str, Ti
     for file in files:
         if missing := [str(part) for part in files_of(file) if not part.is_file()]:
             raise UserError(f"No model at {' and '.join(missing)}.")
+        refuse_training(file)
         for runtime in runtimes or [runtime_for(file)]:
             name = f"{file} in {runtime}"
             if name in models:

@@ -14,9 +14,13 @@ RANGES = {"uint8": (0, 255), "int8": (-128, 127)} | dict.fromkeys(
     ("bool", "uint16", "int16", "uint32", "int32", "uint64", "int64"), (0, 1)
 )
 
+LEAST_SIDE = 16  # of what is taken for one image, in pixels
+
 
 def shapes_of(inputs: Sequence[Entry], batch: int) -> list[tuple[int, ...]]:
     """Return the shape of each input; a free first number is the batch, free channels are 3.
+
+    A single input that looks like one image has no batch, and is that image.
 
     Raises:
         UserError: other numbers that the file leaves free, or another batch than it takes.
@@ -35,11 +39,24 @@ def shapes_of(inputs: Sequence[Entry], batch: int) -> list[tuple[int, ...]]:
                 "image, or export the model with fixed ones."
             )
         shapes.append(fixed)
-    batches = {entry.shape[0] for entry in inputs if entry.shape}
+    batches = [entry.shape[0] for entry in inputs if entry.shape]
+    if len(inputs) == 1 and _is_one_image(inputs[0].shape):
+        batches = [1]
     if batches and None not in batches and batch not in batches:
-        only = next(entry.shape[0] for entry in inputs if entry.shape)
-        raise UserError(f"The model takes {only} images a call: give --batch {only}.")
+        only = "1 image" if batches[0] == 1 else f"{batches[0]} images"
+        raise UserError(f"The model takes {only} a call: give --batch {batches[0]}.")
     return shapes
+
+
+def _is_one_image(shape: Sequence[int | None]) -> bool:
+    """Return whether it looks like an image without a batch: channels are first or last of three.
+
+    A batch of one looks alike.
+    """
+    match shape:
+        case (1 | 3, int(height), int(width)) | (int(height), int(width), 1 | 3):
+            return min(height, width) >= LEAST_SIDE
+    return False
 
 
 def random_inputs(

@@ -10,9 +10,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from compress.models.class_names import NOTED_AS, order_noted
-from compress.models.torch_files import read_torch_file
+from compress.models.class_names import NOTED_AS, Unclear, order_noted
+from compress.models.torch_files import NumpyArray, NumpyScalar, read_torch_file
 from compress.models.weight_names import StateDicts, differences, is_auxiliary
 from compress.utils.errors import UserError
 from compress.utils.files import atomic
@@ -59,8 +60,13 @@ def read_checkpoint(path: Path) -> tuple[StateDicts, dict[str, Any]]:
         tensors, metadata = _read_safetensors(path)
         return tensors, _with_order(metadata)
     saved = read_torch_file(path)
-    state_dicts = dict(_state_dicts(saved, "", set()))
+    state_dicts = dict(_state_dicts(saved))
     if not state_dicts:
+        if any(isinstance(x, NumpyArray) for _, m in _mappings(saved) for x in m.values()):
+            raise UserError(
+                f"{path} holds NumPy arrays where tensors are expected: save tensors, "
+                "{name: torch.from_numpy(array), …}."
+            )
         what = ", ".join(map(str, saved)) if isinstance(saved, Mapping) else type(saved).__name__
         raise UserError(f"{path} holds no state dict (names to tensors), only: {what[:200]}.")
     return state_dicts, _with_order(_noted_in(saved))
@@ -89,6 +95,11 @@ def load_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     wanted = model.state_dict()
     missing, others, unknown = differences(tensors, wanted)
     shapes = [f"{k} {tuple(tensors[k].shape)} instead of {tuple(wanted[k].shape)}" for k in others]
+    if rounded := [k for k, v in tensors.items() if v.is_quantized]:
+        raise UserError(
+            f"The weights in {path} do not fit the model: {rounded[0]} is a quantized tensor, and "
+            "float weights are needed: save those that it was quantized from (or x.dequantize())."
+        )
     faults = [("missing", missing), ("unknown", unknown), ("of another shape", shapes)]
     if any(names for _, names in faults):
         text = "; ".join(f"{len(n)} {what} ({', '.join(n[:3])})" for what, n in faults if n)
@@ -100,10 +111,25 @@ def load_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
             f"The weights in {path} do not fit the model: {unreal[0]} holds complex numbers, of "
             "which it would lose a part. Save them as real ones."
         )
+    if odd := [k for k, v in tensors.items() if _is_odd(v, wanted[k])]:
+        raise UserError(
+            f"{odd[0]} in {path} holds numbers that are not finite (NaN or infinite): the training "
+            "that made it diverged. Give weights from before that."
+        )
     try:
         set_weights(model, {k: v.to(wanted[k].dtype) for k, v in tensors.items()}, strict=False)
     except RuntimeError as error:
         raise UserError(f"The weights in {path} do not fit the model: {error}") from error
+
+
+def _is_odd(tensor: Tensor, own: Tensor) -> bool:
+    """Return whether a tensor is not finite, and the network's own is: masks may be infinite."""
+    if not tensor.is_floating_point() or tensor.element_size() == 1:  # 8 bits: nothing adds those
+        return False
+    # The sum is quicker, and may be infinite where no number is.
+    if tensor.sum().isfinite() or tensor.isfinite().all():
+        return False
+    return is_lazy(own) or bool(own.isfinite().all())
 
 
 def set_weights(model: nn.Module, tensors: Mapping[str, Tensor], strict: bool = True) -> None:
@@ -128,6 +154,8 @@ def _advice(
     wanted: Mapping[str, Tensor],
 ) -> str:
     """What to do about weights that do not fit; names as `differences` gives them."""
+    if any(name.endswith("zero_point") for name in unknown):
+        return "They are of a quantized network: float weights are needed, from before that."
     auxiliary = any(map(is_auxiliary, (*missing, *shapes)))
     if auxiliary and all(map(is_auxiliary, missing)) and not unknown:
         return (
@@ -170,9 +198,9 @@ def _noted_in(saved: object) -> dict[str, Any]:
         return {}
     noted = {key: saved[key] for key in NOTED_AS if key in saved}
     return {
-        key: value
+        key: value if (numpy := _of_numpy(value)) is None else Unclear(numpy)
         for key, value in noted.items()
-        if not isinstance(value, Tensor) and not dict(_state_dicts(value, "", set()))
+        if not isinstance(value, Tensor) and not dict(_state_dicts(value))
     }
 
 
@@ -194,30 +222,50 @@ def _read_safetensors(path: Path) -> tuple[StateDicts, dict[str, Any]]:
         raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
 
 
-def _state_dicts(saved: object, where: str, seen: set[int]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Dicts that hold tensors, wherever they lie in what was saved."""
+def _state_dicts(saved: object) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield the tensors of each mapping that holds some, by their names, and where it lies."""
+    for where, found in _mappings(saved):
+        if own := {k: v.detach() for k, v in found.items() if _is_weight(v)}:
+            yield where, own
+
+
+def _mappings(
+    saved: object, where: str = "", seen: set[int] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the mappings in what was saved, each once, and where it lies."""
+    seen = set() if seen is None else seen
     if id(saved) in seen or where.count(".") > _DEEPEST:
         return
     seen.add(id(saved))
     if isinstance(saved, Mapping):
-        entries = [(k, v) for k, v in saved.items() if isinstance(k, str | int)]
-        if own := {str(k): v.detach() for k, v in entries if _is_plain(v)}:
-            yield where, own
+        entries = [(str(k), v) for k, v in saved.items() if isinstance(k, str | int)]
+        yield where, dict(entries)
     else:
-        entries = list(enumerate(saved)) if isinstance(saved, list | tuple) else []
+        several = saved if isinstance(saved, list | tuple) else ()
+        entries = [(str(place), entry) for place, entry in enumerate(several)]
     for key, entry in entries:
         if isinstance(entry, Mapping | list | tuple):
-            yield from _state_dicts(entry, f"{where}.{key}".removeprefix("."), seen)
+            yield from _mappings(entry, f"{where}.{key}".removeprefix("."), seen)
 
 
-def _is_plain(entry: Any) -> bool:
-    """Whether an entry is a tensor of numbers, and not one of rounded or of left-out ones."""
+def _is_weight(entry: Any) -> bool:
+    """Return whether an entry is a tensor whose numbers are all there, quantized ones included."""
     return (
         type(entry) in (Tensor, nn.Parameter)
         and entry.layout is torch.strided
         and entry.device.type == "cpu"
-        and not (entry.is_quantized or entry.is_nested)
+        and not entry.is_nested
     )
+
+
+def _of_numpy(noted: Any) -> str | None:
+    """Return what of NumPy stands where names or numbers are expected; None: nothing does."""
+    if isinstance(noted, NumpyArray):
+        return "is a NumPy array, which is not read (.tolist() makes a list of it)"
+    inside = [*noted, *noted.values()] if isinstance(noted, Mapping) else noted
+    if isinstance(inside, list | tuple) and any(isinstance(x, NumpyScalar) for x in inside):
+        return "holds NumPy's own names or numbers, which are not read (.item() makes plain ones)"
+    return None
 
 
 def _decoded(text: str) -> Any:

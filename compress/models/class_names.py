@@ -26,7 +26,8 @@ def order_noted(noted: Mapping[str, Any]) -> list[str] | Unclear | None:
     """Return the classes in the order that weights name beside them; None: they name none.
 
     Understood are lists, text with commas, and dictionaries from names to numbers or back, under
-    any of NOTED_AS, also as JSON or as Python prints them. A number is how many there are.
+    any of NOTED_AS, also as JSON or as Python prints them. A number is how many there are. What is
+    `Unclear` already stays so.
     """
     said: dict[str, list[str] | Unclear] = {}
     for key in NOTED_AS:
@@ -35,7 +36,7 @@ def order_noted(noted: Mapping[str, Any]) -> list[str] | Unclear | None:
             continue
         if isinstance(given, str | list | tuple | dict) and not given:
             continue
-        said[key] = _listed(given, key)
+        said[key] = given if isinstance(given, Unclear) else _listed(given, key)
     for key, order in said.items():
         if isinstance(order, Unclear):
             return Unclear(f"{key} of the weights {order.why}")

@@ -1,17 +1,25 @@
-"""What makes somebody's ONNX file no teacher, found in its graph, each in a sentence."""
+"""What makes somebody's ONNX file no teacher, found in its graph, each in a sentence.
+
+In training mode it is no deployed file either.
+"""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from compress.runtimes.images import layout_of
+from compress.utils.errors import UserError
 
 # What images can be fed as.
 TYPES = (
     TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE,
     TensorProto.UINT8,
 )  # fmt: skip
+# What the domains begin with whose operators onnxruntime has; that of ONNX's own is mostly empty.
+DOMAINS = ("ai.onnx", "com.microsoft")
 # Beside all whose names begin with QLinear or end in Integer.
 QUANTIZED = (
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QGemm", "QAttention",
@@ -28,14 +36,27 @@ def fault_of(model: onnx.ModelProto) -> str | None:
             return (
                 f"is int8 already ({kind} {node.name!r}): give the float file that it was made from"
             )
-    known = _constants(model.graph, nodes)
-    for node in nodes:
-        if _trains(node, known):
-            return (
-                f"was exported in training mode ({node.op_type} {node.name!r} does not compute as "
-                "in deployment): export it after model.eval()"
-            )
-    return _input_fault(real_inputs(model.graph))
+    return (
+        _foreign(model, nodes)
+        or _training(model.graph, nodes)
+        or _input_fault(real_inputs(model.graph))
+    )
+
+
+def refuse_training(path: Path) -> None:
+    """Refuse a file that was exported in training mode: any runtime runs it, and answers otherwise.
+
+    Weights in files beside it are not read; what is no ONNX file is for the runtime to tell.
+
+    Raises:
+        UserError: that.
+    """
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except Exception:  # protobuf's and onnx's exceptions share no base class
+        return
+    if fault := _training(graph, list(all_nodes(graph))):
+        raise UserError(f"{path} {fault}.")
 
 
 def real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -60,8 +81,35 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from all_nodes(inner)
 
 
+def _foreign(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> str | None:
+    """Return which operator is neither known nor defined in the file."""
+    defined = {(function.domain, function.name) for function in model.functions}
+    for node in nodes:
+        known = not node.domain or node.domain.startswith(DOMAINS)
+        if not known and (node.domain, node.op_type) not in defined:
+            named = f", node {node.name!r}" * bool(node.name)
+            return (
+                f"has an operator that onnxruntime lacks ({node.op_type} of {node.domain!r}"
+                f"{named}): export it with ONNX's own operators alone"
+            )
+    return None
+
+
+def _training(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> str | None:
+    """Return which operation computes as in training."""
+    known = _constants(graph, nodes)
+    for node in nodes:
+        if _trains(node, known):
+            return (
+                f"was exported in training mode ({node.op_type} {node.name!r} does not compute as "
+                "in deployment): export it after model.eval()"
+            )
+    return None
+
+
 def _constants(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> dict[str, onnx.TensorProto]:
-    found = {tensor.name: tensor for tensor in graph.initializer}
+    """Return the constant tensors by name, but for those that lie in a file not read."""
+    found = {x.name: x for x in graph.initializer if not uses_external_data(x)}
     for node in nodes:
         if node.op_type == "Constant" and node.attribute[0].HasField("t"):
             found[node.output[0]] = node.attribute[0].t

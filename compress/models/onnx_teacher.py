@@ -27,6 +27,7 @@ from compress.models.onnx_faults import fault_of, real_inputs, sizes_of
 from compress.models.onnx_float32 import in_float32
 from compress.runtimes import Entry
 from compress.runtimes.images import ImageInput, image_input
+from compress.runtimes.onnxruntime import unreadable
 from compress.utils.errors import UserError
 
 OLDEST_OPSET = 13  # the first in which int8 has a scale for each channel
@@ -37,7 +38,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
     Raises:
         UserError: missing, damaged, weights that lie outside the file's folder, or a file that
-            cannot be a teacher: int8, in training mode, of other inputs than images.
+            cannot be a teacher: int8, in training mode, of operators that no runtime has, of other
+            inputs than images.
     """
     if not path.is_file():
         raise UserError(f"teacher.onnx: no file at {path} (the path is relative to the recipe).")
@@ -46,7 +48,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and onnx's exceptions share no base class
         reason = (str(error).strip().splitlines() or [""])[0]
-        raise UserError(f"teacher.onnx: {path} is damaged or no ONNX file: {reason}") from error
+        why = unreadable(path) or f"is damaged or no ONNX file: {reason}"
+        raise UserError(f"teacher.onnx: {path} {why}.") from error
     if len(model.graph.output) == 0 or len(model.graph.input) == 0:
         raise UserError(f"teacher.onnx: {path} has no input or no output.")
     if fault := fault_of(model):

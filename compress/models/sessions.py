@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from compress.data.input_spec import InputSpec
+from compress.models.output_shapes import why_other
 from compress.runtimes import AnyFile, Session, runtime_named
 from compress.runtimes.base import Loader, Size
 from compress.runtimes.outputs import by_name
@@ -40,8 +41,16 @@ def open_session(
     Args:
         alone: off where several sessions run one after the other, see `OnnxSession`.
         size: height and width of the images, for a file that leaves them free.
+
+    Raises:
+        UserError: nothing that the runtime loads, or a file in training mode.
     """
-    return loader_of(runtime, allowed)(path, threads, alone, size)
+    session = loader_of(runtime, allowed)(path, threads, alone, size)
+    if session.spec is None:  # else it is ours, which never is in training mode
+        from compress.models.onnx_faults import refuse_training
+
+        refuse_training(path)
+    return session
 
 
 def open_file(path: Path, runtime: str, threads: int, allowed: tuple[str, ...] = ()) -> AnyFile:
@@ -69,10 +78,12 @@ def infer(session: Session, images: np.ndarray, spec: InputSpec) -> dict[str, np
         images = np.resize(images, (session.batch_size, *images.shape[1:]))
     given = by_name(session.run(images), spec.outputs)
     for name, shape in spec.outputs.items():
-        given[name] = given[name][:count]
+        answer = given[name]
+        given[name] = np.atleast_1d(answer)[:count]
         if given[name].shape != (count, *shape):
+            why = why_other(answer, len(images), shape, spec)
             raise UserError(
                 f"The model gives an output of shape {given[name].shape} for {count} images, but "
-                f"its input spec names {spec.named}."
+                f"its input spec names {spec.named}{'' if why is None else f': {why}'}."
             )
     return given

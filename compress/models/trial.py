@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from compress.data.input_spec import InputSpec
 from compress.models.channels import other_channels
+from compress.models.output_shapes import why_other
+from compress.models.reparametrized import reparametrized
 from compress.models.repeatability import refuse_unrepeatable
 from compress.models.weight_names import is_auxiliary
 from compress.runtimes.outputs import by_name, fitting_parts, parts_of
@@ -28,9 +30,9 @@ def check_forward(model: nn.Module, spec: InputSpec, builder: str) -> list[str]:
 
     Raises:
         UserError: the network does not take such images, gives no such outputs, or several that
-            could be meant, or answers the same images otherwise each time.
+            could be meant, or answers the same images otherwise each time; it cannot be copied.
     """
-    trial = copy.deepcopy(model)  # a copy: batch norms take notice of what they see
+    trial = _copied(model, builder)  # batch norms take notice of what they see
     answered = _run(trial.eval(), spec, builder)
     taken = _taken(answered, spec, builder, training=False)
     _refuse_unrepeatable(trial, spec, builder)
@@ -50,6 +52,15 @@ def check_forward(model: nn.Module, spec: InputSpec, builder: str) -> list[str]:
     return notes
 
 
+def _copied(model: nn.Module, builder: str) -> nn.Module:
+    """Return a copy; refuse a network whose weights are computed before it is called."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # whatever somebody's network raises
+        why = reparametrized(model) or (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{builder} gives a network that cannot be copied: {why}.") from error
+
+
 def _taken(given: Any, spec: InputSpec, builder: str, training: bool) -> dict[str, Any]:
     """Return the task's outputs for two images by name; refuse those of another shape."""
     try:
@@ -58,9 +69,10 @@ def _taken(given: Any, spec: InputSpec, builder: str, training: bool) -> dict[st
         raise UserError(f"{builder}: {error}") from error
     for name, shape in spec.outputs.items():
         if tuple(taken[name].shape) != (2, *shape):
+            why = why_other(taken[name], 2, shape, spec) or f"it is to predict {spec.named}"
             raise UserError(
                 f"{builder} gives {tuple(taken[name].shape)} for two images; expected "
-                f"{(2, *shape)}: it is to predict {spec.named}."
+                f"{(2, *shape)}: {why}."
             )
     return taken
 

@@ -1,6 +1,7 @@
 """onnxruntime on the CPU."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from compress.runtimes.denormals import denormals_as_zero
 from compress.runtimes.images import TakesImages
 from compress.runtimes.threads import cpus, on_first_cpu
 from compress.utils.errors import UserError
+from compress.utils.other_files import other_file
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -23,6 +25,59 @@ Event = dict[str, Any]  # of onnxruntime's profile
 # What onnxruntime calls types otherwise than NumPy.
 DTYPES = {"float": "float32", "double": "float64"}
 ROUNDS = "DynamicQuantizeMatMul"  # reads floats, but multiplies integers
+# Other files of networks, by how they begin.
+NO_ONNX = {
+    rb"PK\x03\x04": "a zip archive (of torch.save, or Keras)",
+    rb"\x80[\x02-\x05]": "a pickle (of torch.save, say)",
+    rb"[\s\S]{5}\0{3}\{": "a safetensors file, weights without their network",
+}
+
+
+def unreadable(path: Path) -> str | None:
+    """Return why a file is none that ONNX's reader takes, and what to do; None: it does not tell.
+
+    A file that can be read need not be asked.
+    """
+    import onnx
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    with path.open("rb") as file:
+        start = file.read(100)
+    if not start:
+        return "is empty: copy or download it again"
+    if other := other_file(start):
+        return other
+    for begins, what in NO_ONNX.items():
+        if re.match(begins, start):
+            return f"is {what}: export the network to ONNX"
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except Exception:  # protobuf's and onnx's exceptions share no base class
+        return None
+    beside = {ExternalDataInfo(x).location for x in graph.initializer if uses_external_data(x)}
+    if missing := [name for name in sorted(beside) if not (path.parent / name).is_file()]:
+        verb, all_ = ("are", "all") if missing[1:] else ("is", "both")
+        return (
+            f"keeps its weights in {' and '.join(missing)}, which {verb} not beside it: copy {all_}"
+        )
+    return None
+
+
+def _unloadable(path: Path, error: Exception) -> str:
+    """Return why onnxruntime did not load a file, and what to do."""
+    import onnx
+
+    if why := unreadable(path):
+        return f"{why}."
+    if lacking := re.search(r"NOT_IMPLEMENTED.* implementation for (\w+)", str(error)):
+        graph = onnx.load(path, load_external_data=False).graph
+        types = {x.type.tensor_type.elem_type for x in graph.input}
+        if onnx.TensorProto.DOUBLE in types | {x.data_type for x in graph.initializer}:
+            return (
+                f"computes in float64, in which onnxruntime's CPU has no kernel for {lacking[1]}: "
+                "convert it to float32 (export it after model.float())."
+            )
+    return f"cannot be loaded by onnxruntime: {error}"
 
 
 class OnnxFile:
@@ -71,7 +126,7 @@ class OnnxFile:
                     path, options, providers=["CPUExecutionProvider"]
                 )
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise UserError(f"{path} cannot be loaded by onnxruntime: {error}") from error
+            raise UserError(f"{path} {_unloadable(path, error)}") from error
         self.inputs = tuple(map(_entry, self.session.get_inputs()))
         self.outputs = tuple(output.name for output in self.session.get_outputs())
         metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map

@@ -129,10 +129,18 @@ def test_half_a_split_is_not_taken_for_classes(tmp_path: Path, shapes: Path) -> 
 def test_what_editors_leave_behind_is_no_data(tmp_path: Path, shapes: Path) -> None:
     root = tmp_path / "shapes"
     shutil.copytree(shapes, root)
-    for place in (root / ".ipynb_checkpoints", root / "__MACOSX", root / "bar" / ".cache"):
+    left = [".ipynb_checkpoints", "__MACOSX", "bar/.cache", "@eaDir", "bar/@eaDir", "$RECYCLE.BIN"]
+    for place in (root / name for name in left):
         shutil.copytree(shapes / "dot", place)
     (root / "bar" / "._00.png").write_bytes(b"x")
     assert read_folder(root).images == read_folder(shapes).images
+
+
+def test_a_class_folder_that_is_a_link_to_nowhere_is_refused(tmp_path: Path, shapes: Path) -> None:
+    root = tmp_path / "shapes"
+    shutil.copytree(shapes, root)
+    (root / "far").symlink_to(tmp_path / "not mounted")
+    assert "is a link to" in fault(root) and "not mounted, which is not there" in fault(root)
 
 
 def test_a_stored_split_can_be_used_again(tmp_path: Path, shapes: Path) -> None:

@@ -18,7 +18,7 @@ from compress.export.artifact import spec_of
 from compress.measure.bench import bench
 from compress.measure.deployable import height_and_width, with_size
 from compress.measure.evaluate import predict_files
-from compress.measure.inputs import described, random_inputs
+from compress.measure.inputs import described, random_inputs, shapes_of
 from compress.models.sessions import open_file, open_session
 from compress.runtimes import Entry
 from compress.utils.errors import UserError
@@ -84,6 +84,7 @@ def test_what_is_fed_is_said() -> None:
         (Entry("a", "float32", (None, None, None, 3)), "--size"),
         (Entry("a", "float32", (None, None)), "--size"),
         (Entry("a", "float32", (8, 3, 8, 8)), "takes 8 images a call: give --batch 8"),
+        (Entry("a", "float32", (8, 32, 4)), "takes 8 images a call: give --batch 8"),
         (Entry("a", "string", (1, 3)), "of type string"),
         (Entry("a", "float8e4m3fn", (1, 3)), "of type float8e4m3fn"),
     ],
@@ -91,6 +92,28 @@ def test_what_is_fed_is_said() -> None:
 def test_what_cannot_be_fed_is_said(entry: Entry, said: str) -> None:
     with pytest.raises(UserError, match=said):
         random_inputs([entry], 1, rng())
+
+
+@pytest.mark.parametrize("shape", [(32, 48, 3), (3, 32, 48), (1, 32, 48), (32, 48, 1)])
+def test_one_image_without_a_batch_is_one(shape: tuple[int, ...]) -> None:
+    image = Entry("a", "uint8", shape)
+    assert shapes_of([image], 1) == [shape]
+    with pytest.raises(UserError, match="takes 1 image a call: give --batch 1"):
+        shapes_of([image], 32)
+    # Beside another input it may be anything: the states of a layer, say.
+    with pytest.raises(UserError, match="takes 16 images a call"):
+        shapes_of([Entry("x", "float32", (16, 8)), Entry("h", "float32", (3, 16, 32))], 1)
+
+
+def test_a_file_of_one_image_without_a_batch_is_timed_as_one(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=FLOAT),
+        helper.make_node("ReduceMean", ["f"], ["y"], axes=[0, 1], keepdims=1),
+    ]
+    inputs: dict[str, tuple[int, Any]] = {"x": (TensorProto.UINT8, (32, 32, 3))}
+    (row,) = bench([save(tmp_path / "m.onnx", nodes, inputs, {"y": (FLOAT, 3)})], [], [1], 1, 2, 5)
+    assert row.fed == "x uint8 (32, 32, 3), 0 to 255"
+    assert row.latency.images_per_s == pytest.approx(1 / row.latency.median_s)
 
 
 def test_sizes_as_people_write_them() -> None:

@@ -29,6 +29,7 @@ from compress.methods.prune.equivalence import (
     task_outputs,
 )
 from compress.models.layer_patterns import matching
+from compress.models.reparametrized import reparametrized
 from compress.models.repeatability import refuse_unrepeatable
 from compress.models.structure import restructure
 from compress.utils.errors import UserError
@@ -81,8 +82,10 @@ class PrunableNetwork:
 
         Raises:
             UserError: a pattern that matches nothing; a network that cannot be followed, with the
-                operation that stands in the way.
+                operation or the layer that stands in the way.
         """
+        if computed := reparametrized(model):
+            raise UserError(f"{type(model).__name__} cannot be pruned: {computed}.")
         # The graph is traced by gradients, and the importance of channels may be computed by them.
         self.model = copy.deepcopy(model).eval().cpu().requires_grad_(True)
         self.example = torch.zeros(1, *spec.shape)

@@ -23,6 +23,7 @@ from compress.models.onnx_teacher import (
     taken_by,
     with_outputs,
 )
+from compress.models.output_shapes import why_other
 from compress.models.own_input import OwnInput
 from compress.models.provenance import Provenance
 from compress.recipe.schema import TeacherSettings
@@ -174,12 +175,18 @@ def alone(file: Path, images: np.ndarray, spec: InputSpec) -> dict[str, np.ndarr
     answers = [
         by_name(session.run(np.repeat(p[None], batch, axis=0)), spec.outputs) for p in images
     ]
-    found = joined([{name: x[name][:1] for name in names} for x in answers])
+    found = joined([{name: np.atleast_1d(x[name])[:1] for name in names} for x in answers])
     for name, shape in spec.outputs.items():
         if found[name].shape[1:] != shape:
+            given = found[name].shape[1:]
+            alike = len(given) == len(shape)
+            usual = (
+                "use the images that it was trained on" if alike else f"let it predict {spec.named}"
+            )
+            why = why_other(answers[0][name], batch, shape, spec) or usual
             raise UserError(
-                f"teacher.onnx gives outputs of {found[name].shape[1:]} for an image, but the "
-                f"data asks for {shape}: use the images that it was trained on."
+                f"teacher.onnx gives outputs of {given} for an image, but the data asks for "
+                f"{shape}: {why}."
             )
     return found
 

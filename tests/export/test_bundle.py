@@ -162,6 +162,21 @@ def test_it_says_where_deep_images_are_scaled_by_several_ranges(
         assert done.stderr.count(f"{told} 65535") == said
 
 
+def test_what_is_no_image_is_said_and_the_others_are_answered(
+    network: Path, odd_images: list[Path], tmp_path: Path
+) -> None:
+    model = shutil.copyfile(network, tmp_path / network.name)
+    write_bundle(row(model), model, "It is the best.", tmp_path / "ready")
+    (tmp_path / "text.png").write_text("no image")
+    bad = [tmp_path / "text.png", tmp_path / "nowhere.jpg", tmp_path]
+    asked = [sys.executable, tmp_path / "ready/predict.py", *bad, odd_images[0]]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    for file in bad:
+        assert f"{file} cannot be read as an image: " in done.stderr
+    assert done.stdout.splitlines()[0] == str(odd_images[0])
+
+
 @pytest.mark.parametrize("fit", ["crop", "stretch", "letterbox"])
 def test_points_are_told_in_pixels_as_compress_does(
     odd_images: list[Path], tmp_path: Path, fit: Any

@@ -41,14 +41,26 @@ def load():
     return run
 
 
+class Unreadable(Exception):
+    """A file that is no image."""
+
+
+def decoded(path):
+    """An image file, upright."""
+    try:
+        with Image.open(path) as file:
+            file.draft("RGB", (2 * SIZE[0], 2 * SIZE[1]))  # a large JPEG is decoded smaller
+            file.load()
+            with suppress(Exception):  # EXIF that no camera should have written
+                ImageOps.exif_transpose(file, in_place=True)
+        return eight_bits(file) if file.mode[0] in "IF" else file
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise Unreadable(f"{path} cannot be read as an image: {error}") from error
+
+
 def prepare(path):
     """An image file as float32 (1, 3, height, width)."""
-    with Image.open(path) as file:
-        file.draft("RGB", (2 * SIZE[0], 2 * SIZE[1]))  # a large JPEG is decoded smaller
-        file.load()
-        with suppress(Exception):  # EXIF that no camera should have written
-            ImageOps.exif_transpose(file, in_place=True)
-    image = eight_bits(file) if file.mode[0] in "IF" else file
+    image = decoded(path)
     if image.mode != "RGB":
         image = image.convert("RGB")
     if image.size != SIZE:
@@ -133,9 +145,17 @@ def check(run):
 if __name__ == "__main__":
     run = load()
     check(run)
+    failed = False
     for path in sys.argv[1:]:
-        logits = run(prepare(path))["logits"][0]
-        odds = np.exp(logits - logits.max())
-        print(path)
-        for i in np.argsort(-odds, kind="stable")[:5]:
-            print(f"{odds[i] / odds.sum():9.1%}  {CLASSES[i]}")
+        try:
+            logits = run(prepare(path))["logits"][0]
+            odds = np.exp(logits - logits.max())
+            print(path)
+            for i in np.argsort(-odds, kind="stable")[:5]:
+                print(f"{odds[i] / odds.sum():9.1%}  {CLASSES[i]}")
+
+        except Unreadable as error:
+            print(error, file=sys.stderr)
+            failed = True
+    if failed:
+        sys.exit(2)

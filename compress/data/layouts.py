@@ -47,6 +47,8 @@ from compress.utils.files import is_own, local
 UNLABELLED_FOLDERS = ("unlabelled", "unlabeled")
 USUAL_TABLES = ("train", "labels", "metadata")  # by preference, .csv in whatever capitals
 OTHER_TABLES = (".tsv", ".txt")
+UNREAD_TABLES = (".json", ".jsonl", ".xlsx", ".parquet")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 LINES_LOOKED_AT = 20
 
 
@@ -114,15 +116,33 @@ def check_classes(data: Dataset) -> None:
     if len(data.classes) < 2:
         what = f"only the class {data.classes[0]!r}" if data.classes else "no labelled images"
         raise UserError(
-            f"{data.root} holds {what}: a classifier needs at least two classes. Give the folder "
-            "that has a folder for each, or the table that names them."
+            f"{data.root} holds {what}: a classifier needs at least two classes. "
+            + _where_classes_are(data)
         )
+
+
+def _where_classes_are(data: Dataset) -> str:
+    """Return what to give instead of a folder that has no two classes."""
+    inner = [data.root / name for name in data.classes]
+    if inner and inner[0].is_dir() and _has_class_folders(inner[0]):
+        return f"Give {inner[0]}, which has folders of them."
+    folders = (data.root, *inner)
+    if told := sorted(x for top in folders for kind in UNREAD_TABLES for x in top.glob(f"*{kind}")):
+        return (
+            f"{told[0]} may hold the labels, and only CSV tables are read: write a train.csv with "
+            "the columns image and label from it."
+        )
+    return "Give the folder that has a folder for each, or the table that names them."
 
 
 def _existing(path: Path) -> Path:
     path = local(path)
     if not path.exists():
         raise UserError(f"No data at {path}: give a folder of images or a CSV file with --data.")
+    if path.is_file() and is_image(path):
+        raise UserError(f"{path} is an image: give the folder that the images are in.")
+    if path.is_file() and path.suffix.lower() in ARCHIVES:
+        raise UserError(f"{path} is an archive: unpack it, and give the folder.")
     return path
 
 

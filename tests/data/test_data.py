@@ -143,6 +143,22 @@ def test_a_class_folder_that_is_a_link_to_nowhere_is_refused(tmp_path: Path, sha
     assert "is a link to" in fault(root) and "not mounted, which is not there" in fault(root)
 
 
+def test_it_says_where_the_classes_are(tmp_path: Path, shapes: Path) -> None:
+    shutil.copytree(shapes, tmp_path / "a" / "dataset")
+    assert f"Give {tmp_path / 'a' / 'dataset'}, which has folders" in fault(tmp_path / "a")
+    shutil.copytree(shapes / "bar", tmp_path / "b" / "imgs")
+    assert "or the table that names them" in fault(tmp_path / "b")
+    for place in ("imgs/metadata.jsonl", "annotations.json"):
+        (tmp_path / "b" / place).write_text("{}")
+        assert f"{place} may hold the labels, and only CSV tables are read" in fault(tmp_path / "b")
+
+
+def test_an_image_or_an_archive_is_no_folder(tmp_path: Path, shapes: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "shapes"), "zip", shapes)
+    assert "is an archive: unpack it" in fault(Path(archive))
+    assert "is an image: give the folder" in fault(shapes / "bar" / "00.png")
+
+
 def test_a_stored_split_can_be_used_again(tmp_path: Path, shapes: Path) -> None:
     root = tmp_path / "shapes"
     shutil.copytree(shapes, root)

@@ -26,6 +26,7 @@ LAST_LABEL_COLUMNS = ("id",)  # of individuals; often of images or patients
 # What cells say, which have more words for it than tables and folders.
 SPLIT_CELLS: dict[str, Split] = SPLITS | {"training": "train"}
 HELD_OUT_CELLS = {HELD_OUT, "testing"}
+SPLIT_FLAGS = {"isvalid", "isval", "isvalidation", "istest", "istrain", "fold", "kfold"}
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,18 @@ def column_of_images(table: Table, path: Path, named: str | None = None) -> str:
 
 
 def split_column(table: Table, columns: Columns, path: Path, notes: list[str]) -> str | None:
-    """The column `split`, if it names splits and no split.csv does; a note says if it does not."""
+    """The column `split`, if it names splits and no split.csv does; a note says if it does not.
+
+    So does one of a column of another name that may tell splits.
+    """
     found = next(_known(table.header, ("split",)), None)
+    other = next((x for x in table.header if found is None and _may_tell_splits(x, table)), None)
+    of_others = {columns.image, *columns.labels, None}
+    if other not in of_others and split_file(path.parent) is None:
+        notes.append(
+            f"{path.name}: the column {other!r} may tell splits, and is not used: call it split, "
+            "with the words train and validation"
+        )
     if found is None or found in columns.labels or split_file(path.parent) is not None:
         return None
     cells = {plain(row[found]) for row in table.rows}
@@ -114,6 +125,13 @@ def split_column(table: Table, columns: Columns, path: Path, notes: list[str]) -
         return found
     notes.append(f"{path.name}: the column {found!r} is not used: {why}")
     return None
+
+
+def _may_tell_splits(column: str, table: Table) -> bool:
+    if _bare(column) in SPLIT_FLAGS:
+        return True
+    cells = {plain(row[column]) for row in table.rows}
+    return len(cells) > 1 and cells <= {*SPLIT_CELLS, *HELD_OUT_CELLS}
 
 
 def plain(cell: str) -> str:

@@ -346,6 +346,27 @@ def test_a_column_that_is_not_of_splits_is_left_aside_and_said(tmp_path: Path) -
     assert "late.csv: the column 'split' is not used: all rows are of one" in data.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("column", "cells", "said"),
+    [
+        ("is_valid", ("True", "False"), True),
+        ("fold", ("0", "1"), True),
+        ("Subset", ("train", "val"), True),
+        ("camera", ("train", "boat"), False),
+    ],
+)
+def test_a_column_that_may_tell_splits_under_another_name_is_said(
+    tmp_path: Path, column: str, cells: tuple[str, str], said: bool
+) -> None:
+    images(tmp_path / "imgs", *FOUR)
+    rows = [f"a.png,x,{cells[0]}", f"b.png,y,{cells[1]}"]
+    write(tmp_path / "train.csv", f"image,label,{column}", *rows)
+    note = f"train.csv: the column {column!r} may tell splits, and is not used: call it split"
+    assert any(note in x for x in read_folder(tmp_path).notes) == said
+    write(tmp_path / "split.csv", "image,split", "a.png,train", "b.png,validation")
+    assert not any(note in x for x in read_folder(tmp_path).notes)
+
+
 def test_an_image_is_in_one_split_however_many_rows_it_has(tmp_path: Path) -> None:
     images(tmp_path / "imgs", *FOUR)
     for rows in (["a.png,x,train", "a.png,y,test"], ["a.png,y,test", "a.png,x,train"]):

@@ -276,12 +276,29 @@ def turn_upright(file: "Image") -> None:
 
     EXIF that no camera should have written leaves the image as it is stored, or turned, where only
     what else it says cannot be written anew.
+
+    Raises:
+        ValueError: colours of 16 bits that use the lower ones alone: Pillow reads the upper eight.
     """
     from PIL import ImageOps
 
+    # Each part of a file that is not decoded yet says how its numbers are packed.
+    deep = any(";16" in str(part[3]) for part in getattr(file, "tile", []))
     file.load()
+    if deep and file.mode in {"LA", "RGB", "RGBA"} and 0 < _brightest(file) < 16:
+        raise ValueError(
+            "its colours have 16 bits, of which it uses the lower 12 at most, and would be read as "
+            "black: save it with 8 bits a channel"
+        )
     with suppress(Exception):  # of many kinds: what readers of EXIF did not expect
         ImageOps.exif_transpose(file, in_place=True)
+
+
+def _brightest(image: "Image") -> int:
+    """Return the largest number of a decoded image's colours, 0 to 255."""
+    import numpy as np
+
+    return int(np.asarray(image)[..., : 1 if image.mode == "LA" else 3].max())
 
 
 def is_sideways(file: "Image") -> bool:

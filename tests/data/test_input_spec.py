@@ -3,6 +3,7 @@
 import json
 import math
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,40 @@ def test_exif_that_no_camera_should_have_written(
     half = np.zeros((8, 8), bool)
     half[(slice(4), slice(None)) if turned else (slice(None), slice(4))] = True
     np.testing.assert_array_equal(white, half)
+
+
+def png_of_16_bits(path: Path, values: np.ndarray) -> Path:
+    """A PNG of uint16 (height, width, 2 to 4), from grey with alpha to RGBA; Pillow writes none."""
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    kind = {2: 4, 3: 2, 4: 6}[channels]
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    written = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(written))
+    return path
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_colours_of_16_bits_are_read_by_their_upper_ones_or_refused(
+    tmp_path: Path, channels: int
+) -> None:
+    rng = np.random.default_rng(0)
+    eight = rng.integers(1, 256, (8, 8, channels)).astype(np.uint16)
+    spec = InputSpec(height=8, width=8, mean=(0, 0, 0), std=(1, 1, 1), classes=("a", "b"))
+    whole = load_image(png_of_16_bits(tmp_path / "whole.png", eight * 257), spec)
+    if channels > 2:
+        np.testing.assert_array_equal(whole, eight[..., :3])
+    twelve = eight * 16
+    twelve[..., 3:] = 65535  # as opaque as can be
+    twelve[..., 1] = 65535 if channels == 2 else twelve[..., 1]
+    with pytest.raises(OSError, match="16 bits, of which it uses the lower 12"):
+        load_image(png_of_16_bits(tmp_path / "twelve.png", twelve), spec)
+    black = png_of_16_bits(tmp_path / "black.png", np.zeros_like(eight))
+    assert load_image(black, spec).max() == 0

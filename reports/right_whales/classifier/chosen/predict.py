@@ -50,7 +50,12 @@ def decoded(path):
     try:
         with Image.open(path) as file:
             file.draft("RGB", (2 * SIZE[0], 2 * SIZE[1]))  # a large JPEG is decoded smaller
+            deep = any(";16" in str(part[3]) for part in file.tile)
             file.load()
+            if deep and file.mode in ("LA", "RGB", "RGBA"):  # of 16 bits the upper 8 are read
+                colours = file.getextrema()[: 1 if file.mode == "LA" else 3]
+                if 0 < max(high for _, high in colours) < 16:
+                    raise ValueError("its colours use the lower 12 of 16 bits: save it with 8")
             with suppress(Exception):  # EXIF that no camera should have written
                 ImageOps.exif_transpose(file, in_place=True)
         return eight_bits(file) if file.mode[0] in "IF" else file

@@ -65,7 +65,10 @@ def unreadable(path: Path) -> str | None:
 
 def _unloadable(path: Path, error: Exception) -> str:
     """Return why onnxruntime did not load a file, and what to do."""
-    import onnx
+    try:
+        import onnx
+    except ImportError:  # an exported cascade is run without it
+        return f"cannot be loaded by onnxruntime: {error}"
 
     if why := unreadable(path):
         return f"{why}."

@@ -11,8 +11,6 @@ from compress.utils.files import below, inside
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 KINDS_SHOWN = 5
-
-
 LEFT_BEHIND = {"@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
 
 

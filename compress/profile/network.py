@@ -8,6 +8,7 @@ from compress.measure.deployable import as_deployed
 from compress.measure.inputs import described, shapes_of
 from compress.measure.kernels import Timing
 from compress.measure.layer_profile import Layer
+from compress.models.onnx_faults import refuse_training
 from compress.models.sessions import open_file
 from compress.profile.blocks import in_blocks, tree
 from compress.profile.records import Profile
@@ -34,6 +35,7 @@ class Target:
 
 def of_file(path: Path, settings: Settings, threads: int, folder: Path) -> Target:
     """Return a user's file in the form that a profile needs, a copy in `folder` if need be."""
+    refuse_training(path)
     file = as_deployed(path, settings.size, settings.batch, folder)
     runtime = _known(settings.runtime) or runtime_for(file)
     return Target(path.name, file, runtime, threads, settings.batch)

@@ -139,7 +139,9 @@ def test_a_mask_may_be_infinite() -> None:
             super().__init__()
             self.register_buffer("mask", torch.full((4, 4), -torch.inf).triu(1))
 
-    load_into(Masked(), Masked().state_dict(), Path("w.pth"))
+    loaded, state = Masked(), Masked().state_dict()
+    load_into(loaded, state, Path("w.pth"))
+    assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
 
 
 @pytest.mark.filterwarnings("ignore")

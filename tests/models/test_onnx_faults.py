@@ -63,6 +63,9 @@ def test_a_deployed_file_in_training_mode_is_refused(
         list(predict_files(path, sorted(shapes.glob("*/*.png"))[:1], 1, spec))
     with pytest.raises(UserError, match=said):
         bench([path], [], [1], 1, 2, 5)
+    profiled = CliRunner().invoke(app, ["profile", str(path)])
+    assert isinstance(profiled.exception, UserError)
+    assert "was exported in training mode" in str(profiled.exception)
     with pytest.raises(UserError, match=said):
         open_session(path, "openvino", 1)
     assert open_session(classifier(tmp_path / "other.onnx"), "onnxruntime", 1).spec is None
